@@ -1,1 +1,3 @@
-//! x
+//! millrace: an ultra-low-latency WebRTC SFU for live streaming.
+
+pub mod media;

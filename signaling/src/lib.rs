@@ -1,1 +1,1 @@
-//! x
+//! Everything that speaks HTTP; knows names, SDP text and sessions, no packets.

@@ -1,0 +1,255 @@
+//! The port to the media server: what `millrace` implements and the tests fake.
+//!
+//! Everything here is plain text and numbers: this crate knows names, SDP text and sessions, and
+//! never sees a packet.
+
+use futures_util::future::BoxFuture;
+use std::time::Duration;
+
+/// What HTTP asks of the media server.
+///
+/// Offers are answered at once: no method but [`MediaServer::streams`] waits for a media thread.
+pub trait MediaServer: Send + Sync + 'static {
+    /// Answers a WHIP offer (RFC 9725 §4.2).
+    ///
+    /// # Errors
+    ///
+    /// [`OfferError`]: nothing was created.
+    fn publish(&self, request: OfferRequest<'_>) -> Result<Created, OfferError>;
+
+    /// Answers a WHEP offer (draft-ietf-wish-whep).
+    ///
+    /// # Errors
+    ///
+    /// [`OfferError`]: nothing was created.
+    fn view(&self, request: OfferRequest<'_>) -> Result<Created, OfferError>;
+
+    /// Takes the client's trickled candidates, or a restart of ICE.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`]: the session goes on as it was.
+    fn trickle(&self, trickle: Trickle<'_>) -> Result<Trickled, SessionError>;
+
+    /// Ends a session on its client's wish.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Unknown`] where there is no such session of that role.
+    fn end(&self, role: Role, session: &str) -> Result<(), SessionError>;
+
+    /// What is live, for operators.
+    fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>>;
+
+    /// The names of the live streams.
+    fn live(&self) -> Vec<String>;
+
+    /// Every metric with its present value.
+    fn metrics(&self) -> Vec<Metric>;
+
+    /// Whether new sessions are taken, and if not, why.
+    ///
+    /// # Errors
+    ///
+    /// The reason, in plain words.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// Which side of a stream a session is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Sends the stream in, by WHIP.
+    Publisher,
+    /// Takes the stream out, by WHEP.
+    Viewer,
+}
+
+/// An offer with who makes it.
+#[derive(Debug, Clone, Copy)]
+pub struct OfferRequest<'a> {
+    /// The stream name as it stood in the URL, percent-decoded, not yet checked.
+    pub stream: &'a str,
+    /// The offer's SDP.
+    pub offer: &'a str,
+    /// Identifies the credential: the same token gives the same number. It is no secret.
+    pub token: TokenId,
+}
+
+/// Names a token without telling it: the first eight bytes of its SHA-256; 0 where none is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct TokenId(pub u64);
+
+/// A session that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// The session's unguessable id: the last part of its URL.
+    pub session: String,
+    /// The answer's SDP.
+    pub answer: String,
+    /// Identifies the ICE session (RFC 9725 §4.3.1); without quotes.
+    pub etag: String,
+}
+
+/// A PATCH with `application/trickle-ice-sdpfrag`.
+#[derive(Debug, Clone, Copy)]
+pub struct Trickle<'a> {
+    /// Whose.
+    pub role: Role,
+    /// The session's id.
+    pub session: &'a str,
+    /// The fragment.
+    pub fragment: &'a crate::sdp_fragment::SdpFragment,
+    /// The ICE session it is meant for, from `If-Match`; `None` for `*`.
+    pub etag: Option<&'a str>,
+}
+
+/// What became of a PATCH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trickled {
+    /// The candidates were taken: 204.
+    Accepted,
+    /// ICE was restarted: 200 with the server's fragment and the new entity tag.
+    Restarted {
+        /// The server's new credentials and candidates as an SDP fragment.
+        fragment: String,
+        /// The new ICE session; without quotes.
+        etag: String,
+    },
+}
+
+/// Why an offer got no session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OfferError {
+    /// The name in the URL is none.
+    #[error("{0}")]
+    BadName(String),
+    /// The SDP cannot be parsed: 400.
+    #[error("{0}")]
+    Malformed(String),
+    /// No codec in common: 406. The text names both sides' codecs.
+    #[error("{0}")]
+    NoCommonCodec(String),
+    /// The SDP parses but cannot be served, say no audio or video, or no fingerprint: 422.
+    #[error("{0}")]
+    Unservable(String),
+    /// Nobody publishes that stream now: 409 with `Retry-After` (viewers).
+    #[error("stream {0} is not live")]
+    NotLive(String),
+    /// Somebody else's token publishes that stream now: 409 with `Retry-After` (publishers).
+    #[error("stream {0} is being published with another token")]
+    Taken(String),
+    /// A limit is reached, or the server is stopping: 503 with `Retry-After`.
+    #[error("{reason}")]
+    Busy {
+        /// What is full.
+        reason: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
+/// Why a request on a session URL failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// There is no such session: 404.
+    #[error("there is no such session; it may have ended")]
+    Unknown,
+    /// `If-Match` names another ICE session: 412.
+    #[error("the entity tag is not that of the present ICE session")]
+    OtherIceSession,
+    /// The fragment restarts ICE and this session cannot: 422.
+    #[error("this session cannot restart ICE; make a new one")]
+    NoRestart,
+}
+
+/// One live stream.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct StreamReport {
+    /// Its name.
+    pub name: String,
+    /// Since when it is live, as seconds since the Unix epoch.
+    pub since_unix_seconds: f64,
+    /// Who sends it.
+    pub publisher: PublisherReport,
+    /// What is sent.
+    pub tracks: Vec<TrackReport>,
+    /// Who watches.
+    pub viewers: Vec<ViewerReport>,
+}
+
+/// What is sent of one kind.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct TrackReport {
+    /// `audio` or `video`.
+    pub kind: String,
+    /// The codec that flows, say `H264`.
+    pub codec: String,
+    /// Bits per second over the last second or so.
+    pub bitrate_bps: u64,
+    /// Packets received since the start.
+    pub packets: u64,
+    /// Packets that never came, after retransmission.
+    pub lost_packets: u64,
+    /// Keyframes seen (video).
+    pub keyframes: u64,
+}
+
+/// A publishing session.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct PublisherReport {
+    /// The first eight digits of the session's id: enough to find it in the log.
+    pub session: String,
+    /// How it came in: `whip`.
+    pub protocol: String,
+    /// `AEAD_AES_128_GCM` or `AES128_CM_HMAC_SHA1_80`; absent before DTLS is done.
+    pub srtp_profile: Option<String>,
+    /// Round-trip time, where the client's reports allow it to be computed.
+    pub round_trip_ms: Option<f64>,
+    /// Seconds since the session was made.
+    pub age_seconds: f64,
+}
+
+/// A viewing session.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ViewerReport {
+    /// The first eight digits of the session's id: enough to find it in the log.
+    pub session: String,
+    /// How it goes out: `whep`.
+    pub protocol: String,
+    /// `AEAD_AES_128_GCM` or `AES128_CM_HMAC_SHA1_80`; absent before DTLS is done.
+    pub srtp_profile: Option<String>,
+    /// Share of packets lost, from the viewer's last receiver report, 0 to 1.
+    pub loss: f64,
+    /// Round-trip time from receiver reports.
+    pub round_trip_ms: Option<f64>,
+    /// Packets sent to it, retransmissions included.
+    pub packets: u64,
+    /// Bytes sent to it, retransmissions included.
+    pub bytes: u64,
+    /// Retransmissions sent to it.
+    pub retransmitted_packets: u64,
+    /// Seconds since the session was made.
+    pub age_seconds: f64,
+}
+
+/// One metric: a name with its help, and a value per set of labels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// The name with its unit last, as Prometheus has it: `millrace_forwarded_packets_total`.
+    pub name: &'static str,
+    /// One sentence.
+    pub help: &'static str,
+    /// Counts up for ever, or goes up and down.
+    pub kind: MetricKind,
+    /// Labels (name, value) and value.
+    pub samples: Vec<(Vec<(&'static str, String)>, f64)>,
+}
+
+/// How a metric moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+}

@@ -1,0 +1,15 @@
+//! The vocabulary: plain data, no behaviour beyond arithmetic.
+//!
+//! - `arena`: the send arena, where protected packets wait for the socket
+//! - `bitrate`: bits per second as a type
+//! - `codec`: the codecs forwarded here, and one negotiated format
+//! - `id`: stream, session and layer names as distinct types
+//! - `packet`: one RTP packet with its shared payload, and the pool that recycles them
+//! - `time`: RTP ticks, extended sequence numbers, wall time
+
+pub mod arena;
+pub mod bitrate;
+pub mod codec;
+pub mod id;
+pub mod packet;
+pub mod time;
