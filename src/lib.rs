@@ -1,3 +1,4 @@
 //! millrace: an ultra-low-latency WebRTC SFU for live streaming.
 
 pub mod media;
+pub mod peer;

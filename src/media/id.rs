@@ -17,7 +17,9 @@ pub enum NameError {
     #[error("a stream name has 1 to {max} characters, this one has {0}", max = StreamName::LENGTH_MAX)]
     Length(usize),
     /// A character outside the set.
-    #[error("a stream name is made of letters, digits and . _ ~ - with / between parts; {0:?} is none of them")]
+    #[error(
+        "a stream name is made of letters, digits and . _ ~ - with / between parts; {0:?} is none of them"
+    )]
     Character(char),
     /// An empty part, `.` or `..`.
     #[error("a stream name has no empty part and none called . or ..")]

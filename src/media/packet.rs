@@ -98,8 +98,7 @@ impl Packet {
         memory.clear();
         memory.extend_from_slice(payload);
         let PacketFields { codec, sequence, timestamp, marker, keyframe, arrival } = fields;
-        *self =
-            Self { codec, sequence, timestamp, marker, keyframe, arrival, payload: memory };
+        *self = Self { codec, sequence, timestamp, marker, keyframe, arrival, payload: memory };
     }
 }
 
