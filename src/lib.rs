@@ -1,4 +1,5 @@
 //! millrace: an ultra-low-latency WebRTC SFU for live streaming.
 
+pub mod config;
 pub mod media;
 pub mod peer;

@@ -1,0 +1,74 @@
+//! `[whip]`: what publishers may send, and how they are treated.
+
+use super::reader::Reader;
+use crate::media::codec::{Codec, Kind};
+use std::time::Duration;
+
+/// Settings of WHIP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whip {
+    /// Every video codec, the preferred first. H.264 leads, since it plays everywhere.
+    pub codec_preference: Vec<Codec>,
+    /// The publisher is asked for keyframes at most this often per layer: a hundred viewers
+    /// joining at once must not cost it a hundred keyframes.
+    pub keyframe_request_interval: Duration,
+    /// How long a missing packet may still come by itself, before it is asked for.
+    pub nack_delay: Duration,
+}
+
+/// The order in which video codecs are answered unless the operator says otherwise.
+const PREFERENCE: [&str; 5] = ["H264", "VP8", "VP9", "AV1", "H265"];
+
+impl Whip {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            codec_preference: reader.list(
+                "whip.codec_preference",
+                &PREFERENCE,
+                "a list of video codecs out of H264, VP8, VP9, AV1, H265, each at most once",
+                preference,
+            ),
+            keyframe_request_interval: reader.milliseconds(
+                "whip.keyframe_request_interval_ms",
+                1000,
+                100..=60_000,
+            ),
+            nack_delay: reader.milliseconds("whip.nack_delay_ms", 8, 0..=100),
+        }
+    }
+}
+
+/// The codecs in the order given, then those that were not named.
+fn preference(items: &[&str]) -> Option<Vec<Codec>> {
+    let mut codecs = Vec::new();
+    for item in items {
+        let codec = Codec::parse(item).filter(|codec| codec.kind() == Kind::Video)?;
+        if codecs.contains(&codec) {
+            return None;
+        }
+        codecs.push(codec);
+    }
+    let rest = PREFERENCE.iter().filter_map(|name| Codec::parse(name));
+    let rest: Vec<Codec> = rest.filter(|codec| !codecs.contains(codec)).collect();
+    codecs.extend(rest);
+    Some(codecs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codecs_that_are_not_named_come_last() {
+        use Codec::{Av1, H264, H265, Vp8, Vp9};
+        assert_eq!(preference(&["vp9", "AV1"]), Some(vec![Vp9, Av1, H264, Vp8, H265]));
+        assert_eq!(preference(&[]), Some(vec![H264, Vp8, Vp9, Av1, H265]));
+    }
+
+    #[test]
+    fn a_codec_named_twice_or_unknown_is_a_mistake() {
+        for bad in [&["H264", "h264"][..], &["opus"], &["mpeg2"]] {
+            assert_eq!(preference(bad), None, "{bad:?}");
+        }
+    }
+}

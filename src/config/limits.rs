@@ -1,0 +1,60 @@
+//! `[limits]`: how many, how large, how long. Each protects the rest from one greedy client.
+
+use super::reader::Reader;
+use std::time::Duration;
+
+/// What the server takes on before it refuses more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Publishers and viewers together; more get 503.
+    pub sessions_max: usize,
+    /// Streams that are live at once.
+    pub streams_max: usize,
+    /// Viewers of one stream.
+    pub viewers_per_stream_max: usize,
+    /// Sessions that were answered and have not connected yet: each costs memory until its
+    /// handshake is done or timed out, and anybody can make them.
+    pub pending_sessions_max: usize,
+    /// HTTP connections that are open at once.
+    pub http_connections_max: usize,
+    /// The longest body of an HTTP request; real offers have 2 to 12 kB.
+    pub http_body_max_bytes: usize,
+    /// How long a request may take to come in, and to be answered.
+    pub http_request_timeout: Duration,
+    /// From the answer to the first media key: ICE and DTLS must be done by then.
+    pub handshake_timeout: Duration,
+    /// Without a sign of life for so long, a session ends (RFC 7675 §5.1). Firefox checks only
+    /// every 4 to 5 s, so less than 30 s would end sessions on a bad link.
+    pub consent_timeout: Duration,
+    /// A publisher that sends no media for so long ends, and its stream with it.
+    pub publisher_silence_timeout: Duration,
+}
+
+impl Limits {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            sessions_max: reader.number("limits.sessions_max", 10_000, 1..=1_000_000),
+            streams_max: reader.number("limits.streams_max", 1000, 1..=100_000),
+            viewers_per_stream_max: reader.number(
+                "limits.viewers_per_stream_max",
+                10_000,
+                1..=1_000_000,
+            ),
+            pending_sessions_max: reader.number("limits.pending_sessions_max", 1000, 1..=100_000),
+            http_connections_max: reader.number("limits.http_connections_max", 4000, 1..=100_000),
+            http_body_max_bytes: reader.number(
+                "limits.http_body_max_bytes",
+                65_536,
+                4096..=1_048_576,
+            ),
+            http_request_timeout: reader.seconds("limits.http_request_timeout_s", 10, 1..=120),
+            handshake_timeout: reader.seconds("limits.handshake_timeout_s", 10, 1..=60),
+            consent_timeout: reader.seconds("limits.consent_timeout_s", 30, 5..=300),
+            publisher_silence_timeout: reader.seconds(
+                "limits.publisher_silence_timeout_s",
+                30,
+                1..=3600,
+            ),
+        }
+    }
+}
