@@ -1,0 +1,148 @@
+//! AV1 in RTP (AOM "RTP Payload Format For AV1" 1.0): where a decoder can start, and how large the
+//! picture is.
+//!
+//! Fuzz target: `codec_av1`.
+
+use super::bits::BitReader;
+
+const SEQUENCE_HEADER: u8 = 1;
+
+/// Whether a coded video sequence begins here: the N bit of the aggregation header (§4.4), in a
+/// packet that does not go on with an earlier packet's element.
+pub fn is_keyframe(payload: &[u8]) -> bool {
+    matches!(payload.split_first(), Some((head, [_, ..])) if head & 0x88 == 0x08)
+}
+
+/// The largest picture of the sequence, where the packet carries its header.
+pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
+    if !is_keyframe(payload) {
+        return None;
+    }
+    elements(payload).find_map(|element| {
+        let (&head, mut rest) = element.split_first()?;
+        if head >> 3 & 0x0f != SEQUENCE_HEADER {
+            return None;
+        }
+        if head & 0x04 != 0 {
+            rest = rest.get(1..)?; // layer ids
+        }
+        if head & 0x02 != 0 {
+            (_, rest) = read_leb128(rest)?;
+        }
+        sequence_dimensions(rest)
+    })
+}
+
+/// The OBU elements of a packet (§4.4); the last may be the first part of one.
+fn elements(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (head, mut rest) = payload.split_first().map_or((0, payload), |(&head, rest)| (head, rest));
+    // W: how many elements there are, the last without length; 0: each has one.
+    let counted = head >> 4 & 0x03;
+    let mut left = counted;
+    std::iter::from_fn(move || {
+        if rest.is_empty() || (counted != 0 && left == 0) {
+            return None;
+        }
+        left = left.saturating_sub(1);
+        if counted != 0 && left == 0 {
+            return Some(std::mem::take(&mut rest));
+        }
+        let (len, tail) = read_leb128(rest)?;
+        let (element, tail) = tail.split_at_checked(len)?;
+        rest = tail;
+        Some(element)
+    })
+}
+
+/// AV1 specification §4.10.5, as far as lengths within a datagram go: at most four bytes.
+fn read_leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(4).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+/// Reads a sequence header (AV1 specification §5.5.1) up to the size.
+fn sequence_dimensions(bytes: &[u8]) -> Option<(u16, u16)> {
+    let mut header = BitReader::new(bytes);
+    header.skip(4)?; // profile, still picture
+    if header.flag()? {
+        header.skip(5)?; // reduced header: the level and nothing else
+    } else {
+        let mut decoder_model_bits = None;
+        if header.flag()? {
+            header.skip(64)?; // units in a tick, time scale
+            if header.flag()? {
+                header.unsigned()?; // ticks per picture, uvlc()
+            }
+            if header.flag()? {
+                decoder_model_bits = Some(header.bits(5)? + 1);
+                header.skip(32 + 5 + 5)?;
+            }
+        }
+        let display_delay = header.flag()?;
+        for _ in 0..=header.bits(5)? {
+            header.skip(12)?; // operating point
+            if header.bits(5)? > 7 {
+                header.skip(1)?; // tier
+            }
+            if let Some(bits) = decoder_model_bits
+                && header.flag()?
+            {
+                header.skip(2 * bits + 1)?;
+            }
+            if display_delay && header.flag()? {
+                header.skip(4)?;
+            }
+        }
+    }
+    let width_bits = header.bits(4)? + 1;
+    let height_bits = header.bits(4)? + 1;
+    let width = header.bits(width_bits)? + 1;
+    let height = header.bits(height_bits)? + 1;
+    super::size(width, height)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hex;
+    use super::*;
+
+    /// A sequence header of 642x362 by libaom, without its size field.
+    const SEQUENCE: &str = "08 00 00 00 0c c5 03 69 36 be 40 10";
+
+    #[test]
+    fn starts_are_marked_by_the_n_bit() {
+        let table = [("1808", true), ("1030", false), ("9808", false), ("18", false), ("", false)];
+        for (payload, start) in table {
+            assert_eq!(is_keyframe(&hex(payload)), start, "{payload}");
+        }
+    }
+
+    #[test]
+    fn the_size_is_read_however_elements_are_laid_out() {
+        let table = [
+            format!("28 0c {SEQUENCE} 30aabbcc"),                    // W = 2
+            format!("18 {SEQUENCE}"),                                // W = 1
+            format!("08 0c {SEQUENCE} 03 30aabb"),                   // W = 0
+            "28 0d 0a0b 0000000cc5036936be4010 30aabbcc".to_owned(), // with size field
+            format!("38 02 1200 0c {SEQUENCE} 30aa"),                // temporal delimiter first
+        ];
+        for payload in table {
+            assert_eq!(dimensions(&hex(&payload)), Some((642, 362)), "{payload}");
+        }
+        let film = hex("18 08 0000004 2a7bfe4600d0040");
+        assert_eq!(dimensions(&film), Some((1920, 804)), "a level above 3.3 has a tier bit");
+    }
+
+    #[test]
+    fn lies_about_lengths_are_no_size() {
+        for payload in ["28ffffffff0f08", "280c0800", "08ff0108", "2880808080800108", "28"] {
+            assert_eq!(dimensions(&hex(payload)), None, "{payload}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! H.265 in RTP (RFC 7798): where a decoder can start, and how large the picture is.
+//!
+//! Reads single NAL units, aggregation packets and fragmentation units without decoding order
+//! numbers: `sprop-max-don-diff` is never negotiated. Fuzz target: `codec_h265`.
+
+use super::bits::BitReader;
+
+/// Intra random access pictures: BLA, IDR, CRA (H.265 table 7-1).
+const RANDOM_ACCESS: std::ops::RangeInclusive<u8> = 16..=21;
+const VPS: u8 = 32;
+const SPS: u8 = 33;
+const AGGREGATION: u8 = 48;
+const FRAGMENTATION: u8 = 49;
+
+/// Whether an access unit that a decoder can start with begins here: the packet carries a video
+/// or sequence parameter set, or the start of the first slice of a random access picture.
+pub fn is_keyframe(payload: &[u8]) -> bool {
+    carries_parameters(payload) || starts_random_access(payload)
+}
+
+/// Whether the packet carries a video or sequence parameter set.
+pub fn carries_parameters(payload: &[u8]) -> bool {
+    nal_units(payload).any(|nal| matches!(nal_type(nal), Some(VPS | SPS)))
+}
+
+/// The picture's size after cropping, where the packet carries a sequence parameter set.
+pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
+    nal_units(payload).find(|nal| nal_type(nal) == Some(SPS)).and_then(sps_dimensions)
+}
+
+fn starts_random_access(payload: &[u8]) -> bool {
+    if nal_type(payload) == Some(FRAGMENTATION) {
+        // RFC 7798 §4.4.3: two bytes of header, then S E and the type of the fragmented unit.
+        let Some(&[_, _, fragment, slice]) = payload.first_chunk() else { return false };
+        return fragment & 0x80 != 0
+            && RANDOM_ACCESS.contains(&(fragment & 0x3f))
+            && is_first_slice(slice);
+    }
+    nal_units(payload).any(|nal| {
+        nal_type(nal).is_some_and(|kind| RANDOM_ACCESS.contains(&kind))
+            && nal.get(2).is_some_and(|&slice| is_first_slice(slice))
+    })
+}
+
+/// A slice header opens with `first_slice_segment_in_pic_flag`.
+fn is_first_slice(first_byte: u8) -> bool {
+    first_byte & 0x80 != 0
+}
+
+fn nal_type(nal: &[u8]) -> Option<u8> {
+    nal.first().map(|header| header >> 1 & 0x3f)
+}
+
+/// The complete NAL units of a packet: its one, or those it aggregates (RFC 7798 §4.4.2).
+fn nal_units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (single, mut aggregate): (Option<&[u8]>, &[u8]) = match nal_type(payload) {
+        Some(AGGREGATION) => (None, payload.get(2..).unwrap_or_default()),
+        Some(0..=47) => (Some(payload), &[]),
+        _ => (None, &[]),
+    };
+    single.into_iter().chain(std::iter::from_fn(move || {
+        let (len, rest) = aggregate.split_first_chunk::<2>()?;
+        let (nal, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        aggregate = rest;
+        Some(nal)
+    }))
+}
+
+/// Reads the sequence parameter set (H.265 §7.3.2.2.1) up to the conformance window.
+fn sps_dimensions(nal: &[u8]) -> Option<(u16, u16)> {
+    let mut sps = BitReader::escaped(nal.get(2..)?);
+    sps.skip(4)?; // video parameter set
+    let sub_layers = sps.bits(3)?;
+    sps.skip(1)?; // temporal nesting
+    skip_profile_and_level(&mut sps, sub_layers)?;
+    sps.unsigned()?; // id
+    let mut chroma_format = sps.unsigned()?;
+    if chroma_format == 3 && sps.flag()? {
+        chroma_format = 0; // three monochrome planes
+    }
+    let (mut width, mut height) = (sps.unsigned()?, sps.unsigned()?);
+    if sps.flag()? {
+        let (unit_x, unit_y) = match chroma_format {
+            1 => (2, 2),
+            2 => (2, 1),
+            _ => (1, 1),
+        };
+        let crop_x = sps.unsigned()?.checked_add(sps.unsigned()?)?.checked_mul(unit_x)?;
+        let crop_y = sps.unsigned()?.checked_add(sps.unsigned()?)?.checked_mul(unit_y)?;
+        width = width.checked_sub(crop_x)?;
+        height = height.checked_sub(crop_y)?;
+    }
+    super::size(width, height)
+}
+
+/// H.265 §7.3.3: the general profile and level, then those of each sub-layer that states its own.
+fn skip_profile_and_level(sps: &mut BitReader<'_>, sub_layers: u32) -> Option<()> {
+    const PROFILE_BITS: u32 = 88;
+    const LEVEL_BITS: u32 = 8;
+    sps.skip(PROFILE_BITS + LEVEL_BITS)?;
+    let mut bits = 0;
+    for _ in 0..sub_layers {
+        bits += if sps.flag()? { PROFILE_BITS } else { 0 };
+        bits += if sps.flag()? { LEVEL_BITS } else { 0 };
+    }
+    if sub_layers > 0 {
+        sps.skip(2 * (8 - sub_layers))?;
+    }
+    sps.skip(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hex;
+    use super::*;
+
+    /// VPS, SPS and PPS of a 642x362 stream in one aggregation packet, as ffmpeg packs x265's.
+    const AGGREGATED: &str = "6001
+        0018 40010c01ffff01600000030090000003000003003fba0240
+        002b 42010101600000030090000003000003003fa005220171c44996e92930bc05a020000003002000000303c1
+        0006 4401c0718312";
+    const SPS_ALONE: &str =
+        "42010101600000030090000003000003003fa005220171c44996e92930bc05a020000003002000000303c1";
+
+    #[test]
+    fn starts_are_parameter_sets_and_first_random_access_slices() {
+        let table = [
+            (AGGREGATED, true, true),
+            (SPS_ALONE, true, true),
+            ("40010c01", true, true),   // VPS alone
+            ("4401c071", false, false), // PPS alone
+            ("2601af01", true, false),  // whole IDR slice
+            ("26016701", false, false), // second IDR slice
+            ("2a01af01", true, false),  // CRA
+            ("620193af", true, false),  // FU, start of the first IDR slice
+            ("62019367", false, false), // FU, start of the second
+            ("620113af", false, false), // FU, middle
+            ("620181d0", false, false), // FU, start of another slice
+            ("0201d009", false, false), // other slice
+            ("6001ffff", false, false), // aggregation that lies about a length
+            ("6201", false, false),
+            ("", false, false),
+        ];
+        for (payload, start, parameters) in table {
+            let bytes = hex(payload);
+            assert_eq!(is_keyframe(&bytes), start, "{payload}");
+            assert_eq!(carries_parameters(&bytes), parameters, "{payload}");
+        }
+    }
+
+    #[test]
+    fn the_size_is_read_with_its_window() {
+        assert_eq!(dimensions(&hex(AGGREGATED)), Some((642, 362)));
+        assert_eq!(dimensions(&hex(SPS_ALONE)), Some((642, 362)));
+        assert_eq!(dimensions(&hex("4401c071")), None);
+    }
+
+    #[test]
+    fn cut_short_anywhere_nothing_panics() {
+        let whole = hex(AGGREGATED);
+        for end in 0..whole.len() {
+            let _ = (is_keyframe(&whole[..end]), dimensions(&whole[..end]));
+        }
+        assert_eq!(dimensions(&hex(SPS_ALONE)[..20]), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! VP9 in RTP (RFC 9628): where a decoder can start, and how large the picture is.
+//!
+//! Fuzz target: `codec_vp9`.
+
+use super::bits::BitReader;
+
+/// Whether a keyframe begins here: the start of the lowest spatial layer's frame, not predicted
+/// from another picture, whose own header says keyframe. Intra-only frames are no start.
+pub fn is_keyframe(payload: &[u8]) -> bool {
+    read(payload).is_some_and(|start| read_keyframe_header(start.frame).is_some())
+}
+
+/// The picture's size where a keyframe begins: the largest layer of the scalability structure if
+/// there is one, else what the frame's header says.
+pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
+    let start = read(payload)?;
+    let mut header = read_keyframe_header(start.frame)?;
+    start.largest_layer.or_else(|| {
+        let width = header.bits(16)? + 1;
+        let height = header.bits(16)? + 1;
+        super::size(width, height)
+    })
+}
+
+struct Start<'a> {
+    frame: &'a [u8],
+    largest_layer: Option<(u16, u16)>,
+}
+
+/// Reads the payload descriptor (RFC 9628 §4.2) of a packet in which a frame of the lowest spatial
+/// layer begins that is not predicted from earlier pictures.
+fn read(payload: &[u8]) -> Option<Start<'_>> {
+    let (&flags, mut rest) = payload.split_first()?;
+    let [picture_id, predicted, layers, flexible, begins, _ends, structure] =
+        [0x80, 0x40, 0x20, 0x10, 0x08, 0x04, 0x02].map(|bit| flags & bit != 0);
+    if predicted || !begins {
+        return None;
+    }
+    if picture_id {
+        let long = rest.first()? & 0x80 != 0;
+        rest = rest.get(if long { 2 } else { 1 }..)?;
+    }
+    if layers {
+        let (&indices, tail) = rest.split_first()?;
+        if indices >> 1 & 0x07 != 0 {
+            return None; // a higher spatial layer
+        }
+        // The non-flexible mode has TL0PICIDX after it.
+        rest = if flexible { tail } else { tail.get(1..)? };
+    }
+    let mut largest_layer = None;
+    if structure {
+        rest = read_structure(rest, &mut largest_layer)?;
+    }
+    Some(Start { frame: rest, largest_layer })
+}
+
+/// Passes over a scalability structure (RFC 9628 §4.2.1), noting its largest layer's size.
+fn read_structure<'a>(bytes: &'a [u8], largest: &mut Option<(u16, u16)>) -> Option<&'a [u8]> {
+    let (&head, mut rest) = bytes.split_first()?;
+    if head & 0x10 != 0 {
+        for _ in 0..=head >> 5 {
+            let (&[w0, w1, h0, h1], tail) = rest.split_first_chunk()?;
+            let layer = super::size(
+                u32::from(u16::from_be_bytes([w0, w1])),
+                u32::from(u16::from_be_bytes([h0, h1])),
+            );
+            *largest = (*largest).max(layer);
+            rest = tail;
+        }
+    }
+    if head & 0x08 != 0 {
+        let (&pictures, mut tail) = rest.split_first()?;
+        for _ in 0..pictures {
+            let (&picture, references) = tail.split_first()?;
+            tail = references.get(usize::from(picture >> 2 & 0x03)..)?;
+        }
+        rest = tail;
+    }
+    Some(rest)
+}
+
+/// Reads a frame's uncompressed header (VP9 bitstream specification §6.2) up to the size; `None`
+/// if it is no keyframe's.
+fn read_keyframe_header(frame: &[u8]) -> Option<BitReader<'_>> {
+    let mut header = BitReader::new(frame);
+    if header.bits(2)? != 2 {
+        return None;
+    }
+    let profile = header.bits(1)? | header.bits(1)? << 1;
+    if profile == 3 {
+        header.skip(1)?;
+    }
+    let shows_existing = header.flag()?;
+    let is_inter = header.flag()?;
+    if shows_existing || is_inter {
+        return None;
+    }
+    header.skip(2)?; // show_frame, error_resilient_mode
+    if header.bits(24)? != 0x49_83_42 {
+        return None;
+    }
+    if profile >= 2 {
+        header.skip(1)?; // bit depth
+    }
+    let rgb = header.bits(3)? == 7;
+    let odd_profile = profile & 1 == 1;
+    // The colour range and, in the odd profiles, the subsampling and a reserved bit; RGB has no
+    // range and a fixed subsampling.
+    header.skip(match (rgb, odd_profile) {
+        (true, false) => 0,
+        (true, true) | (false, false) => 1,
+        (false, true) => 4,
+    })?;
+    Some(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::hex;
+    use super::*;
+
+    const HEADER: &str = "8249834200281016960638241c18";
+
+    #[test]
+    fn keyframes_start_in_the_lowest_layer() {
+        let table = [
+            (format!("08{HEADER}"), true),           // ffmpeg: no picture id
+            (format!("888123{HEADER}"), true),       // 15-bit picture id
+            (format!("8805{HEADER}"), true),         // 7-bit picture id
+            (format!("a8812300 07{HEADER}"), true),  // layer indices and TL0PICIDX
+            (format!("b8812300{HEADER}"), true),     // flexible mode: no TL0PICIDX
+            (format!("a8812302 07{HEADER}"), false), // second spatial layer
+            (format!("00{HEADER}"), false),          // not the start of a frame
+            (format!("48{HEADER}"), false),          // predicted
+            ("0886004092f0e140".to_owned(), false),  // ffmpeg: inter frame
+            ("0882498343".to_owned(), false),        // wrong sync code
+            ("0882".to_owned(), false),
+            ("a8".to_owned(), false),
+            (String::new(), false),
+        ];
+        for (payload, start) in table {
+            assert_eq!(is_keyframe(&hex(&payload)), start, "{payload}");
+        }
+    }
+
+    #[test]
+    fn the_size_is_the_largest_layers_else_the_frames() {
+        assert_eq!(dimensions(&hex(&format!("08{HEADER}"))), Some((642, 362)));
+        // Three layers, 320x180 to 1280x720, and one picture group of one picture, one reference.
+        let structure = "58 014000b4 02800168 050002d0 01 04 01";
+        let layered = format!("aa8123 00 07 {structure} {HEADER}");
+        assert_eq!(dimensions(&hex(&layered)), Some((1280, 720)));
+        assert_eq!(dimensions(&hex("0886004092f0e140")), None);
+    }
+
+    #[test]
+    fn cut_short_anywhere_nothing_panics() {
+        let whole = hex(&format!("aa8123000758014000b402800168050002d0010401{HEADER}"));
+        for end in 0..whole.len() {
+            let _ = (is_keyframe(&whole[..end]), dimensions(&whole[..end]));
+        }
+        assert!(!is_keyframe(&whole[..20]));
+    }
+}
