@@ -1,9 +1,9 @@
 //! Where to listen, and which addresses to announce to clients.
 //!
-//! Choosing is pure; [`interfaces`] alone asks the system.
+//! Choosing is pure; [`interfaces`] and [`ipv6_works`] alone ask the system.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// Where a listener stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +21,12 @@ pub enum Listen {
 
 impl Listen {
     /// What `parse` understands, in words.
-    pub(super) const TAKES: &str = "an address with a port such as 192.0.2.7:8080 or [2001:db8::7]:8080, *:8080 for every \
-         address, or off";
+    pub(super) const TAKES: &str = "an address with a port such as 192.0.2.7:8080 or \
+        [2001:db8::7]:8080, *:8080 for every address, or off";
 
     /// The same for a listener that cannot be switched off.
-    pub(super) const TAKES_ON: &str = "an address with a port such as 192.0.2.7:8189 or [2001:db8::7]:8189, or *:8189 for every \
-         address";
+    pub(super) const TAKES_ON: &str = "an address with a port such as 192.0.2.7:8189 or \
+        [2001:db8::7]:8189, or *:8189 for every address";
 
     /// Reads `off`, `*:port` or `address:port`.
     pub fn parse(text: &str) -> Option<Self> {
@@ -39,17 +39,16 @@ impl Listen {
         text.parse().ok().map(Self::At)
     }
 
-    /// The addresses to bind, best first: take the first that works.
+    /// The address to bind; `None` where it is off.
     ///
-    /// The IPv6 wildcard takes IPv4 as well (ipv6(7): `bindv6only` is off by default); a kernel
-    /// without IPv6 refuses it, and the IPv4 wildcard is right there.
-    pub fn candidates(&self) -> Vec<SocketAddr> {
+    /// The IPv6 wildcard takes IPv4 as well (ipv6(7): `bindv6only` is off by default), and a
+    /// kernel without IPv6 refuses it: [`ipv6_works`] tells.
+    pub fn address(&self, ipv6: bool) -> Option<SocketAddr> {
         match *self {
-            Self::Off => Vec::new(),
-            Self::Every { port } => {
-                vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
-            }
-            Self::At(address) => vec![address],
+            Self::Off => None,
+            Self::Every { port } if ipv6 => Some((Ipv6Addr::UNSPECIFIED, port).into()),
+            Self::Every { port } => Some((Ipv4Addr::UNSPECIFIED, port).into()),
+            Self::At(address) => Some(address),
         }
     }
 
@@ -163,6 +162,11 @@ impl Interface {
     }
 }
 
+/// Whether this machine can listen on the IPv6 wildcard at all.
+pub fn ipv6_works() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}
+
 /// Every address of every interface that is up.
 ///
 /// # Errors
@@ -254,6 +258,17 @@ mod tests {
         for bad in ["", "8080", "localhost:80", "*:65536", "1.2.3.4", "on"] {
             assert_eq!(Listen::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn every_address_is_ipv4_alone_where_there_is_no_ipv6() {
+        let bound = |text: &str, ipv6| {
+            Listen::parse(text).expect("good").address(ipv6).map(|address| address.to_string())
+        };
+        assert_eq!(bound("*:8189", true).as_deref(), Some("[::]:8189"));
+        assert_eq!(bound("*:8189", false).as_deref(), Some("0.0.0.0:8189"));
+        assert_eq!(bound("127.0.0.1:0", true).as_deref(), Some("127.0.0.1:0"));
+        assert_eq!(bound("off", true), None);
     }
 
     #[test]

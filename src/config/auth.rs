@@ -12,7 +12,8 @@ pub struct Auth {
     pub admin_token: Option<Token>,
     /// Tokens that publish the streams of a pattern only.
     pub publish_tokens: Vec<StreamToken>,
-    /// Tokens that watch the streams of a pattern; a stream that no pattern names is open.
+    /// Tokens that watch the streams of a pattern; without any, everybody watches everything,
+    /// with one or more, nobody does without a token that fits.
     pub view_tokens: Vec<StreamToken>,
 }
 

@@ -1,0 +1,48 @@
+# The commands. Each is a line or two that anybody could type.
+
+# rustup's programs are found without a new login after its installation.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# How long `make fuzz` works on each target.
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test bench lint fmt fuzz web setup clean
+
+help: ## Lists these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+run: web ## Builds the server and starts it; says which address to open and what to type into OBS
+	cargo build --release --locked --bin millrace
+	exec target/release/millrace --config configs/default.toml
+
+demo: web ## The same, with a moving test picture and a tone as a stream to watch at once
+	cargo build --release --locked --bin millrace
+	scripts/demo
+
+test: ## Checks everything: format, lints, documents, pages, all tests, real browsers
+	scripts/test
+
+bench: ## Measures what a forwarded packet costs
+	scripts/setup run
+	cargo bench --locked
+
+lint: web ## Format, lints, documents and page types, without the tests
+	scripts/lint
+
+fmt: ## Formats the Rust code
+	cargo fmt --all
+
+fuzz: ## Mutates the parsers' corpora, FUZZ_SECONDS for each
+	scripts/setup run
+	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --locked --test fuzz -- --ignored --nocapture
+
+web: ## Builds the pages, which the server carries within itself
+	scripts/setup run
+	npm --prefix web run --silent build
+
+setup: ## Installs what building and testing need
+	scripts/setup test
+
+clean: ## Removes everything that was built
+	rm -rf target web/dist web/node_modules tests/browser/node_modules
