@@ -1,1 +1,93 @@
 //! Everything that speaks HTTP; knows names, SDP text and sessions, no packets.
+//!
+//! - `media_server`: the port to the media server, which `millrace` implements and tests fake
+//! - `config`: what the operator decides about HTTP
+//! - `whip`, `whep`: the two protocols; `session`: what they share
+//! - `sdp_fragment`: `application/trickle-ice-sdpfrag`
+//! - `api`, `metrics`: what operators see
+//! - `auth`: bearer tokens
+//! - `cors`: access for pages from elsewhere
+//! - `error`: the one table of refusals
+//! - `pages`: the pages, which are part of the binary
+//! - `serve`: listeners and graceful stop; `tls`: certificates
+
+mod api;
+pub mod auth;
+pub mod config;
+mod cors;
+mod error;
+pub mod media_server;
+mod metrics;
+mod pages;
+pub mod sdp_fragment;
+pub mod serve;
+mod session;
+pub mod tls;
+mod whep;
+mod whip;
+
+pub use config::Config;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use axum::routing::{MethodRouter, get};
+use error::Problem;
+use media_server::MediaServer;
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// What every handler sees.
+struct App {
+    server: Arc<dyn MediaServer>,
+    credentials: auth::Credentials,
+    ice_servers: Vec<config::IceServer>,
+    limits: config::Limits,
+    retry_after: Duration,
+    media_hint: String,
+    addresses: serve::Addresses,
+    pages: Option<pages::Pages>,
+}
+
+/// Every route on one screen.
+pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addresses) -> Router {
+    let app = Arc::new(App {
+        server,
+        credentials: config.credentials.clone(),
+        ice_servers: config.ice_servers.clone(),
+        limits: config.limits.clone(),
+        retry_after: config.retry_after,
+        media_hint: config.media_hint.clone(),
+        addresses,
+        pages: config.pages.then(pages::Pages::embedded),
+    });
+    Router::new()
+        .route("/whip/{*stream}", whip::endpoint())
+        .route("/whip/@session/{id}", whip::session())
+        .route("/whep/{*stream}", whep::endpoint())
+        .route("/whep/@session/{id}", whep::session())
+        .route("/api/v1/streams", read(get(api::streams)))
+        .route("/metrics", read(get(api::metrics)))
+        .route("/healthz", read(get(api::healthz)))
+        .route("/readyz", read(get(api::readyz)))
+        .route("/client-config.json", read(get(pages::client_config)))
+        .route("/", read(get(pages::index)))
+        .route("/publish", read(get(pages::publish)))
+        .route("/publish/{*stream}", read(get(pages::publish)))
+        .route("/watch", read(get(pages::watch)))
+        .route("/watch/{*stream}", read(get(pages::watch)))
+        .fallback(pages::asset)
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .with_state(app)
+        .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a handler panicked; its request is answered with 500");
+            Problem::internal().into_response()
+        }))
+        .layer(axum::middleware::from_fn(cors::allow_any_origin))
+}
+
+/// A path that is only read also answers the preflight of a page from elsewhere.
+fn read(route: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
+    route.options(async || StatusCode::OK)
+}

@@ -1,0 +1,56 @@
+//! JSON for operators: what is live; and health, for whoever starts and watches the process.
+
+use crate::App;
+use crate::error::Problem;
+use crate::media_server::StreamReport;
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+
+/// The body of `/api/v1/streams`.
+#[derive(serde::Serialize)]
+struct Streams {
+    streams: Vec<StreamReport>,
+}
+
+/// `GET /api/v1/streams`: publisher, tracks and viewers of each live stream.
+pub(crate) async fn streams(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    app.credentials.may_operate(&headers)?;
+    let report = tokio::time::timeout(app.limits.report_timeout, app.server.streams()).await;
+    let streams = report.map_err(|_| {
+        let reason = "the media threads did not report in time".to_owned();
+        Problem::not_ready(reason, app.retry_after)
+    })?;
+    let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(([fresh], Json(Streams { streams })).into_response())
+}
+
+/// `GET /metrics`: every metric with its present value.
+pub(crate) async fn metrics(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    app.credentials.may_operate(&headers)?;
+    let text = crate::metrics::exposition(&app.server.metrics());
+    let kind = HeaderValue::from_static(crate::metrics::CONTENT_TYPE);
+    Ok(([(CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// `GET /healthz`: the process runs and answers.
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: new sessions are taken.
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
+    match app.server.ready() {
+        Ok(()) => Ok("ready\n"),
+        Err(reason) => Err(Problem::not_ready(reason, app.retry_after)),
+    }
+}

@@ -1,0 +1,407 @@
+//! Listeners, connections and graceful stop.
+//!
+//! Every wait has an end: for the TLS handshake, for the head of a request, for its body, for the
+//! next request. A fault costs its own connection and no other.
+
+use crate::config::{Config, Limits};
+use crate::tls::{CertificateError, Certificates};
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
+use std::convert::Infallible;
+use std::io::{Error, ErrorKind};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+/// How long to wait when the process has no more file descriptors.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// The longest head of a request.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 32;
+/// What a caller is told for whom there is no place; written without a connection's state.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
+    Connection: close\r\nAccess-Control-Allow-Origin: *\r\n\
+    Content-Type: text/plain\r\nContent-Length: 21\r\n\r\ntoo many connections\n";
+
+/// Where the server listens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// HTTP.
+    pub http: Option<SocketAddr>,
+    /// HTTPS.
+    pub https: Option<SocketAddr>,
+}
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, not allowed or not of this machine.
+    #[error("cannot listen for {protocol} on {address}: {error}; {advice}")]
+    Bind {
+        /// `HTTP` or `HTTPS`.
+        protocol: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: Error,
+        /// What to change.
+        advice: &'static str,
+    },
+    /// No certificate for HTTPS.
+    #[error("HTTPS has no certificate: {0}")]
+    Certificate(#[from] CertificateError),
+}
+
+/// Bound sockets, not yet served.
+#[derive(Debug)]
+pub struct Listeners {
+    http: Option<TcpListener>,
+    https: Option<(TcpListener, Arc<Certificates>)>,
+    addresses: Addresses,
+    limits: Limits,
+}
+
+impl Listeners {
+    /// Binds what the configuration names and prepares the certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] names the address, the reason and what to change.
+    pub async fn bind(config: &Config) -> Result<Self, ServeError> {
+        let http = match config.http {
+            Some(address) => Some(bind("HTTP", address).await?),
+            None => None,
+        };
+        let https = match config.https {
+            Some(address) => {
+                let certificates = Arc::new(Certificates::load(config.certificate.clone())?);
+                Some((bind("HTTPS", address).await?, certificates))
+            }
+            None => None,
+        };
+        let bound = |listener: &TcpListener| listener.local_addr().ok();
+        let addresses = Addresses {
+            http: http.as_ref().and_then(bound),
+            https: https.as_ref().and_then(|(listener, _)| bound(listener)),
+        };
+        Ok(Self { http, https, addresses, limits: config.limits.clone() })
+    }
+
+    /// Where they listen; a port 0 in the configuration has become a real one.
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+}
+
+async fn bind(protocol: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => "stop the program that has this port, or choose another port",
+            ErrorKind::PermissionDenied => {
+                "choose a port from 1024 up, or give the program CAP_NET_BIND_SERVICE"
+            }
+            ErrorKind::AddrNotAvailable => "choose an address of this machine, or 0.0.0.0 for all",
+            _ => "choose another address or port",
+        };
+        ServeError::Bind { protocol, address, error, advice }
+    })
+}
+
+/// Serves until `shutdown` is done; then takes no more connections, lets the requests in flight
+/// finish within [`Limits::stop_timeout`], and returns.
+///
+/// # Errors
+///
+/// [`ServeError::Certificate`] where TLS cannot be set up.
+pub async fn serve(
+    listeners: Listeners,
+    app: Router,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let Listeners { http, https, limits, .. } = listeners;
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let (stop, stopping) = watch::channel(false);
+    let mut doors = JoinSet::new();
+    let door = |acceptor| Door {
+        acceptor,
+        app: app.clone(),
+        limits: limits.clone(),
+        places: Arc::clone(&places),
+        stopping: stopping.clone(),
+        full: false,
+    };
+    if let Some((listener, certificates)) = https {
+        let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config()?));
+        doors.spawn(door(Some(acceptor)).keep(listener));
+        doors.spawn(look_after(certificates, limits.certificate_interval, stopping.clone()));
+    }
+    if let Some(listener) = http {
+        doors.spawn(door(None).keep(listener));
+    }
+    shutdown.await;
+    // The doors hold receivers; without any the server was listening nowhere.
+    let _ = stop.send(true);
+    while doors.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Reads the certificate again at intervals.
+async fn look_after(
+    certificates: Arc<Certificates>,
+    every: Duration,
+    mut stopping: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            () = stopped(&mut stopping) => return,
+            () = sleep(every) => {}
+        }
+        let certificates = Arc::clone(&certificates);
+        let looked = tokio::task::spawn_blocking(move || certificates.refresh()).await;
+        if looked.is_err() {
+            tracing::error!("looking at the certificate panicked; the old one stays in use");
+        }
+    }
+}
+
+/// Done when the server stops.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that `serve` itself was dropped: that is a stop too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// One listener and what its connections need.
+#[derive(Clone)]
+struct Door {
+    acceptor: Option<TlsAcceptor>,
+    app: Router,
+    limits: Limits,
+    places: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+    /// Whether the last caller was refused: one warning for a whole run of them.
+    full: bool,
+}
+
+impl Door {
+    async fn keep(mut self, listener: TcpListener) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stopped(&mut self.stopping) => break,
+                Some(ended) = connections.join_next() => {
+                    report(ended);
+                    continue;
+                }
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    if let Some(place) = self.place(&stream) {
+                        connections.spawn(self.clone().admit(stream, place));
+                    }
+                }
+                Err(error) if of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if timeout(self.limits.stop_timeout, drained).await.is_err() {
+            tracing::warn!(unfinished = connections.len(), "requests cut off by the stop");
+            connections.shutdown().await;
+        }
+    }
+
+    /// A place for one more connection, or a refusal where there is none.
+    fn place(&mut self, stream: &TcpStream) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        if place.is_none() {
+            if !self.full {
+                tracing::warn!("all connections are in use; more are refused");
+            }
+            // A fresh socket has room for one small answer, so nobody waits here.
+            if self.acceptor.is_none() {
+                let _ = stream.try_write(FULL);
+            }
+        }
+        self.full = place.is_none();
+        place
+    }
+
+    async fn admit(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+        // Answers are small and waited for.
+        let _ = stream.set_nodelay(true);
+        let Some(acceptor) = self.acceptor.take() else {
+            return self.converse_http1(stream).await;
+        };
+        let handshake = timeout(self.limits.handshake_timeout, acceptor.accept(stream));
+        let outcome = tokio::select! {
+            () = stopped(&mut self.stopping) => return,
+            outcome = handshake => outcome,
+        };
+        match outcome {
+            Ok(Ok(stream)) => match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => self.converse_http2(stream).await,
+                _ => self.converse_http1(stream).await,
+            },
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
+        }
+    }
+
+    async fn converse_http1<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let requests = Arc::new(Requests::default());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), self.answering(&requests));
+        self.drive(connection, &requests).await;
+    }
+
+    async fn converse_http2<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let requests = Arc::new(Requests::default());
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .max_concurrent_streams(STREAMS_MAX)
+            .serve_connection(TokioIo::new(stream), self.answering(&requests));
+        self.drive(connection, &requests).await;
+    }
+
+    fn answering(&self, requests: &Arc<Requests>) -> Answering {
+        Answering { app: self.app.clone(), requests: Arc::clone(requests) }
+    }
+
+    /// Runs a connection until it ends, idles too long or the server stops.
+    async fn drive<C>(mut self, connection: C, requests: &Requests)
+    where
+        C: GracefulConnection<Error = hyper::Error>,
+    {
+        let mut connection = pin!(connection);
+        let ended = {
+            let idle = requests.idle(self.limits.idle_timeout);
+            tokio::select! {
+                ended = connection.as_mut() => Some(ended),
+                () = idle => None,
+                () = stopped(&mut self.stopping) => None,
+            }
+        };
+        let ended = if let Some(ended) = ended {
+            Ok(ended)
+        } else {
+            connection.as_mut().graceful_shutdown();
+            timeout(self.limits.stop_timeout, connection).await
+        };
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "connection failed"),
+            Err(_) => tracing::debug!("connection cut off"),
+        }
+    }
+}
+
+/// A panic in a handler is caught there; one that gets here is in the connection's own code.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task failed; only that connection is affected");
+    }
+}
+
+/// Faults of the connection that was to be accepted, not of the listener.
+fn of_one_connection(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
+}
+
+/// Counts a connection's requests, to tell when it idles.
+#[derive(Default)]
+struct Requests {
+    begun: AtomicUsize,
+    open: AtomicUsize,
+}
+
+/// Ends the count of one request when its answer is made or given up.
+struct OpenRequest(Arc<Requests>);
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Requests {
+    fn begin(self: &Arc<Self>) -> OpenRequest {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        OpenRequest(Arc::clone(self))
+    }
+
+    /// Done when for one whole interval no request began and none was open.
+    async fn idle(&self, timeout: Duration) {
+        let mut ticks = interval(timeout.max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick comes at once.
+        ticks.tick().await;
+        let mut seen = self.begun.load(Ordering::Relaxed);
+        loop {
+            ticks.tick().await;
+            let begun = self.begun.load(Ordering::Relaxed);
+            if begun == seen && self.open.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            seen = begun;
+        }
+    }
+}
+
+/// The app as hyper wants it, its requests counted.
+struct Answering {
+    app: Router,
+    requests: Arc<Requests>,
+}
+
+impl Service<Request<Incoming>> for Answering {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let open = self.requests.begin();
+        let answer = self.app.clone().oneshot(request.map(Body::new));
+        Box::pin(async move {
+            let response = answer.await;
+            drop(open);
+            response
+        })
+    }
+}
