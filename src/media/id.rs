@@ -14,11 +14,14 @@ pub struct StreamName(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Nothing, or more than [`StreamName::LENGTH_MAX`] characters.
-    #[error("a stream name has 1 to {max} characters, this one has {0}", max = StreamName::LENGTH_MAX)]
+    #[error(
+        "a stream name has 1 to {max} characters, this one has {0}",
+        max = StreamName::LENGTH_MAX
+    )]
     Length(usize),
     /// A character outside the set.
     #[error(
-        "a stream name is made of letters, digits and . _ ~ - with / between parts; {0:?} is none of them"
+        "a stream name is made of letters, digits and . _ ~ - with / between parts; {0:?} is none"
     )]
     Character(char),
     /// An empty part, `.` or `..`.

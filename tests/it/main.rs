@@ -1,0 +1,5 @@
+//! Integration tests: one binary, real sockets on loopback.
+//!
+//! - `tidy`: the invariants of ARCHITECTURE.md
+
+mod tidy;
