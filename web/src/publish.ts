@@ -1,0 +1,362 @@
+// The publish page: camera, screen or a test picture, sent by WHIP until told to stop.
+
+import { capture, devices, NONE, SCREEN_SOUND, type Capture, type Source } from "./capture.js";
+import { Fault } from "./fault.js";
+import { BADGES, keepUp, type Phase } from "./keep.js";
+import * as page from "./page.js";
+import { part, write } from "./page.js";
+import type { Session } from "./session.js";
+import * as stats from "./stats.js";
+import { publish, sendableCodecs } from "./whip.js";
+
+/** What a picture of so many lines may cost at 30 frames a second. */
+const BITRATE_BPS: Record<string, number> = { 360: 900_000, 720: 2_500_000, 1080: 5_000_000 };
+const MUSIC_BPS = 160_000;
+const SPEECH_BPS = 48_000;
+/** Those that a viewer can be expected to know. */
+const CODECS: Record<string, string> = { H264: "H.264", VP8: "VP8", VP9: "VP9", AV1: "AV1" };
+
+/** Every sender begins small and grows; only what stays small is worth a word. */
+const LIMITED_SECONDS_SHOWN = 10;
+
+const token = new page.Token("publish");
+
+const stage = part("stage", HTMLElement);
+const video = part("video", HTMLVideoElement);
+const badge = part("badge", HTMLElement);
+const empty = part("empty", HTMLElement);
+const notice = part("notice", HTMLElement);
+const insecure = part("insecure", HTMLElement);
+const form = part("form", HTMLFormElement);
+const choices = part("choices", HTMLFieldSetElement);
+const nameField = part("name", HTMLInputElement);
+const tokenField = part("token", HTMLInputElement);
+const picture = part("picture", HTMLSelectElement);
+const sound = part("sound", HTMLSelectElement);
+const soundUse = part("sound-use", HTMLSelectElement);
+const height = part("height", HTMLSelectElement);
+const codec = part("codec", HTMLSelectElement);
+const go = part("go", HTMLButtonElement);
+const share = part("share", HTMLElement);
+const watchLink = part("watch-link", HTMLAnchorElement);
+const copyButton = part("copy", HTMLButtonElement);
+
+const controls = part("controls", HTMLElement);
+const SWITCHES = [
+  [part("sound-off", HTMLButtonElement), "audio", "Sound"],
+  [part("picture-off", HTMLButtonElement), "video", "Picture"],
+] as const;
+
+let phase: Phase = { at: "idle" };
+let captured: Capture | undefined;
+let stop: AbortController | undefined;
+let limitedSeconds = 0;
+
+function source(): Source {
+  const value = new FormData(form).get("source");
+  return value === "screen" || value === "test" ? value : "camera";
+}
+
+function isMusic(): boolean {
+  return soundUse.value === "music" || source() === "test" || sound.value === SCREEN_SOUND;
+}
+
+// --- what is chosen and previewed -----------------------------------------------------------
+
+/** Captures what is chosen and shows it; says why where that fails. */
+async function preview(): Promise<Capture | undefined> {
+  release();
+  tell("");
+  if (picture.value === NONE && sound.value === NONE && source() !== "screen") {
+    tell("Choose a picture or a sound: with neither there is nothing to publish.");
+    return undefined;
+  }
+  const wish = {
+    source: source(),
+    picture: picture.value,
+    sound: sound.value,
+    isMusic: isMusic(),
+    height: Number(height.value),
+    title: nameField.value,
+  };
+  try {
+    captured = await capture(wish);
+  } catch (error) {
+    tell(error instanceof Error ? error.message : String(error));
+    return undefined;
+  }
+  const { media } = captured;
+  for (const track of media.getTracks()) track.addEventListener("ended", () => onEnded(track));
+  video.srcObject = media;
+  video.classList.toggle("mirrored", isFacingUser(media));
+  void video.play().catch(() => undefined);
+  empty.hidden = media.getVideoTracks().length > 0;
+  write(empty, "Sound only");
+  controls.hidden = false;
+  showSwitches();
+  await fillDevices();
+  return captured;
+}
+
+/** People know themselves from the mirror; what is sent is never mirrored. */
+function isFacingUser(media: MediaStream): boolean {
+  return source() === "camera" && media.getVideoTracks()[0]?.getSettings().facingMode === "user";
+}
+
+function release(): void {
+  captured?.stop();
+  captured = undefined;
+  video.srcObject = null;
+  controls.hidden = true;
+  empty.hidden = false;
+  write(empty, "No picture yet");
+}
+
+/** The switches on the picture: what is off is still sent, as darkness or silence. */
+function showSwitches(): void {
+  for (const [button, kind, word] of SWITCHES) {
+    const tracks = captured?.media.getTracks().filter((track) => track.kind === kind) ?? [];
+    button.hidden = tracks.length === 0;
+    const isOff = tracks.some((track) => !track.enabled);
+    button.setAttribute("aria-pressed", String(isOff));
+    button.setAttribute("aria-label", `${word} ${isOff ? "on" : "off"}`);
+  }
+}
+
+/** A track ends by itself where a device is unplugged or sharing is stopped in the browser. */
+function onEnded(track: MediaStreamTrack): void {
+  if (captured === undefined || !captured.media.getTracks().includes(track)) return;
+  stop?.abort();
+  release();
+  if (source() === "screen") tell("Sharing the screen was stopped.");
+  else tell(`The ${track.kind === "video" ? "camera" : "microphone"} is gone.`);
+}
+
+async function fillDevices(): Promise<void> {
+  const kind = source();
+  const [cameras, microphones] = await Promise.all([devices("videoinput"), devices("audioinput")]);
+  const named = (list: MediaDeviceInfo[], word: string) =>
+    list.map(({ deviceId, label }, index) => [deviceId, label || `${word} ${index + 1}`]);
+  const none = (word: string) => [NONE, word];
+  const heard = microphones.length > 0 ? named(microphones, "Microphone") : [["", "Microphone"]];
+  if (kind === "test") {
+    fill(picture, [["", "Mill wheel and clock"], none("No picture")]);
+    fill(sound, [["", "Tone"], none("No sound")]);
+  } else if (kind === "screen") {
+    fill(picture, [["", "Chosen when you go live"]]);
+    fill(sound, [[SCREEN_SOUND, "What the screen plays"], ...heard, none("No sound")]);
+  } else {
+    const seen = cameras.length > 0 ? named(cameras, "Camera") : [["", "Camera"]];
+    fill(picture, [...seen, none("No picture")]);
+    fill(sound, [...heard, none("No sound")]);
+  }
+  const hasMicrophone = kind !== "test" && ![NONE, SCREEN_SOUND].includes(sound.value);
+  soundUse.disabled = !hasMicrophone;
+  height.disabled = kind !== "camera";
+  picture.disabled = kind === "screen";
+}
+
+/** Fills a list and keeps the choice where it still exists. */
+function fill(list: HTMLSelectElement, options: string[][]): void {
+  const before = list.value;
+  list.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
+  if (options.some(([value]) => value === before)) list.value = before;
+}
+
+function fillCodecs(): void {
+  const known = sendableCodecs().filter((name) => name in CODECS);
+  const options = known.map((name) => new Option(CODECS[name], name));
+  codec.replaceChildren(new Option("Automatic", "auto"), ...options);
+}
+
+async function onChoice(): Promise<void> {
+  release();
+  await fillDevices();
+  // Screens ask each time, and a tone needs a click: both start with the button.
+  if (source() === "test") await preview();
+  if (source() === "camera" && window.isSecureContext) await preview();
+}
+
+// --- going live -----------------------------------------------------------------------------
+
+async function start(): Promise<void> {
+  const name = nameField.value.trim();
+  const fault = page.nameFault(name);
+  if (fault !== undefined) {
+    tell(fault);
+    nameField.focus();
+    return;
+  }
+  token.value = tokenField.value.trim();
+  history.replaceState(null, "", page.pathFor("publish", name));
+  choices.disabled = true;
+  const ready = captured ?? (await preview());
+  if (ready === undefined) {
+    choices.disabled = false;
+    return;
+  }
+  tell("");
+  const own = new AbortController();
+  stop = own;
+  const sleep = page.stayAwake();
+  const { signal } = own;
+  await keepUp({ open: () => open(name, ready), lasts, onPhase }, signal);
+  sleep();
+  if (stop === own) stop = undefined;
+  choices.disabled = false;
+  show();
+}
+
+function open(name: string, { media }: Capture): Promise<Session> {
+  const url = page.pathFor("whip", name);
+  const lines = media.getVideoTracks()[0]?.getSettings().height ?? 720;
+  const step = lines > 720 ? 1080 : lines > 360 ? 720 : 360;
+  return publish({ role: "publish", url, token: token.value }, {
+    media,
+    codec: codec.value,
+    video: {
+      maxBitrateBps: BITRATE_BPS[step] ?? 2_500_000,
+      degradation: source() === "screen" ? "maintain-resolution" : "balanced",
+    },
+    audio: { maxBitrateBps: isMusic() ? MUSIC_BPS : SPEECH_BPS },
+  });
+}
+
+async function lasts(session: Session, signal: AbortSignal): Promise<Fault> {
+  const meter = new stats.Meter();
+  const halt = page.everySecond(async () => showNumbers(await meter.read(session.peer)));
+  const how = await session.over(signal);
+  halt();
+  showNumbers(stats.NOTHING);
+  // To come back at once would take the stream away again from whoever has taken it over.
+  if (how === "ended" && !signal.aborted && (await serverIsReady())) {
+    const words =
+      "The server ended this session: another publisher with the same token took the stream " +
+      "over, or an operator ended it.";
+    return new Fault("refused", words);
+  }
+  return new Fault("lost", "The network was lost.");
+}
+
+/** Tells a session that was ended on purpose from a server that is going down. */
+async function serverIsReady(): Promise<boolean> {
+  try {
+    return (await fetch("/readyz", { cache: "no-store" })).ok;
+  } catch {
+    return false;
+  }
+}
+
+// --- what is shown --------------------------------------------------------------------------
+
+function onPhase(next: Phase): void {
+  phase = next;
+  show();
+}
+
+function show(): void {
+  const { at } = phase;
+  write(badge, BADGES[at]);
+  badge.dataset["phase"] = at;
+  stage.dataset["phase"] = at;
+  const isOn = at === "connecting" || at === "live" || at === "waiting";
+  write(go, isOn ? "Stop" : "Go live");
+  go.classList.toggle("stop", isOn);
+  share.hidden = at !== "live";
+  const path = page.pathFor("watch", nameField.value.trim());
+  watchLink.href = path;
+  write(watchLink, `${location.host}${path}`);
+  if (at === "live") tell("");
+  if (at === "stopped") tell(inWords(phase.fault));
+  if (at === "stopped" && phase.fault.kind === "token") tokenField.focus();
+  if (at === "waiting") {
+    const seconds = Math.max(Math.ceil((phase.until - Date.now()) / 1000), 0);
+    tell(`${inWords(phase.fault)} Trying again${seconds > 0 ? ` in ${seconds} s` : ""}.`);
+  }
+}
+
+function inWords(fault: Fault): string {
+  if (fault.kind !== "token") return fault.message;
+  return `${fault.message} Enter the publish token that the server printed at its start.`;
+}
+
+function tell(text: string): void {
+  const isNew = text !== "" && notice.hidden;
+  write(notice, text);
+  notice.hidden = text === "";
+  if (isNew) notice.scrollIntoView({ block: "nearest" });
+}
+
+function showNumbers(numbers: stats.Numbers): void {
+  limitedSeconds = numbers.limitedBy === undefined ? 0 : limitedSeconds + 1;
+  const isLimited = limitedSeconds >= LIMITED_SECONDS_SHOWN;
+  const limits: Record<string, string> = {
+    cpu: "Smaller or slower than chosen: this device's processor is busy.",
+    bandwidth: "Smaller or slower than chosen: the way to the server is narrow.",
+  };
+  const texts: Record<string, string> = {
+    size: stats.sizeText(numbers),
+    rate: stats.rateText(numbers.framesPerSecond),
+    bitrate: stats.bitrateText(numbers.bitrateBps),
+    loss: stats.lossText(numbers.loss),
+    "round-trip": stats.millisecondsText(numbers.roundTripMs),
+    codecs: stats.codecsText(numbers),
+    limit: (isLimited && limits[numbers.limitedBy ?? ""]) || "",
+  };
+  for (const [id, text] of Object.entries(texts)) write(part(id, HTMLElement), text);
+}
+
+async function showWayToHttps(): Promise<void> {
+  if (window.isSecureContext) return;
+  const { httpsPort } = await page.serverAddresses();
+  insecure.hidden = false;
+  if (httpsPort === undefined) return;
+  part("https-way", HTMLElement).hidden = false;
+  const link = part("https-link", HTMLAnchorElement);
+  const port = httpsPort === 443 ? "" : `:${httpsPort}`;
+  const token = tokenField.value === "" ? "" : `#token=${encodeURIComponent(tokenField.value)}`;
+  const address = `https://${location.hostname}${port}${location.pathname}`;
+  link.href = address + token;
+  write(link, address);
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (stop === undefined) void start();
+  else stop.abort();
+});
+for (const list of [picture, sound, soundUse, height]) {
+  list.addEventListener("change", () => {
+    if (source() === "screen") release();
+    else void preview();
+  });
+}
+nameField.addEventListener("change", () => {
+  if (source() === "test" && captured !== undefined) void preview();
+});
+for (const radio of form.querySelectorAll("input[name=source]")) {
+  radio.addEventListener("change", () => void onChoice());
+}
+for (const [button, kind] of SWITCHES) {
+  button.addEventListener("click", () => {
+    const tracks = captured?.media.getTracks().filter((track) => track.kind === kind) ?? [];
+    for (const track of tracks) track.enabled = !track.enabled;
+    showSwitches();
+  });
+}
+copyButton.addEventListener("click", async () => {
+  const isDone = await page.copy(watchLink.href);
+  write(copyButton, isDone ? "Copied" : "Copy failed");
+  setTimeout(() => write(copyButton, "Copy"), 1500);
+});
+setInterval(() => {
+  if (phase.at === "waiting") show();
+}, 500);
+
+nameField.value = page.streamInPath("publish");
+tokenField.value = token.value;
+fillCodecs();
+show();
+void showWayToHttps();
+if (!window.isSecureContext) part("source-test", HTMLInputElement).checked = true;
+void onChoice();
