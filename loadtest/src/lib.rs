@@ -1,1 +1,12 @@
-//! x
+//! A black-box WHIP and WHEP client: it speaks only the public protocols and shares no code with
+//! the server it publishes to and watches.
+
+pub mod codec;
+pub mod http;
+pub mod light;
+pub mod probe;
+pub mod report;
+pub mod source;
+pub mod watched;
+pub mod whep;
+pub mod whip;

@@ -1,0 +1,31 @@
+//! A small WebRTC client of our own, under full control of its owner.
+//!
+//! It does what the server's protocols need and no more: one UDP path to an ICE-lite server, DTLS
+//! in either role, SRTP. Everything it sends can be chosen, sealed, mutilated or withheld, which
+//! no complete stack allows, and thousands of it fit in one process.
+//!
+//! - `agent`: the endpoint, sans-IO
+//! - `answer`: what is read from the server's SDP
+//! - `dtls`: the association, with retransmission that survives loss
+//! - `identity`: certificate and fingerprint
+//! - `offer`: the SDP it sends
+//! - `peer`: the agent with a socket and a task
+//! - `stun`: the connectivity checks
+
+mod agent;
+mod answer;
+mod dtls;
+mod identity;
+mod offer;
+mod peer;
+mod stun;
+
+pub use agent::{Agent, AgentConfig, AgentCounters, Event};
+pub use answer::{AgreedPayload, AgreedSection, Answer, AnswerError};
+pub use dtls::{DtlsRole, SrtpProfile};
+pub use identity::Identity;
+pub use offer::{
+    ABS_SEND_TIME, Direction, MID, Offer, PUBLISHED_SSRCS, Payload, Section, Setup, TRANSPORT_CC,
+    VIDEO_FEEDBACK, publish_audio, publish_video,
+};
+pub use peer::{Arrival, LightError, LightOptions, LightPeer, LightSender};

@@ -1,0 +1,289 @@
+//! An [`Agent`] with a socket and a task: what tests and load hold in their hands.
+
+use super::agent::{Agent, AgentConfig, AgentCounters, Event};
+use super::answer::Answer;
+use super::dtls::SrtpProfile;
+use super::identity::Identity;
+use super::offer::Offer;
+use crate::http::{Session, Signaling, SignalingError};
+use rtc_rtcp::Packet as RtcpPacket;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::UdpSocket;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+/// Events an owner may leave unread before they are dropped and counted.
+const EVENTS_MAX: usize = 16_384;
+/// Longest sleep when nothing is due.
+const IDLE: Duration = Duration::from_hours(1);
+
+/// An event and when its datagram came in.
+#[derive(Debug)]
+pub struct Arrival {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub event: Event,
+}
+
+/// How a light client behaves, apart from its offer.
+#[derive(Debug, Clone)]
+pub struct LightOptions {
+    /// Its certificate; each peer makes one where this is absent.
+    pub identity: Option<Identity>,
+    /// SRTP profiles in the order of preference.
+    pub profiles: Vec<SrtpProfile>,
+    /// Sends to this address instead of the server's candidate: a relay in between.
+    pub via: Option<SocketAddr>,
+}
+
+impl Default for LightOptions {
+    fn default() -> Self {
+        Self { identity: None, profiles: vec![SrtpProfile::Gcm, SrtpProfile::Cm80], via: None }
+    }
+}
+
+/// Why a light client did not get as far as sending its first check.
+#[derive(Debug, thiserror::Error)]
+pub enum LightError {
+    /// The server refused the offer.
+    #[error(transparent)]
+    Signaling(#[from] SignalingError),
+    /// The answer is of no use.
+    #[error(transparent)]
+    Answer(#[from] super::answer::AnswerError),
+    /// The answer names no UDP candidate.
+    #[error("the answer has no UDP candidate")]
+    NoCandidate,
+    /// The local socket failed.
+    #[error("socket: {0}")]
+    Socket(#[from] std::io::Error),
+    /// Certificate or DTLS configuration.
+    #[error("set-up: {0}")]
+    Setup(#[from] anyhow::Error),
+}
+
+struct Shared {
+    agent: Mutex<Agent>,
+    socket: UdpSocket,
+    server: SocketAddr,
+    wake: Notify,
+    dropped_events: AtomicU64,
+}
+
+impl Shared {
+    fn agent(&self) -> MutexGuard<'_, Agent> {
+        self.agent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what the agent has queued. A full socket buffer is a lost packet, as on any network.
+    fn flush(&self, agent: &mut Agent) {
+        while let Some(datagram) = agent.poll_transmit() {
+            let _ = self.socket.try_send_to(&datagram, self.server);
+        }
+    }
+}
+
+/// Sends on a peer's behalf; cheap to clone, usable from any task.
+#[derive(Clone)]
+pub struct LightSender(Arc<Shared>);
+
+impl LightSender {
+    /// Encrypts and sends a media packet.
+    ///
+    /// # Errors
+    ///
+    /// Before DTLS is done.
+    pub fn rtp(&self, packet: &rtp::Packet) -> anyhow::Result<()> {
+        let sealed = self.0.agent().protect_rtp(packet)?;
+        self.datagram(&sealed);
+        Ok(())
+    }
+
+    /// Encrypts and sends RTCP.
+    ///
+    /// # Errors
+    ///
+    /// Before DTLS is done.
+    pub fn rtcp(&self, packets: &[Box<dyn RtcpPacket>]) -> anyhow::Result<()> {
+        let sealed = self.0.agent().protect_rtcp(packets)?;
+        self.datagram(&sealed);
+        Ok(())
+    }
+
+    /// Gives the agent to the caller: for datagrams to be sealed and then mutilated.
+    pub fn with_agent<T>(&self, action: impl FnOnce(&mut Agent) -> T) -> T {
+        let mut agent = self.0.agent();
+        let result = action(&mut agent);
+        self.0.flush(&mut agent);
+        drop(agent);
+        self.0.wake.notify_one();
+        result
+    }
+
+    /// Sends bytes as they are, from this peer's address.
+    pub fn datagram(&self, bytes: &[u8]) {
+        let _ = self.0.socket.try_send_to(bytes, self.0.server);
+    }
+
+    /// Whether media can be sent.
+    pub fn is_connected(&self) -> bool {
+        self.0.agent().is_connected()
+    }
+
+    /// What the agent counted.
+    pub fn counters(&self) -> AgentCounters {
+        self.0.agent().counters()
+    }
+}
+
+/// A client with a WHIP or WHEP session. Dropping it falls silent; [`LightPeer::end`] says so.
+pub struct LightPeer {
+    shared: Arc<Shared>,
+    events: mpsc::Receiver<Arrival>,
+    task: JoinHandle<()>,
+    /// The HTTP session.
+    pub session: Session,
+    /// The server's answer.
+    pub answer: Answer,
+    /// Our certificate.
+    pub identity: Identity,
+}
+
+impl LightPeer {
+    /// Posts the offer and starts ICE. The fingerprint is filled in unless the offer has one.
+    ///
+    /// # Errors
+    ///
+    /// [`LightError`].
+    pub async fn start(
+        signaling: &Signaling,
+        url: &str,
+        mut offer: Offer,
+        options: LightOptions,
+    ) -> Result<Self, LightError> {
+        let identity = match options.identity {
+            Some(identity) => identity,
+            None => Identity::generate()?,
+        };
+        offer.fingerprint.get_or_insert_with(|| identity.fingerprint());
+        let session = signaling.offer(url, &offer.to_string()).await?;
+        let answer = Answer::parse(&session.answer)?;
+        let candidate = answer.candidates.first().copied();
+        let server = options.via.or(candidate).ok_or(LightError::NoCandidate)?;
+        let config = AgentConfig {
+            identity: identity.clone(),
+            role: answer.role,
+            profiles: options.profiles,
+            local: (offer.ufrag, offer.password),
+            remote: (answer.ufrag.clone(), answer.password.clone()),
+            remote_fingerprint: Some(answer.fingerprint.clone()),
+            server,
+        };
+        let local: SocketAddr = if server.is_ipv4() {
+            (Ipv4Addr::UNSPECIFIED, 0).into()
+        } else {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
+        };
+        let shared = Arc::new(Shared {
+            agent: Mutex::new(Agent::new(config, Instant::now())?),
+            socket: UdpSocket::bind(local).await?,
+            server,
+            wake: Notify::new(),
+            dropped_events: AtomicU64::new(0),
+        });
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let task = tokio::spawn(drive(shared.clone(), sender));
+        Ok(Self { shared, events, task, session, answer, identity })
+    }
+
+    /// Sends on this peer's behalf.
+    pub fn sender(&self) -> LightSender {
+        LightSender(self.shared.clone())
+    }
+
+    /// The next event; `None` once nothing can come any more.
+    pub async fn next(&mut self) -> Option<Arrival> {
+        self.events.recv().await
+    }
+
+    /// The next event, if there is one already.
+    pub fn try_next(&mut self) -> Option<Arrival> {
+        self.events.try_recv().ok()
+    }
+
+    /// Waits for DTLS; events before it are dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the association closes, or the deadline passes first.
+    pub async fn connected(&mut self, within: Duration) -> anyhow::Result<SrtpProfile> {
+        let wait = async {
+            while let Some(arrival) = self.next().await {
+                match arrival.event {
+                    Event::Connected(profile) => return Ok(profile),
+                    Event::Closed(reason) => anyhow::bail!("closed: {reason}"),
+                    _ => {}
+                }
+            }
+            anyhow::bail!("the peer's task ended")
+        };
+        tokio::time::timeout(within, wait)
+            .await
+            .map_err(|_| anyhow::anyhow!("not connected within {within:?}"))?
+    }
+
+    /// Events nobody read in time.
+    pub fn dropped_events(&self) -> u64 {
+        self.shared.dropped_events.load(Ordering::Relaxed)
+    }
+
+    /// Says goodbye by DTLS and deletes the HTTP session.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses the DELETE.
+    pub async fn end(self, signaling: &Signaling) -> Result<(), SignalingError> {
+        self.sender().with_agent(|agent| agent.close(Instant::now()));
+        signaling.delete(&self.session.url).await
+    }
+}
+
+impl Drop for LightPeer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Receives, keeps time, and hands events on.
+async fn drive(shared: Arc<Shared>, events: mpsc::Sender<Arrival>) {
+    let mut buffer = vec![0; 2_048];
+    loop {
+        let deadline = {
+            let mut agent = shared.agent();
+            let now = Instant::now();
+            agent.handle_timeout(now);
+            shared.flush(&mut agent);
+            while let Some(event) = agent.poll_event() {
+                if events.try_send(Arrival { at: now, event }).is_err() {
+                    shared.dropped_events.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            agent.deadline().unwrap_or(now + IDLE)
+        };
+        tokio::select! {
+            received = shared.socket.recv_from(&mut buffer) => {
+                // An ICMP error (the server's port is closed) is no reason to stop listening.
+                if let Ok((length, _)) = received {
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    shared.agent().handle(bytes, Instant::now());
+                }
+            }
+            () = tokio::time::sleep_until(deadline.into()) => {}
+            () = shared.wake.notified() => {}
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Synthetic RTP: framed as each codec's payload format demands, with a counter and the send time
+//! at the end of every media payload. Nobody can decode a picture from it.
+//!
+//! - `audio`: Opus-like packets, one per 20 ms
+//! - `payload`: the payload formats
+//! - `video`: frames of a chosen bitrate, frame rate and keyframe interval
+
+mod audio;
+mod payload;
+mod video;
+
+pub use audio::AudioSource;
+pub use video::{Frame, VideoSettings, VideoSource};
+
+use bytes::Bytes;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Marks the stamp at the end of a payload.
+const MAGIC: [u8; 2] = [0xD5, 0xCA];
+/// Seven bits in each of ten bytes.
+const NUMBER_BYTES: usize = 10;
+/// Bytes a stamp takes: magic, counter, send time.
+pub(crate) const STAMP_BYTES: usize = MAGIC.len() + 2 * NUMBER_BYTES;
+
+/// What the last bytes of a payload say. Every byte has its top bit set, so that no NAL unit
+/// that carries one needs emulation prevention (ITU-T H.264 §7.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Counts the packets of one source.
+    pub counter: u64,
+    /// When it was sent, in microseconds since the Unix epoch.
+    pub sent_micros: u64,
+}
+
+impl Stamp {
+    /// Reads the stamp of a payload, if it has one.
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        let start = payload.len().checked_sub(STAMP_BYTES)?;
+        let numbers = payload.get(start..)?.strip_prefix(&MAGIC)?;
+        let (counter, sent_micros) = numbers.split_at_checked(NUMBER_BYTES)?;
+        Some(Self { counter: decode(counter)?, sent_micros: decode(sent_micros)? })
+    }
+
+    /// Overwrites the end of a payload that has room for it.
+    pub fn write(self, payload: &mut [u8]) {
+        let Some(start) = payload.len().checked_sub(STAMP_BYTES) else { return };
+        let bytes = MAGIC.into_iter().chain(encode(self.counter)).chain(encode(self.sent_micros));
+        for (place, byte) in payload.iter_mut().skip(start).zip(bytes) {
+            *place = byte;
+        }
+    }
+
+    /// Puts the present time into a packet's stamp; a packet without one stays as it is.
+    pub fn refresh(packet: &mut rtp::Packet) {
+        if let Some(stamp) = Self::read(&packet.payload) {
+            let mut payload = packet.payload.to_vec();
+            Self { sent_micros: now_micros(), ..stamp }.write(&mut payload);
+            packet.payload = Bytes::from(payload);
+        }
+    }
+}
+
+fn encode(number: u64) -> [u8; NUMBER_BYTES] {
+    std::array::from_fn(|position| (number >> (7 * position)) as u8 | 0x80)
+}
+
+fn decode(bytes: &[u8]) -> Option<u64> {
+    bytes.iter().rev().try_fold(0_u64, |number, byte| {
+        (byte & 0x80 != 0).then_some((number << 7) | u64::from(byte & 0x7F))
+    })
+}
+
+/// Microseconds since the Unix epoch.
+pub fn now_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_survives_the_round_trip() {
+        for number in [0, 1, 127, 128, u64::from(u32::MAX), u64::MAX] {
+            let stamp = Stamp { counter: number, sent_micros: number / 3 };
+            let mut payload = vec![7; STAMP_BYTES + 5];
+            stamp.write(&mut payload);
+            assert_eq!(Stamp::read(&payload), Some(stamp));
+        }
+    }
+
+    #[test]
+    fn a_payload_without_a_stamp_has_none() {
+        assert_eq!(Stamp::read(&[0x80; 64]), None);
+        assert_eq!(Stamp::read(&[]), None);
+    }
+}

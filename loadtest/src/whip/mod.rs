@@ -1,0 +1,196 @@
+//! Publishes a synthetic stream by WHIP.
+//!
+//! - `task`: sends what is due, answers feedback
+
+mod task;
+
+use crate::http::{Signaling, SignalingError};
+use crate::light::{
+    Answer, Direction, LightError, LightOptions, LightPeer, LightSender, Offer, SrtpProfile,
+    publish_audio, publish_video,
+};
+use crate::source::VideoSettings;
+use crate::watched::Watched;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// How long ICE and DTLS may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+
+/// Picks packets: those that are to be withheld.
+pub type Withhold = Arc<dyn Fn(&rtp::Packet) -> bool + Send + Sync>;
+
+/// When a frame's packets leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pacing {
+    /// All at once, as ffmpeg and OBS send.
+    Burst,
+    /// Spread over half the frame interval, as browsers do.
+    Paced,
+}
+
+/// How a NACK is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resend {
+    /// On the RTX SSRC where that was agreed, else as it was.
+    Agreed,
+    /// Not at all.
+    Never,
+}
+
+/// What is published.
+#[derive(Clone)]
+pub struct PublishOptions {
+    /// The picture; none for audio only.
+    pub video: Option<VideoSettings>,
+    /// Whether there is sound.
+    pub audio: bool,
+    /// When packets leave.
+    pub pacing: Pacing,
+    /// How a NACK is answered.
+    pub resend: Resend,
+    /// Certificate, profiles, relay.
+    pub light: LightOptions,
+    /// The offer, where it is to differ from a browser's.
+    pub offer: Option<Offer>,
+    /// Packets kept: for NACKs, and for the owner to compare with what came out.
+    pub history: usize,
+    /// Packets that are kept but not sent until somebody NACKs them.
+    pub withhold: Option<Withhold>,
+}
+
+impl Default for PublishOptions {
+    fn default() -> Self {
+        Self {
+            video: Some(VideoSettings::default()),
+            audio: true,
+            pacing: Pacing::Burst,
+            resend: Resend::Agreed,
+            light: LightOptions::default(),
+            offer: None,
+            history: 2_048,
+            withhold: None,
+        }
+    }
+}
+
+/// What a publisher did and was told so far.
+#[derive(Debug, Default)]
+pub struct PublishLog {
+    /// The last packets sent, oldest first, header extensions included.
+    pub sent: VecDeque<rtp::Packet>,
+    /// Packets sent, retransmissions not included.
+    pub packets: u64,
+    /// Packets withheld at first.
+    pub withheld: Vec<(u32, u16)>,
+    /// Keyframe requests, and when they came.
+    pub keyframe_requests: Vec<Instant>,
+    /// Keyframes sent.
+    pub keyframes: u64,
+    /// How often each packet was asked for again, by SSRC and sequence number.
+    pub nacks: HashMap<(u32, u16), u32>,
+    /// Packets sent again.
+    pub resent: u64,
+    /// RTCP that came in, oldest first.
+    pub rtcp: VecDeque<(Instant, Box<dyn rtc_rtcp::Packet>)>,
+    /// Why it is over, once it is.
+    pub closed: Option<String>,
+}
+
+impl PublishLog {
+    /// The RTCP packets of one type.
+    pub fn rtcp_of<T: 'static>(&self) -> impl Iterator<Item = &T> {
+        self.rtcp.iter().filter_map(|(_, packet)| packet.as_any().downcast_ref())
+    }
+}
+
+/// A live publisher. Dropping it falls silent; [`WhipClient::end`] says so.
+pub struct WhipClient {
+    log: Arc<Watched<PublishLog>>,
+    sender: LightSender,
+    task: JoinHandle<LightPeer>,
+    signaling: Signaling,
+    session_url: String,
+    /// The server's answer.
+    pub answer: Answer,
+    /// The SRTP profile that DTLS agreed.
+    pub profile: SrtpProfile,
+}
+
+impl WhipClient {
+    /// Posts an offer, waits for DTLS, and starts to send.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses, or does not connect in time.
+    pub async fn publish(
+        signaling: &Signaling,
+        url: &str,
+        options: PublishOptions,
+    ) -> anyhow::Result<Self> {
+        let offer = options.offer.clone().unwrap_or_else(|| default_offer(&options));
+        let rtx_ssrcs = offer.sections.iter().map(|it| (it.kind, it.ssrc, it.rtx_ssrc)).collect();
+        let mut peer = LightPeer::start(signaling, url, offer, options.light.clone()).await?;
+        let profile = peer.connected(CONNECT_WITHIN).await?;
+        let log = Arc::new(Watched::new(PublishLog::default()));
+        let (answer, session_url) = (peer.answer.clone(), peer.session.url.clone());
+        let sender = peer.sender();
+        let loop_state = task::Loop::new(&peer, options, rtx_ssrcs, log.clone());
+        let task = tokio::spawn(loop_state.run(peer));
+        Ok(Self { log, sender, task, signaling: signaling.clone(), session_url, answer, profile })
+    }
+
+    /// What it did and was told.
+    pub fn log(&self) -> &Watched<PublishLog> {
+        &self.log
+    }
+
+    /// Sends what the owner wants sent beside the stream.
+    pub fn sender(&self) -> &LightSender {
+        &self.sender
+    }
+
+    /// The session's URL.
+    pub fn session_url(&self) -> &str {
+        &self.session_url
+    }
+
+    /// Stops and deletes the session.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses the DELETE.
+    pub async fn end(self) -> Result<(), SignalingError> {
+        self.task.abort();
+        self.sender.with_agent(|agent| agent.close(Instant::now()));
+        self.signaling.delete(&self.session_url).await
+    }
+}
+
+impl Drop for WhipClient {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether a failure to publish or view was this HTTP status.
+pub fn refused_with(error: &anyhow::Error) -> Option<u16> {
+    let light = error.downcast_ref::<LightError>()?;
+    match light {
+        LightError::Signaling(error) => error.status(),
+        _ => None,
+    }
+}
+
+fn default_offer(options: &PublishOptions) -> Offer {
+    let mut offer = Offer::new(Direction::SendOnly);
+    if options.audio {
+        offer = offer.section(publish_audio());
+    }
+    if let Some(video) = options.video {
+        offer = offer.section(publish_video(video.codec));
+    }
+    offer
+}
