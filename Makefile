@@ -17,6 +17,7 @@ run: web ## Builds the server and starts it; says which address to open and what
 	exec target/release/millrace --config configs/default.toml
 
 demo: web ## The same, with a moving test picture and a tone as a stream to watch at once
+	scripts/setup demo
 	cargo build --release --locked --bin millrace
 	scripts/demo
 

@@ -358,5 +358,11 @@ tokenField.value = token.value;
 fillCodecs();
 show();
 void showWayToHttps();
-if (!window.isSecureContext) part("source-test", HTMLInputElement).checked = true;
-void onChoice();
+// `?source=test&start=1`: the test picture at once, as `make demo` has it. Nothing else starts
+// without a click: a link must not be able to publish somebody's camera.
+const wishes = new URLSearchParams(location.search);
+const wantsTest = wishes.get("source") === "test";
+if (wantsTest || !window.isSecureContext) part("source-test", HTMLInputElement).checked = true;
+void onChoice().then(() => {
+  if (wantsTest && wishes.get("start") === "1") form.requestSubmit();
+});
