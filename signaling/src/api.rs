@@ -2,7 +2,6 @@
 
 use crate::App;
 use crate::error::Problem;
-use crate::media_server::StreamReport;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -10,13 +9,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// The body of `/api/v1/streams`.
-#[derive(serde::Serialize)]
-struct Streams {
-    streams: Vec<StreamReport>,
-}
-
-/// `GET /api/v1/streams`: publisher, tracks and viewers of each live stream.
+/// `GET /api/v1/streams`: a list, with publisher, tracks and viewers of each live stream.
 pub(crate) async fn streams(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -28,7 +21,7 @@ pub(crate) async fn streams(
         Problem::not_ready(reason, app.retry_after)
     })?;
     let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(([fresh], Json(Streams { streams })).into_response())
+    Ok(([fresh], Json(streams)).into_response())
 }
 
 /// `GET /metrics`: every metric with its present value.

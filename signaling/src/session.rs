@@ -161,7 +161,7 @@ impl Condition {
         for value in values {
             let text = value.to_str().map_err(|_| ConditionError::Malformed)?;
             for tag in text.split(',').map(str::trim) {
-                // RFC 9725 writes the star with quotes in its Figure 5, and so do clients.
+                // RFC 9725 §4.3.3 writes the star with quotes in its example, and so do clients.
                 if tag == "*" || tag == "\"*\"" {
                     return Ok(Self::Any);
                 }

@@ -302,4 +302,78 @@ mod tests {
         let fault = certified_key(&source, &nothing);
         assert!(matches!(fault, Err(CertificateError::NoCertificate(_))));
     }
+
+    /// A folder of its own for one test, removed with all that is in it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = format!("millrace-tls-{}-{name}", std::process::id());
+            Self(std::env::temp_dir().join(folder))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn served(certificates: &Certificates) -> Vec<u8> {
+        certificates.read().key.cert.first().map_or_else(Vec::new, |first| first.to_vec())
+    }
+
+    #[test]
+    fn a_self_signed_pair_is_kept_for_its_owner_only_and_used_again() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = Folder::new("kept");
+        let source = |names: &[&str]| CertificateSource::SelfSigned {
+            directory: folder.0.clone(),
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let first = Certificates::load(source(&[])).expect("made");
+        let second = Certificates::load(source(&[])).expect("read");
+        assert_eq!(served(&first), served(&second));
+        let key = fs::metadata(folder.0.join("self-signed.key")).expect("it is kept");
+        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+        let other = Certificates::load(source(&["192.0.2.7"])).expect("made for another address");
+        assert_ne!(served(&first), served(&other));
+    }
+
+    #[test]
+    fn a_good_new_pair_replaces_the_old_one_and_a_bad_one_does_not() {
+        let folder = Folder::new("reload");
+        fs::create_dir_all(&folder.0).expect("a folder can be made");
+        let (certificate, key) = (folder.0.join("a.crt"), folder.0.join("a.key"));
+        let write = |pair: &Pair| {
+            replace(&key, &pair.key, 0o600).expect("written");
+            replace(&certificate, &pair.certificate, 0o644).expect("written");
+        };
+        let names = all_names(&[]);
+        let [one, two] = [0, 1].map(|_| make_pair(&names, since_epoch()).expect("made"));
+        write(&one);
+        let source =
+            CertificateSource::Files { certificate: certificate.clone(), key: key.clone() };
+        let certificates = Certificates::load(source).expect("it is good");
+        let before = served(&certificates);
+        write(&two);
+        certificates.refresh();
+        let after = served(&certificates);
+        assert_ne!(before, after);
+        write(&Pair { certificate: one.certificate, key: two.key });
+        certificates.refresh();
+        assert_eq!(served(&certificates), after);
+        fs::remove_file(&certificate).expect("it is there");
+        certificates.refresh();
+        assert_eq!(served(&certificates), after);
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let folder = Folder::new("missing");
+        let path = folder.0.join("a.crt");
+        let source = CertificateSource::Files { certificate: path.clone(), key: path.clone() };
+        let fault = Certificates::load(source).expect_err("there is none").to_string();
+        assert!(fault.starts_with(&path.display().to_string()), "{fault}");
+    }
 }
