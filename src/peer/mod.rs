@@ -1,15 +1,32 @@
 //! One WebRTC endpoint, sans-IO, around the WebRTC stack; the only folder that names that stack.
 //!
 //! - `agreement`: what offer and answer agreed on, as plain data
+//! - `client_hello`: which SRTP profiles a client offers, so that AES-GCM can win
+//! - `dtls`: one DTLS association, `rtc-dtls` behind a small type
+//! - `flight`: the last flight of a DTLS handshake, and when it is sent again
 //! - `header`: a view of an RTP header
+//! - `identity`: the server's DTLS certificate and the configurations made of it
 //! - `offer`: what is answered to an offer
 //! - `open`: the opener, protected packets become plain ones in place
+//! - `record`: DTLS records and handshake fragments, read in place
 //! - `seal`: the sealer, header and shared payload become a protected packet
 //! - `srtp`: profiles, session keys and nonces of both
+//! - `stun`: ICE-lite, reads connectivity checks and answers them
+//! - `testing`: a client for tests
+//! - `transport`: ICE, DTLS, SRTP, path and consent of one session
 
 pub mod agreement;
+pub mod client_hello;
+mod dtls;
+mod flight;
 pub mod header;
+pub mod identity;
 pub mod offer;
 pub mod open;
+mod record;
 pub mod seal;
 pub mod srtp;
+pub mod stun;
+#[doc(hidden)]
+pub mod testing;
+pub mod transport;

@@ -1,0 +1,589 @@
+//! What every session has: an ICE-lite responder, a DTLS association, SRTP contexts, the path to
+//! the client and its consent (RFC 8445 §2.5, RFC 5764, RFC 7675).
+//!
+//! Datagrams go in with the path they came on, answers go out through the send arena, time comes
+//! as an argument. Not here: what the media means; that is the publisher's and the viewer's.
+
+use super::agreement::{Credentials, DtlsRole, TransportAgreement};
+use super::dtls::{Dtls, Progress};
+use super::header::RtpHeader;
+use super::identity::Identity;
+use super::open::Opener;
+use super::seal::Sealer;
+use super::srtp::SrtpProfile;
+use super::stun::{ANSWER_MAX, Check, DatagramKind, classify};
+use crate::media::arena::{Path, SendArena};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first check to the end of the DTLS handshake.
+    pub handshake: Duration,
+    /// Without any sign of life. Firefox checks every 4 to 5 seconds, so not below 30 s or so.
+    pub consent: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { handshake: Duration::from_secs(10), consent: Duration::from_secs(30) }
+    }
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// No connectivity check yet.
+    New,
+    /// The client can be reached; the DTLS handshake is under way.
+    Handshaking,
+    /// The client is who its offer says, and media flows encrypted.
+    Connected,
+    /// Over, and why.
+    Ended(EndReason),
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EndReason {
+    /// The client gave no sign of life for too long.
+    #[error("the client has not been heard of for too long")]
+    ConsentLost,
+    /// The handshake was not finished in time.
+    #[error("the DTLS handshake was not finished in time")]
+    HandshakeTimeout,
+    /// The handshake failed.
+    #[error("the DTLS handshake failed: {0}")]
+    HandshakeFailed(String),
+    /// The client presented another certificate than its offer announced.
+    #[error("the client's certificate is not the one its offer announced")]
+    FingerprintMismatch,
+    /// The client closed the DTLS association.
+    #[error("the client closed the connection")]
+    ClosedByClient,
+    /// We did.
+    #[error("the server closed the connection")]
+    ClosedByServer,
+}
+
+/// What a datagram was.
+#[derive(Debug)]
+pub enum Received<'d> {
+    /// Nothing for the caller, or not authentic.
+    Nothing,
+    /// The last step of the handshake: media may be sent from now on.
+    Connected,
+    /// An authentic RTP packet.
+    Rtp {
+        /// Its header.
+        header: RtpHeader,
+        /// Header and plain payload; [`RtpHeader::payload`] finds the payload in it.
+        datagram: &'d [u8],
+    },
+    /// An authentic compound RTCP packet.
+    Rtcp(&'d [u8]),
+    /// The session is over; [`Transport::state`] says why.
+    Ended,
+}
+
+/// One session's transport.
+pub struct Transport {
+    ice: Ice,
+    role: DtlsRole,
+    dtls: Dtls,
+    srtp: Option<Srtp>,
+    state: State,
+    timeouts: Timeouts,
+    /// When the client last gave a sign of life.
+    heard: Instant,
+    /// When the client was first reached.
+    handshake_began: Option<Instant>,
+}
+
+struct Srtp {
+    profile: SrtpProfile,
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl Transport {
+    /// A transport that waits for its first check.
+    pub fn new(
+        agreement: TransportAgreement,
+        identity: Arc<Identity>,
+        timeouts: Timeouts,
+        now: Instant,
+    ) -> Self {
+        let TransportAgreement { local, remote: _, fingerprints, role } = agreement;
+        Self {
+            ice: Ice::new(local),
+            role,
+            dtls: Dtls::new(identity, role, fingerprints),
+            srtp: None,
+            state: State::New,
+            timeouts,
+            heard: now,
+            handshake_began: None,
+        }
+    }
+
+    /// Takes a datagram, which is opened in place; what is owed for it goes into the arena.
+    pub fn handle<'d>(
+        &mut self,
+        path: Path,
+        datagram: &'d mut [u8],
+        now: Instant,
+        arena: &mut SendArena,
+    ) -> Received<'d> {
+        if matches!(self.state, State::Ended(_)) {
+            return Received::Nothing;
+        }
+        match classify(datagram) {
+            DatagramKind::Stun => self.handle_check(path, datagram, now, arena),
+            DatagramKind::Dtls if self.ice.has_checked(path.remote) => {
+                let progress =
+                    self.dtls.handle(datagram, now, &mut |answer| push(arena, path, answer));
+                self.progress(progress)
+            }
+            DatagramKind::Rtp => {
+                let opened = self.srtp.as_mut().and_then(|srtp| srtp.opener.open(datagram));
+                let Some((header, datagram)) = opened else { return Received::Nothing };
+                self.heard = now;
+                Received::Rtp { header, datagram }
+            }
+            DatagramKind::Rtcp => {
+                let opened = self.srtp.as_mut().and_then(|srtp| srtp.opener.open_rtcp(datagram));
+                let Some(compound) = opened else { return Received::Nothing };
+                self.heard = now;
+                Received::Rtcp(compound)
+            }
+            DatagramKind::Dtls | DatagramKind::Other => Received::Nothing,
+        }
+    }
+
+    fn handle_check(
+        &mut self,
+        path: Path,
+        datagram: &[u8],
+        now: Instant,
+        arena: &mut SendArena,
+    ) -> Received<'static> {
+        if !self.ice.handle(path, datagram, arena) {
+            return Received::Nothing;
+        }
+        self.heard = now;
+        if self.state == State::New {
+            self.state = State::Handshaking;
+            self.handshake_began = Some(now);
+            if self.role == DtlsRole::Client {
+                let progress = self.dtls.start(now, &mut |hello| push(arena, path, hello));
+                return self.progress(progress);
+            }
+        }
+        Received::Nothing
+    }
+
+    /// Follows what the DTLS association came to.
+    fn progress(&mut self, progress: Progress) -> Received<'static> {
+        let reason = match progress {
+            Progress::None => return Received::Nothing,
+            Progress::Connected(keys) => {
+                let (ours, theirs) = *keys;
+                self.srtp = Some(Srtp {
+                    profile: ours.profile(),
+                    sealer: Sealer::new(&ours),
+                    opener: Opener::new(&theirs),
+                });
+                self.state = State::Connected;
+                return Received::Connected;
+            }
+            Progress::Closed => EndReason::ClosedByClient,
+            Progress::FingerprintMismatch => EndReason::FingerprintMismatch,
+            Progress::Failed(error) => EndReason::HandshakeFailed(error),
+        };
+        self.end(reason);
+        Received::Ended
+    }
+
+    /// Does what is due: sends lost flights again, ends the session of a silent client.
+    pub fn handle_timeout(&mut self, now: Instant, arena: &mut SendArena) {
+        if matches!(self.state, State::Ended(_)) {
+            return;
+        }
+        if now >= self.heard + self.timeouts.consent {
+            // RFC 7675 §5.1: nothing may be sent any more, not even an alert.
+            return self.end(EndReason::ConsentLost);
+        }
+        if self.handshake_deadline().is_some_and(|deadline| deadline <= now) {
+            let reason = match self.dtls.complaint() {
+                Some(alert) => {
+                    EndReason::HandshakeFailed(format!("the client sent the alert {alert}"))
+                }
+                None => EndReason::HandshakeTimeout,
+            };
+            return self.end(reason);
+        }
+        if let Some(path) = self.ice.path {
+            self.dtls.handle_timeout(now, &mut |flight| push(arena, path, flight));
+        }
+    }
+
+    /// When [`Transport::handle_timeout`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        if matches!(self.state, State::Ended(_)) {
+            return None;
+        }
+        let consent = Some(self.heard + self.timeouts.consent);
+        let due = [consent, self.handshake_deadline(), self.dtls.deadline()];
+        due.into_iter().flatten().min()
+    }
+
+    fn handshake_deadline(&self) -> Option<Instant> {
+        let began = self.handshake_began.filter(|_| self.state == State::Handshaking)?;
+        Some(began + self.timeouts.handshake)
+    }
+
+    /// How far the session has come.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Where media goes: the pair last checked with USE-CANDIDATE, before any was the one last
+    /// checked.
+    pub fn path(&self) -> Option<Path> {
+        self.ice.path
+    }
+
+    /// When the client last gave a sign of life.
+    pub fn last_heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// How media is protected, once connected.
+    pub fn srtp_profile(&self) -> Option<SrtpProfile> {
+        self.srtp.as_ref().map(|srtp| srtp.profile)
+    }
+
+    /// Protects what the client is sent; `None` until connected and after the end.
+    pub fn sealer(&mut self) -> Option<&mut Sealer> {
+        self.srtp.as_mut().map(|srtp| &mut srtp.sealer)
+    }
+
+    /// Ends the session and tells the client so by `close_notify`.
+    pub fn close(&mut self, now: Instant, arena: &mut SendArena) {
+        if matches!(self.state, State::Ended(_)) {
+            return;
+        }
+        if let Some(path) = self.ice.path {
+            self.dtls.close(now, &mut |alert| push(arena, path, alert));
+        }
+        self.end(EndReason::ClosedByServer);
+    }
+
+    /// New ICE credentials (RFC 8445 §9). The old ones stay good until the client nominates a
+    /// pair with the new ones; DTLS, SRTP and the path stay as they are.
+    pub fn restart_ice(&mut self, local: Credentials) {
+        self.ice.restart(local);
+    }
+
+    fn end(&mut self, reason: EndReason) {
+        self.srtp = None;
+        self.state = State::Ended(reason);
+    }
+}
+
+fn push(arena: &mut SendArena, path: Path, datagram: &[u8]) {
+    arena.push(path, datagram);
+}
+
+/// The ICE-lite agent: who may talk to us, and on which pair we answer.
+struct Ice {
+    local: Credentials,
+    /// The credentials from before a restart, until the new ones are used.
+    previous: Option<Credentials>,
+    path: Option<Path>,
+    nominated: bool,
+    /// Addresses that sent an authentic check, newest last.
+    checked: Vec<SocketAddr>,
+}
+
+impl Ice {
+    /// Addresses remembered: a browser's pairs over Wi-Fi, cable, VPN and both IP versions.
+    const CHECKED_MAX: usize = 16;
+
+    fn new(local: Credentials) -> Self {
+        Self { local, previous: None, path: None, nominated: false, checked: Vec::new() }
+    }
+
+    /// Answers a check; true if it was authentic and moved the session on.
+    fn handle(&mut self, path: Path, datagram: &[u8], arena: &mut SendArena) -> bool {
+        let Some(check) = Check::read(datagram) else { return false };
+        let renewed = check.is_authentic(&self.local);
+        let credentials = match &self.previous {
+            _ if renewed => &self.local,
+            Some(previous) if check.is_authentic(previous) => previous,
+            _ => return false,
+        };
+        arena.push_with(path, ANSWER_MAX, |out| check.answer(path.remote, credentials, out));
+        if check.role_conflict {
+            return false;
+        }
+        if !self.has_checked(path.remote) {
+            if self.checked.len() == Self::CHECKED_MAX {
+                self.checked.remove(0);
+            }
+            self.checked.push(path.remote);
+        }
+        if check.nominates || !self.nominated {
+            self.path = Some(path);
+            self.nominated |= check.nominates;
+        }
+        if renewed && check.nominates {
+            self.previous = None;
+        }
+        true
+    }
+
+    fn has_checked(&self, address: SocketAddr) -> bool {
+        self.checked.contains(&address)
+    }
+
+    fn restart(&mut self, local: Credentials) {
+        let replaced = std::mem::replace(&mut self.local, local);
+        self.previous.get_or_insert(replaced);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::seal::RtpFields;
+    use crate::peer::testing::{ClientOptions, Profiles, TestClient};
+    use std::collections::VecDeque;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum To {
+        Server,
+        Client,
+    }
+
+    struct InFlight {
+        at: Instant,
+        to: To,
+        path: Path,
+        datagram: Vec<u8>,
+    }
+
+    /// A client and a transport with a link between them, in virtual time.
+    struct World {
+        now: Instant,
+        transport: Transport,
+        client: TestClient,
+        arena: SendArena,
+        link: VecDeque<InFlight>,
+        delay: Duration,
+        /// The client's address.
+        path: Path,
+        next_check: Instant,
+        /// Whether to lose a DTLS datagram: its direction and number in that direction.
+        lose: Box<dyn FnMut(To, usize) -> bool>,
+        dtls_sent: [usize; 2],
+        /// When the client stops to live.
+        client_dies: Option<Instant>,
+        connected_events: usize,
+        /// Packets that reached the transport's caller, and the client's.
+        opened: [usize; 2],
+    }
+
+    fn path(port: u16) -> Path {
+        Path { remote: SocketAddr::from(([192, 0, 2, 7], port)), local: None }
+    }
+
+    fn server_credentials() -> Credentials {
+        Credentials { ufrag: "serv".into(), pwd: "s".repeat(24) }
+    }
+
+    fn ms(span: u64) -> Duration {
+        Duration::from_millis(span)
+    }
+
+    impl World {
+        fn new(options: ClientOptions) -> Self {
+            let now = Instant::now();
+            let client = TestClient::new(options, server_credentials());
+            let identity = Arc::new(Identity::generate().expect("a certificate"));
+            let transport = Transport::new(client.agreement(), identity, Timeouts::default(), now);
+            Self {
+                now,
+                transport,
+                client,
+                arena: SendArena::new(100_000),
+                link: VecDeque::new(),
+                delay: ms(10),
+                path: path(5_000),
+                next_check: now,
+                lose: Box::new(|_, _| false),
+                dtls_sent: [0, 0],
+                client_dies: None,
+                connected_events: 0,
+                opened: [0, 0],
+            }
+        }
+
+        fn connected(options: ClientOptions) -> Self {
+            let mut world = Self::new(options);
+            world.run(ms(2_000));
+            assert_eq!(world.transport.state(), &State::Connected, "{options:?}");
+            assert!(world.client.is_connected(), "{options:?}");
+            world
+        }
+
+        fn send(&mut self, to: To, path: Path, datagram: Vec<u8>) {
+            if classify(&datagram) == DatagramKind::Dtls {
+                let number = self.dtls_sent[to as usize];
+                self.dtls_sent[to as usize] += 1;
+                if (self.lose)(to, number) {
+                    return;
+                }
+            }
+            let at = self.now + self.delay;
+            self.link.push_back(InFlight { at, to, path, datagram });
+        }
+
+        fn alive(&self) -> bool {
+            self.client_dies.is_none_or(|dies| self.now < dies)
+        }
+
+        fn run(&mut self, span: Duration) {
+            let end = self.now + span;
+            loop {
+                self.flush();
+                let due = [
+                    self.link.front().map(|in_flight| in_flight.at),
+                    self.transport.deadline(),
+                    self.client.deadline().filter(|_| self.alive()),
+                    self.alive().then_some(self.next_check),
+                ];
+                let due = due.into_iter().flatten().min().filter(|due| *due <= end);
+                let Some(due) = due else { break };
+                self.now = self.now.max(due);
+                self.step();
+            }
+            self.now = end;
+        }
+
+        fn step(&mut self) {
+            while self.link.front().is_some_and(|in_flight| in_flight.at <= self.now) {
+                let Some(in_flight) = self.link.pop_front() else { break };
+                self.deliver(in_flight);
+                self.flush();
+            }
+            self.transport.handle_timeout(self.now, &mut self.arena);
+            if !self.alive() {
+                return;
+            }
+            if self.next_check <= self.now {
+                let check = self.client.check(true);
+                self.send(To::Server, self.path, check);
+                let wait = if self.client.is_connected() { 2_500 } else { 50 };
+                self.next_check = self.now + ms(wait);
+            }
+            self.client.handle_timeout(self.now);
+        }
+
+        fn deliver(&mut self, mut in_flight: InFlight) {
+            match in_flight.to {
+                To::Server => {
+                    let datagram = &mut in_flight.datagram;
+                    let (path, now) = (in_flight.path, self.now);
+                    match self.transport.handle(path, datagram, now, &mut self.arena) {
+                        Received::Connected => self.connected_events += 1,
+                        Received::Rtp { .. } | Received::Rtcp(_) => {
+                            self.opened[To::Server as usize] += 1;
+                        }
+                        Received::Nothing | Received::Ended => {}
+                    }
+                }
+                To::Client if self.alive() => {
+                    self.client.handle(&in_flight.datagram, self.now);
+                    let media = self.client.open(&in_flight.datagram).is_some()
+                        || self.client.open_rtcp(&in_flight.datagram).is_some();
+                    self.opened[To::Client as usize] += usize::from(media);
+                    if self.client.checks_answered > 0 {
+                        self.client.start(self.now);
+                    }
+                }
+                To::Client => {}
+            }
+        }
+
+        /// Puts what both sides want sent on the link.
+        fn flush(&mut self) {
+            let sent: Vec<_> =
+                self.arena.datagrams().map(|(path, bytes)| (path, bytes.to_vec())).collect();
+            self.arena.clear();
+            for (path, datagram) in sent {
+                self.send(To::Client, path, datagram);
+            }
+            while let Some(datagram) = self.client.poll() {
+                self.send(To::Server, self.path, datagram);
+            }
+        }
+
+        /// A packet each way; whether both arrived.
+        fn exchange(&mut self, sequence: u16) -> bool {
+            let before = self.opened;
+            let packet = self.client.seal(&rtp(sequence));
+            self.send(To::Server, self.path, packet);
+            let report = self.client.seal_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 1]);
+            self.send(To::Server, self.path, report);
+            let Some(sealer) = self.transport.sealer() else { return false };
+            let mut out = [0; 200];
+            let fields = RtpFields {
+                sequence: u64::from(sequence),
+                ssrc: 2,
+                payload: b"media",
+                ..RtpFields::default()
+            };
+            let len = sealer.seal(&fields, &mut out).expect("it fits");
+            let packet = out[..len].to_vec();
+            let len = sealer.seal_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 2], &mut out).expect("it fits");
+            let report = out[..len].to_vec();
+            self.send(To::Client, self.path, packet);
+            self.send(To::Client, self.path, report);
+            self.run(ms(100));
+            self.opened == [before[0] + 2, before[1] + 2]
+        }
+    }
+
+    fn rtp(sequence: u16) -> Vec<u8> {
+        let mut packet = vec![0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        packet[2..4].copy_from_slice(&sequence.to_be_bytes());
+        packet.extend(b"payload");
+        packet
+    }
+
+    const ROLES: [DtlsRole; 2] = [DtlsRole::Server, DtlsRole::Client];
+
+    fn as_role(server_role: DtlsRole) -> ClientOptions {
+        ClientOptions { server_role, ..ClientOptions::default() }
+    }
+
+    #[test]
+    fn clients_connect_in_both_roles_and_with_the_best_profile_they_have() {
+        for server_role in ROLES {
+            for (profiles, agreed) in [
+                (Profiles::Firefox, SrtpProfile::AeadAes128Gcm),
+                (Profiles::CmOnly, SrtpProfile::Aes128CmHmacSha1_80),
+            ] {
+                let options = ClientOptions { profiles, ..as_role(server_role) };
+                let mut world = World::connected(options);
+                assert_eq!(world.transport.srtp_profile(), Some(agreed), "{options:?}");
+                assert_eq!(world.connected_events, 1);
+                assert!(world.exchange(1) && world.exchange(2), "{options:?}");
+            }
+        }
+    }
+}
