@@ -14,6 +14,7 @@
 //! - `stun`: ICE-lite, reads connectivity checks and answers them
 //! - `testing`: a client for tests
 //! - `transport`: ICE, DTLS, SRTP, path and consent of one session
+//! - `publisher`: the receive side of a publisher session
 
 pub mod agreement;
 pub mod client_hello;
@@ -30,3 +31,4 @@ pub mod stun;
 #[doc(hidden)]
 pub mod testing;
 pub mod transport;
+pub mod publisher;

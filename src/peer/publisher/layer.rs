@@ -1,0 +1,286 @@
+//! One encoding as it is received: its numbering, what is missing of it, where it can start.
+
+use super::meter::Meter;
+use super::nack::{MissingPackets, RoundTrip, Struck};
+use super::window::Window;
+use crate::codec;
+use crate::media::codec::{Codec, Kind};
+use crate::media::time::Unwrapper;
+use std::time::{Duration, Instant};
+
+/// The longest jump of sequence numbers that counts as loss or delay (RFC 3550 §A.1,
+/// `MAX_DROPOUT`); beyond it the numbering has started anew.
+pub(super) const JUMP_MAX: u64 = 3000;
+/// How close before an IDR picture its parameter sets are missed.
+const PARAMETERS_REACH: u64 = 8;
+/// How often a layer is asked for a keyframe, unless somebody waits for it right now.
+const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+/// How often one request is sent in all: the request itself may be lost.
+const KEYFRAME_TRIES: u32 = 3;
+
+/// A packet as it came, retransmissions unwrapped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    pub(super) codec: Codec,
+    pub(super) sequence: u16,
+    pub(super) timestamp: u32,
+    pub(super) marker: bool,
+    /// It is a retransmission.
+    pub(super) repair: bool,
+    pub(super) payload: &'a [u8],
+    pub(super) now: Instant,
+}
+
+/// A packet in the layer's own endless numbering.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Received {
+    pub(super) sequence: u64,
+    pub(super) timestamp: u64,
+    pub(super) keyframe: bool,
+}
+
+/// A moment on the sender's wall clock and on the layer's RTP clock.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClockPair {
+    pub(super) ntp: u64,
+    pub(super) timestamp: u64,
+}
+
+/// Where a layer's numbering lies in the numbering of its track.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mapping {
+    /// Added, wrapping, to sequence numbers.
+    pub(super) sequence_offset: u64,
+    /// Added, wrapping, to timestamps.
+    pub(super) timestamp_offset: u64,
+    /// The first packet that is forwarded.
+    pub(super) first: u64,
+    /// The last one, where another layer has taken over.
+    pub(super) last: Option<u64>,
+}
+
+/// When to ask for a keyframe.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct KeyframeRequest {
+    due: Option<Instant>,
+    sent: Option<Instant>,
+    tries: u32,
+}
+
+impl KeyframeRequest {
+    /// Somebody waits: ask at once.
+    pub(super) fn ask(&mut self, now: Instant) {
+        self.due = Some(now);
+        self.tries = 0;
+    }
+
+    /// It would be good to have one: ask, but not more often than the interval.
+    pub(super) fn ask_in_turn(&mut self, now: Instant) {
+        if self.due.is_none() {
+            self.due = Some(self.sent.map_or(now, |sent| now.max(sent + KEYFRAME_INTERVAL)));
+            self.tries = 0;
+        }
+    }
+
+    /// A keyframe has come.
+    fn settle(&mut self) {
+        self.due = None;
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Whether to send a request now.
+    pub(super) fn poll(&mut self, now: Instant) -> bool {
+        if self.due.is_none_or(|due| due > now) {
+            return false;
+        }
+        self.sent = Some(now);
+        self.tries += 1;
+        self.due = (self.tries < KEYFRAME_TRIES).then(|| now + KEYFRAME_INTERVAL);
+        true
+    }
+}
+
+/// One encoding of a track.
+#[derive(Debug)]
+pub(super) struct Layer {
+    /// Its RID; empty without simulcast.
+    pub(super) rid: String,
+    /// Where its media comes from, as far as known.
+    pub(super) ssrc: Option<u32>,
+    /// Since when it is numbered as it is.
+    pub(super) since: Instant,
+    sequences: Unwrapper,
+    timestamps: Unwrapper,
+    window: Window,
+    /// After a jump: the number that would confirm it.
+    expected_after_jump: Option<u16>,
+    pub(super) missing: MissingPackets,
+    pub(super) meter: Meter,
+    pub(super) last_media: Option<Instant>,
+    /// Where the newest keyframe starts: timestamp and sequence number.
+    keyframe: Option<(u64, u64)>,
+    pub(super) request: KeyframeRequest,
+    pub(super) clock: Option<ClockPair>,
+    pub(super) mapping: Option<Mapping>,
+    pub(super) lost_packets: u64,
+    pub(super) nacks: u64,
+    pub(super) keyframes: u64,
+}
+
+impl Layer {
+    pub(super) fn new(rid: String, now: Instant) -> Self {
+        Self {
+            rid,
+            ssrc: None,
+            since: now,
+            sequences: Unwrapper::default(),
+            timestamps: Unwrapper::default(),
+            window: Window::new(),
+            expected_after_jump: None,
+            missing: MissingPackets::new(),
+            meter: Meter::new(now),
+            last_media: None,
+            keyframe: None,
+            request: KeyframeRequest::default(),
+            clock: None,
+            mapping: None,
+            lost_packets: 0,
+            nacks: 0,
+            keyframes: 0,
+        }
+    }
+
+    /// The sender numbers anew: another SSRC, or the same after a jump. What was forwarded stays
+    /// forwarded; the track goes on behind it.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.since = now;
+        self.sequences = Unwrapper::default();
+        self.timestamps = Unwrapper::default();
+        self.window = Window::new();
+        self.expected_after_jump = None;
+        self.lost_packets += self.missing.clear();
+        self.keyframe = None;
+        self.clock = None;
+        self.mapping = None;
+    }
+
+    /// Whether nothing came for that long.
+    pub(super) fn is_silent(&self, now: Instant, span: Duration) -> bool {
+        self.last_media.is_none_or(|last| now.saturating_duration_since(last) >= span)
+    }
+
+    /// The highest sequence number received.
+    pub(super) const fn newest(&self) -> Option<u64> {
+        self.window.newest()
+    }
+
+    /// Whether a keyframe has started since that packet.
+    pub(super) fn has_keyframe_after(&self, sequence: u64) -> bool {
+        self.keyframe.is_some_and(|(_, start)| start > sequence)
+    }
+
+    /// Takes a packet in; `None` if it came before, or cannot be placed.
+    pub(super) fn receive(
+        &mut self,
+        arrival: &Arrival<'_>,
+        round_trip: &mut RoundTrip,
+    ) -> Option<Received> {
+        let &Arrival { codec, payload, now, .. } = arrival;
+        if !self.follows(arrival) {
+            return None;
+        }
+        let is_first = self.window.newest().is_none();
+        let sequence = self.sequences.extend(u32::from(arrival.sequence), 16);
+        let newest = self.window.newest().unwrap_or(sequence);
+        if !self.window.insert(sequence) {
+            return None;
+        }
+        if sequence > newest {
+            self.missing.note_gap(newest, sequence, now);
+        } else if !is_first {
+            match self.missing.strike(sequence, now) {
+                Struck::Answer(span) if arrival.repair => round_trip.sample(span),
+                Struck::Answer(_) | Struck::Missing => {}
+                // Given up, yet it came.
+                Struck::Unknown => self.lost_packets = self.lost_packets.saturating_sub(1),
+            }
+        }
+        let timestamp = self.timestamps.extend(arrival.timestamp, 32);
+        self.last_media = Some(now);
+        self.meter.add(payload.len(), now);
+        let keyframe = codec::is_keyframe(codec, payload)
+            && (codec.kind() == Kind::Audio || self.starts(codec, payload, timestamp, sequence));
+        if is_first && !keyframe && codec.kind() == Kind::Video {
+            // The parameter sets were lost, or the publisher had begun before it was connected.
+            self.request.ask_in_turn(now);
+        }
+        Some(Received { sequence, timestamp, keyframe })
+    }
+
+    /// Whether the packet goes on with the numbering; starts anew when two packets in a row agree
+    /// on another one (RFC 3550 §A.1).
+    fn follows(&mut self, arrival: &Arrival<'_>) -> bool {
+        let Some(newest) = self.window.newest() else { return true };
+        let sequence = self.sequences.peek(u32::from(arrival.sequence), 16);
+        if sequence.abs_diff(newest) <= JUMP_MAX {
+            if !arrival.repair {
+                self.expected_after_jump = None;
+            }
+            return true;
+        }
+        if arrival.repair {
+            return false;
+        }
+        if self.expected_after_jump == Some(arrival.sequence) {
+            self.restart(arrival.now);
+            return true;
+        }
+        self.expected_after_jump = Some(arrival.sequence.wrapping_add(1));
+        false
+    }
+
+    /// Whether this packet, which may start a keyframe, is the one that does.
+    ///
+    /// Of parameter sets and picture the first counts. A picture whose parameter sets are on their
+    /// way is no start: a decoder that began there would have to be given another keyframe.
+    fn starts(&mut self, codec: Codec, payload: &[u8], timestamp: u64, sequence: u64) -> bool {
+        let same_frame = self.keyframe.filter(|&(started, _)| started == timestamp);
+        if same_frame.is_some_and(|(_, start)| sequence > start) {
+            return false;
+        }
+        if !codec::carries_parameters(codec, payload)
+            && self.missing.any_within(sequence.saturating_sub(PARAMETERS_REACH), sequence)
+        {
+            return false;
+        }
+        if same_frame.is_none() {
+            self.keyframes += 1;
+        }
+        if self.keyframe.is_none_or(|(newest, _)| newest <= timestamp) {
+            self.keyframe = Some((timestamp, sequence));
+        }
+        self.request.settle();
+        true
+    }
+
+    /// The extended value of an RTP timestamp from a sender report.
+    pub(super) fn timestamp(&self, rtp_timestamp: u32) -> Option<u64> {
+        self.timestamps.newest()?;
+        Some(self.timestamps.peek(rtp_timestamp, 32))
+    }
+
+    /// Asks for what is due, and counts what is given up; a gap that stays needs a keyframe.
+    pub(super) fn poll_missing(
+        &mut self,
+        now: Instant,
+        patience: Duration,
+        ask: impl FnMut(u16),
+    ) -> bool {
+        let given_up = self.missing.poll(now, patience, ask);
+        self.lost_packets += given_up.count;
+        given_up.count > 0 && !self.has_keyframe_after(given_up.newest)
+    }
+}
