@@ -7,10 +7,13 @@
 //! Not here: the handshake's deadline, which is `transport`'s.
 
 use super::agreement::{DtlsRole, Fingerprint};
-use super::client_hello::ClientHello;
-use super::flight::Flight;
+use super::assembly::Assembly;
+use super::client_hello::best_profile;
+use super::flight::{CLIENT_HELLO, Flight};
 use super::identity::{Identity, is_announced};
-use super::record::{ALERT, CHANGE_CIPHER_SPEC, HANDSHAKE, Record, fragments, records};
+use super::record::{
+    ALERT, CHANGE_CIPHER_SPEC, Fragment, HANDSHAKE, RECORD_NUMBER, Record, fragments, records,
+};
 use super::srtp::{MasterKey, SrtpProfile};
 use bytes::BytesMut;
 use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
@@ -52,7 +55,7 @@ pub(super) struct Dtls {
 
 enum Phase {
     /// As server: the client's hello is not complete.
-    Hello(Box<ClientHello>),
+    Hello(Assembly),
     /// As client: our hello has not been sent.
     Silent,
     Handshake(Box<Handshake>),
@@ -62,6 +65,7 @@ enum Phase {
 
 struct Handshake {
     endpoint: Endpoint,
+    assembly: Assembly,
     admitted: Admitted,
     /// The description of an unencrypted alert. Anybody can forge one, so it ends nothing, but
     /// it tells why when the handshake comes to nothing.
@@ -71,13 +75,14 @@ struct Handshake {
 /// Records that were given to the library, which keeps most of them until the handshake is over.
 #[derive(Default)]
 struct Admitted {
-    records: usize,
+    /// How many, which is the number of the next unencrypted one too.
+    records: u64,
     bytes: usize,
 }
 
 impl Admitted {
     /// A whole handshake has a dozen records; ten repetitions of its longest flight fit.
-    const RECORDS_MAX: usize = 256;
+    const RECORDS_MAX: u64 = 256;
     /// Likewise with certificate chains of several KiB.
     const BYTES_MAX: usize = 64 * 1024;
 
@@ -118,7 +123,7 @@ impl Dtls {
         fingerprints: Vec<Fingerprint>,
     ) -> Self {
         let phase = match role {
-            DtlsRole::Server => Phase::Hello(Box::default()),
+            DtlsRole::Server => Phase::Hello(Assembly::default()),
             DtlsRole::Client => Phase::Silent,
         };
         Self { identity, fingerprints, role, phase, flight: Flight::default() }
@@ -146,13 +151,15 @@ impl Dtls {
         send: &mut dyn FnMut(&[u8]),
     ) -> Progress {
         match &mut self.phase {
-            Phase::Hello(hello) => {
-                let Some(whole) = records(datagram).find_map(|record| hello.take(record)) else {
-                    return Progress::None;
-                };
-                let config = self.identity.server(hello.best_profile());
+            Phase::Hello(assembly) => {
+                let mut parts = records(datagram).filter_map(unencrypted_parts).flatten();
+                let hello = parts.find_map(|part| {
+                    assembly.take(&part).filter(|message| message.kind == CLIENT_HELLO)
+                });
+                let Some(hello) = hello else { return Progress::None };
+                let config = self.identity.server(best_profile(&hello.body));
                 self.begin(Endpoint::new(OURSELVES, TransportProtocol::UDP, Some(config)));
-                self.advance(&whole, now, send)
+                self.advance(&hello.as_record(0), now, send)
             }
             Phase::Handshake(_) => self.advance(datagram, now, send),
             Phase::Connected(_) => self.attend(datagram, now, send),
@@ -195,8 +202,12 @@ impl Dtls {
     }
 
     fn begin(&mut self, endpoint: Endpoint) {
-        let admitted = Admitted::default();
-        self.phase = Phase::Handshake(Box::new(Handshake { endpoint, admitted, complaint: None }));
+        self.phase = Phase::Handshake(Box::new(Handshake {
+            endpoint,
+            assembly: Assembly::default(),
+            admitted: Admitted::default(),
+            complaint: None,
+        }));
     }
 
     /// Gives the library what is new in a datagram, and answers what is not.
@@ -205,14 +216,7 @@ impl Dtls {
         let mut fresh = BytesMut::new();
         let mut repeated = false;
         for record in records(datagram) {
-            match sort(record, &mut self.flight) {
-                Sorted::New if handshake.admitted.admit(record.whole.len()) => {
-                    fresh.extend_from_slice(record.whole);
-                }
-                Sorted::Repeated => repeated = true,
-                Sorted::Complaint(description) => handshake.complaint = Some(description),
-                Sorted::New | Sorted::Useless => {}
-            }
+            repeated |= handshake.sort(record, &mut self.flight, &mut fresh);
         }
         if repeated {
             self.flight.repeat(now, send);
@@ -326,36 +330,47 @@ impl Dtls {
     }
 }
 
-/// What a record is to an unfinished handshake.
-enum Sorted {
-    New,
-    /// Of a flight that was answered before.
-    Repeated,
-    /// An unencrypted alert.
-    Complaint(u8),
-    Useless,
+impl Handshake {
+    /// Adds to `fresh` what the library needs of a record; true if the record repeats what was
+    /// answered before. What no honest peer sends at this point never reaches the library, which
+    /// would answer it with a fatal alert or keep it.
+    fn sort(&mut self, record: Record<'_>, flight: &mut Flight, fresh: &mut BytesMut) -> bool {
+        let mut repeated = false;
+        match (record.epoch, record.content, record.body) {
+            (0, HANDSHAKE, _) => {
+                for part in unencrypted_parts(record).unwrap_or_default() {
+                    if flight.answers(&part) {
+                        repeated = true;
+                    } else if let Some(message) = self.assembly.take(&part) {
+                        flight.hear(&message);
+                        self.admit(&message.as_record(self.admitted.records), fresh);
+                    }
+                }
+            }
+            (0, CHANGE_CIPHER_SPEC, [1]) => {
+                let number = self.admitted.records.to_be_bytes();
+                let mut numbered = record.whole.to_vec();
+                numbered[RECORD_NUMBER].copy_from_slice(&number[2..]);
+                self.admit(&numbered, fresh);
+            }
+            (0, ALERT, [_, description]) => self.complaint = Some(*description),
+            (1, HANDSHAKE | ALERT, _) => self.admit(record.whole, fresh),
+            _ => {}
+        }
+        repeated
+    }
+
+    fn admit(&mut self, record: &[u8], fresh: &mut BytesMut) {
+        if self.admitted.admit(record.len()) {
+            fresh.extend_from_slice(record);
+        }
+    }
 }
 
-/// Sorts a record. What no honest peer sends at this point never reaches the library, which would
-/// answer it with a fatal alert or keep it.
-fn sort(record: Record<'_>, flight: &mut Flight) -> Sorted {
-    match (record.epoch, record.content, record.body) {
-        (0, HANDSHAKE, body) => match fragments(body) {
-            Some(parts) if !parts.is_empty() => {
-                if parts.iter().all(|part| flight.answers(part)) {
-                    return Sorted::Repeated;
-                }
-                for part in &parts {
-                    flight.hear(part);
-                }
-                Sorted::New
-            }
-            _ => Sorted::Useless,
-        },
-        (0, ALERT, [_, description]) => Sorted::Complaint(*description),
-        (0, CHANGE_CIPHER_SPEC, [1]) | (1, HANDSHAKE | ALERT, _) => Sorted::New,
-        _ => Sorted::Useless,
-    }
+/// The handshake fragments of an unencrypted record.
+fn unencrypted_parts(record: Record<'_>) -> Option<Vec<Fragment<'_>>> {
+    let unencrypted = record.content == HANDSHAKE && record.epoch == 0;
+    fragments(record.body).filter(|_| unencrypted)
 }
 
 /// The SRTP keys of a finished handshake (RFC 5764 §4.2).

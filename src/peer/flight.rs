@@ -6,12 +6,13 @@
 //! records get a new number each time, because some clients (NSS) drop a record that they threw
 //! away once before; encrypted ones stay as they are, their number being part of their secrecy.
 
+use super::assembly::Message;
 use super::record::{CHANGE_CIPHER_SPEC, Fragment, HANDSHAKE, RECORD_NUMBER, records};
 use std::time::{Duration, Instant};
 
 /// Handshake types that end a flight (RFC 6347 §4.2.2): what they belong to was answered when
 /// our next flight goes out.
-const CLIENT_HELLO: u8 = 1;
+pub(super) const CLIENT_HELLO: u8 = 1;
 const HELLO_VERIFY_REQUEST: u8 = 3;
 const SERVER_HELLO_DONE: u8 = 14;
 
@@ -49,15 +50,15 @@ impl Flight {
     }
 
     /// Notes what was heard, so that the next flight is known to answer it.
-    pub(super) fn hear(&mut self, part: &Fragment<'_>) {
-        let ends_flight = match part.kind {
+    pub(super) fn hear(&mut self, message: &Message) {
+        let ends_flight = match message.kind {
             // The first hello, and the one with the cookie.
-            CLIENT_HELLO => part.message <= 1,
+            CLIENT_HELLO => message.number <= 1,
             HELLO_VERIFY_REQUEST | SERVER_HELLO_DONE => true,
             _ => false,
         };
         if ends_flight {
-            self.heard = self.heard.max(Some(part.message));
+            self.heard = self.heard.max(Some(message.number));
         }
     }
 
@@ -166,8 +167,8 @@ mod tests {
         vec![content, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, number, 0, 1, 9]
     }
 
-    fn part(kind: u8, message: u16) -> Fragment<'static> {
-        Fragment { kind, length: 0, message, offset: 0, bytes: &[] }
+    fn part(message: u16) -> Fragment<'static> {
+        Fragment { kind: CLIENT_HELLO, length: 0, message, offset: 0, bytes: &[] }
     }
 
     #[test]
@@ -202,12 +203,12 @@ mod tests {
     #[test]
     fn only_what_was_answered_counts_as_a_repeat() {
         let mut flight = Flight::default();
-        assert!(!flight.answers(&part(CLIENT_HELLO, 0)));
-        flight.hear(&part(CLIENT_HELLO, 0));
-        assert!(!flight.answers(&part(CLIENT_HELLO, 0)), "nothing was sent yet");
+        assert!(!flight.answers(&part(0)));
+        flight.hear(&Message { kind: CLIENT_HELLO, number: 0, body: Vec::new() });
+        assert!(!flight.answers(&part(0)), "nothing was sent yet");
         flight.send_new(vec![record(HANDSHAKE, 0, 0)], Instant::now(), &mut |_| {});
-        assert!(flight.answers(&part(CLIENT_HELLO, 0)));
-        assert!(!flight.answers(&part(CLIENT_HELLO, 1)));
+        assert!(flight.answers(&part(0)));
+        assert!(!flight.answers(&part(1)));
     }
 
     #[test]

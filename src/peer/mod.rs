@@ -1,6 +1,7 @@
 //! One WebRTC endpoint, sans-IO, around the WebRTC stack; the only folder that names that stack.
 //!
 //! - `agreement`: what offer and answer agreed on, as plain data
+//! - `assembly`: handshake messages put together from their fragments
 //! - `client_hello`: which SRTP profiles a client offers, so that AES-GCM can win
 //! - `dtls`: one DTLS association, `rtc-dtls` behind a small type
 //! - `flight`: the last flight of a DTLS handshake, and when it is sent again
@@ -17,6 +18,7 @@
 //! - `publisher`: the receive side of a publisher session
 
 pub mod agreement;
+mod assembly;
 pub mod client_hello;
 mod dtls;
 mod flight;

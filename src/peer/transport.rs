@@ -360,7 +360,8 @@ impl Ice {
 mod tests {
     use super::*;
     use crate::peer::seal::RtpFields;
-    use crate::peer::testing::{ClientOptions, Profiles, TestClient};
+    use crate::peer::testing::{ClientKey, ClientOptions, Profiles, TestClient};
+    use proptest::prelude::*;
     use std::collections::VecDeque;
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -571,6 +572,17 @@ mod tests {
         ClientOptions { server_role, ..ClientOptions::default() }
     }
 
+    /// Random numbers by seed (xorshift).
+    fn random(seed: u64) -> impl FnMut() -> u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        }
+    }
+
     #[test]
     fn clients_connect_in_both_roles_and_with_the_best_profile_they_have() {
         for server_role in ROLES {
@@ -584,6 +596,338 @@ mod tests {
                 assert_eq!(world.connected_events, 1);
                 assert!(world.exchange(1) && world.exchange(2), "{options:?}");
             }
+        }
+    }
+
+    #[test]
+    fn gcm_wins_over_chromiums_order_where_the_server_decides() {
+        let world = World::connected(as_role(DtlsRole::Server));
+        assert_eq!(world.transport.srtp_profile(), Some(SrtpProfile::AeadAes128Gcm));
+    }
+
+    #[test]
+    fn a_client_with_an_rsa_certificate_connects() {
+        for server_role in ROLES {
+            let options = ClientOptions { key: ClientKey::Rsa, ..as_role(server_role) };
+            assert!(World::connected(options).exchange(1), "{server_role:?}");
+        }
+    }
+
+    #[test]
+    fn flights_in_many_small_fragments_are_put_together() {
+        for server_role in ROLES {
+            let options = ClientOptions { mtu: 90, ..as_role(server_role) };
+            assert!(World::connected(options).exchange(1), "{server_role:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_without_a_common_profile_is_refused() {
+        for server_role in ROLES {
+            let profiles = Profiles::Gcm256Only;
+            let mut world = World::new(ClientOptions { profiles, ..as_role(server_role) });
+            world.run(ms(11_000));
+            let state = world.transport.state();
+            assert!(matches!(state, State::Ended(EndReason::HandshakeFailed(_))), "{state:?}");
+        }
+    }
+
+    #[test]
+    fn each_dtls_datagram_may_be_lost_once() {
+        for server_role in ROLES {
+            let sent = World::connected(as_role(server_role)).dtls_sent;
+            assert!(sent.iter().sum::<usize>() >= 4, "{server_role:?} {sent:?}");
+            for to in [To::Server, To::Client] {
+                for lost in 0..sent[to as usize] {
+                    let mut world = World::new(as_role(server_role));
+                    world.lose = Box::new(move |way, number| (way, number) == (to, lost));
+                    world.run(ms(2_000));
+                    let case = format!("{server_role:?}: datagram {lost} to {to:?} lost");
+                    assert_eq!(world.transport.state(), &State::Connected, "{case}");
+                    assert!(world.client.is_connected() && world.exchange(1), "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn clients_connect_at_15_percent_loss() {
+        for server_role in ROLES {
+            for seed in 0..24 {
+                let mut world = World::new(as_role(server_role));
+                let mut random = random(seed);
+                world.lose = Box::new(move |_, _| random() % 100 < 15);
+                world.run(ms(9_000));
+                let case = format!("{server_role:?}: seed {seed}");
+                assert_eq!(world.transport.state(), &State::Connected, "{case}");
+                assert!(world.client.is_connected() && world.exchange(1), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_impostor_gets_no_media_and_none_of_its_own_is_taken() {
+        for server_role in ROLES {
+            let mut world = World::new(ClientOptions { impostor: true, ..as_role(server_role) });
+            world.run(ms(3_000));
+            let ended = State::Ended(EndReason::FingerprintMismatch);
+            assert_eq!(world.transport.state(), &ended, "{server_role:?}");
+            assert!(world.transport.sealer().is_none());
+            assert_eq!(world.connected_events, 0);
+            assert_eq!(world.transport.srtp_profile(), None);
+            if world.client.is_connected() {
+                assert!(world.client.closed, "who believed to be connected is told otherwise");
+                let packet = world.client.seal(&rtp(1));
+                world.send(To::Server, world.path, packet);
+                world.run(ms(100));
+            } else {
+                assert_eq!(server_role, DtlsRole::Server);
+            }
+            assert_eq!(world.opened, [0, 0]);
+        }
+    }
+
+    #[test]
+    fn the_client_may_move_to_another_address_in_mid_handshake() {
+        for server_role in ROLES {
+            for moved_after in (20..90).step_by(10) {
+                let mut world = World::new(as_role(server_role));
+                world.delay = ms(20);
+                world.run(ms(moved_after));
+                world.path = path(6_000);
+                world.next_check = world.now;
+                world.run(ms(2_000));
+                let case = format!("{server_role:?}: moved after {moved_after} ms");
+                assert_eq!(world.transport.state(), &State::Connected, "{case}");
+                assert_eq!(world.transport.path(), Some(path(6_000)), "{case}");
+                assert!(world.exchange(1), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_silent_client_loses_its_consent() {
+        let mut world = World::connected(as_role(DtlsRole::Server));
+        world.client_dies = Some(world.now);
+        world.run(Duration::from_secs(26));
+        assert_eq!(world.transport.state(), &State::Connected);
+        let sent = world.dtls_sent[To::Client as usize];
+        world.run(Duration::from_secs(5));
+        assert_eq!(world.transport.state(), &State::Ended(EndReason::ConsentLost));
+        assert_eq!(world.dtls_sent[To::Client as usize], sent, "nothing is sent any more");
+        assert_eq!(world.transport.deadline(), None);
+    }
+
+    #[test]
+    fn media_is_a_sign_of_life_too() {
+        let mut world = World::connected(as_role(DtlsRole::Server));
+        world.next_check = world.now + Duration::from_secs(1_000);
+        for sequence in 0..10 {
+            world.run(Duration::from_secs(20));
+            assert!(world.exchange(sequence));
+        }
+    }
+
+    #[test]
+    fn a_client_that_never_shakes_hands_is_given_up() {
+        let mut world = World::new(as_role(DtlsRole::Server));
+        world.lose = Box::new(|to, _| to == To::Server);
+        world.run(Duration::from_secs(11));
+        assert_eq!(world.transport.state(), &State::Ended(EndReason::HandshakeTimeout));
+    }
+
+    #[test]
+    fn close_notify_ends_the_session_in_both_directions() {
+        for server_role in ROLES {
+            let mut world = World::connected(as_role(server_role));
+            world.client.close(world.now);
+            world.run(ms(100));
+            let closed = State::Ended(EndReason::ClosedByClient);
+            assert_eq!(world.transport.state(), &closed, "{server_role:?}");
+            assert!(world.transport.sealer().is_none());
+
+            let mut world = World::connected(as_role(server_role));
+            world.transport.close(world.now, &mut world.arena);
+            assert_eq!(world.arena.datagrams().count(), 1);
+            world.run(ms(100));
+            assert!(world.client.closed, "{server_role:?}");
+            let closed = State::Ended(EndReason::ClosedByServer);
+            assert_eq!(world.transport.state(), &closed);
+        }
+    }
+
+    #[test]
+    fn media_follows_the_nomination() {
+        let mut world = World::new(as_role(DtlsRole::Server));
+        let check = |world: &mut World, port, nominate| {
+            let mut check = world.client.check(nominate);
+            world.transport.handle(path(port), &mut check, world.now, &mut world.arena);
+            world.transport.path().map(|path| path.remote.port())
+        };
+        assert_eq!(check(&mut world, 1, false), Some(1));
+        assert_eq!(check(&mut world, 2, false), Some(2));
+        assert_eq!(check(&mut world, 1, true), Some(1));
+        assert_eq!(check(&mut world, 3, false), Some(1));
+        assert_eq!(check(&mut world, 3, true), Some(3));
+    }
+
+    #[test]
+    fn a_restart_keeps_the_old_credentials_until_the_new_ones_are_used() {
+        let mut world = World::connected(as_role(DtlsRole::Server));
+        let old = world.client.check(true);
+        let renewed = Credentials { ufrag: "new".into(), pwd: "n".repeat(24) };
+        world.transport.restart_ice(renewed.clone());
+        let answered = |world: &mut World, check: &[u8], port| {
+            world.arena.clear();
+            let mut check = check.to_vec();
+            world.transport.handle(path(port), &mut check, world.now, &mut world.arena);
+            !world.arena.is_empty()
+        };
+        assert!(answered(&mut world, &old, 5_000));
+        world.client.server = renewed;
+        world.path = path(7_000);
+        let new = world.client.check(true);
+        assert!(answered(&mut world, &new, 7_000));
+        assert!(!answered(&mut world, &old, 5_000));
+        assert_eq!(world.transport.path(), Some(path(7_000)));
+        assert!(world.exchange(1), "DTLS and SRTP stay as they were");
+    }
+
+    #[test]
+    fn nobody_without_an_authentic_check_is_answered() {
+        let mut world = World::new(as_role(DtlsRole::Server));
+        world.client.server.pwd = "wrong".repeat(5);
+        let mut forged = world.client.check(true);
+        world.transport.handle(path(1), &mut forged, world.now, &mut world.arena);
+        world.client.start(world.now);
+        let mut hello = world.client.poll().expect("a hello");
+        world.transport.handle(path(1), &mut hello, world.now, &mut world.arena);
+        assert!(world.arena.is_empty());
+        assert_eq!((world.transport.state(), world.transport.path()), (&State::New, None));
+    }
+
+    #[test]
+    fn a_replayed_packet_is_taken_once() {
+        let mut world = World::connected(as_role(DtlsRole::Server));
+        let packet = world.client.seal(&rtp(1));
+        for _ in 0..3 {
+            world.send(To::Server, world.path, packet.clone());
+        }
+        world.run(ms(100));
+        assert_eq!(world.opened[To::Server as usize], 1);
+    }
+
+    #[test]
+    fn hello_and_media_in_one_turn_leave_in_that_order() {
+        let mut world = World::new(as_role(DtlsRole::Server));
+        while world.connected_events == 0 {
+            world.flush();
+            let next = world.link.front().map(|in_flight| in_flight.at);
+            let due = [next, Some(world.next_check), world.client.deadline()];
+            world.now = world.now.max(due.into_iter().flatten().min().expect("something to come"));
+            // Like `step`, but what the transport says at the end stays in the arena.
+            while world.connected_events == 0
+                && world.link.front().is_some_and(|in_flight| in_flight.at <= world.now)
+            {
+                world.flush();
+                let in_flight = world.link.pop_front().expect("just seen");
+                world.deliver(in_flight);
+            }
+            if world.connected_events == 0 {
+                world.step();
+            }
+        }
+        let finished = world.arena.datagrams().last().map(|(_, bytes)| classify(bytes));
+        assert_eq!(finished, Some(DatagramKind::Dtls), "our Finished is in the arena first");
+    }
+
+    /// What a client sends in a session: a check, DTLS, media, reports.
+    fn specimens(world: &mut World) -> Vec<Vec<u8>> {
+        let check = world.client.check(true);
+        let media = world.client.seal(&rtp(9));
+        let report = world.client.seal_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 1]);
+        let hello = {
+            let options = as_role(DtlsRole::Server);
+            let mut other = TestClient::new(options, server_credentials());
+            other.start(world.now);
+            other.poll().expect("a hello")
+        };
+        let alert = vec![21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40];
+        let mut sealed_alert = alert.clone();
+        sealed_alert[4] = 1;
+        sealed_alert[12] = 26;
+        sealed_alert.extend([7; 24]);
+        vec![check, media, report, hello, alert, sealed_alert]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn mutated_datagrams_never_end_a_session(
+            as_client: bool,
+            changes in prop::collection::vec(
+                (0_usize..6, 0_usize..300, any::<u8>(), 0_usize..400),
+                60,
+            ),
+        ) {
+            let mut world = World::connected(as_role(ROLES[usize::from(as_client)]));
+            let specimens = specimens(&mut world);
+            for (which, at, byte, cut) in changes {
+                let mut datagram = specimens[which].clone();
+                let place = at % datagram.len();
+                datagram[place] ^= byte | 1;
+                datagram.truncate(cut.max(1));
+                world.transport.handle(world.path, &mut datagram, world.now, &mut world.arena);
+                world.now += ms(11);
+            }
+            world.run(ms(100));
+            prop_assert_eq!(world.transport.state(), &State::Connected);
+            prop_assert!(world.exchange(500));
+        }
+
+        #[test]
+        fn garbage_in_mid_handshake_neither_ends_it_nor_stops_it(
+            as_client: bool,
+            first in prop::sample::select(vec![0_u8, 1, 20, 21, 22, 23, 24, 63, 128, 144, 200]),
+            after in 0_u64..100,
+            garbage in prop::collection::vec(any::<u8>(), 1..60),
+        ) {
+            let mut world = World::new(as_role(ROLES[usize::from(as_client)]));
+            world.run(ms(after));
+            for _ in 0..5 {
+                let mut datagram = garbage.clone();
+                datagram[0] = first;
+                let (path, now) = (world.path, world.now);
+                world.transport.handle(path, &mut datagram, now, &mut world.arena);
+                world.run(ms(3));
+            }
+            world.run(ms(2_000));
+            prop_assert_eq!(world.transport.state(), &State::Connected);
+        }
+
+        #[test]
+        fn forged_handshake_records_cost_bounded_memory_and_no_panic(
+            as_client: bool,
+            after in 0_u64..100,
+            records in prop::collection::vec(
+                (any::<u8>(), 0_u8..24, 0_u16..7, prop::collection::vec(any::<u8>(), 0..80)),
+                1..80,
+            ),
+        ) {
+            let mut world = World::new(as_role(ROLES[usize::from(as_client)]));
+            world.run(ms(after));
+            for (number, (sequence, kind, message, body)) in records.into_iter().enumerate() {
+                let len = body.len() as u8;
+                let mut datagram = vec![22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, number as u8, sequence];
+                datagram.extend([0, len + 12, kind, 0, 0, len, 0, message as u8]);
+                datagram.extend([0, 0, 0, 0, 0, len]);
+                datagram.extend(body);
+                let (path, now) = (world.path, world.now);
+                world.transport.handle(path, &mut datagram, now, &mut world.arena);
+            }
+            world.run(ms(12_000));
+            prop_assert!(matches!(world.transport.state(), State::Connected | State::Ended(_)));
         }
     }
 }
