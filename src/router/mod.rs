@@ -1,0 +1,139 @@
+//! Selective forwarding (RFC 7667 §3.7): who gets which packet of one stream, and when.
+//!
+//! - `batch`: packets that wait to go out together, equalised so that one UDP message takes many
+//! - `history`: the last seconds of a track, for duplicates and retransmission
+//! - `keyframe`: many viewers' requests become few PLIs
+//! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers
+//! - `time_line`: RTP timestamps of both tracks on the server's clock
+
+pub mod batch;
+pub mod history;
+pub mod keyframe;
+pub mod subscription;
+pub mod time_line;
+
+use crate::media::codec::Kind;
+use crate::media::packet::Packet;
+use crate::media::time::{Epoch, WallTime};
+use batch::Batch;
+use history::{History, Pushed};
+use keyframe::KeyframeRequester;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use time_line::TimeLine;
+
+/// How a router behaves; the reasons stand beside the options of the same names.
+#[derive(Debug, Clone, Copy)]
+pub struct RouterSettings {
+    /// How long packets are kept for retransmission.
+    pub history: Duration,
+    /// How long the oldest packet of a batch waits for the rest of its frame.
+    pub batch_wait: Duration,
+    /// The shortest time between two keyframe requests to the publisher.
+    pub keyframe_request_interval: Duration,
+}
+
+impl Default for RouterSettings {
+    fn default() -> Self {
+        Self {
+            history: Duration::from_secs(2),
+            batch_wait: Duration::from_millis(4),
+            keyframe_request_interval: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The forwarding core of one stream: a publisher's packets in, batches for its viewers out.
+#[derive(Debug)]
+pub struct Router {
+    histories: [History; 2],
+    batch: Batch,
+    keyframe: KeyframeRequester,
+    time_line: TimeLine,
+}
+
+impl Router {
+    /// A router for a stream that begins now.
+    pub fn new(settings: RouterSettings, epoch: Epoch) -> Self {
+        Self {
+            histories: Kind::ALL.map(|kind| History::new(kind, settings.history)),
+            batch: Batch::new(settings.batch_wait),
+            keyframe: KeyframeRequester::new(settings.keyframe_request_interval),
+            time_line: TimeLine::new(epoch),
+        }
+    }
+
+    /// Takes a packet in. A duplicate, or one too old to be of use, is dropped: no viewer is ever
+    /// sent the same sequence number twice.
+    pub fn push(&mut self, packet: Arc<Packet>) -> Pushed {
+        let kind = packet.codec.kind();
+        let pushed = self.histories[kind.index()].push(&packet);
+        if pushed != Pushed::New {
+            return pushed;
+        }
+        if packet.keyframe {
+            self.keyframe.arrived();
+        }
+        self.time_line.packet(kind, packet.timestamp, packet.codec.clock_rate(), packet.arrival);
+        self.batch.push(packet);
+        Pushed::New
+    }
+
+    /// Takes the publisher's sender report in: the timestamp is extended as its packets' are.
+    pub fn sender_report(&mut self, kind: Kind, ntp: WallTime, timestamp: u64, now: Instant) {
+        self.time_line.sender_report(kind, ntp, timestamp, now);
+    }
+
+    /// When a waiting batch must go out, if nothing completes it before.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.batch.deadline()
+    }
+
+    /// Whether a batch should go out now; `eager` takes whatever waits.
+    pub fn is_due(&self, now: Instant, eager: bool) -> bool {
+        self.batch.is_due(now, eager)
+    }
+
+    /// Lets the waiting batch go out: until [`Router::finish_batch`] it does not change, and what
+    /// comes in meanwhile waits for the next.
+    pub fn begin_batch(&mut self) {
+        for (sequence, padding) in self.batch.depart() {
+            self.histories[Kind::Video.index()].set_padding(sequence, padding);
+        }
+    }
+
+    /// What goes out of one kind, in order.
+    pub fn batch(&self, kind: Kind) -> &[batch::Waiting] {
+        self.batch.going(kind)
+    }
+
+    /// The batch has gone out.
+    pub fn finish_batch(&mut self) {
+        self.batch.gone();
+    }
+
+    /// A packet of the past, with the padding it was sent with.
+    pub fn past(&self, kind: Kind, sequence: u64) -> Option<(&Packet, u8)> {
+        self.histories[kind.index()].get(sequence)
+    }
+
+    /// A viewer cannot go on without a keyframe.
+    pub fn want_keyframe(&mut self) {
+        self.keyframe.want();
+    }
+
+    /// Whether the publisher should be asked for a keyframe now.
+    pub fn keyframe_request_due(&mut self, now: Instant) -> bool {
+        self.keyframe.poll(now)
+    }
+
+    /// When a wanted keyframe may be asked for again.
+    pub fn keyframe_deadline(&self) -> Option<Instant> {
+        self.keyframe.deadline()
+    }
+
+    /// The RTP timestamp of this moment, for a sender report; `None` while it is not known.
+    pub fn timestamp_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
+        self.time_line.timestamp_at(kind, now)
+    }
+}

@@ -1,0 +1,159 @@
+//! RTP timestamps of both tracks on the server's clock, for sender reports with kept lip sync.
+//!
+//! The publisher's sender reports tie each track's timestamps to one clock, its own. One common
+//! offset moves that clock onto the server's, so the tracks keep their distance to each other
+//! whatever the network does. Where no sender report comes, arrival times must do.
+
+use crate::media::codec::Kind;
+use crate::media::time::{Epoch, WallTime, micros_of_ticks, ticks_of_micros};
+use std::time::{Duration, Instant};
+
+/// The time line of one stream.
+#[derive(Debug)]
+pub struct TimeLine {
+    epoch: Epoch,
+    tracks: [Option<Track>; 2],
+    offset: Offset,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Track {
+    clock_rate: u32,
+    began: Instant,
+    /// The newest sender report: publisher's wall time and RTP timestamp.
+    report: Option<(WallTime, u64)>,
+    /// The packet that came with the least delay: its arrival and RTP timestamp.
+    earliest: (WallTime, u64),
+}
+
+/// Server clock minus publisher clock: the least of the last samples, since delay only adds.
+#[derive(Debug, Default)]
+struct Offset {
+    samples: [Option<i64>; Offset::SAMPLES],
+    next: usize,
+}
+
+impl Offset {
+    /// Sixteen reports are eight seconds of two tracks: long enough to find a quick one, short
+    /// enough to follow clocks that drift.
+    const SAMPLES: usize = 16;
+
+    fn add(&mut self, micros: i64) {
+        self.samples[self.next] = Some(micros);
+        self.next = (self.next + 1) % Self::SAMPLES;
+    }
+
+    fn least(&self) -> Option<i64> {
+        self.samples.iter().flatten().copied().min()
+    }
+}
+
+impl TimeLine {
+    /// How long a track waits for its first sender report before arrival times are used.
+    const REPORT_WAIT: Duration = Duration::from_secs(5);
+
+    /// A time line on the server's clock.
+    pub fn new(epoch: Epoch) -> Self {
+        Self { epoch, tracks: [None; 2], offset: Offset::default() }
+    }
+
+    /// A packet arrived.
+    pub fn packet(&mut self, kind: Kind, timestamp: u64, clock_rate: u32, arrival: Instant) {
+        let wall = self.epoch.wall_of(arrival);
+        let track = self.tracks[kind.index()].get_or_insert(Track {
+            clock_rate,
+            began: arrival,
+            report: None,
+            earliest: (wall, timestamp),
+        });
+        track.clock_rate = clock_rate;
+        let (least, since) = track.earliest;
+        let ticks = timestamp.wrapping_sub(since) as i64;
+        let expected = least.offset_micros(micros_of_ticks(ticks, clock_rate));
+        if wall < expected {
+            track.earliest = (wall, timestamp);
+        }
+    }
+
+    /// The publisher reported which RTP timestamp its clock's `ntp` has.
+    pub fn sender_report(&mut self, kind: Kind, ntp: WallTime, timestamp: u64, now: Instant) {
+        let Some(track) = &mut self.tracks[kind.index()] else { return };
+        track.report = Some((ntp, timestamp));
+        self.offset.add(self.epoch.wall_of(now).micros_since(ntp));
+    }
+
+    /// The RTP timestamp of `now` with its wall time; `None` while a sender report may still come.
+    pub fn timestamp_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
+        let track = self.tracks[kind.index()].as_ref()?;
+        let wall = self.epoch.wall_of(now);
+        let (known_wall, timestamp) = match (track.report, self.offset.least()) {
+            (Some((ntp, timestamp)), Some(offset)) => (ntp.offset_micros(offset), timestamp),
+            _ if now.duration_since(track.began) >= Self::REPORT_WAIT => track.earliest,
+            _ => return None,
+        };
+        let ticks = ticks_of_micros(wall.micros_since(known_wall), track.clock_rate);
+        Some((wall, timestamp.wrapping_add_signed(ticks)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn epoch() -> Epoch {
+        let wall = WallTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        Epoch { instant: Instant::now(), wall }
+    }
+
+    /// Microseconds between the moments at which two timestamps are due.
+    fn skew(line: &TimeLine, now: Instant, audio: u64, video: u64) -> i64 {
+        let (_, a) = line.timestamp_at(Kind::Audio, now).expect("audio is on the time line");
+        let (_, v) = line.timestamp_at(Kind::Video, now).expect("video is on the time line");
+        micros_of_ticks(a.wrapping_sub(audio) as i64, 48_000)
+            - micros_of_ticks(v.wrapping_sub(video) as i64, 90_000)
+    }
+
+    #[test]
+    fn lip_sync_survives_jitter_and_a_publisher_whose_clock_is_off() {
+        let epoch = epoch();
+        let start = epoch.instant + MINUTE;
+        let mut line = TimeLine::new(epoch);
+        line.packet(Kind::Audio, 1_000, 48_000, start + Duration::from_millis(80));
+        line.packet(Kind::Video, 5_000, 90_000, start + Duration::from_millis(3));
+        assert_eq!(line.timestamp_at(Kind::Audio, start), None, "a report may still come");
+        let clock = WallTime::since_unix_epoch(Duration::from_secs(77));
+        line.sender_report(Kind::Audio, clock, 1_000, start + Duration::from_millis(70));
+        let later = clock.offset_micros(1_000_000);
+        let after = start + Duration::from_millis(1_004);
+        line.sender_report(Kind::Video, later, 5_000 + 90_000, after);
+        assert!(skew(&line, after, 1_000, 5_000).abs() <= 40);
+        let (wall, timestamp) = line.timestamp_at(Kind::Video, after).expect("known");
+        assert_eq!(wall, epoch.wall_of(after));
+        let behind = micros_of_ticks(timestamp.wrapping_sub(95_000) as i64, 90_000);
+        assert!(behind.abs() <= 40, "the quickest report sets the offset, {behind}");
+    }
+
+    #[test]
+    fn without_sender_reports_arrival_times_do_after_a_while() {
+        let epoch = epoch();
+        let mut line = TimeLine::new(epoch);
+        line.packet(Kind::Video, 0, 90_000, epoch.instant + Duration::from_millis(30));
+        line.packet(Kind::Video, 9_000, 90_000, epoch.instant + Duration::from_millis(110));
+        let now = epoch.instant + Duration::from_secs(10);
+        let (_, timestamp) = line.timestamp_at(Kind::Video, now).expect("known by now");
+        assert_eq!(timestamp, 90_000 * 10 - 900, "10 ms is the least delay seen");
+    }
+
+    #[test]
+    fn absurd_reports_are_arithmetic_and_nothing_worse() {
+        let epoch = epoch();
+        let mut line = TimeLine::new(epoch);
+        line.packet(Kind::Video, u64::MAX, 90_000, epoch.instant);
+        for ntp in [0, 1, u64::MAX] {
+            line.sender_report(Kind::Video, WallTime::from_ntp(ntp), u64::MAX, epoch.instant);
+            assert!(line.timestamp_at(Kind::Video, epoch.instant + MINUTE).is_some());
+        }
+    }
+}
