@@ -15,11 +15,7 @@ pub(crate) async fn streams(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     app.credentials.may_operate(&headers)?;
-    let report = tokio::time::timeout(app.limits.report_timeout, app.server.streams()).await;
-    let streams = report.map_err(|_| {
-        let reason = "the media threads did not report in time".to_owned();
-        Problem::not_ready(reason, app.retry_after)
-    })?;
+    let streams = in_time(&app, app.server.streams()).await?;
     let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(([fresh], Json(streams)).into_response())
 }
@@ -30,9 +26,18 @@ pub(crate) async fn metrics(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     app.credentials.may_operate(&headers)?;
-    let text = crate::metrics::exposition(&app.server.metrics());
+    let metrics = in_time(&app, app.server.metrics()).await?;
+    let text = crate::metrics::exposition(&metrics);
     let kind = HeaderValue::from_static(crate::metrics::CONTENT_TYPE);
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// What the media threads report, unless they take too long.
+async fn in_time<T>(app: &App, report: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(app.limits.report_timeout, report).await.map_err(|_| {
+        let reason = "the media threads did not report in time".to_owned();
+        Problem::not_ready(reason, app.retry_after)
+    })
 }
 
 /// `GET /healthz`: the process runs and answers.

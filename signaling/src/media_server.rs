@@ -8,7 +8,8 @@ use std::time::Duration;
 
 /// What HTTP asks of the media server.
 ///
-/// Offers are answered at once: no method but [`MediaServer::streams`] waits for a media thread.
+/// Offers are answered at once: only [`MediaServer::streams`] and [`MediaServer::metrics`] wait for
+/// media threads.
 pub trait MediaServer: Send + Sync + 'static {
     /// Answers a WHIP offer (RFC 9725 §4.2).
     ///
@@ -45,7 +46,7 @@ pub trait MediaServer: Send + Sync + 'static {
     fn live(&self) -> Vec<String>;
 
     /// Every metric with its present value.
-    fn metrics(&self) -> Vec<Metric>;
+    fn metrics(&self) -> BoxFuture<'_, Vec<Metric>>;
 
     /// Whether new sessions are taken, and if not, why.
     ///

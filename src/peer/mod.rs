@@ -9,13 +9,15 @@
 //! - `identity`: the server's DTLS certificate and the configurations made of it
 //! - `offer`: what is answered to an offer
 //! - `open`: the opener, protected packets become plain ones in place
+//! - `outgoing`: one track on its way to one viewer
+//! - `publisher`: the receive side of a publisher session
 //! - `record`: DTLS records and handshake fragments, read in place
 //! - `seal`: the sealer, header and shared payload become a protected packet
 //! - `srtp`: profiles, session keys and nonces of both
 //! - `stun`: ICE-lite, reads connectivity checks and answers them
 //! - `testing`: a client for tests
 //! - `transport`: ICE, DTLS, SRTP, path and consent of one session
-//! - `publisher`: the receive side of a publisher session
+//! - `viewer`: the send side of a viewer's session
 
 pub mod agreement;
 mod assembly;
@@ -26,6 +28,8 @@ pub mod header;
 pub mod identity;
 pub mod offer;
 pub mod open;
+pub mod outgoing;
+pub mod publisher;
 mod record;
 pub mod seal;
 pub mod srtp;
@@ -33,4 +37,4 @@ pub mod stun;
 #[doc(hidden)]
 pub mod testing;
 pub mod transport;
-pub mod publisher;
+pub mod viewer;

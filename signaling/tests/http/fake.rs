@@ -138,13 +138,14 @@ impl MediaServer for Fake {
         vec!["lot-42".into()]
     }
 
-    fn metrics(&self) -> Vec<Metric> {
-        vec![Metric {
+    fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
+        let metric = Metric {
             name: "millrace_viewers",
             help: "Viewers.",
             kind: MetricKind::Gauge,
             samples: vec![(vec![("stream", "lot-42".into())], 3.0)],
-        }]
+        };
+        async { vec![metric] }.boxed()
     }
 
     fn ready(&self) -> Result<(), String> {

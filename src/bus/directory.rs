@@ -1,0 +1,428 @@
+//! Which sessions and streams there are, which wait to be claimed, and which shard owns a session.
+//!
+//! The control plane writes it; a shard touches it only when a session's first check arrives.
+//! No method holds the guards of two maps at a time.
+
+use crate::engine::command::{Claims, Prepared, Role};
+use crate::media::codec::{Format, Kind};
+use crate::media::id::{SessionId, StreamName};
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as MapEntry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How many of what there may be; the reasons stand beside the options of the same names.
+#[derive(Debug, Clone, Copy)]
+pub struct DirectoryLimits {
+    /// Publishers and viewers together.
+    pub sessions: usize,
+    /// Streams.
+    pub streams: usize,
+    /// Viewers of one stream.
+    pub viewers_per_stream: usize,
+    /// Sessions that wait to be claimed.
+    pub pending: usize,
+    /// How long a session may wait to be claimed.
+    pub claim_timeout: Duration,
+}
+
+/// A session as the control plane knows it.
+#[derive(Debug, Clone)]
+pub struct SessionEntry {
+    /// Its side.
+    pub role: Role,
+    /// Its stream.
+    pub stream: StreamName,
+    /// Its ICE session, as an entity tag without quotes.
+    pub etag: String,
+    /// Our present ICE user name fragment.
+    pub ufrag: String,
+    /// The client's present ICE user name fragment.
+    pub remote_ufrag: String,
+    /// The accepted sections with their `mid`s, for the answer to an ICE restart.
+    pub sections: Vec<(Kind, String)>,
+    /// The shard that claimed it.
+    pub shard: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+struct StreamEntry {
+    /// Who may take the stream over.
+    token: u64,
+    publishers: Vec<SessionId>,
+    viewers: usize,
+    formats: [Option<Format>; 2],
+}
+
+/// Why a session cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DirectoryError {
+    /// Another token publishes the stream.
+    #[error("the stream is being published with another token")]
+    Taken,
+    /// Nobody publishes the stream.
+    #[error("the stream is not live")]
+    NotLive,
+    /// A limit is reached; says which option.
+    #[error("{0} is reached")]
+    Full(&'static str),
+}
+
+/// All sessions and streams of this server.
+#[derive(Debug)]
+pub struct Directory {
+    limits: DirectoryLimits,
+    sessions: DashMap<SessionId, SessionEntry>,
+    pending: DashMap<String, Prepared>,
+    streams: DashMap<StreamName, StreamEntry>,
+    /// Sessions there are or are being made.
+    places: AtomicUsize,
+}
+
+impl Directory {
+    /// An empty directory.
+    pub fn new(limits: DirectoryLimits) -> Self {
+        Self {
+            limits,
+            sessions: DashMap::new(),
+            pending: DashMap::new(),
+            streams: DashMap::new(),
+            places: AtomicUsize::new(0),
+        }
+    }
+
+    /// What flows on a live stream.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::NotLive`] where nothing does.
+    pub fn formats(&self, stream: &StreamName) -> Result<Vec<Format>, DirectoryError> {
+        let formats: Vec<Format> = match self.streams.get(stream) {
+            Some(entry) => entry.formats.iter().flatten().cloned().collect(),
+            None => Vec::new(),
+        };
+        if formats.is_empty() { Err(DirectoryError::NotLive) } else { Ok(formats) }
+    }
+
+    /// Whether this token may publish the stream now, without making anything.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError::Taken`] where another token does.
+    pub fn may_publish(&self, stream: &StreamName, token: u64) -> Result<(), DirectoryError> {
+        match self.streams.get(stream) {
+            Some(entry) if !entry.publishers.is_empty() && entry.token != token => {
+                Err(DirectoryError::Taken)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a session and lets it wait to be claimed.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]: nothing was made.
+    pub fn add(
+        &self,
+        prepared: Prepared,
+        entry: SessionEntry,
+        token: u64,
+    ) -> Result<(), DirectoryError> {
+        if self.pending.len() >= self.limits.pending {
+            return Err(DirectoryError::Full("limits.pending_sessions_max"));
+        }
+        if self.places.fetch_add(1, Ordering::Relaxed) >= self.limits.sessions {
+            self.places.fetch_sub(1, Ordering::Relaxed);
+            return Err(DirectoryError::Full("limits.sessions_max"));
+        }
+        let session = prepared.session;
+        if let Err(error) = self.join(&entry, session, token) {
+            self.places.fetch_sub(1, Ordering::Relaxed);
+            return Err(error);
+        }
+        let ufrag = entry.ufrag.clone();
+        self.sessions.insert(session, entry);
+        self.pending.insert(ufrag, prepared);
+        Ok(())
+    }
+
+    /// Counts a session into its stream.
+    fn join(
+        &self,
+        entry: &SessionEntry,
+        session: SessionId,
+        token: u64,
+    ) -> Result<(), DirectoryError> {
+        let streams = self.streams.len();
+        match (self.streams.entry(entry.stream.clone()), entry.role) {
+            (MapEntry::Vacant(_), Role::Viewer) => Err(DirectoryError::NotLive),
+            (MapEntry::Vacant(_), Role::Publisher) if streams >= self.limits.streams => {
+                Err(DirectoryError::Full("limits.streams_max"))
+            }
+            (MapEntry::Vacant(vacant), Role::Publisher) => {
+                let publishers = vec![session];
+                vacant.insert(StreamEntry { token, publishers, ..StreamEntry::default() });
+                Ok(())
+            }
+            (MapEntry::Occupied(mut stream), Role::Publisher) => {
+                let stream = stream.get_mut();
+                if !stream.publishers.is_empty() && stream.token != token {
+                    return Err(DirectoryError::Taken);
+                }
+                stream.token = token;
+                stream.publishers.push(session);
+                Ok(())
+            }
+            (MapEntry::Occupied(mut stream), Role::Viewer) => {
+                if stream.get().viewers >= self.limits.viewers_per_stream {
+                    return Err(DirectoryError::Full("limits.viewers_per_stream_max"));
+                }
+                stream.get_mut().viewers += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// A session as it is now.
+    pub fn session(&self, session: SessionId) -> Option<SessionEntry> {
+        self.sessions.get(&session).map(|entry| entry.clone())
+    }
+
+    /// The shard that owns a session.
+    pub fn shard_of(&self, session: SessionId) -> Option<usize> {
+        self.sessions.get(&session).and_then(|entry| entry.shard)
+    }
+
+    /// The session's ICE was restarted.
+    pub fn restarted(&self, session: SessionId, etag: &str, ufrag: &str, remote_ufrag: &str) {
+        if let Some(mut entry) = self.sessions.get_mut(&session) {
+            etag.clone_into(&mut entry.etag);
+            ufrag.clone_into(&mut entry.ufrag);
+            remote_ufrag.clone_into(&mut entry.remote_ufrag);
+        }
+    }
+
+    /// Forgets a session; tells what it was.
+    pub fn remove(&self, session: SessionId) -> Option<SessionEntry> {
+        let (_, entry) = self.sessions.remove(&session)?;
+        self.pending.remove(&entry.ufrag);
+        self.places.fetch_sub(1, Ordering::Relaxed);
+        if let MapEntry::Occupied(mut occupied) = self.streams.entry(entry.stream.clone()) {
+            let stream = occupied.get_mut();
+            match entry.role {
+                Role::Publisher => {
+                    stream.publishers.retain(|&publisher| publisher != session);
+                    if stream.publishers.is_empty() {
+                        stream.formats = [None, None];
+                    }
+                }
+                Role::Viewer => stream.viewers = stream.viewers.saturating_sub(1),
+            }
+            if stream.publishers.is_empty() && stream.viewers == 0 {
+                occupied.remove();
+            }
+        }
+        Some(entry)
+    }
+
+    /// These formats flow on a stream now.
+    pub fn live(&self, stream: &StreamName, formats: [Option<Format>; 2]) {
+        if let Some(mut entry) = self.streams.get_mut(stream)
+            && !entry.publishers.is_empty()
+        {
+            entry.formats = formats;
+        }
+    }
+
+    /// The names of the live streams, sorted.
+    pub fn live_streams(&self) -> Vec<StreamName> {
+        let live = |entry: &StreamEntry| entry.formats.iter().any(Option::is_some);
+        let mut names: Vec<_> =
+            self.streams.iter().filter(|e| live(e)).map(|e| e.key().clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// Sessions that have waited too long to be claimed.
+    pub fn overdue(&self, now: Instant) -> Vec<SessionId> {
+        let limit = self.limits.claim_timeout;
+        self.pending
+            .iter()
+            .filter(|prepared| now.saturating_duration_since(prepared.created) >= limit)
+            .map(|prepared| prepared.session)
+            .collect()
+    }
+
+    /// How many sessions wait to be claimed, and how many there are in all.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.pending.len(), self.sessions.len())
+    }
+
+    fn claim(
+        &self,
+        shard: usize,
+        ufrag: &str,
+        authentic: &mut dyn FnMut(&Prepared) -> bool,
+    ) -> Option<Prepared> {
+        if !self.pending.get(ufrag).is_some_and(|prepared| authentic(&prepared)) {
+            return None;
+        }
+        let (_, prepared) = self.pending.remove(ufrag)?;
+        // It may have been deleted in between: then nobody would end it.
+        self.sessions.get_mut(&prepared.session)?.shard = Some(shard);
+        Some(prepared)
+    }
+}
+
+/// One shard's way to the sessions that wait.
+#[derive(Debug)]
+pub struct ShardClaims {
+    /// Which shard.
+    pub shard: usize,
+    /// Where they wait.
+    pub directory: Arc<Directory>,
+}
+
+impl Claims for ShardClaims {
+    fn claim(
+        &mut self,
+        ufrag: &str,
+        authentic: &mut dyn FnMut(&Prepared) -> bool,
+    ) -> Option<Prepared> {
+        self.directory.claim(self.shard, ufrag, authentic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::command::Agreement;
+    use crate::media::codec::Codec;
+    use crate::peer::agreement::{
+        Credentials, DtlsRole, PublisherAgreement, TransportAgreement, ViewerAgreement,
+    };
+
+    fn directory() -> Arc<Directory> {
+        Arc::new(Directory::new(DirectoryLimits {
+            sessions: 4,
+            streams: 1,
+            viewers_per_stream: 2,
+            pending: 9,
+            claim_timeout: Duration::from_secs(10),
+        }))
+    }
+
+    fn add(
+        directory: &Directory,
+        number: u8,
+        role: Role,
+        stream: &str,
+        token: u64,
+    ) -> Result<SessionId, DirectoryError> {
+        let session = SessionId::from_random([number; 16]);
+        let stream = StreamName::parse(stream).expect("a name");
+        let local = Credentials { ufrag: format!("u{number}"), pwd: "p".repeat(22) };
+        let transport = TransportAgreement {
+            local: local.clone(),
+            remote: local.clone(),
+            fingerprints: Vec::new(),
+            role: DtlsRole::Server,
+        };
+        let agreement = match role {
+            Role::Publisher => {
+                Agreement::Publisher(PublisherAgreement { transport, media: Vec::new() })
+            }
+            Role::Viewer => Agreement::Viewer(ViewerAgreement { transport, media: Vec::new() }),
+        };
+        let prepared = Prepared {
+            session,
+            stream: stream.clone(),
+            agreement,
+            random: [0; 16],
+            created: Instant::now(),
+        };
+        let entry = SessionEntry {
+            role,
+            stream,
+            etag: String::new(),
+            ufrag: local.ufrag,
+            remote_ufrag: String::new(),
+            sections: Vec::new(),
+            shard: None,
+        };
+        directory.add(prepared, entry, token).map(|()| session)
+    }
+
+    fn go_live(directory: &Directory, stream: &str) {
+        let name = StreamName::parse(stream).expect("a name");
+        let format = Format { codec: Codec::Opus, parameters: String::new() };
+        directory.live(&name, [Some(format), None]);
+    }
+
+    #[test]
+    fn a_stream_belongs_to_its_token_until_its_last_publisher_is_gone() {
+        let directory = directory();
+        let first = add(&directory, 1, Role::Publisher, "a", 7).expect("nobody else");
+        assert_eq!(add(&directory, 2, Role::Publisher, "a", 8), Err(DirectoryError::Taken));
+        let second = add(&directory, 3, Role::Publisher, "a", 7).expect("the same token");
+        directory.remove(first);
+        assert_eq!(add(&directory, 4, Role::Publisher, "a", 8), Err(DirectoryError::Taken));
+        directory.remove(second);
+        assert!(add(&directory, 5, Role::Publisher, "a", 8).is_ok());
+    }
+
+    #[test]
+    fn viewers_come_to_live_streams_only_and_no_more_than_allowed() {
+        let directory = directory();
+        let name = StreamName::parse("a").expect("a name");
+        assert_eq!(add(&directory, 1, Role::Viewer, "a", 0), Err(DirectoryError::NotLive));
+        let publisher = add(&directory, 2, Role::Publisher, "a", 7).expect("nobody else");
+        assert_eq!(directory.formats(&name), Err(DirectoryError::NotLive));
+        go_live(&directory, "a");
+        assert_eq!(directory.formats(&name).map(|f| f.len()), Ok(1));
+        assert_eq!(directory.live_streams(), [name.clone()]);
+        let viewer = add(&directory, 3, Role::Viewer, "a", 0).expect("live");
+        add(&directory, 4, Role::Viewer, "a", 0).expect("a second");
+        let full = Err(DirectoryError::Full("limits.viewers_per_stream_max"));
+        assert_eq!(add(&directory, 5, Role::Viewer, "a", 0), full);
+        directory.remove(viewer);
+        add(&directory, 6, Role::Viewer, "a", 0).expect("a place is free again");
+        directory.remove(publisher);
+        assert_eq!(directory.formats(&name), Err(DirectoryError::NotLive));
+    }
+
+    #[test]
+    fn limits_hold_and_a_refusal_takes_no_place() {
+        let directory = directory();
+        add(&directory, 1, Role::Publisher, "a", 7).expect("the first");
+        let full = Err(DirectoryError::Full("limits.streams_max"));
+        for number in 10..20 {
+            assert_eq!(add(&directory, number, Role::Publisher, "b", 7), full);
+        }
+        for number in 2..5 {
+            add(&directory, number, Role::Publisher, "a", 7).expect("within the limit");
+        }
+        let full = Err(DirectoryError::Full("limits.sessions_max"));
+        assert_eq!(add(&directory, 6, Role::Publisher, "a", 7), full);
+        assert_eq!(directory.counts(), (4, 4));
+    }
+
+    #[test]
+    fn a_session_is_claimed_once_by_its_client_and_then_is_no_longer_overdue() {
+        let directory = directory();
+        let session = add(&directory, 1, Role::Publisher, "a", 7).expect("the first");
+        let later = Instant::now() + Duration::from_secs(11);
+        assert_eq!(directory.overdue(later), [session]);
+        let mut claims = ShardClaims { shard: 3, directory: Arc::clone(&directory) };
+        assert!(claims.claim("u1", &mut |_| false).is_none(), "a forged check");
+        assert!(claims.claim("u1", &mut |_| true).is_some());
+        assert!(claims.claim("u1", &mut |_| true).is_none(), "only once");
+        assert_eq!(directory.shard_of(session), Some(3));
+        assert!(directory.overdue(later).is_empty());
+        assert!(directory.remove(session).is_some());
+        assert!(directory.remove(session).is_none());
+        assert_eq!(directory.counts(), (0, 0));
+    }
+}

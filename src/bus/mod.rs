@@ -1,0 +1,79 @@
+//! How everything else reaches the shards: bounded queues, nothing clever.
+//!
+//! - `directory`: which sessions and streams there are, and which shard owns a session
+
+pub mod directory;
+
+use crate::engine::command::{Command, EndReason};
+use crate::engine::report::StreamState;
+use crate::media::id::SessionId;
+use crate::peer::agreement::Credentials;
+use directory::{Directory, SessionEntry};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The way to one shard: hands it a command; false where its queue is full or it has ended.
+pub type ShardLink = Box<dyn Fn(Command) -> bool + Send + Sync>;
+
+/// All shards, and the directory of who is where.
+pub struct Bus {
+    directory: Arc<Directory>,
+    shards: Vec<ShardLink>,
+}
+
+impl Bus {
+    /// How long a shard may take to report before it is left out.
+    const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// A bus to these shards.
+    pub fn new(directory: Arc<Directory>, shards: Vec<ShardLink>) -> Self {
+        Self { directory, shards }
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Ends a session, claimed or not; tells what it was.
+    pub fn end(&self, session: SessionId, reason: EndReason) -> Option<SessionEntry> {
+        let entry = self.directory.remove(session)?;
+        if let Some(shard) = entry.shard.and_then(|index| self.shards.get(index)) {
+            shard(Command::End(session, reason));
+        }
+        Some(entry)
+    }
+
+    /// Gives a claimed session new ICE credentials.
+    pub fn restart(&self, session: SessionId, local: Credentials) -> bool {
+        let shard = self.directory.shard_of(session).and_then(|index| self.shards.get(index));
+        shard.is_some_and(|shard| shard(Command::Restart(session, local)))
+    }
+
+    /// What is live on all shards.
+    pub async fn report(&self) -> Vec<StreamState> {
+        let mut answers = Vec::new();
+        for shard in &self.shards {
+            let (reply, answer) = oneshot::channel();
+            // Nobody listens any more when the request was cut off: that is fine.
+            shard(Command::Report(Box::new(move |states| drop(reply.send(states)))));
+            answers.push(answer);
+        }
+        let mut states = Vec::new();
+        for answer in answers {
+            if let Ok(Ok(state)) = tokio::time::timeout(Self::REPORT_TIMEOUT, answer).await {
+                states.extend(state);
+            }
+        }
+        states.sort_by(|a, b| a.name.cmp(&b.name));
+        states
+    }
+
+    /// Ends every session: the server stops.
+    pub fn stop(&self) {
+        for shard in &self.shards {
+            shard(Command::Stop);
+        }
+    }
+}

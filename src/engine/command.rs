@@ -1,0 +1,198 @@
+//! What others may ask of an engine, and what it tells them.
+
+use super::report::StreamState;
+use crate::media::codec::Format;
+use crate::media::id::{SessionId, StreamName};
+use crate::peer::agreement::{
+    Credentials, PublisherAgreement, TransportAgreement, ViewerAgreement,
+};
+use crate::peer::srtp::SrtpProfile;
+use crate::peer::transport::EndReason as TransportEnd;
+use std::fmt;
+use std::time::Instant;
+
+/// A session that was answered over HTTP and waits for its client's first check.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// Its id.
+    pub session: SessionId,
+    /// The stream it sends or takes.
+    pub stream: StreamName,
+    /// What was agreed.
+    pub agreement: Agreement,
+    /// Random bytes, for sequence numbers and SSRCs: the engine makes none of its own.
+    pub random: [u8; 16],
+    /// When it was made.
+    pub created: Instant,
+}
+
+/// What a session agreed on, by role.
+#[derive(Debug, Clone)]
+pub enum Agreement {
+    /// It sends the stream in.
+    Publisher(PublisherAgreement),
+    /// It takes the stream out.
+    Viewer(ViewerAgreement),
+}
+
+impl Agreement {
+    /// The part on ICE and DTLS.
+    pub const fn transport(&self) -> &TransportAgreement {
+        match self {
+            Self::Publisher(agreement) => &agreement.transport,
+            Self::Viewer(agreement) => &agreement.transport,
+        }
+    }
+}
+
+/// Where prepared sessions wait until a shard claims them.
+pub trait Claims: Send {
+    /// Takes the session with this local ICE user name fragment, if `authentic` says that the
+    /// check which names it is its client's.
+    fn claim(
+        &mut self,
+        ufrag: &str,
+        authentic: &mut dyn FnMut(&Prepared) -> bool,
+    ) -> Option<Prepared>;
+}
+
+/// What a shard is told.
+pub enum Command {
+    /// End a session.
+    End(SessionId, EndReason),
+    /// New ICE credentials of ours (RFC 8445 §9); the client's matter to a full agent only.
+    Restart(SessionId, Credentials),
+    /// Tell what is live.
+    Report(Box<dyn FnOnce(Vec<StreamState>) + Send>),
+    /// End every session: the server stops.
+    Stop,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::End(session, reason) => write!(out, "End({session:?}, {reason})"),
+            Self::Restart(session, ..) => write!(out, "Restart({session:?})"),
+            Self::Report(_) => out.write_str("Report"),
+            Self::Stop => out.write_str("Stop"),
+        }
+    }
+}
+
+/// Which side of a stream a session is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It sends the stream in.
+    Publisher,
+    /// It takes the stream out.
+    Viewer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Publisher => "publisher",
+            Self::Viewer => "viewer",
+        })
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// ICE, DTLS or SRTP ended it.
+    Transport(TransportEnd),
+    /// Its client said so (DELETE).
+    Deleted,
+    /// The client never sent a valid check.
+    NeverConnected,
+    /// The same token published the stream anew.
+    Replaced,
+    /// The stream it watched ended.
+    StreamEnded,
+    /// The publisher changed to a codec that this viewer has not agreed to.
+    CodecNotAgreed,
+    /// The publisher is there and sends nothing.
+    Silent,
+    /// The server stops.
+    Stopping,
+    /// A fault inside the server's own or third-party code.
+    Fault,
+}
+
+impl EndReason {
+    /// The reason as a metric's label.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Transport(TransportEnd::ConsentLost) => "consent_lost",
+            Self::Transport(TransportEnd::HandshakeTimeout) => "handshake_timeout",
+            Self::Transport(TransportEnd::HandshakeFailed(_)) => "handshake_failed",
+            Self::Transport(TransportEnd::FingerprintMismatch) => "fingerprint_mismatch",
+            Self::Transport(TransportEnd::ClosedByClient) => "closed_by_client",
+            Self::Transport(TransportEnd::ClosedByServer) => "closed_by_server",
+            Self::Deleted => "deleted",
+            Self::NeverConnected => "never_connected",
+            Self::Replaced => "replaced",
+            Self::StreamEnded => "stream_ended",
+            Self::CodecNotAgreed => "codec_not_agreed",
+            Self::Silent => "silent",
+            Self::Stopping => "stopping",
+            Self::Fault => "fault",
+        }
+    }
+
+    /// Whether the client is still there to be told goodbye.
+    pub const fn is_worth_telling(&self) -> bool {
+        !matches!(self, Self::Transport(_) | Self::NeverConnected)
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Transport(reason) => return write!(out, "{reason}"),
+            Self::Deleted => "the client ended it",
+            Self::NeverConnected => "the client never connected",
+            Self::Replaced => "the same token publishes anew",
+            Self::StreamEnded => "the stream ended",
+            Self::CodecNotAgreed => "the stream changed to a codec the viewer did not agree to",
+            Self::Silent => "the publisher sends nothing",
+            Self::Stopping => "the server stops",
+            Self::Fault => "a fault inside the server",
+        })
+    }
+}
+
+/// What an engine tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A session is ready for media.
+    Connected {
+        /// Which.
+        session: SessionId,
+        /// Its side.
+        role: Role,
+        /// Its stream.
+        stream: StreamName,
+        /// How its media is protected.
+        profile: SrtpProfile,
+    },
+    /// Media flows, or its formats changed.
+    Live {
+        /// Which stream.
+        stream: StreamName,
+        /// What flows now, audio and video.
+        formats: [Option<Format>; 2],
+    },
+    /// A session is over.
+    Ended {
+        /// Which.
+        session: SessionId,
+        /// Its side.
+        role: Role,
+        /// Its stream.
+        stream: StreamName,
+        /// Why.
+        reason: EndReason,
+    },
+}

@@ -1,0 +1,113 @@
+//! Datagram -> session: by address, else by the ICE user name of a check (RFC 8445 §7.3).
+
+use crate::media::id::SessionId;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// The three ways to find a session; all end with it.
+#[derive(Debug, Default)]
+pub struct Demux {
+    addresses: HashMap<SocketAddr, usize>,
+    ufrags: HashMap<String, usize>,
+    sessions: HashMap<SessionId, usize>,
+}
+
+impl Demux {
+    /// A client has a few addresses: interfaces, families, NAT rebinds. More are not kept.
+    pub const ADDRESSES_MAX: usize = 16;
+
+    /// A new session.
+    pub fn add(&mut self, session: SessionId, ufrag: &str, peer: usize) {
+        self.sessions.insert(session, peer);
+        self.ufrags.insert(ufrag.to_owned(), peer);
+    }
+
+    /// The session's ICE was restarted under a new name.
+    pub fn rename(&mut self, old: &str, new: &str, peer: usize) {
+        self.ufrags.remove(old);
+        self.ufrags.insert(new.to_owned(), peer);
+    }
+
+    /// An authenticated check came from this address. What `known` lists is the peer's own record
+    /// of its addresses; the oldest gives way.
+    pub fn learn(&mut self, address: SocketAddr, peer: usize, known: &mut Vec<SocketAddr>) {
+        if self.addresses.insert(address, peer) == Some(peer) {
+            return;
+        }
+        if known.len() >= Self::ADDRESSES_MAX {
+            let oldest = known.remove(0);
+            self.forget(oldest, peer);
+        }
+        known.push(address);
+    }
+
+    fn forget(&mut self, address: SocketAddr, peer: usize) {
+        if self.addresses.get(&address) == Some(&peer) {
+            self.addresses.remove(&address);
+        }
+    }
+
+    /// Whose address this is.
+    pub fn by_address(&self, address: SocketAddr) -> Option<usize> {
+        self.addresses.get(&address).copied()
+    }
+
+    /// Whose ICE user name this is.
+    pub fn by_ufrag(&self, ufrag: &str) -> Option<usize> {
+        self.ufrags.get(ufrag).copied()
+    }
+
+    /// Which peer has this session.
+    pub fn by_session(&self, session: SessionId) -> Option<usize> {
+        self.sessions.get(&session).copied()
+    }
+
+    /// A session is over.
+    pub fn remove(&mut self, session: SessionId, ufrag: &str, peer: usize, known: &[SocketAddr]) {
+        self.sessions.remove(&session);
+        self.ufrags.remove(ufrag);
+        known.iter().for_each(|&address| self.forget(address, peer));
+    }
+
+    /// How many addresses, user names and sessions are known; all zero when nobody is there.
+    pub fn sizes(&self) -> [usize; 3] {
+        [self.addresses.len(), self.ufrags.len(), self.sessions.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn an_address_goes_to_its_last_owner_and_only_the_owner_takes_it_away() {
+        let mut demux = Demux::default();
+        let (one, two) = (SessionId::from_random([1; 16]), SessionId::from_random([2; 16]));
+        demux.add(one, "one", 1);
+        demux.add(two, "two", 2);
+        let (mut of_one, mut of_two) = (Vec::new(), Vec::new());
+        demux.learn(address(5), 1, &mut of_one);
+        demux.learn(address(5), 2, &mut of_two);
+        assert_eq!(demux.by_address(address(5)), Some(2));
+        demux.remove(one, "one", 1, &of_one);
+        assert_eq!(demux.by_address(address(5)), Some(2));
+        demux.remove(two, "two", 2, &of_two);
+        assert_eq!(demux.sizes(), [0; 3]);
+    }
+
+    #[test]
+    fn a_client_with_ever_new_addresses_holds_a_bounded_number() {
+        let mut demux = Demux::default();
+        let mut known = Vec::new();
+        for port in 1..1000 {
+            demux.learn(address(port), 7, &mut known);
+        }
+        assert_eq!(demux.sizes()[0], Demux::ADDRESSES_MAX);
+        assert_eq!(demux.by_address(address(999)), Some(7));
+        assert_eq!(demux.by_address(address(1)), None);
+    }
+}

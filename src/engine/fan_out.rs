@@ -1,0 +1,221 @@
+//! Media on its way through: a publisher's packet into its stream, batches out to the viewers.
+
+use super::command::{EndReason, Event};
+use super::peer::{Peer, Side};
+use super::stream::Stream;
+use super::{Counters, Engine};
+use crate::media::arena::SendArena;
+use crate::media::codec::Kind;
+use crate::media::packet::Packet;
+use crate::peer::outgoing::Sent;
+use crate::peer::seal::Sealer;
+use crate::peer::viewer::Asked;
+use crate::router::Router;
+use crate::router::history::Pushed;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What one viewer got of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Served {
+    /// All that it takes.
+    Yes,
+    /// Nothing: the arena has no room for the batch.
+    Full,
+    /// It has not agreed to the codec that flows.
+    NotAgreed,
+}
+
+impl Engine {
+    /// Takes a publisher's packet into its stream.
+    pub(super) fn media(&mut self, key: usize, packet: Arc<Packet>, now: Instant) {
+        let Some(index) = self.peers.get(key).map(|peer| peer.stream) else { return };
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.publisher != Some(key) {
+            return;
+        }
+        let kind = packet.codec.kind();
+        let known = stream.formats[kind.index()].as_ref().map(|format| format.codec);
+        if known != Some(packet.codec) {
+            self.format_changed(key, index, kind, now);
+        }
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.router.push(packet) != Pushed::New {
+            self.counters.packets_dropped += 1;
+            return;
+        }
+        self.counters.packets_in += 1;
+        if !self.waiting.contains(&index) {
+            self.waiting.push(index);
+        }
+    }
+
+    /// The publisher sends another codec than before, or its first packet of this kind.
+    fn format_changed(&mut self, key: usize, index: usize, kind: Kind, now: Instant) {
+        let Some(Side::Publisher(publishing)) = self.peers.get(key).map(|peer| &peer.side) else {
+            return;
+        };
+        let Some(format) = publishing.receiver.report(kind, now).format else { return };
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        for &viewer in &stream.viewers {
+            if let Some(Side::Viewer(viewing)) = self.peers.get_mut(viewer).map(|p| &mut p.side) {
+                viewing.set_format(&format);
+            }
+        }
+        stream.formats[kind.index()] = Some(format);
+        let (stream, formats) = (stream.name.clone(), stream.formats.clone());
+        self.events.push_back(Event::Live { stream, formats });
+    }
+
+    /// Sends what is due to those who take it; `eager` sends whatever waits. True: more is left
+    /// than the arena has room for; send and clear it, then call again.
+    pub fn fan_out(&mut self, now: Instant, eager: bool, arena: &mut SendArena) -> bool {
+        let mut position = 0;
+        while let Some(&index) = self.waiting.get(position) {
+            let Some(stream) = self.streams.get_mut(index) else {
+                self.waiting.swap_remove(position);
+                continue;
+            };
+            if !stream.departing {
+                if !stream.router.is_due(now, eager) {
+                    position += 1;
+                    continue;
+                }
+                begin(stream);
+                self.counters.batches += 1;
+            }
+            if !self.serve(index, now, arena) {
+                return true;
+            }
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            stream.router.finish_batch();
+            stream.departing = false;
+            if stream.router.deadline().is_none() {
+                self.waiting.swap_remove(position);
+            } else {
+                position += 1;
+            }
+        }
+        false
+    }
+
+    /// Serves those of a batch who have not been served; false when the arena is full.
+    fn serve(&mut self, index: usize, now: Instant, arena: &mut SendArena) -> bool {
+        loop {
+            let Some(stream) = self.streams.get_mut(index) else { return true };
+            let Some(&key) = stream.unserved.last() else { return true };
+            let peer = self.peers.get_mut(key).filter(|peer| peer.stream == index);
+            let counters = &mut self.counters;
+            let served = match peer {
+                Some(peer) => catch_unwind(AssertUnwindSafe(|| {
+                    serve_one(peer, &stream.router, counters, arena)
+                })),
+                None => Ok(Served::Yes),
+            };
+            if let Ok(Served::Full) = served {
+                return false;
+            }
+            stream.unserved.pop();
+            match served {
+                Err(_) => self.fault(key, now, arena),
+                Ok(Served::NotAgreed) => self.end(key, EndReason::CodecNotAgreed, now, arena),
+                Ok(Served::Yes | Served::Full) => {}
+            }
+        }
+    }
+
+    /// Reads a client's RTCP.
+    pub(super) fn rtcp(&mut self, key: usize, rtcp: &[u8], now: Instant, arena: &mut SendArena) {
+        let wall = self.epoch.wall_of(now);
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let index = peer.stream;
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let Some(path) = peer.transport.path() else { return };
+        match &mut peer.side {
+            Side::Publisher(publishing) => {
+                if stream.publisher == Some(key) {
+                    publishing.receiver.handle_rtcp(rtcp, now, &mut |report| {
+                        let ntp = crate::media::time::WallTime::from_ntp(report.ntp);
+                        stream.router.sender_report(report.kind, ntp, report.rtp_timestamp, now);
+                    });
+                }
+            }
+            Side::Viewer(viewing) => {
+                let Some(sealer) = peer.transport.sealer() else { return };
+                let subscriptions = &viewing.subscriptions;
+                let counters = &mut self.counters;
+                viewing.viewer.handle_rtcp(rtcp, wall, |viewer, asked| match asked {
+                    Asked::Keyframe => stream.router.want_keyframe(),
+                    Asked::Again(kind, sequence) => {
+                        let found = subscriptions[kind.index()]
+                            .and_then(|subscription| subscription.source_of(sequence))
+                            .and_then(|(source, out)| {
+                                Some((stream.router.past(kind, source)?, out))
+                            });
+                        let (Some(((packet, padding), out)), Some(track)) =
+                            (found, viewer.track(kind))
+                        else {
+                            counters.retransmissions_refused += 1;
+                            return;
+                        };
+                        match track.resend(packet, padding, out, sealer, (path, &mut *arena)) {
+                            Sent::Yes => counters.retransmissions += 1,
+                            _ => counters.retransmissions_refused += 1,
+                        }
+                    }
+                });
+                self.request_keyframe(index, now);
+            }
+        }
+    }
+}
+
+/// Lets the waiting batch go out to everybody who is there now, each time from another one on.
+fn begin(stream: &mut Stream) {
+    stream.router.begin_batch();
+    stream.departing = true;
+    stream.unserved.clear();
+    stream.unserved.extend_from_slice(&stream.viewers);
+    if !stream.unserved.is_empty() {
+        stream.rotation = (stream.rotation + 1) % stream.unserved.len();
+        stream.unserved.rotate_left(stream.rotation);
+    }
+}
+
+/// Seals a batch for one viewer into the arena: all of it or nothing.
+fn serve_one(
+    peer: &mut Peer,
+    router: &Router,
+    counters: &mut Counters,
+    arena: &mut SendArena,
+) -> Served {
+    let Some(path) = peer.transport.path() else { return Served::Yes };
+    let Side::Viewer(viewing) = &mut peer.side else { return Served::Yes };
+    let room: usize = Kind::ALL
+        .into_iter()
+        .flat_map(|kind| router.batch(kind))
+        .map(|w| w.packet.payload.len() + usize::from(w.padding) + Sealer::OVERHEAD_MAX)
+        .sum();
+    if room > arena.remaining() {
+        // A batch larger than the whole arena is cut off at its end rather than never sent.
+        if !arena.is_empty() {
+            return Served::Full;
+        }
+    }
+    let Some(sealer) = peer.transport.sealer() else { return Served::Yes };
+    for kind in Kind::ALL {
+        let Some(subscription) = &mut viewing.subscriptions[kind.index()] else { continue };
+        let Some(track) = viewing.viewer.track(kind) else { continue };
+        for waiting in router.batch(kind) {
+            let packet = &waiting.packet;
+            let Some(out) = subscription.select(packet) else { continue };
+            match track.send(packet, waiting.padding, out, sealer, (path, &mut *arena)) {
+                Sent::Yes => counters.packets_out += 1,
+                Sent::No => {}
+                Sent::NotAgreed => return Served::NotAgreed,
+            }
+        }
+    }
+    Served::Yes
+}

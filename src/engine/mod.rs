@@ -1,0 +1,395 @@
+//! All that one shard decides: sessions, streams and who gets which packet; still pure.
+//!
+//! An engine is a function of inputs and time. The shard, the simulator and the fuzzer drive it
+//! alike: they hand in datagrams and commands, lend it a send arena, and ask when to come again.
+//!
+//! - `command`: what others may ask, and what an engine tells
+//! - `demux`: datagram -> session
+//! - `fan_out`: batches to viewers
+//! - `peer`: one session: transport and role
+//! - `report`: what is live, as plain data
+//! - `stream`: one stream: its router, publisher and viewers
+//! - `timers`: who is to be looked at when
+
+pub mod command;
+pub mod demux;
+mod fan_out;
+mod peer;
+pub mod report;
+mod stream;
+pub mod timers;
+
+use crate::media::arena::{Path, SendArena};
+use crate::media::id::StreamName;
+use crate::media::time::Epoch;
+use crate::peer::identity::Identity;
+use crate::peer::stun::{self, DatagramKind, classify};
+use crate::peer::transport::{Received, State, Timeouts};
+use crate::router::RouterSettings;
+use command::{Claims, Command, EndReason, Event, Prepared, Role};
+use demux::Demux;
+use peer::{Peer, Side};
+use report::Counters;
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stream::Stream;
+use timers::Timers;
+use tracing::{debug, error, info};
+
+/// How an engine behaves; the reasons stand beside the options of the same names.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineSettings {
+    /// Forwarding.
+    pub router: RouterSettings,
+    /// How long a handshake may take and a client may be silent.
+    pub timeouts: Timeouts,
+    /// How long a publisher may send nothing.
+    pub publisher_silence: Duration,
+    /// The part of a viewer's rate that may go to retransmissions.
+    pub rtx_share: f64,
+}
+
+/// What goes into an engine.
+pub enum Input<'a> {
+    /// A datagram; it is opened in place.
+    Datagram {
+        /// Where it came from and which of our addresses it came to.
+        path: Path,
+        /// Its bytes.
+        bytes: &'a mut [u8],
+    },
+    /// Somebody's wish.
+    Command(Command),
+}
+
+/// One shard's sessions and streams.
+pub struct Engine {
+    settings: EngineSettings,
+    identity: Arc<Identity>,
+    epoch: Epoch,
+    claims: Box<dyn Claims>,
+    peers: Slab<Peer>,
+    streams: Slab<Stream>,
+    names: HashMap<StreamName, usize>,
+    demux: Demux,
+    timers: Timers,
+    /// Streams with packets that wait.
+    waiting: Vec<usize>,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An engine without sessions. It takes those that `claims` has for it.
+    pub fn new(
+        settings: EngineSettings,
+        identity: Arc<Identity>,
+        epoch: Epoch,
+        claims: Box<dyn Claims>,
+    ) -> Self {
+        Self {
+            settings,
+            identity,
+            epoch,
+            claims,
+            peers: Slab::new(),
+            streams: Slab::new(),
+            names: HashMap::new(),
+            demux: Demux::default(),
+            timers: Timers::default(),
+            waiting: Vec::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes one input in; datagrams that are owed at once go into the arena.
+    pub fn handle(&mut self, input: Input<'_>, now: Instant, arena: &mut SendArena) {
+        match input {
+            Input::Datagram { path, bytes } => self.datagram(path, bytes, now, arena),
+            Input::Command(command) => self.command(command, now, arena),
+        }
+    }
+
+    /// What happened, oldest first.
+    pub fn poll(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What was counted.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// When it wants to be called again.
+    pub fn deadline(&self) -> Option<Instant> {
+        let batches = self.waiting.iter().filter_map(|&index| {
+            self.streams.get(index).and_then(|stream| stream.router.deadline())
+        });
+        let keyframes =
+            self.streams.iter().filter_map(|(_, stream)| stream.router.keyframe_deadline());
+        batches.chain(keyframes).chain(self.timers.next()).min()
+    }
+
+    /// Does what is due by the clock.
+    pub fn handle_timeout(&mut self, now: Instant, arena: &mut SendArena) {
+        for index in 0..self.streams.capacity() {
+            self.request_keyframe(index, now);
+        }
+        // Nobody is looked at twice: a deadline that stays in the past waits for the next turn.
+        for _ in 0..self.peers.len() {
+            let Some(key) = self.timers.pop(now) else { break };
+            self.guarded(key, now, arena, |engine, arena| engine.peer_timeout(key, now, arena));
+            self.reschedule(key);
+        }
+    }
+
+    fn peer_timeout(&mut self, key: usize, now: Instant, arena: &mut SendArena) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.transport.handle_timeout(now, arena);
+        if let State::Ended(reason) = peer.transport.state() {
+            let reason = EndReason::Transport(reason.clone());
+            self.end(key, reason, now, arena);
+            return;
+        }
+        if peer.is_silent(now, self.settings.publisher_silence) {
+            self.end(key, EndReason::Silent, now, arena);
+            return;
+        }
+        let router = self.streams.get(peer.stream).map(|stream| &stream.router);
+        peer.send_reports(router, now, arena);
+    }
+
+    fn datagram(&mut self, path: Path, bytes: &mut [u8], now: Instant, arena: &mut SendArena) {
+        self.counters.datagrams += 1;
+        let Some(key) = self.find(path, bytes, now) else {
+            self.counters.strangers += 1;
+            return;
+        };
+        self.guarded(key, now, arena, |engine, arena| {
+            engine.receive(key, path, bytes, now, arena);
+        });
+        self.reschedule(key);
+    }
+
+    /// Whose datagram this is. A check for a session that waits to be claimed makes its peer.
+    fn find(&mut self, path: Path, bytes: &[u8], now: Instant) -> Option<usize> {
+        let known = self.demux.by_address(path.remote);
+        if classify(bytes) != DatagramKind::Stun {
+            return known;
+        }
+        // A check names its session; the address may have been another's before.
+        let ufrag = stun::local_ufrag(bytes)?;
+        let named = self.demux.by_ufrag(ufrag);
+        if named.is_some() && named == known {
+            return named;
+        }
+        let key = match named {
+            Some(key) => key,
+            None => self.claim(ufrag, bytes, now)?,
+        };
+        let peer = self.peers.get_mut(key)?;
+        if !stun::authentic_check(bytes, &peer.credentials) {
+            return None;
+        }
+        self.demux.learn(path.remote, key, &mut peer.addresses);
+        Some(key)
+    }
+
+    fn claim(&mut self, ufrag: &str, check: &[u8], now: Instant) -> Option<usize> {
+        let mut authentic = |prepared: &Prepared| {
+            stun::authentic_check(check, &prepared.agreement.transport().local)
+        };
+        let prepared = self.claims.claim(ufrag, &mut authentic)?;
+        let (session, name) = (prepared.session, prepared.stream.clone());
+        let index = self.stream_named(&name, now);
+        let peer = Peer::new(prepared, index, &self.settings, &self.identity, now);
+        debug!(?session, stream = %name, role = %peer.role(), "session claimed");
+        let ufrag = peer.credentials.ufrag.clone();
+        let key = self.peers.insert(peer);
+        self.demux.add(session, &ufrag, key);
+        self.streams.get_mut(index)?.members += 1;
+        Some(key)
+    }
+
+    fn stream_named(&mut self, name: &StreamName, now: Instant) -> usize {
+        if let Some(&index) = self.names.get(name) {
+            return index;
+        }
+        let stream = Stream::new(name.clone(), self.settings.router, self.epoch, now);
+        let index = self.streams.insert(stream);
+        self.names.insert(name.clone(), index);
+        index
+    }
+
+    fn receive(
+        &mut self,
+        key: usize,
+        path: Path,
+        bytes: &mut [u8],
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        match peer.transport.handle(path, bytes, now, arena) {
+            Received::Nothing => {}
+            Received::Connected => self.connected(key, now, arena),
+            Received::Rtp { header, datagram } => {
+                if let Side::Publisher(publishing) = &mut peer.side
+                    && let Some(packet) = publishing.receive(&header, datagram, now)
+                {
+                    self.media(key, packet, now);
+                }
+            }
+            Received::Rtcp(compound) => self.rtcp(key, compound, now, arena),
+            Received::Ended => {
+                if let State::Ended(reason) = peer.transport.state() {
+                    let reason = EndReason::Transport(reason.clone());
+                    self.end(key, reason, now, arena);
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self, key: usize, now: Instant, arena: &mut SendArena) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(profile) = peer.transport.srtp_profile() else { return };
+        let (session, role, index) = (peer.session, peer.role(), peer.stream);
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let name = stream.name.clone();
+        info!(?session, stream = %name, %role, %profile, "connected");
+        self.events.push_back(Event::Connected { session, role, stream: name, profile });
+        match role {
+            Role::Viewer => {
+                stream.add_viewer(key, peer);
+                self.request_keyframe(index, now);
+            }
+            Role::Publisher => {
+                // The one before takes its viewers with it: what they agreed to may not fit.
+                if let Some(old) = stream.publisher {
+                    self.end(old, EndReason::Replaced, now, arena);
+                }
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.publisher = Some(key);
+                }
+            }
+        }
+    }
+
+    /// Asks the publisher for a keyframe, if somebody waits for one and it is time.
+    fn request_keyframe(&mut self, index: usize, now: Instant) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let Some(key) = stream.publisher else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Side::Publisher(publishing) = &mut peer.side else { return };
+        if !stream.router.keyframe_request_due(now) {
+            return;
+        }
+        publishing.receiver.request_keyframe(now);
+        self.counters.keyframe_requests += 1;
+        self.reschedule(key);
+    }
+
+    fn command(&mut self, command: Command, now: Instant, arena: &mut SendArena) {
+        match command {
+            Command::End(session, reason) => {
+                if let Some(key) = self.demux.by_session(session) {
+                    self.end(key, reason, now, arena);
+                }
+            }
+            Command::Restart(session, local) => {
+                let Some(key) = self.demux.by_session(session) else { return };
+                let Some(peer) = self.peers.get_mut(key) else { return };
+                self.demux.rename(&peer.credentials.ufrag, &local.ufrag, key);
+                peer.credentials = local.clone();
+                peer.transport.restart_ice(local);
+            }
+            Command::Report(reply) => reply(self.report(now)),
+            Command::Stop => {
+                let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
+                for key in keys {
+                    self.end(key, EndReason::Stopping, now, arena);
+                }
+            }
+        }
+    }
+
+    fn report(&self, now: Instant) -> Vec<report::StreamState> {
+        let live = self.streams.iter().filter(|(_, stream)| stream.is_live());
+        live.map(|(_, stream)| stream.report(&self.peers, now)).collect()
+    }
+
+    /// Ends a session and frees what it held; a publisher takes its stream with it.
+    fn end(&mut self, key: usize, reason: EndReason, now: Instant, arena: &mut SendArena) {
+        let Some(mut peer) = self.peers.try_remove(key) else { return };
+        let (session, role) = (peer.session, peer.role());
+        let ufrag = std::mem::take(&mut peer.credentials.ufrag);
+        self.demux.remove(session, &ufrag, key, &peer.addresses);
+        self.timers.clear(key);
+        if reason.is_worth_telling() {
+            let told = catch_unwind(AssertUnwindSafe(|| peer.say_goodbye(now, arena)));
+            if told.is_err() {
+                self.counters.faults += 1;
+            }
+        }
+        let Some(stream) = self.streams.get_mut(peer.stream) else { return };
+        let name = stream.name.clone();
+        info!(?session, stream = %name, %role, %reason, "session ended");
+        self.events.push_back(Event::Ended { session, role, stream: name.clone(), reason });
+        stream.members -= 1;
+        stream.viewers.retain(|&viewer| viewer != key);
+        let mut orphans = Vec::new();
+        if stream.publisher == Some(key) {
+            stream.publisher = None;
+            orphans = stream.restart(self.settings.router, self.epoch, now);
+        }
+        if stream.members == 0 {
+            self.streams.remove(peer.stream);
+            self.names.remove(&name);
+            self.waiting.retain(|&index| index != peer.stream);
+        }
+        for viewer in orphans {
+            self.end(viewer, EndReason::StreamEnded, now, arena);
+        }
+    }
+
+    /// Runs what a session's datagram or timer causes; a panic in it ends that session only.
+    fn guarded(
+        &mut self,
+        key: usize,
+        now: Instant,
+        arena: &mut SendArena,
+        work: impl FnOnce(&mut Self, &mut SendArena),
+    ) {
+        if catch_unwind(AssertUnwindSafe(|| work(self, arena))).is_err() {
+            self.fault(key, now, arena);
+        }
+    }
+
+    fn fault(&mut self, key: usize, now: Instant, arena: &mut SendArena) {
+        let session = self.peers.get(key).map(|peer| peer.session);
+        error!(?session, "a fault in code ended this session; please report it with its trace");
+        self.counters.faults += 1;
+        self.end(key, EndReason::Fault, now, arena);
+    }
+
+    /// Puts the peer's present deadline in force.
+    fn reschedule(&mut self, key: usize) {
+        if let Some(deadline) = self.peers.get(key).and_then(Peer::deadline) {
+            self.timers.set(key, deadline);
+        }
+    }
+
+    /// How many sessions, streams, addresses, names and deadlines are held; for leak checks.
+    pub fn sizes(&self) -> [usize; 3] {
+        [self.peers.len(), self.streams.len(), self.demux.sizes().into_iter().sum()]
+    }
+}

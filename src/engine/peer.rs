@@ -1,0 +1,214 @@
+//! One session: its transport, and what it is to its stream.
+
+use super::EngineSettings;
+use super::command::{Agreement, Prepared, Role};
+use super::report::{SessionState, ViewerState};
+use crate::media::arena::SendArena;
+use crate::media::codec::{Format, Kind};
+use crate::media::id::SessionId;
+use crate::media::packet::{Packet, PacketPool};
+use crate::peer::agreement::Credentials;
+use crate::peer::header::RtpHeader;
+use crate::peer::identity::Identity;
+use crate::peer::publisher::Receiver;
+use crate::peer::seal::Sealer;
+use crate::peer::transport::Transport;
+use crate::peer::viewer::Viewer;
+use crate::router::Router;
+use crate::router::subscription::Subscription;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// One session.
+pub(super) struct Peer {
+    pub(super) session: SessionId,
+    /// Index of its stream.
+    pub(super) stream: usize,
+    pub(super) transport: Transport,
+    pub(super) side: Side,
+    /// Our ICE credentials, which its checks are signed with.
+    pub(super) credentials: Credentials,
+    /// Where authentic checks came from.
+    pub(super) addresses: Vec<SocketAddr>,
+    created: Instant,
+}
+
+/// What a session is to its stream.
+pub(super) enum Side {
+    Publisher(Box<Publishing>),
+    Viewer(Box<Viewing>),
+}
+
+/// The receive side of a publisher, with the memory of its packets.
+pub(super) struct Publishing {
+    pub(super) receiver: Receiver,
+    pool: PacketPool,
+    connected: Option<Instant>,
+}
+
+/// The send side of a viewer, with its places in the tracks.
+pub(super) struct Viewing {
+    pub(super) viewer: Viewer,
+    pub(super) subscriptions: [Option<Subscription>; 2],
+}
+
+impl Publishing {
+    pub(super) fn receive(
+        &mut self,
+        header: &RtpHeader,
+        datagram: &[u8],
+        now: Instant,
+    ) -> Option<Arc<Packet>> {
+        self.receiver.handle_rtp(header, datagram, now, &mut self.pool).map(|(_, packet)| packet)
+    }
+}
+
+impl Viewing {
+    pub(super) fn subscription(&self, kind: Kind) -> Option<&Subscription> {
+        self.subscriptions[kind.index()].as_ref()
+    }
+
+    /// This format flows from now on.
+    pub(super) fn set_format(&mut self, format: &Format) {
+        let kind = format.codec.kind();
+        let next_out = self.subscription(kind).map_or(0, Subscription::next_out);
+        if let Some(track) = self.viewer.track(kind) {
+            track.set_format(format, next_out);
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn new(
+        prepared: Prepared,
+        stream: usize,
+        settings: &EngineSettings,
+        identity: &Arc<Identity>,
+        now: Instant,
+    ) -> Self {
+        let Prepared { session, agreement, random, created, .. } = prepared;
+        let [a, b, c, d, e, f, g, h, ..] = random;
+        let (transport, side) = match agreement {
+            Agreement::Publisher(agreement) => {
+                let ssrc = u32::from_be_bytes([a, b, c, d]).max(1);
+                let receiver = Receiver::new(&agreement.media, ssrc, now);
+                let pool = PacketPool::default();
+                let publishing = Publishing { receiver, pool, connected: None };
+                (agreement.transport, Side::Publisher(Box::new(publishing)))
+            }
+            Agreement::Viewer(agreement) => {
+                let starts = [[a, b], [c, d]].map(u16::from_be_bytes);
+                let rtx_starts = [[e, f], [g, h]].map(u16::from_be_bytes);
+                let mut subscriptions = [None; 2];
+                for section in &agreement.media {
+                    let index = section.kind.index();
+                    subscriptions[index] = Some(Subscription::new(section.kind, starts[index]));
+                }
+                let cname = session.to_string();
+                let share = settings.rtx_share;
+                let viewer = Viewer::new(agreement.media, cname, share, rtx_starts, now);
+                let viewing = Viewing { viewer, subscriptions };
+                (agreement.transport, Side::Viewer(Box::new(viewing)))
+            }
+        };
+        let credentials = transport.local.clone();
+        let identity = Arc::clone(identity);
+        let transport = Transport::new(transport, identity, settings.timeouts, now);
+        Self { session, stream, transport, side, credentials, addresses: Vec::new(), created }
+    }
+
+    pub(super) const fn role(&self) -> Role {
+        match self.side {
+            Side::Publisher(_) => Role::Publisher,
+            Side::Viewer(_) => Role::Viewer,
+        }
+    }
+
+    /// When it must be looked at.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let side = match &self.side {
+            Side::Publisher(publishing) => publishing.receiver.deadline(),
+            Side::Viewer(viewing) => Some(viewing.viewer.deadline()),
+        };
+        // Before it is connected there is nobody to report to.
+        let side = side.filter(|_| self.transport.srtp_profile().is_some());
+        self.transport.deadline().into_iter().chain(side).min()
+    }
+
+    /// Whether it is a publisher that has sent no media for so long.
+    pub(super) fn is_silent(&mut self, now: Instant, limit: Duration) -> bool {
+        let connected = self.transport.srtp_profile().is_some();
+        let Side::Publisher(publishing) = &mut self.side else { return false };
+        if !connected {
+            return false;
+        }
+        let since = *publishing.connected.get_or_insert(now);
+        let last = publishing.receiver.last_media().map_or(since, |last| last.max(since));
+        now.saturating_duration_since(last) >= limit
+    }
+
+    /// Sends the RTCP that is due.
+    pub(super) fn send_reports(
+        &mut self,
+        router: Option<&Router>,
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
+        let Some(path) = self.transport.path() else { return };
+        let Some(sealer) = self.transport.sealer() else { return };
+        let mut send = |compound: &[u8]| {
+            let size = compound.len() + Sealer::RTCP_OVERHEAD_MAX;
+            arena.push_with(path, size, |memory| sealer.seal_rtcp(compound, memory));
+        };
+        match &mut self.side {
+            Side::Publisher(publishing) => publishing.receiver.poll_rtcp(now, &mut send),
+            Side::Viewer(viewing) => {
+                let time_of = |kind| router.and_then(|router| router.timestamp_at(kind, now));
+                if let Some(compound) = viewing.viewer.reports(now, time_of) {
+                    send(&compound);
+                }
+            }
+        }
+    }
+
+    /// Tells the client that it is over.
+    pub(super) fn say_goodbye(&mut self, now: Instant, arena: &mut SendArena) {
+        let goodbye = match &self.side {
+            Side::Viewer(viewing) => viewing.viewer.goodbye(),
+            Side::Publisher(_) => None,
+        };
+        if let (Some(path), Some(sealer), Some(goodbye)) =
+            (self.transport.path(), self.transport.sealer(), goodbye)
+        {
+            let size = goodbye.len() + Sealer::RTCP_OVERHEAD_MAX;
+            arena.push_with(path, size, |memory| sealer.seal_rtcp(&goodbye, memory));
+        }
+        self.transport.close(now, arena);
+    }
+
+    pub(super) fn report(&self, now: Instant) -> SessionState {
+        let round_trip = match &self.side {
+            Side::Publisher(publishing) => publishing.receiver.round_trip(),
+            Side::Viewer(viewing) => viewing.viewer.round_trip(),
+        };
+        SessionState {
+            session: self.session,
+            age: now.saturating_duration_since(self.created),
+            profile: self.transport.srtp_profile(),
+            round_trip,
+        }
+    }
+
+    pub(super) fn viewer_report(&self, now: Instant) -> Option<ViewerState> {
+        let Side::Viewer(viewing) = &self.side else { return None };
+        let counters = || viewing.viewer.tracks().map(|track| track.counters());
+        Some(ViewerState {
+            session: self.report(now),
+            loss: counters().map(|c| c.loss).fold(0.0, f64::max),
+            packets: counters().map(|c| c.packets + c.retransmitted).sum(),
+            bytes: counters().map(|c| c.bytes).sum(),
+            retransmitted: counters().map(|c| c.retransmitted).sum(),
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! What is live in one engine, as plain data for operators.
+
+use crate::media::bitrate::Bitrate;
+use crate::media::codec::{Format, Kind};
+use crate::media::id::{SessionId, StreamName};
+use crate::peer::srtp::SrtpProfile;
+use std::time::Duration;
+
+/// One stream.
+#[derive(Debug, Clone)]
+pub struct StreamState {
+    /// Its name.
+    pub name: StreamName,
+    /// How long media has flowed.
+    pub age: Duration,
+    /// Who sends it.
+    pub publisher: Option<SessionState>,
+    /// What flows.
+    pub tracks: Vec<TrackState>,
+    /// Who takes it.
+    pub viewers: Vec<ViewerState>,
+}
+
+/// What both sides have in common.
+#[derive(Debug, Clone)]
+pub struct SessionState {
+    /// The session.
+    pub session: SessionId,
+    /// How long since it was made.
+    pub age: Duration,
+    /// How its media is protected.
+    pub profile: Option<SrtpProfile>,
+    /// Round-trip time, where it is known.
+    pub round_trip: Option<Duration>,
+}
+
+/// One track of a publisher.
+#[derive(Debug, Clone)]
+pub struct TrackState {
+    /// Audio or video.
+    pub kind: Kind,
+    /// What flows.
+    pub format: Format,
+    /// Its rate over the last second or so.
+    pub bitrate: Bitrate,
+    /// Packets received.
+    pub packets: u64,
+    /// Packets that never came.
+    pub lost: u64,
+    /// Keyframes seen.
+    pub keyframes: u64,
+}
+
+/// One viewer.
+#[derive(Debug, Clone)]
+pub struct ViewerState {
+    /// The session.
+    pub session: SessionState,
+    /// Share of packets lost in its last report, 0 to 1: the worse of its tracks.
+    pub loss: f64,
+    /// Datagrams sent.
+    pub packets: u64,
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Retransmissions sent.
+    pub retransmitted: u64,
+}
+
+/// What an engine counts, since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams taken in.
+    pub datagrams: u64,
+    /// Datagrams of no session.
+    pub strangers: u64,
+    /// Media packets of publishers that were new.
+    pub packets_in: u64,
+    /// Media packets that came twice or too late.
+    pub packets_dropped: u64,
+    /// Media packets put into the send arena.
+    pub packets_out: u64,
+    /// Retransmissions put into the send arena.
+    pub retransmissions: u64,
+    /// Retransmissions asked for that could not or must not be sent.
+    pub retransmissions_refused: u64,
+    /// Keyframe requests sent to publishers.
+    pub keyframe_requests: u64,
+    /// Batches that went out.
+    pub batches: u64,
+    /// Sessions ended by a fault in code.
+    pub faults: u64,
+}

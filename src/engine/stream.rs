@@ -1,0 +1,119 @@
+//! One stream: its router, its publisher, its viewers.
+
+use super::peer::{Peer, Side};
+use super::report::{StreamState, TrackState};
+use crate::media::codec::{Format, Kind};
+use crate::media::id::StreamName;
+use crate::media::time::Epoch;
+use crate::router::{Router, RouterSettings};
+use slab::Slab;
+use std::time::Instant;
+
+/// What one publisher sends, and who takes it.
+pub(super) struct Stream {
+    pub(super) name: StreamName,
+    pub(super) router: Router,
+    /// The session whose media flows.
+    pub(super) publisher: Option<usize>,
+    /// Sessions that take it and are connected.
+    pub(super) viewers: Vec<usize>,
+    /// Sessions of either side, connected or not: the stream goes with the last.
+    pub(super) members: usize,
+    /// What flows now.
+    pub(super) formats: [Option<Format>; 2],
+    /// Those of the batch that goes out who have not been served yet; last first.
+    pub(super) unserved: Vec<usize>,
+    /// Whether a batch is going out.
+    pub(super) departing: bool,
+    /// Moves on with every batch, so that nobody is always last.
+    pub(super) rotation: usize,
+    since: Instant,
+}
+
+impl Stream {
+    pub(super) fn new(
+        name: StreamName,
+        settings: RouterSettings,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Self {
+        Self {
+            name,
+            router: Router::new(settings, epoch),
+            publisher: None,
+            viewers: Vec::new(),
+            members: 0,
+            formats: [None, None],
+            unserved: Vec::new(),
+            departing: false,
+            rotation: 0,
+            since: now,
+        }
+    }
+
+    /// Whether media flows.
+    pub(super) fn is_live(&self) -> bool {
+        self.publisher.is_some() && self.formats.iter().any(Option::is_some)
+    }
+
+    /// The publisher left: forgets its media; tells who is left behind.
+    pub(super) fn restart(
+        &mut self,
+        settings: RouterSettings,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Vec<usize> {
+        self.router = Router::new(settings, epoch);
+        self.formats = [None, None];
+        self.unserved.clear();
+        self.departing = false;
+        self.since = now;
+        std::mem::take(&mut self.viewers)
+    }
+
+    /// A viewer is connected: it gets what flows from the next keyframe on.
+    pub(super) fn add_viewer(&mut self, key: usize, peer: &mut Peer) {
+        let Side::Viewer(viewing) = &mut peer.side else { return };
+        for format in self.formats.iter().flatten() {
+            viewing.set_format(format);
+        }
+        if viewing.subscription(Kind::Video).is_some() {
+            self.router.want_keyframe();
+        }
+        self.viewers.push(key);
+    }
+
+    pub(super) fn report(&self, peers: &Slab<Peer>, now: Instant) -> StreamState {
+        let publisher = self.publisher.and_then(|key| peers.get(key));
+        let tracks = match publisher.map(|peer| &peer.side) {
+            Some(Side::Publisher(publishing)) => Kind::ALL
+                .into_iter()
+                .zip(&self.formats)
+                .filter_map(|(kind, format)| Some((kind, format.clone()?)))
+                .map(|(kind, format)| {
+                    let counters = publishing.receiver.report(kind, now);
+                    TrackState {
+                        kind,
+                        format,
+                        bitrate: counters.bitrate,
+                        packets: counters.packets,
+                        lost: counters.lost_packets,
+                        keyframes: counters.keyframes,
+                    }
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        StreamState {
+            name: self.name.clone(),
+            age: now.saturating_duration_since(self.since),
+            publisher: publisher.map(|peer| peer.report(now)),
+            tracks,
+            viewers: self
+                .viewers
+                .iter()
+                .filter_map(|&key| peers.get(key)?.viewer_report(now))
+                .collect(),
+        }
+    }
+}

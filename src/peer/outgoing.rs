@@ -1,0 +1,233 @@
+//! One track on its way to one viewer: payload types, sealing, retransmission, its reports.
+
+use super::agreement::SentMedia;
+use super::seal::{RtpFields, Sealer};
+use crate::media::arena::{Path, SendArena};
+use crate::media::codec::{Codec, Format, Kind};
+use crate::media::packet::Packet;
+use crate::media::time::WallTime;
+use rtc_rtcp::reception_report::ReceptionReport;
+use rtc_rtcp::sender_report::SenderReport;
+use std::time::Duration;
+
+/// What became of a packet for a viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It lies in the arena.
+    Yes,
+    /// It does not: over budget, or not for sending.
+    No,
+    /// The viewer did not agree to this codec.
+    NotAgreed,
+}
+
+/// What a viewer was sent of one track, and what it said of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SendCounters {
+    /// Media packets, without retransmissions.
+    pub packets: u64,
+    /// Bytes of datagrams, retransmissions included.
+    pub bytes: u64,
+    /// Bytes of media payload, as sender reports count them.
+    pub payload_bytes: u64,
+    /// Retransmissions.
+    pub retransmitted: u64,
+    /// Retransmissions asked for and not sent: unknown, too old or over budget.
+    pub refused: u64,
+    /// Share of packets lost in the viewer's last report, 0 to 1.
+    pub loss: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PayloadTypes {
+    media: u8,
+    rtx: Option<u8>,
+}
+
+/// The send side of one track.
+#[derive(Debug)]
+pub struct Outgoing {
+    media: SentMedia,
+    payload_types: [Option<PayloadTypes>; Codec::ALL.len()],
+    rtx_sequence: u64,
+    /// Bytes that may still go to retransmissions: earned by media, spent by RTX.
+    credit: f64,
+    credit_share: f64,
+    /// Out sequence numbers below this one went out with other payload types; sending them again
+    /// would put different bytes under the same nonce.
+    resend_floor: u64,
+    counters: SendCounters,
+}
+
+impl Outgoing {
+    /// A keyframe's worth of retransmissions may be owed before any credit is earned.
+    const CREDIT_MAX: f64 = 96.0 * 1024.0;
+
+    /// The send side of an agreed section. `rtx_share` is the part of the media rate that may go
+    /// to retransmissions; `random` sets where their sequence numbers begin.
+    pub fn new(media: SentMedia, rtx_share: f64, random: u16) -> Self {
+        let mut outgoing = Self {
+            media,
+            payload_types: [None; Codec::ALL.len()],
+            rtx_sequence: u64::from(random & 0x7fff),
+            credit: Self::CREDIT_MAX,
+            credit_share: rtx_share,
+            resend_floor: 0,
+            counters: SendCounters::default(),
+        };
+        for codec in Codec::ALL {
+            outgoing.set_format(&Format { codec, parameters: String::new() }, 0);
+        }
+        outgoing
+    }
+
+    /// Chooses the payload type for the format that flows now; `next_out` is the next extended
+    /// sequence number.
+    pub fn set_format(&mut self, format: &Format, next_out: u64) {
+        let chosen = self
+            .media
+            .payload_for(format)
+            .map(|agreed| PayloadTypes { media: agreed.payload_type, rtx: agreed.rtx });
+        let entry = &mut self.payload_types[format.codec as usize];
+        if *entry != chosen {
+            *entry = chosen;
+            self.resend_floor = next_out;
+        }
+    }
+
+    /// Audio or video.
+    pub const fn kind(&self) -> Kind {
+        self.media.kind
+    }
+
+    /// The SSRC of the media.
+    pub const fn ssrc(&self) -> u32 {
+        self.media.ssrc
+    }
+
+    /// What was sent and reported.
+    pub const fn counters(&self) -> &SendCounters {
+        &self.counters
+    }
+
+    /// Seals a packet into the arena, which has room for it, under an extended sequence number.
+    pub fn send(
+        &mut self,
+        packet: &Packet,
+        padding: u8,
+        sequence: u64,
+        sealer: &mut Sealer,
+        to: (Path, &mut SendArena),
+    ) -> Sent {
+        let Some(types) = self.payload_types[packet.codec as usize] else {
+            return Sent::NotAgreed;
+        };
+        let fields = self.fields(packet, padding, sequence, types);
+        let written = seal_into(sealer, &fields, to);
+        if written == 0 {
+            return Sent::No;
+        }
+        self.counters.packets += 1;
+        self.counters.bytes += written as u64;
+        self.counters.payload_bytes += packet.payload.len() as u64;
+        let earned = self.credit + written as f64 * self.credit_share;
+        self.credit = earned.min(Self::CREDIT_MAX);
+        Sent::Yes
+    }
+
+    /// Sends a packet of the past again: as RTX (RFC 4588) where that was agreed, else the
+    /// identical bytes, which is the one repetition the nonce rule allows.
+    pub fn resend(
+        &mut self,
+        packet: &Packet,
+        padding: u8,
+        sequence: u64,
+        sealer: &mut Sealer,
+        to: (Path, &mut SendArena),
+    ) -> Sent {
+        let types = self.payload_types[packet.codec as usize];
+        let affordable = self.credit >= packet.payload.len() as f64;
+        let Some(types) = types.filter(|_| affordable && sequence >= self.resend_floor) else {
+            self.counters.refused += 1;
+            return Sent::No;
+        };
+        let mut fields = self.fields(packet, padding, sequence, types);
+        let original = (sequence as u16).to_be_bytes();
+        if let (Some(payload_type), Some(ssrc)) = (types.rtx, self.media.rtx_ssrc) {
+            fields = RtpFields {
+                payload_type,
+                ssrc,
+                sequence: self.rtx_sequence,
+                prefix: &original,
+                padding: 0,
+                ..fields
+            };
+            self.rtx_sequence += 1;
+        }
+        let written = seal_into(sealer, &fields, to);
+        if written == 0 {
+            return Sent::No;
+        }
+        self.credit -= written as f64;
+        self.counters.bytes += written as u64;
+        self.counters.retransmitted += 1;
+        Sent::Yes
+    }
+
+    fn fields<'p>(
+        &self,
+        packet: &'p Packet,
+        padding: u8,
+        sequence: u64,
+        types: PayloadTypes,
+    ) -> RtpFields<'p> {
+        RtpFields {
+            payload_type: types.media,
+            marker: packet.marker,
+            sequence,
+            timestamp: packet.timestamp as u32,
+            ssrc: self.media.ssrc,
+            extensions: &[],
+            prefix: &[],
+            payload: &packet.payload,
+            padding,
+        }
+    }
+
+    /// The sender report (RFC 3550 §6.4.1) that ties a timestamp to the server's clock.
+    pub fn sender_report(&self, wall: WallTime, timestamp: u64) -> SenderReport {
+        SenderReport {
+            ssrc: self.media.ssrc,
+            ntp_time: wall.to_ntp(),
+            rtp_time: timestamp as u32,
+            packet_count: self.counters.packets as u32,
+            octet_count: self.counters.payload_bytes as u32,
+            ..SenderReport::default()
+        }
+    }
+
+    /// Takes in what the viewer reports of this track; tells the round-trip time if the report
+    /// answers one of our sender reports (RFC 3550 §6.4.1, LSR and DLSR).
+    pub fn reported(&mut self, report: &ReceptionReport, wall: WallTime) -> Option<Duration> {
+        self.counters.loss = f64::from(report.fraction_lost) / 256.0;
+        if report.last_sender_report == 0 {
+            return None;
+        }
+        let now = (wall.to_ntp() >> 16) as u32;
+        let elapsed = now.wrapping_sub(report.last_sender_report).checked_sub(report.delay)?;
+        // Units of 1/65536 s; what is longer than a minute is a lie or another's report.
+        (elapsed < 60 << 16).then(|| Duration::from_secs_f64(f64::from(elapsed) / 65_536.0))
+    }
+}
+
+/// Seals into the arena; tells the bytes written, zero for none.
+fn seal_into(sealer: &mut Sealer, fields: &RtpFields<'_>, to: (Path, &mut SendArena)) -> usize {
+    let (path, arena) = to;
+    let size = Sealer::OVERHEAD_MAX + fields.prefix.len() + fields.payload.len();
+    let mut written = 0;
+    arena.push_with(path, size + usize::from(fields.padding), |memory| {
+        written = sealer.seal(fields, memory)?;
+        Some(written)
+    });
+    written
+}

@@ -1,0 +1,167 @@
+//! The send side of a viewer's session: its tracks, what its RTCP asks, what we report to it.
+
+use super::agreement::SentMedia;
+use super::outgoing::Outgoing;
+use crate::media::codec::Kind;
+use crate::media::time::WallTime;
+use rtc_rtcp::goodbye::Goodbye;
+use rtc_rtcp::packet::{Packet as Rtcp, marshal, unmarshal};
+use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc_rtcp::receiver_report::ReceiverReport;
+use rtc_rtcp::reception_report::ReceptionReport;
+use rtc_rtcp::sender_report::SenderReport;
+use rtc_rtcp::source_description::{
+    SdesType, SourceDescription, SourceDescriptionChunk, SourceDescriptionItem,
+};
+use rtc_rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use std::time::{Duration, Instant};
+
+/// What a viewer's RTCP asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// A packet of a track again (RFC 4585 §6.2.1).
+    Again(Kind, u16),
+    /// A keyframe (PLI, FIR).
+    Keyframe,
+}
+
+/// One viewer's send side.
+#[derive(Debug)]
+pub struct Viewer {
+    outgoing: [Option<Outgoing>; 2],
+    cname: String,
+    next_report: Instant,
+    round_trip: Option<Duration>,
+}
+
+impl Viewer {
+    /// Between sender reports; the first comes sooner, so that lip sync starts with the picture.
+    const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+    const FIRST_REPORT: Duration = Duration::from_millis(100);
+    /// The most retransmissions asked for by one compound that are looked at.
+    const ASKED_MAX: usize = 512;
+
+    /// The send side of what was agreed. `random` seeds sequence numbers, one per track.
+    pub fn new(
+        media: Vec<SentMedia>,
+        cname: String,
+        rtx_share: f64,
+        random: [u16; 2],
+        now: Instant,
+    ) -> Self {
+        let mut outgoing = [None, None];
+        for section in media {
+            let index = section.kind.index();
+            outgoing[index] = Some(Outgoing::new(section, rtx_share, random[index]));
+        }
+        Self { outgoing, cname, next_report: now + Self::FIRST_REPORT, round_trip: None }
+    }
+
+    /// The send side of one track, if the viewer takes that kind.
+    pub fn track(&mut self, kind: Kind) -> Option<&mut Outgoing> {
+        self.outgoing[kind.index()].as_mut()
+    }
+
+    /// The tracks the viewer takes.
+    pub fn tracks(&self) -> impl Iterator<Item = &Outgoing> {
+        self.outgoing.iter().flatten()
+    }
+
+    /// The round-trip time from the viewer's reports.
+    pub const fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// Reads a plain RTCP compound; what it asks for goes to `asked`.
+    ///
+    /// Fuzz target: `viewer_rtcp`.
+    pub fn handle_rtcp(
+        &mut self,
+        mut compound: &[u8],
+        wall: WallTime,
+        mut asked: impl FnMut(&mut Self, Asked),
+    ) {
+        let Ok(packets) = unmarshal(&mut compound) else { return };
+        let mut left = Self::ASKED_MAX;
+        for packet in packets {
+            let packet = packet.as_any();
+            if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
+                self.reported(&report.reports, wall);
+            } else if let Some(report) = packet.downcast_ref::<SenderReport>() {
+                self.reported(&report.reports, wall);
+            } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
+                let Some(kind) = self.kind_of(nack.media_ssrc) else { continue };
+                for sequence in nack.nacks.iter().flat_map(|pair| pair.into_iter()).take(left) {
+                    left -= 1;
+                    asked(self, Asked::Again(kind, sequence));
+                }
+            } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
+                asked(self, Asked::Keyframe);
+            }
+        }
+    }
+
+    fn kind_of(&self, ssrc: u32) -> Option<Kind> {
+        self.tracks().find(|track| track.ssrc() == ssrc).map(Outgoing::kind)
+    }
+
+    fn reported(&mut self, reports: &[ReceptionReport], wall: WallTime) {
+        for report in reports {
+            let track = self.outgoing.iter_mut().flatten().find(|t| t.ssrc() == report.ssrc);
+            let round_trip = track.and_then(|track| track.reported(report, wall));
+            self.round_trip = round_trip.or(self.round_trip);
+        }
+    }
+
+    /// When the next sender reports are due.
+    pub const fn deadline(&self) -> Instant {
+        self.next_report
+    }
+
+    /// The sender reports that are due, as one plain compound; `time_of` tells the timestamp of
+    /// `now` on a track's time line. A track that was sent nothing yet is not reported.
+    pub fn reports(
+        &mut self,
+        now: Instant,
+        time_of: impl Fn(Kind) -> Option<(WallTime, u64)>,
+    ) -> Option<Vec<u8>> {
+        if now < self.next_report {
+            return None;
+        }
+        self.next_report = now + Self::REPORT_INTERVAL;
+        let mut packets: Vec<Box<dyn Rtcp>> = Vec::new();
+        let mut chunks = Vec::new();
+        for track in self.outgoing.iter().flatten().filter(|t| t.counters().packets > 0) {
+            let Some((wall, timestamp)) = time_of(track.kind()) else { continue };
+            packets.push(Box::new(track.sender_report(wall, timestamp)));
+            chunks.push(self.cname_of(track.ssrc()));
+        }
+        if packets.is_empty() {
+            // Nothing flows, or the time line is not known yet: look again soon.
+            self.next_report = now + Self::FIRST_REPORT;
+            return None;
+        }
+        packets.push(Box::new(SourceDescription { chunks }));
+        marshal(&packets).ok().map(|bytes| bytes.to_vec())
+    }
+
+    fn cname_of(&self, source: u32) -> SourceDescriptionChunk {
+        let text = self.cname.clone().into();
+        let cname = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text };
+        SourceDescriptionChunk { source, items: vec![cname] }
+    }
+
+    /// The farewell (RFC 3550 §6.6) for all tracks, as a plain compound with its empty report.
+    pub fn goodbye(&self) -> Option<Vec<u8>> {
+        let sources: Vec<u32> = self.tracks().map(Outgoing::ssrc).collect();
+        let report = ReceiverReport { ssrc: *sources.first()?, ..ReceiverReport::default() };
+        let chunks = vec![self.cname_of(report.ssrc)];
+        let packets: [Box<dyn Rtcp>; 3] = [
+            Box::new(report),
+            Box::new(SourceDescription { chunks }),
+            Box::new(Goodbye { sources, ..Goodbye::default() }),
+        ];
+        marshal(&packets).ok().map(|bytes| bytes.to_vec())
+    }
+}

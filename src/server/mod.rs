@@ -1,0 +1,364 @@
+//! Wiring: the one folder that knows every part; start and stop order.
+//!
+//! - `ledger`: what shards tell, kept for the directory and the metrics
+//! - `port`: the media server as HTTP sees it
+//! - `readings`: every metric with its present value
+//! - `welcome`: what is printed at the start
+
+mod ledger;
+mod port;
+mod readings;
+mod welcome;
+
+use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
+use crate::bus::{Bus, ShardLink};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::address::{interfaces, ipv6_works};
+use crate::config::token::{TokenError, Tokens, load_or_make};
+use crate::engine::{Engine, EngineSettings};
+use crate::media::time::Epoch;
+use crate::peer::identity::{Identity, IdentityError};
+use crate::peer::transport::Timeouts;
+use crate::router::RouterSettings;
+use crate::sessions::Sessions;
+use crate::shard::socket::{Buffers, MediaSocket};
+use crate::shard::{Handle, ShardSettings};
+use ledger::Ledger;
+use port::Port;
+use signaling::config::{CertificateSource, IceServer, IceServerError, Limits as HttpLimits};
+use signaling::serve::{Addresses, Listeners, ServeError};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+pub use welcome::welcome;
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The tokens cannot be kept.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// No DTLS certificate can be made.
+    #[error("cannot make the certificate for media: {0}")]
+    Identity(#[from] IdentityError),
+    /// The media port cannot be had.
+    #[error(
+        "cannot listen for media on {address}/udp: {error}; stop the program that has this port, \
+         or choose another in network.media_listen"
+    )]
+    Media {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// HTTP or HTTPS cannot be served.
+    #[error(transparent)]
+    Http(#[from] ServeError),
+    /// An ICE server of the configuration cannot be told to clients.
+    #[error("network.ice_servers: {0}")]
+    IceServer(#[from] IceServerError),
+    /// No thread, no random numbers, no list of interfaces.
+    #[error("the system refuses {what}: {error}")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::System { what, error }
+}
+
+/// Where the server listens and what it announces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// HTTP, if it is served.
+    pub http: Option<SocketAddr>,
+    /// HTTPS, if it is served.
+    pub https: Option<SocketAddr>,
+    /// The media port.
+    pub media: SocketAddr,
+    /// What clients are told to send media to, the public one first.
+    pub announced: Vec<SocketAddr>,
+}
+
+/// A running server.
+pub struct Server {
+    bound: Bound,
+    tokens: Tokens,
+    port: Arc<Port>,
+    shards: Arc<Vec<Handle>>,
+    http: JoinHandle<Result<(), ServeError>>,
+    sweeper: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+    shutdown_timeout: Duration,
+}
+
+impl Server {
+    /// How often sessions whose clients never came are looked for.
+    const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+    /// How often a stopping server looks whether everybody has gone.
+    const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+
+    /// Starts everything; when it returns, clients are served.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] says what is in the way; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let clock = Clock::system();
+        let mut random = [[0; 20]; 2];
+        for bytes in &mut random {
+            getrandom::fill(bytes)
+                .map_err(|error| system("random numbers")(io::Error::other(error)))?;
+        }
+        let tokens = load_or_make(&config.auth, &config.server.state_directory, &random)?;
+        let identity = Arc::new(Identity::generate()?);
+        let sockets = bind_media(&config)?;
+        let media = sockets[0].local_address().map_err(system("the media port's address"))?;
+        let announced = announced(&config, media)?;
+
+        let directory = Arc::new(Directory::new(directory_limits(&config)));
+        let ledger = Arc::new(Ledger::new(Arc::clone(&directory)));
+        let epoch = clock.epoch();
+        let mut shards = Vec::new();
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let claims = Box::new(ShardClaims { shard: index, directory: Arc::clone(&directory) });
+            let engine = Engine::new(settings(&config), Arc::clone(&identity), epoch, claims);
+            let pinned = config.server.shards > 1;
+            let settings = ShardSettings { index, pinned, clock: clock.clone() };
+            let ledger = Arc::clone(&ledger);
+            let tell = move |event| ledger.take(event);
+            let shard = Handle::spawn(settings, socket, engine, tell);
+            shards.push(shard.map_err(system("a thread"))?);
+        }
+        let shards = Arc::new(shards);
+        let sessions = Sessions {
+            bus: Bus::new(directory, links(&shards)),
+            clock,
+            fingerprint: identity.fingerprint().clone(),
+            candidates: announced.clone(),
+            codec_preference: config.whip.codec_preference.clone(),
+        };
+        let port = Arc::new(Port::new(sessions, Arc::clone(&shards), ledger, epoch));
+
+        let http_config = http_config(&config, &tokens, &announced)?;
+        let listeners = Listeners::bind(&http_config).await?;
+        let addresses = listeners.addresses();
+        let app = signaling::app(port.clone(), &http_config, addresses);
+        let (stop, stopping) = watch::channel(false);
+        let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
+        let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
+        let Addresses { http: http_address, https, .. } = addresses;
+        let bound = Bound { http: http_address, https, media, announced };
+        info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
+        let shutdown_timeout = config.server.shutdown_timeout;
+        Ok(Self { bound, tokens, port, shards, http, sweeper, stop, shutdown_timeout })
+    }
+
+    /// Where it listens.
+    pub const fn bound(&self) -> &Bound {
+        &self.bound
+    }
+
+    /// Its tokens.
+    pub const fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Done when a part has failed without which nobody is served.
+    pub async fn failed(&self) {
+        self.port.ledger().failed().await;
+    }
+
+    /// Refuses new sessions, tells those there are, and ends within the configured time.
+    pub async fn stop(self) {
+        let deadline = tokio::time::Instant::now() + self.shutdown_timeout;
+        self.port.refuse_new();
+        self.port.sessions().bus.stop();
+        while self.port.sessions_left() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Self::DRAIN_INTERVAL).await;
+        }
+        let left = self.port.sessions_left();
+        if left > 0 {
+            warn!(left, "sessions are cut off: server.shutdown_timeout_s is over");
+        }
+        // Nobody listens any more when both tasks have ended already.
+        let _ = self.stop.send(true);
+        self.sweeper.abort();
+        match tokio::time::timeout_at(deadline, self.http).await {
+            Ok(Ok(Ok(()))) | Err(_) => {}
+            Ok(Ok(Err(error))) => warn!(%error, "HTTP ended badly"),
+            Ok(Err(error)) => warn!(%error, "HTTP ended badly"),
+        }
+        drop(self.port);
+        // The shards' threads are joined where nothing else waits for this thread.
+        let shards = self.shards;
+        let joined = tokio::task::spawn_blocking(move || drop(shards)).await;
+        if let Err(error) = joined {
+            warn!(%error, "a shard ended badly");
+        }
+        info!("stopped");
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the server itself was dropped: that is a stop too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn sweep(port: Arc<Port>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+            () = tokio::time::sleep(Server::SWEEP_INTERVAL) => {}
+        }
+        port.end_overdue();
+    }
+}
+
+fn links(shards: &Arc<Vec<Handle>>) -> Vec<ShardLink> {
+    let link = |index: usize| -> ShardLink {
+        let shards = Arc::downgrade(shards);
+        Box::new(move |command| {
+            let Some(shards) = shards.upgrade() else { return false };
+            let sent = shards[index].command(command);
+            if let Err(error) = sent {
+                warn!(shard = index, %error, "a command is lost");
+            }
+            sent.is_ok()
+        })
+    };
+    (0..shards.len()).map(link).collect()
+}
+
+fn bind_media(config: &Config) -> Result<Vec<MediaSocket>, StartError> {
+    let network = &config.network;
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    let mut address = network.media_listen.address(ipv6_works()).unwrap_or(any);
+    let buffers =
+        Buffers { receive: network.udp_receive_buffer_bytes, send: network.udp_send_buffer_bytes };
+    let mut sockets = Vec::new();
+    for _ in 0..config.server.shards.max(1) {
+        let failed = |error| StartError::Media { address, error };
+        let socket = MediaSocket::bind(address, buffers, true).map_err(failed)?;
+        // The others share the port that the first one got.
+        address = socket.local_address().map_err(failed)?;
+        let granted = socket.granted();
+        if granted.receive < buffers.receive || granted.send < buffers.send {
+            warn!(
+                receive = granted.receive,
+                send = granted.send,
+                "the kernel grants smaller socket buffers than configured; \
+                 raise net.core.rmem_max and net.core.wmem_max"
+            );
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn announced(config: &Config, media: SocketAddr) -> Result<Vec<SocketAddr>, StartError> {
+    let interfaces = interfaces().map_err(system("the list of network interfaces"))?;
+    let network = &config.network;
+    let addresses = network.public_addresses.announced(&network.media_listen, &interfaces);
+    Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, media.port())).collect())
+}
+
+fn settings(config: &Config) -> EngineSettings {
+    EngineSettings {
+        router: RouterSettings {
+            history: config.whep.history,
+            batch_wait: config.whep.batch_wait,
+            keyframe_request_interval: config.whip.keyframe_request_interval,
+        },
+        timeouts: Timeouts {
+            handshake: config.limits.handshake_timeout,
+            consent: config.limits.consent_timeout,
+        },
+        publisher_silence: config.limits.publisher_silence_timeout,
+        rtx_share: f64::from(config.whep.rtx_share_percent) / 100.0,
+    }
+}
+
+fn directory_limits(config: &Config) -> DirectoryLimits {
+    DirectoryLimits {
+        sessions: config.limits.sessions_max,
+        streams: config.limits.streams_max,
+        viewers_per_stream: config.limits.viewers_per_stream_max,
+        pending: config.limits.pending_sessions_max,
+        claim_timeout: config.limits.handshake_timeout,
+    }
+}
+
+fn http_config(
+    config: &Config,
+    tokens: &Tokens,
+    announced: &[SocketAddr],
+) -> Result<signaling::Config, StartError> {
+    let mut credentials =
+        signaling::auth::Credentials::new(tokens.publish.reveal(), tokens.admin.reveal());
+    for rule in &config.auth.publish_tokens {
+        credentials = credentials.with_publish_rule(&rule.pattern, rule.token.reveal());
+    }
+    for rule in &config.auth.view_tokens {
+        credentials = credentials.with_view_rule(&rule.pattern, rule.token.reveal());
+    }
+    let mut ice_servers = Vec::new();
+    for server in &config.network.ice_servers {
+        ice_servers.push(match &server.credentials {
+            None => IceServer::stun(&server.url)?,
+            Some((username, credential)) => IceServer::turn(&server.url, username, credential)?,
+        });
+    }
+    let certificate = match &config.network.tls {
+        Some(tls) => CertificateSource::Files {
+            certificate: tls.certificate_file.clone(),
+            key: tls.key_file.clone(),
+        },
+        None => CertificateSource::SelfSigned {
+            directory: config.server.state_directory.clone(),
+            names: announced.iter().map(|address| address.ip().to_string()).collect(),
+        },
+    };
+    let limits = HttpLimits {
+        offer_bytes_max: config.limits.http_body_max_bytes,
+        connections_max: config.limits.http_connections_max,
+        body_timeout: config.limits.http_request_timeout,
+        head_timeout: config.limits.http_request_timeout,
+        ..HttpLimits::default()
+    };
+    Ok(signaling::Config {
+        http: config.network.http_listen.address(ipv6_works()),
+        https: config.network.https_listen.address(ipv6_works()),
+        certificate,
+        credentials,
+        ice_servers,
+        pages: true,
+        media_hint: announced.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        retry_after: Duration::from_secs(2),
+        limits,
+    })
+}
+
+/// The server's clock at its start, for pure code.
+type ServerEpoch = Epoch;
+
+/// An address as a URL has it; a wildcard becomes the name of this machine for itself.
+fn host_of(address: SocketAddr, announced: &[SocketAddr]) -> String {
+    let ip = if address.ip().is_unspecified() {
+        announced.first().map_or(IpAddr::from([127, 0, 0, 1]), SocketAddr::ip)
+    } else {
+        address.ip()
+    };
+    SocketAddr::new(ip, address.port()).to_string()
+}

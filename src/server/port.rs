@@ -1,0 +1,251 @@
+//! The media server as HTTP sees it: `signaling`'s port, in `signaling`'s words.
+
+use super::ServerEpoch;
+use super::ledger::Ledger;
+use super::readings::readings;
+use crate::bus::directory::DirectoryError;
+use crate::engine::command::{EndReason, Role as SessionRole};
+use crate::engine::report::{SessionState, StreamState, TrackState, ViewerState};
+use crate::peer::offer::AnswerError;
+use crate::sessions::{self, Made, Sessions};
+use crate::shard::Handle;
+use futures_util::future::BoxFuture;
+use signaling::media_server::{
+    Created, MediaServer, Metric, OfferError, OfferRequest, PublisherReport, Role, SessionError,
+    StreamReport, TrackReport, Trickle, Trickled, ViewerReport,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// All that HTTP may ask for.
+pub(super) struct Port {
+    sessions: Sessions,
+    shards: Arc<Vec<Handle>>,
+    ledger: Arc<Ledger>,
+    epoch: ServerEpoch,
+    stopping: AtomicBool,
+}
+
+impl Port {
+    /// A client that finds no place is to come back after this.
+    const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+    pub(super) fn new(
+        sessions: Sessions,
+        shards: Arc<Vec<Handle>>,
+        ledger: Arc<Ledger>,
+        epoch: ServerEpoch,
+    ) -> Self {
+        Self { sessions, shards, ledger, epoch, stopping: AtomicBool::new(false) }
+    }
+
+    pub(super) const fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// From now on every offer is refused.
+    pub(super) fn refuse_new(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Sessions that are connected or being connected.
+    pub(super) fn sessions_left(&self) -> usize {
+        let (pending, all) = self.sessions.bus.directory().counts();
+        all.saturating_sub(pending)
+    }
+
+    /// Ends the sessions whose clients never came.
+    pub(super) fn end_overdue(&self) {
+        for role in self.sessions.end_overdue() {
+            self.ledger.ended(role, &EndReason::NeverConnected);
+        }
+    }
+
+    fn answer(
+        &self,
+        stream: &str,
+        make: impl FnOnce() -> Result<Made, sessions::OfferError>,
+    ) -> Result<Created, OfferError> {
+        let made = if self.stopping.load(Ordering::Acquire) {
+            let reason = "the server is stopping".to_owned();
+            Err(OfferError::Busy { reason, retry_after: Self::RETRY_AFTER })
+        } else {
+            make().map_err(|error| refusal(error, stream))
+        };
+        match made {
+            Ok(Made { session, answer, etag }) => {
+                Ok(Created { session: session.to_string(), answer, etag })
+            }
+            Err(error) => {
+                self.ledger.refused(label(&error));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A refusal in HTTP's words.
+fn refusal(error: sessions::OfferError, stream: &str) -> OfferError {
+    let busy = |reason| OfferError::Busy { reason, retry_after: Port::RETRY_AFTER };
+    match error {
+        sessions::OfferError::Name(error) => OfferError::BadName(error.to_string()),
+        sessions::OfferError::Answer(error) => {
+            let text = error.to_string();
+            match error {
+                AnswerError::Malformed(_) => OfferError::Malformed(text),
+                AnswerError::NoCommonCodec { .. } => OfferError::NoCommonCodec(text),
+                AnswerError::Unservable(_) => OfferError::Unservable(text),
+            }
+        }
+        sessions::OfferError::Directory(DirectoryError::Taken) => {
+            OfferError::Taken(stream.to_owned())
+        }
+        sessions::OfferError::Directory(DirectoryError::NotLive) => {
+            OfferError::NotLive(stream.to_owned())
+        }
+        sessions::OfferError::Directory(DirectoryError::Full(limit)) => {
+            busy(format!("the server is full: {limit} is reached"))
+        }
+        sessions::OfferError::Random(error) => busy(error.to_string()),
+    }
+}
+
+/// A refusal as a metric's label.
+const fn label(error: &OfferError) -> &'static str {
+    match error {
+        OfferError::BadName(_) => "bad_name",
+        OfferError::Malformed(_) => "malformed",
+        OfferError::NoCommonCodec(_) => "no_common_codec",
+        OfferError::Unservable(_) => "unservable",
+        OfferError::NotLive(_) => "not_live",
+        OfferError::Taken(_) => "taken",
+        OfferError::Busy { .. } => "busy",
+    }
+}
+
+const fn session_role(role: Role) -> SessionRole {
+    match role {
+        Role::Publisher => SessionRole::Publisher,
+        Role::Viewer => SessionRole::Viewer,
+    }
+}
+
+impl MediaServer for Port {
+    fn publish(&self, request: OfferRequest<'_>) -> Result<Created, OfferError> {
+        let OfferRequest { stream, offer, token } = request;
+        self.answer(stream, || self.sessions.publish(stream, offer, token.0))
+    }
+
+    fn view(&self, request: OfferRequest<'_>) -> Result<Created, OfferError> {
+        let OfferRequest { stream, offer, .. } = request;
+        self.answer(stream, || self.sessions.view(stream, offer))
+    }
+
+    fn trickle(&self, trickle: Trickle<'_>) -> Result<Trickled, SessionError> {
+        let Trickle { role, session, fragment, etag } = trickle;
+        let ufrag = fragment.credentials.as_ref().map(|new| new.ufrag.as_str());
+        match self.sessions.trickle(session_role(role), session, ufrag, etag) {
+            Ok(sessions::Trickled::Accepted) => Ok(Trickled::Accepted),
+            Ok(sessions::Trickled::Restarted(fragment, etag)) => {
+                Ok(Trickled::Restarted { fragment, etag })
+            }
+            Err(sessions::TrickleError::Unknown) => Err(SessionError::Unknown),
+            Err(sessions::TrickleError::OtherIceSession) => Err(SessionError::OtherIceSession),
+            Err(sessions::TrickleError::NoRestart) => Err(SessionError::NoRestart),
+        }
+    }
+
+    fn end(&self, role: Role, session: &str) -> Result<(), SessionError> {
+        match self.sessions.end(session_role(role), session) {
+            Some(unclaimed) => {
+                if unclaimed {
+                    // Claimed ones are counted when their shard has ended them.
+                    self.ledger.ended(session_role(role), &EndReason::Deleted);
+                }
+                Ok(())
+            }
+            None => Err(SessionError::Unknown),
+        }
+    }
+
+    fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>> {
+        Box::pin(async {
+            let now = self.sessions.clock.now();
+            let wall = self.epoch.wall_of(now).as_unix();
+            let states = self.sessions.bus.report().await;
+            states.into_iter().filter_map(|state| stream_report(state, wall)).collect()
+        })
+    }
+
+    fn live(&self) -> Vec<String> {
+        let names = self.sessions.bus.directory().live_streams();
+        names.into_iter().map(|name| name.to_string()).collect()
+    }
+
+    fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
+        Box::pin(readings(&self.sessions, &self.shards, &self.ledger))
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err("the server is stopping".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn stream_report(state: StreamState, wall: Duration) -> Option<StreamReport> {
+    let publisher = state.publisher?;
+    Some(StreamReport {
+        name: state.name.to_string(),
+        since_unix_seconds: wall.saturating_sub(state.age).as_secs_f64(),
+        publisher: PublisherReport {
+            session: short_id(&publisher),
+            protocol: "whip".to_owned(),
+            srtp_profile: publisher.profile.map(|profile| profile.to_string()),
+            round_trip_ms: milliseconds(publisher.round_trip),
+            age_seconds: publisher.age.as_secs_f64(),
+        },
+        tracks: state.tracks.into_iter().map(track_report).collect(),
+        viewers: state.viewers.into_iter().map(viewer_report).collect(),
+    })
+}
+
+fn track_report(track: TrackState) -> TrackReport {
+    TrackReport {
+        kind: track.kind.to_string(),
+        codec: track.format.codec.to_string(),
+        bitrate_bps: track.bitrate.as_bps(),
+        packets: track.packets,
+        lost_packets: track.lost,
+        keyframes: track.keyframes,
+    }
+}
+
+fn viewer_report(viewer: ViewerState) -> ViewerReport {
+    ViewerReport {
+        session: short_id(&viewer.session),
+        protocol: "whep".to_owned(),
+        srtp_profile: viewer.session.profile.map(|profile| profile.to_string()),
+        loss: viewer.loss,
+        round_trip_ms: milliseconds(viewer.session.round_trip),
+        packets: viewer.packets,
+        bytes: viewer.bytes,
+        retransmitted_packets: viewer.retransmitted,
+        age_seconds: viewer.session.age.as_secs_f64(),
+    }
+}
+
+/// As the log has it: enough to find the session, too little to end it.
+fn short_id(state: &SessionState) -> String {
+    format!("{:?}", state.session)
+}
+
+fn milliseconds(span: Option<Duration>) -> Option<f64> {
+    span.map(|span| span.as_secs_f64() * 1000.0)
+}

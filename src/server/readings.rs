@@ -1,0 +1,109 @@
+//! Every metric with its present value.
+
+use super::ledger::Ledger;
+use crate::sessions::Sessions;
+use crate::shard::{Handle, ShardCounts};
+use crate::telemetry::metrics::{self, Kind, Row};
+use signaling::media_server::{Metric, MetricKind};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How long a shard may take to count before it is left out.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Samples = Vec<(Vec<(&'static str, String)>, f64)>;
+
+fn metric(row: Row, samples: Samples) -> Metric {
+    let kind = match row.kind {
+        Kind::Counter => MetricKind::Counter,
+        Kind::Gauge => MetricKind::Gauge,
+    };
+    Metric { name: row.name, help: row.help, kind, samples }
+}
+
+/// Reads everything; a shard that does not answer in time is missing.
+pub(super) async fn readings(
+    sessions: &Sessions,
+    shards: &[Handle],
+    ledger: &Ledger,
+) -> Vec<Metric> {
+    let mut counts = Vec::new();
+    for (index, shard) in shards.iter().enumerate() {
+        let (reply, answer) = oneshot::channel();
+        // A late answer finds nobody listening: that is fine.
+        if shard
+            .count(move |counts| {
+                let _ = reply.send(counts);
+            })
+            .is_err()
+        {
+            continue;
+        }
+        if let Ok(Ok(counted)) = tokio::time::timeout(COUNT_TIMEOUT, answer).await {
+            counts.push((index, counted));
+        }
+    }
+    let (pending, all) = sessions.bus.directory().counts();
+    let connected = all.saturating_sub(pending);
+    let live = sessions.bus.directory().live_streams().len();
+    let mut metrics = vec![
+        metric(
+            metrics::SESSIONS,
+            vec![
+                (vec![("state", "pending".to_owned())], pending as f64),
+                (vec![("state", "claimed".to_owned())], connected as f64),
+            ],
+        ),
+        metric(metrics::STREAMS, vec![(Vec::new(), live as f64)]),
+        metric(metrics::SESSIONS_CONNECTED, connected_samples(ledger)),
+        metric(metrics::SESSIONS_ENDED, ended_samples(ledger)),
+        metric(metrics::SESSIONS_REFUSED, refused_samples(ledger)),
+    ];
+    metrics.extend(shard_metrics(&counts));
+    metrics
+}
+
+fn connected_samples(ledger: &Ledger) -> Samples {
+    let counts = ledger.connected_counts().into_iter();
+    let labels = |role: String, profile: String| vec![("role", role), ("profile", profile)];
+    counts.map(|((role, p), n)| (labels(role.to_string(), p.to_string()), n as f64)).collect()
+}
+
+fn ended_samples(ledger: &Ledger) -> Samples {
+    let counts = ledger.ended_counts().into_iter();
+    let labels = |role: String, reason: &str| vec![("role", role), ("reason", reason.to_owned())];
+    counts.map(|((role, reason), n)| (labels(role.to_string(), reason), n as f64)).collect()
+}
+
+fn refused_samples(ledger: &Ledger) -> Samples {
+    let counts = ledger.refused_counts().into_iter();
+    counts.map(|(reason, n)| (vec![("reason", reason.to_owned())], n as f64)).collect()
+}
+
+fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
+    type Read = fn(&ShardCounts) -> u64;
+    let rows: [(Row, Read); 15] = [
+        (metrics::DATAGRAMS_IN, |c| c.received.datagrams),
+        (metrics::STRANGERS, |c| c.engine.strangers),
+        (metrics::PACKETS_IN, |c| c.engine.packets_in),
+        (metrics::PACKETS_DROPPED, |c| c.engine.packets_dropped),
+        (metrics::PACKETS_OUT, |c| c.engine.packets_out),
+        (metrics::RETRANSMISSIONS, |c| c.engine.retransmissions),
+        (metrics::RETRANSMISSIONS_REFUSED, |c| c.engine.retransmissions_refused),
+        (metrics::KEYFRAME_REQUESTS, |c| c.engine.keyframe_requests),
+        (metrics::BATCHES, |c| c.engine.batches),
+        (metrics::DATAGRAMS_OUT, |c| c.sent.datagrams),
+        (metrics::MESSAGES_OUT, |c| c.sent.messages),
+        (metrics::BYTES_OUT, |c| c.sent.bytes),
+        (metrics::SYSTEM_CALLS, |c| c.sent.system_calls),
+        (metrics::SEND_DROPPED, |c| c.sent.refused + c.sent.overflowed + c.arena_dropped),
+        (metrics::FAULTS, |c| c.engine.faults),
+    ];
+    let samples = |read: Read| {
+        let of_shard = |(index, counted): &(usize, ShardCounts)| {
+            (vec![("shard", index.to_string())], read(counted) as f64)
+        };
+        counts.iter().map(of_shard).collect()
+    };
+    rows.into_iter().map(|(row, read)| metric(row, samples(read))).collect()
+}

@@ -1,0 +1,385 @@
+//! A running shard as others see it: where commands go in, and its end.
+
+use super::load::Load;
+use super::socket::{MediaSocket, ReceiveReport, SendReport};
+use super::{Request, Shard};
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::engine::command::{Command, Event};
+use crate::engine::report::Counters;
+use crate::media::arena::SendArena;
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::unistd::Pid;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use tracing::{debug, error};
+
+/// What a shard tells, in its own thread: whoever listens must not wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShardEvent {
+    /// Its engine says so.
+    Engine(Event),
+    /// The loop itself has failed: its sessions are lost and nobody is served any more. The
+    /// process is to end, so that whoever supervises it starts it anew.
+    Died {
+        /// Which shard.
+        shard: usize,
+    },
+}
+
+/// How a shard runs.
+#[derive(Debug, Clone)]
+pub struct ShardSettings {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Whether its thread stays on one core.
+    pub pinned: bool,
+    /// What it reads the time from.
+    pub clock: Clock,
+}
+
+/// What a shard has counted since it started.
+#[derive(Debug, Clone, Copy)]
+pub struct ShardCounts {
+    /// What its socket received.
+    pub received: ReceiveReport,
+    /// What its socket sent.
+    pub sent: SendReport,
+    /// Datagrams that found the send arena full.
+    pub arena_dropped: u64,
+    /// What its engine counted.
+    pub engine: Counters,
+    /// Sessions there are now.
+    pub sessions: usize,
+    /// The share of the last tenth of a second that it did not wait: 0 to 1.
+    pub load: f32,
+}
+
+/// Why a shard did not take a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// Too many wait already.
+    #[error("the shard has no room for another command")]
+    Full,
+    /// It has ended.
+    #[error("the shard has ended")]
+    Gone,
+}
+
+/// A running shard. Dropping it ends it: its clients are told and its thread is joined.
+#[derive(Debug)]
+pub struct Handle {
+    requests: Sender<Request>,
+    wake: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Commands that may wait: each is taken within milliseconds.
+    const REQUESTS_MAX: usize = 1024;
+
+    /// Starts a shard on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no thread or descriptor left.
+    pub fn spawn(
+        settings: ShardSettings,
+        socket: MediaSocket,
+        engine: Engine,
+        mut tell: impl FnMut(ShardEvent) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (requests, taken) = bounded(Self::REQUESTS_MAX);
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let wake = Arc::new(EventFd::from_flags(flags)?);
+        let mut shard = Shard {
+            engine,
+            socket,
+            load: Load::new(settings.clock.now()),
+            clock: settings.clock,
+            requests: taken,
+            wake: Arc::clone(&wake),
+            arena: SendArena::new(Shard::ARENA_BYTES),
+            spare: SendArena::new(Shard::ARENA_BYTES),
+            receive_errors: 0,
+        };
+        let ShardSettings { index, pinned, .. } = settings;
+        let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+            if pinned {
+                pin(index);
+            }
+            let ended = catch_unwind(AssertUnwindSafe(|| shard.run(&mut tell)));
+            match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error!(shard = index, %error, "the shard has lost its socket"),
+                Err(_) => error!(shard = index, "a fault in code ended the shard"),
+            }
+            tell(ShardEvent::Died { shard: index });
+        })?;
+        Ok(Self { requests, wake, thread: Some(thread) })
+    }
+
+    /// Hands a command to the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`] says why it was not taken.
+    pub fn command(&self, command: Command) -> Result<(), CommandError> {
+        self.request(Request::Command(command))
+    }
+
+    /// Asks for what has been counted; `reply` is called in the shard's thread and must not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`] says why the question was not taken.
+    pub fn count(
+        &self,
+        reply: impl FnOnce(ShardCounts) + Send + 'static,
+    ) -> Result<(), CommandError> {
+        self.request(Request::Count(Box::new(reply)))
+    }
+
+    fn request(&self, request: Request) -> Result<(), CommandError> {
+        self.requests.try_send(request).map_err(|error| match error {
+            TrySendError::Full(_) => CommandError::Full,
+            TrySendError::Disconnected(_) => CommandError::Gone,
+        })?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        // It fails only when 2^64 wakes wait, and then the shard wakes anyway.
+        let _ = self.wake.write(1);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Waits for room where commands pile up; fails when the shard has ended, which is fine.
+        self.wake();
+        let _ = self.requests.send(Request::Exit);
+        self.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Keeps this thread on one of the cores that the process may use.
+fn pin(index: usize) {
+    let this_thread = Pid::from_raw(0);
+    let pinned = sched_getaffinity(this_thread).and_then(|allowed| {
+        let cores = (0..CpuSet::count()).filter(|&core| allowed.is_set(core).unwrap_or(false));
+        let cores: Vec<usize> = cores.collect();
+        let core = cores.get(index % cores.len().max(1)).ok_or(nix::Error::EINVAL)?;
+        let mut only = CpuSet::new();
+        only.set(*core)?;
+        sched_setaffinity(this_thread, &only)
+    });
+    if let Err(error) = pinned {
+        debug!(shard = index, %error, "not pinned to a core");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::EngineSettings;
+    use crate::engine::command::{Agreement, Claims, EndReason, Prepared, Role};
+    use crate::media::id::{SessionId, StreamName};
+    use crate::peer::agreement::{Credentials, ViewerAgreement};
+    use crate::peer::identity::Identity;
+    use crate::peer::testing::{ClientOptions, TestClient};
+    use crate::peer::transport::Timeouts;
+    use crate::router::RouterSettings;
+    use crate::shard::socket::Buffers;
+    use crossbeam_channel::Receiver;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// One prepared session, to be claimed once.
+    struct OneClaim(Option<Prepared>);
+
+    impl Claims for OneClaim {
+        fn claim(
+            &mut self,
+            ufrag: &str,
+            authentic: &mut dyn FnMut(&Prepared) -> bool,
+        ) -> Option<Prepared> {
+            self.0.take_if(|prepared| {
+                prepared.agreement.transport().local.ufrag == ufrag && authentic(prepared)
+            })
+        }
+    }
+
+    struct Running {
+        handle: Handle,
+        events: Receiver<ShardEvent>,
+        address: SocketAddr,
+    }
+
+    impl Running {
+        fn event(&self) -> ShardEvent {
+            self.events.recv_timeout(PATIENCE).expect("the shard tells in time")
+        }
+    }
+
+    /// Starts a shard that waits for this client.
+    fn start(client: &TestClient, timeouts: Timeouts) -> Running {
+        let clock = Clock::system();
+        let transport = client.agreement();
+        let prepared = Prepared {
+            session: SessionId::from_random([7; 16]),
+            stream: StreamName::parse("lot-42").expect("a stream name"),
+            agreement: Agreement::Viewer(ViewerAgreement { transport, media: Vec::new() }),
+            random: [7; 16],
+            created: clock.now(),
+        };
+        let settings = EngineSettings {
+            router: RouterSettings::default(),
+            timeouts,
+            publisher_silence: Duration::from_secs(30),
+            rtx_share: 0.15,
+        };
+        let identity = Arc::new(Identity::generate().expect("a certificate"));
+        let claims = Box::new(OneClaim(Some(prepared)));
+        let engine = Engine::new(settings, identity, clock.epoch(), claims);
+        let buffers = Buffers { receive: 1 << 20, send: 1 << 20 };
+        let address = "127.0.0.1:0".parse().expect("an address");
+        let socket = MediaSocket::bind(address, buffers, false).expect("loopback has a free port");
+        let address = socket.local_address().expect("a bound socket has an address");
+        let (told, events) = bounded(64);
+        let tell = move |event| told.send(event).expect("the test listens");
+        let settings = ShardSettings { index: 0, pinned: true, clock };
+        let handle = Handle::spawn(settings, socket, engine, tell).expect("a thread");
+        Running { handle, events, address }
+    }
+
+    fn client() -> TestClient {
+        let server = Credentials { ufrag: "serv".into(), pwd: "s".repeat(24) };
+        TestClient::new(ClientOptions::default(), server)
+    }
+
+    /// A socket that talks to the shard.
+    fn connect(running: &Running) -> UdpSocket {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has a free port");
+        socket.connect(running.address).expect("loopback has a route");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        socket
+    }
+
+    /// Hands the client what comes in and sends what it wants sent, until `done`.
+    fn talk(client: &mut TestClient, socket: &UdpSocket, done: impl Fn(&TestClient) -> bool) {
+        let mut datagram = [0; 2048];
+        while !done(client) {
+            while let Some(out) = client.poll() {
+                socket.send(&out).expect("loopback takes all");
+            }
+            let length = socket.recv(&mut datagram).expect("the shard answers in time");
+            client.handle(&datagram[..length], Clock::system().now());
+            assert_eq!(client.error, None);
+        }
+        while let Some(out) = client.poll() {
+            socket.send(&out).expect("loopback takes all");
+        }
+    }
+
+    #[test]
+    fn a_client_connects_through_the_socket_and_is_told_of_the_end() {
+        let mut client = client();
+        let running = start(&client, Timeouts::default());
+        let socket = connect(&running);
+        socket.send(&client.check(true)).expect("loopback takes all");
+        talk(&mut client, &socket, |client| client.checks_answered == 1);
+        client.start(Clock::system().now());
+        talk(&mut client, &socket, TestClient::is_connected);
+        let ShardEvent::Engine(Event::Connected { role, .. }) = running.event() else {
+            unreachable!("the first event is that it has connected")
+        };
+        assert_eq!(role, Role::Viewer);
+
+        let Running { handle, events, .. } = running;
+        drop(handle);
+        talk(&mut client, &socket, |client| client.closed);
+        let ended = events.recv().expect("the end is told");
+        let ShardEvent::Engine(Event::Ended { reason, .. }) = ended else {
+            unreachable!("the last event is that it has ended")
+        };
+        assert_eq!(reason, EndReason::Stopping);
+        assert!(events.recv().is_err(), "the thread is gone");
+    }
+
+    #[test]
+    fn the_shard_wakes_by_itself_when_the_engine_wants_it() {
+        let mut client = client();
+        let handshake = Duration::from_millis(20);
+        let running = start(&client, Timeouts { handshake, ..Timeouts::default() });
+        let socket = connect(&running);
+        socket.send(&client.check(true)).expect("loopback takes all");
+        let ShardEvent::Engine(Event::Ended { reason, .. }) = running.event() else {
+            unreachable!("the only event is that the handshake has timed out")
+        };
+        assert!(matches!(reason, EndReason::Transport(_)), "{reason}");
+    }
+
+    #[test]
+    fn counts_are_told_and_strangers_are_counted() {
+        let running = start(&client(), Timeouts::default());
+        let socket = connect(&running);
+        for _ in 0..300 {
+            socket.send(b"neither STUN nor DTLS").expect("loopback takes all");
+        }
+        let (reply, answer) = bounded(1);
+        // What loopback has taken is in the shard's socket before the question is asked; but a
+        // turn reads a bounded part of it.
+        let counts = std::iter::repeat_with(|| {
+            let reply = reply.clone();
+            let send = move |counts| reply.send(counts).expect("the test listens");
+            running.handle.count(send).expect("the shard takes questions");
+            answer.recv_timeout(PATIENCE).expect("the shard answers in time")
+        });
+        let counts = counts.take(100).find(|counts: &ShardCounts| counts.received.datagrams == 300);
+        let counts = counts.expect("all datagrams are read in a few turns");
+        assert_eq!((counts.engine.strangers, counts.sessions), (300, 0));
+        assert!((0.0..=1.0).contains(&counts.load));
+    }
+
+    #[test]
+    fn commands_are_bounded() {
+        let running = start(&client(), Timeouts::default());
+        let (release, released) = bounded::<()>(0);
+        let (begun, begins) = bounded(0);
+        let hold = move |_| {
+            begun.send(()).expect("the test listens");
+            let _ = released.recv();
+        };
+        running.handle.count(hold).expect("the shard takes questions");
+        begins.recv_timeout(PATIENCE).expect("the shard holds");
+        let command = || Command::End(SessionId::from_random([0; 16]), EndReason::Deleted);
+        for _ in 0..Handle::REQUESTS_MAX {
+            assert_eq!(running.handle.command(command()), Ok(()));
+        }
+        assert_eq!(running.handle.command(command()), Err(CommandError::Full));
+        drop(release);
+        // Dropping the handle waits for the shard, which takes them all.
+    }
+
+    #[test]
+    fn a_fault_of_the_loop_is_told_and_the_shard_takes_nothing_more() {
+        let running = start(&client(), Timeouts::default());
+        let fault = |_| std::panic::resume_unwind(Box::new("a fault on purpose"));
+        running.handle.count(fault).expect("the shard takes questions");
+        assert_eq!(running.event(), ShardEvent::Died { shard: 0 });
+        assert!(running.events.recv().is_err(), "the thread is gone");
+        let command = Command::End(SessionId::from_random([0; 16]), EndReason::Deleted);
+        assert_eq!(running.handle.command(command), Err(CommandError::Gone));
+    }
+}

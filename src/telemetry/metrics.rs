@@ -1,0 +1,142 @@
+//! One table of all metrics: name, kind and help. Where a value comes from is `server`'s business.
+
+/// How a metric moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The name, unit last.
+    pub name: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// One sentence.
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Row {
+    Row { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Row {
+    Row { name, kind: Kind::Gauge, help }
+}
+
+/// Sessions there are, by role and state.
+pub const SESSIONS: Row = gauge("millrace_sessions", "Sessions there are, by role and state.");
+/// Streams that are live.
+pub const STREAMS: Row = gauge("millrace_streams", "Streams that are live.");
+/// Sessions that ended, by role and reason.
+pub const SESSIONS_ENDED: Row =
+    counter("millrace_sessions_ended_total", "Sessions that ended, by role and reason.");
+/// Offers that got no session, by reason.
+pub const SESSIONS_REFUSED: Row =
+    counter("millrace_sessions_refused_total", "Offers that got no session, by reason.");
+/// Sessions that got ready for media, by role and SRTP profile.
+pub const SESSIONS_CONNECTED: Row = counter(
+    "millrace_sessions_connected_total",
+    "Sessions that got ready for media, by role and SRTP profile.",
+);
+/// Datagrams received on the media port.
+pub const DATAGRAMS_IN: Row =
+    counter("millrace_datagrams_received_total", "Datagrams received on the media port.");
+/// Datagrams that belong to no session.
+pub const STRANGERS: Row =
+    counter("millrace_datagrams_unknown_total", "Datagrams that belong to no session.");
+/// Media packets received from publishers that were new.
+pub const PACKETS_IN: Row = counter(
+    "millrace_packets_received_total",
+    "Media packets received from publishers that were new.",
+);
+/// Media packets received twice or too late to be of use.
+pub const PACKETS_DROPPED: Row = counter(
+    "millrace_packets_dropped_total",
+    "Media packets received twice or too late to be of use.",
+);
+/// Media packets put on their way to viewers, retransmissions not counted.
+pub const PACKETS_OUT: Row = counter(
+    "millrace_packets_forwarded_total",
+    "Media packets put on their way to viewers, retransmissions not counted.",
+);
+/// Packets sent to viewers again.
+pub const RETRANSMISSIONS: Row =
+    counter("millrace_retransmissions_total", "Packets sent to viewers again.");
+/// Packets a viewer asked for again and did not get: too old or over its share.
+pub const RETRANSMISSIONS_REFUSED: Row = counter(
+    "millrace_retransmissions_refused_total",
+    "Packets a viewer asked for again and did not get: too old or over its share.",
+);
+/// Keyframe requests sent to publishers.
+pub const KEYFRAME_REQUESTS: Row =
+    counter("millrace_keyframe_requests_total", "Keyframe requests sent to publishers.");
+/// Batches of packets that went out to the viewers of a stream.
+pub const BATCHES: Row = counter(
+    "millrace_batches_total",
+    "Batches of packets that went out to the viewers of a stream.",
+);
+/// Datagrams the kernel took.
+pub const DATAGRAMS_OUT: Row =
+    counter("millrace_datagrams_sent_total", "Datagrams the kernel took.");
+/// UDP messages the kernel took; one carries up to 64 datagrams (GSO).
+pub const MESSAGES_OUT: Row = counter(
+    "millrace_messages_sent_total",
+    "UDP messages the kernel took; one carries up to 64 datagrams (GSO).",
+);
+/// Bytes of datagrams the kernel took.
+pub const BYTES_OUT: Row =
+    counter("millrace_bytes_sent_total", "Bytes of datagrams the kernel took.");
+/// System calls made to send.
+pub const SYSTEM_CALLS: Row = counter("millrace_send_calls_total", "System calls made to send.");
+/// Datagrams the kernel did not take.
+pub const SEND_DROPPED: Row =
+    counter("millrace_datagrams_unsent_total", "Datagrams the kernel did not take.");
+/// Sessions ended by a fault in code.
+pub const FAULTS: Row = counter("millrace_faults_total", "Sessions ended by a fault in code.");
+
+/// Every row.
+pub const ALL: &[Row] = &[
+    SESSIONS,
+    STREAMS,
+    SESSIONS_ENDED,
+    SESSIONS_REFUSED,
+    SESSIONS_CONNECTED,
+    DATAGRAMS_IN,
+    STRANGERS,
+    PACKETS_IN,
+    PACKETS_DROPPED,
+    PACKETS_OUT,
+    RETRANSMISSIONS,
+    RETRANSMISSIONS_REFUSED,
+    KEYFRAME_REQUESTS,
+    BATCHES,
+    DATAGRAMS_OUT,
+    MESSAGES_OUT,
+    BYTES_OUT,
+    SYSTEM_CALLS,
+    SEND_DROPPED,
+    FAULTS,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_one_system_and_counters_end_in_total() {
+        let mut names: Vec<_> = ALL.iter().map(|row| row.name).collect();
+        for row in ALL {
+            assert!(row.name.starts_with("millrace_"), "{}", row.name);
+            let counts = row.name.ends_with("_total");
+            assert_eq!(counts, row.kind == Kind::Counter, "{}", row.name);
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+}
