@@ -172,6 +172,11 @@ impl Layer {
         self.last_media.is_none_or(|last| now.saturating_duration_since(last) >= span)
     }
 
+    /// Whether its newest packets are forwarded.
+    pub(super) fn is_forwarded(&self) -> bool {
+        self.mapping.is_some_and(|mapping| mapping.last.is_none())
+    }
+
     /// The highest sequence number received.
     pub(super) const fn newest(&self) -> Option<u64> {
         self.window.newest()

@@ -9,6 +9,7 @@
 //! - `remb`: a ceiling for publishers that take no feedback per packet
 //! - `rtcp`: a reader for the RTCP that comes, writers for what goes
 //! - `rtx`: retransmissions as RFC 4588 wraps them
+//! - `tests`: a publisher over a bad link, by seed; every behaviour of the whole
 //! - `track`: one track out of its layers
 //! - `transport_cc`: transport-wide feedback
 //! - `window`: each packet passes once
@@ -20,6 +21,8 @@ mod nack;
 mod remb;
 pub mod rtcp;
 pub mod rtx;
+#[cfg(test)]
+mod tests;
 mod track;
 mod transport_cc;
 mod window;
@@ -227,7 +230,7 @@ impl Receiver {
                     layer.nacks += self.asked.len() as u64;
                     writer.nack(ssrc, &self.asked);
                 }
-                if damaged && track.kind == Kind::Video && layer.mapping.is_some() {
+                if damaged && track.kind == Kind::Video && layer.is_forwarded() {
                     layer.request.ask_in_turn(now);
                 }
                 if layer.request.poll(now) {

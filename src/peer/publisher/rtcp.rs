@@ -298,6 +298,25 @@ mod tests {
     }
 
     #[test]
+    fn a_ceiling_keeps_eighteen_bits() {
+        for rate in [0, 1, 0x3_ffff, 0x3_ffff << 5, u64::from(u32::MAX) << 8] {
+            let mut words = Vec::new();
+            let mut send = |compound: &[u8]| {
+                let packet = packets(compound).last();
+                words.extend(packet.and_then(|packet| packet.body.get(12..16)?.first_chunk()));
+            };
+            let mut writer = CompoundWriter::new(1, &mut send);
+            writer.maximum_bitrate(rate, &[7]);
+            writer.flush();
+            let word = words.first().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+            assert_eq!(word >> 24, 1, "one SSRC follows");
+            let told = u64::from(word & 0x3_ffff) << (word >> 18 & 0x3f);
+            assert!(told <= rate && rate - told <= rate >> 17, "{rate} told as {told}");
+            assert!(rate > 0x3_ffff << 5 || told == rate, "{rate} told as {told}");
+        }
+    }
+
+    #[test]
     fn what_does_not_fit_one_compound_goes_into_the_next() {
         let mut sent: Vec<Vec<u8>> = Vec::new();
         let mut send = |compound: &[u8]| sent.push(compound.to_vec());

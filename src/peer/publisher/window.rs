@@ -71,6 +71,8 @@ mod tests {
         assert!(window.insert(1_000_000));
         assert!((1_000_000 - SPAN + 1..1_000_000).all(|sequence| window.insert(sequence)));
         assert!(!window.insert(1_000_000 - SPAN));
-        assert_eq!(window.newest(), Some(1_000_000));
+        assert!(window.insert(2_000_000));
+        assert!(!window.insert(2_000_000 - SPAN - 5), "too old to tell");
+        assert_eq!(window.newest(), Some(2_000_000));
     }
 }
