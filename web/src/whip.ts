@@ -45,10 +45,10 @@ function prefer(transceiver: RTCRtpTransceiver, codec: string): void {
   const all = RTCRtpSender.getCapabilities("video")?.codecs ?? [];
   const isWanted = ({ mimeType }: { mimeType: string }) =>
     mimeType.toLowerCase() === `video/${codec.toLowerCase()}`;
-  const isHelper = ({ mimeType }: { mimeType: string }) => /rtx|red|ulpfec|flexfec/i.test(mimeType);
+  const isResend = ({ mimeType }: { mimeType: string }) => /\/rtx$/i.test(mimeType);
   const wanted = all.filter(isWanted);
   if (wanted.length === 0) return;
-  transceiver.setCodecPreferences([...wanted, ...all.filter(isHelper)]);
+  transceiver.setCodecPreferences([...wanted, ...all.filter(isResend)]);
 }
 
 /** Sets limits. What a browser does not know of is left as it is: the media flows all the same. */

@@ -1,0 +1,402 @@
+// Starts the real server and real browsers, and asks pages what a person would see and hear.
+//
+// Nothing here sleeps until something "should" have happened: `until` asks again and again, with a
+// deadline that only a broken build reaches. Ports are the kernel's choice, traffic stays on
+// loopback, browsers are those of the system and are never downloaded.
+
+import { spawn } from "node:child_process";
+import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import puppeteer from "puppeteer-core";
+
+export const PUBLISH_TOKEN = "the-publish-token";
+export const ADMIN_TOKEN = "the-admin-token";
+
+/** Far more than a slow machine needs: only a broken build reaches it. */
+const DEADLINE_MS = 30_000;
+const ASK_EVERY_MS = 100;
+
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const out = here("out");
+const binary = process.env.MILLRACE_BIN ?? here("../../target/debug/millrace");
+
+const CHROMIUM_FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--allow-loopback-in-peer-connection",
+  // A name that is this machine, but no secure context as 127.0.0.1 is one.
+  "--host-resolver-rules=MAP studio.test 127.0.0.1",
+];
+const FAKE_MEDIA = ["--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream"];
+const SOUND_AT_ONCE = ["--autoplay-policy=no-user-gesture-required"];
+
+const FIREFOX_PREFERENCES = {
+  "media.navigator.streams.fake": true,
+  "media.navigator.permission.disabled": true,
+  "media.peerconnection.ice.loopback": true,
+  "media.autoplay.default": 0,
+  // Nothing is fetched: no codec, no extension, no list.
+  "media.gmp-manager.url": "",
+  "app.update.enabled": false,
+  "extensions.update.enabled": false,
+};
+
+/** What no waiting helps against. */
+class Hopeless extends Error {}
+
+/** Asks until the answer is truthy, and gives it. */
+export async function until(what, probe, deadlineMs = DEADLINE_MS) {
+  const end = Date.now() + deadlineMs;
+  let last;
+  for (;;) {
+    try {
+      const answer = await probe();
+      if (answer) return answer;
+      last = undefined;
+    } catch (error) {
+      if (error instanceof Hopeless) throw error;
+      last = error;
+    }
+    if (Date.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`, { cause: last });
+    await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+  }
+}
+
+/** A test with a `World` of its own, of which everything is ended with it. */
+export function scenario(name, play) {
+  test(name, { timeout: 150_000 }, async () => {
+    const world = new World();
+    try {
+      await play(world);
+    } catch (error) {
+      await world.showWhatIsThere(name);
+      throw error;
+    } finally {
+      await world.end();
+    }
+  });
+}
+
+/** What one scenario has started. */
+class World {
+  #servers = [];
+  #browsers = [];
+  #pages = [];
+
+  async server(options = {}) {
+    const server = new Server(options);
+    this.#servers.push(server);
+    await server.start();
+    return server;
+  }
+
+  /** A Chromium with a fake camera; `demandsClick` leaves its rule that sound needs a click. */
+  async chromium({ demandsClick = false } = {}) {
+    return this.#launch({
+      browser: "chrome",
+      executablePath: program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome"]),
+      args: [...CHROMIUM_FLAGS, ...FAKE_MEDIA, ...(demandsClick ? [] : SOUND_AT_ONCE)],
+    });
+  }
+
+  async firefox() {
+    return this.#launch({
+      browser: "firefox",
+      protocol: "webDriverBiDi",
+      executablePath: program("FIREFOX", ["firefox-esr", "firefox"]),
+      extraPrefsFirefox: FIREFOX_PREFERENCES,
+    });
+  }
+
+  async #launch(options) {
+    const browser = await puppeteer.launch({ headless: true, ...options });
+    this.#browsers.push(browser);
+    return browser;
+  }
+
+  /**
+   * Opens an address as another person would: in a window and with a store of its own. A tab behind
+   * another one would be hidden, and hidden pages draw nothing.
+   */
+  async open(browser, address) {
+    const context = await browser.createBrowserContext();
+    const page = await context.newPage();
+    this.#pages.push(page);
+    page.faults = [];
+    page.on("pageerror", (error) => page.faults.push(String(error)));
+    await page.evaluateOnNewDocument(keepPeers);
+    await page.setViewport({ width: 1280, height: 800 });
+    await page.goto(address);
+    return page;
+  }
+
+  async showWhatIsThere(name) {
+    for (const [index, page] of this.#pages.entries()) {
+      try {
+        const text = await page.evaluate(() => document.body.innerText);
+        console.error(`--- ${page.url()}\n${text}\n${page.faults.join("\n")}`);
+        await screenshot(page, `failed ${name} ${index}`);
+      } catch (error) {
+        console.error(`--- a page that is gone: ${error}`);
+      }
+    }
+    for (const server of this.#servers) console.error(`--- server\n${server.log.slice(-8000)}`);
+  }
+
+  async end() {
+    for (const browser of this.#browsers) await browser.close();
+    for (const server of this.#servers) await server.end();
+  }
+}
+
+/** The server under test. */
+class Server {
+  log = "";
+  #process;
+  #directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
+  #options;
+  #port = 0;
+
+  /** `options`: variables without their prefix, as in `{ NETWORK__ICE_SERVERS: ".." }`. */
+  constructor(options) {
+    this.#options = options;
+  }
+
+  async start() {
+    const own = {
+      SERVER__STATE_DIRECTORY: this.#directory,
+      NETWORK__HTTP_LISTEN: `127.0.0.1:${this.#port}`,
+      NETWORK__HTTPS_LISTEN: "127.0.0.1:0",
+      NETWORK__MEDIA_LISTEN: "127.0.0.1:0",
+      NETWORK__PUBLIC_ADDRESSES: "127.0.0.1",
+      PUBLISH_TOKEN,
+      ADMIN_TOKEN,
+      ...this.#options,
+    };
+    const variables = Object.entries(own).map(([key, value]) => [`MILLRACE_${key}`, value]);
+    const inherited = Object.entries(process.env).filter(([key]) => !key.startsWith("MILLRACE_"));
+    const env = Object.fromEntries([...inherited, ...variables]);
+    const log = { text: "" };
+    const started = spawn(binary, [], { env, stdio: ["ignore", "pipe", "pipe"] });
+    this.#process = started;
+    const keep = (chunk) => {
+      log.text += chunk;
+      this.log += chunk;
+    };
+    started.stdout.on("data", keep);
+    started.stderr.on("data", keep);
+    let end;
+    started.once("error", ({ message }) => (end = message));
+    started.once("exit", (code) => (end = `the server exited with ${code}`));
+    const address = await until("the server says where it listens", () => {
+      if (end !== undefined) throw new Hopeless(`${end}\n${log.text}`);
+      return /http:\/\/127\.0\.0\.1:(\d+)/.exec(log.text);
+    });
+    this.#port = Number(address[1]);
+    await until("the server is ready", async () => (await fetch(`${this.url}/readyz`)).ok);
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** The same server under a name that browsers do not take for this machine. */
+  get insecureUrl() {
+    return `http://studio.test:${this.#port}`;
+  }
+
+  publishPage(stream) {
+    return `${this.url}/publish/${stream}#token=${PUBLISH_TOKEN}`;
+  }
+
+  watchPage(stream) {
+    return `${this.url}/watch/${stream}`;
+  }
+
+  /** What the API reports of a stream, or nothing. */
+  async report(stream) {
+    const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
+    const response = await fetch(`${this.url}/api/v1/streams`, { headers });
+    if (!response.ok) throw new Error(`the API answered ${response.status}`);
+    return (await response.json()).streams.find(({ name }) => name === stream);
+  }
+
+  /** Stops as an operator does; gives the exit code. */
+  async stop() {
+    const { pid, exitCode, signalCode } = this.#process;
+    if (pid === undefined || exitCode !== null || signalCode !== null) return exitCode;
+    const exit = new Promise((resolve) => this.#process.once("exit", resolve));
+    this.#process.kill("SIGTERM");
+    return exit;
+  }
+
+  async end() {
+    await this.stop();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** Runs in each page before its own scripts: keeps the peers, whose statistics tell the truth. */
+function keepPeers() {
+  const Original = window.RTCPeerConnection;
+  window.testPeers = [];
+  window.RTCPeerConnection = class extends Original {
+    constructor(...parameters) {
+      super(...parameters);
+      window.testPeers.push(this);
+    }
+  };
+}
+
+/** The path of a browser: from the environment, else the first of these names that is there. */
+function program(variable, names) {
+  if (process.env[variable]) return process.env[variable];
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  const paths = names.flatMap((name) => folders.map((folder) => join(folder, name)));
+  const found = paths.find(isProgram);
+  if (found) return found;
+  throw new Error(`there is no ${names[0]}: install it, or name one in ${variable}`);
+}
+
+function isProgram(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export async function screenshot(page, name) {
+  mkdirSync(out, { recursive: true });
+  await page.screenshot({ path: join(out, `${name.replace(/\W+/g, "-")}.png`) });
+}
+
+// --- what a person does -----------------------------------------------------------------------
+
+/** Goes live on a publish page; `choices` are its fields by id. */
+export async function goLive(page, choices = {}) {
+  const isReady = () => document.querySelector("#controls").hidden === false;
+  await until("the publish page previews", () => page.evaluate(isReady));
+  // More than a test needs would only cost the machine that runs it.
+  await choose(page, { height: "360", ...choices });
+  await page.click("#go");
+  await until("the publish page is live", () => badge(page, "Live"));
+}
+
+/** Sets fields of a page as a person does. */
+export async function choose(page, choices) {
+  for (const [id, value] of Object.entries(choices)) {
+    const set = (id, value) => {
+      const field = document.getElementById(id);
+      field.value = value;
+      if (field.value !== value) throw new Error(`${id} has no ${value}`);
+      field.dispatchEvent(new Event("change", { bubbles: true }));
+    };
+    await page.evaluate(set, id, value);
+  }
+}
+
+/** Whether the badge of a page says so. */
+export async function badge(page, text) {
+  return (await textOf(page, "#badge")) === text;
+}
+
+export function textOf(page, selector) {
+  return page.evaluate((selector) => document.querySelector(selector).textContent.trim(), selector);
+}
+
+export function isShown(page, selector) {
+  return page.evaluate((selector) => {
+    const element = document.querySelector(selector);
+    return element !== null && element.checkVisibility();
+  }, selector);
+}
+
+// --- what a person sees and hears -------------------------------------------------------------
+
+/** The counters of the page's newest peer. */
+export function counters(page) {
+  return page.evaluate(async () => {
+    const peer = window.testPeers.at(-1);
+    const found = { framesSent: 0, framesDecoded: 0, audioEnergy: 0, codecs: [] };
+    if (peer === undefined) return found;
+    const report = await peer.getStats();
+    for (const entry of report.values()) {
+      if (entry.type === "outbound-rtp") found.framesSent += entry.framesSent ?? 0;
+      if (entry.type !== "inbound-rtp") continue;
+      found.framesDecoded += entry.framesDecoded ?? 0;
+      found.audioEnergy += entry.totalAudioEnergy ?? 0;
+      const codec = report.get(entry.codecId)?.mimeType;
+      if (codec !== undefined) found.codecs.push(codec);
+    }
+    return found;
+  });
+}
+
+/** Plays: frames are decoded, more and more of them. */
+export function plays(page) {
+  let from;
+  return until("decoded frames advance", async () => {
+    const { framesDecoded } = await counters(page);
+    // A page that connects again begins again with a new peer.
+    if (from === undefined || framesDecoded < from) from = framesDecoded;
+    return framesDecoded >= from + 10;
+  });
+}
+
+/** Decoded frames of each viewer by sent frame of the publisher, over so many sent frames. */
+export async function decodedPerSent(publisher, viewers, frames = 75) {
+  const sentBefore = (await counters(publisher)).framesSent;
+  const decodedBefore = await Promise.all(viewers.map(counters));
+  const sent = await until(`${frames} more frames are sent`, async () => {
+    const sent = (await counters(publisher)).framesSent - sentBefore;
+    return sent >= frames && sent;
+  });
+  const decodedAfter = await Promise.all(viewers.map(counters));
+  return decodedAfter.map((after, index) => {
+    return (after.framesDecoded - decodedBefore[index].framesDecoded) / sent;
+  });
+}
+
+/** What is heard grows louder than nothing. */
+export async function sounds(page) {
+  const before = (await counters(page)).audioEnergy;
+  await until("audio energy grows", async () => (await counters(page)).audioEnergy > before);
+}
+
+/** The picture on the screen changes: two samples of it differ, with new frames shown between. */
+export async function moves(page) {
+  await page.evaluate(() => {
+    const video = document.querySelector("video");
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [64, 36];
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    window.testSample = () => {
+      pen.drawImage(video, 0, 0, 64, 36);
+      return [...pen.getImageData(0, 0, 64, 36).data];
+    };
+    window.testShown = 0;
+    const onFrame = () => {
+      window.testShown += 1;
+      video.requestVideoFrameCallback(onFrame);
+    };
+    video.requestVideoFrameCallback(onFrame);
+  });
+  const first = await page.evaluate(() => window.testSample());
+  await until("the picture moves", async () => {
+    const { shown, sample } = await page.evaluate(() => {
+      return { shown: window.testShown, sample: window.testSample() };
+    });
+    const change = sample.reduce((sum, value, index) => sum + Math.abs(value - first[index]), 0);
+    return shown >= 10 && change > 5_000;
+  });
+}

@@ -1,0 +1,53 @@
+// Pages that come back by themselves.
+
+import assert from "node:assert/strict";
+import { badge, goLive, plays, scenario, textOf, until } from "./harness.mjs";
+
+scenario("a page that waits for a stream plays as soon as it is live", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await until("the page says that it waits", async () => {
+    return (await textOf(viewer, "#title")) === "Not live yet";
+  });
+  const publisher = await world.open(chromium, server.publishPage("stage"));
+  await goLive(publisher);
+  await plays(viewer);
+  assert.ok(await badge(viewer, "Live"));
+});
+
+scenario("a publisher leaves and comes back, and the page plays again", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, server.publishPage("stage"));
+  await goLive(publisher);
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await plays(viewer);
+  await publisher.click("#go");
+  await until("the publisher is off", () => badge(publisher, "Off"));
+  await until("the page says that nothing comes", async () => {
+    return ["Not live yet", "The stream has paused"].includes(await textOf(viewer, "#title"));
+  });
+  await publisher.click("#go");
+  await until("the publisher is live again", () => badge(publisher, "Live"));
+  await until("the page says no more that nothing comes", async () => {
+    return (await textOf(viewer, "#title")) === "";
+  });
+  await plays(viewer);
+});
+
+scenario("after a restart of the server both sides come back", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, server.publishPage("stage"));
+  await goLive(publisher);
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await plays(viewer);
+  assert.equal(await server.stop(), 0, "the server ends without a fault");
+  await until("the publisher notices", async () => !(await badge(publisher, "Live")));
+  await until("the viewer notices", async () => !(await badge(viewer, "Live")));
+  await server.start();
+  await until("the publisher is live again", () => badge(publisher, "Live"));
+  await until("the viewer is live again", () => badge(viewer, "Live"));
+  await plays(viewer);
+});

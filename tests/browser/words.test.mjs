@@ -1,0 +1,138 @@
+// What the pages say, in plain words, when something is missing or wrong; and how they look.
+
+import assert from "node:assert/strict";
+import * as browser from "./harness.mjs";
+import { choose, goLive, isShown, plays, scenario, textOf, until } from "./harness.mjs";
+
+/** The sizes of a phone and of a desk. */
+const SIZES = { phone: [390, 844], desk: [1280, 800] };
+
+/** Nothing of the page sticks out at the side, on a phone or on a desk. */
+async function fits(page, name) {
+  for (const [place, [width, height]] of Object.entries(SIZES)) {
+    await page.setViewport({ width, height });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= width, `${name} on a ${place} is ${wide} wide`);
+    await browser.screenshot(page, `${name} ${place}`);
+  }
+}
+
+scenario("a wrong publish token is named, and the right one helps", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, `${server.url}/publish/stage#token=wrong`);
+  await until("the page has a preview", () => isShown(publisher, "#controls"));
+  await publisher.click("#go");
+  await until("the page tells of the token", async () => {
+    return /token/i.test(await textOf(publisher, "#notice"));
+  });
+  await fits(publisher, "publish wrong token");
+  await choose(publisher, { token: browser.PUBLISH_TOKEN });
+  await goLive(publisher);
+  assert.equal(await isShown(publisher, "#notice"), false);
+});
+
+scenario("a page asks for the view token and plays with it", async (world) => {
+  const server = await world.server({ AUTH__VIEW_TOKENS: "stage=the-view-token" });
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, server.publishPage("stage"));
+  await goLive(publisher);
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await until("the page asks for a token", () => isShown(viewer, "#token-form"));
+  await viewer.type("#token", "the-view-token");
+  await viewer.keyboard.press("Enter");
+  await plays(viewer);
+  const link = await world.open(chromium, `${server.watchPage("stage")}#token=the-view-token`);
+  await plays(link);
+  assert.equal(new URL(link.url()).hash, "", "the token does not stay in the address");
+});
+
+scenario("media that does not get through: the page names address and port", async (world) => {
+  // Nothing listens at the address that is announced.
+  const server = await world.server({ NETWORK__PUBLIC_ADDRESSES: "127.0.0.9" });
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, server.publishPage("stage"));
+  await until("the page has a preview", () => isShown(publisher, "#controls"));
+  await publisher.click("#go");
+  await until("the page names the port", async () => {
+    return /UDP 127\.0\.0\.9:\d+ cannot be reached/.test(await textOf(publisher, "#notice"));
+  });
+  await fits(publisher, "publish no path");
+});
+
+scenario("on plain http the publish page says why and links to https", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, `${server.insecureUrl}/publish/stage`);
+  await until("the page says so", () => isShown(publisher, "#https-way"));
+  const link = await publisher.evaluate(() => document.querySelector("#https-link").href);
+  assert.match(link, /^https:\/\/studio\.test:\d+\/publish\/stage/);
+  assert.notEqual(new URL(link).port, new URL(server.url).port);
+  await fits(publisher, "publish plain http");
+});
+
+scenario("where the browser demands it, sound begins with a tap", async (world) => {
+  const server = await world.server();
+  const [chromium, strict] = await Promise.all([
+    world.chromium(),
+    world.chromium({ demandsClick: true }),
+  ]);
+  const publisher = await world.open(chromium, server.publishPage("stage"));
+  await goLive(publisher);
+  const viewer = await world.open(strict, server.watchPage("stage"));
+  // Puppeteer's own evaluations count as a user's gesture, and would allow the sound.
+  const session = await viewer.createCDPSession();
+  const state = async () => {
+    const expression =
+      "({ muted: document.querySelector('video').muted, " +
+      "time: document.querySelector('video').currentTime, " +
+      "offer: document.querySelector('#unmute').checkVisibility() })";
+    const answer = await session.send("Runtime.evaluate", { expression, returnByValue: true });
+    return answer.result.value;
+  };
+  await until("it plays without sound and offers it", async () => {
+    const { muted, time, offer } = await state();
+    return muted && offer && time > 0;
+  });
+  await viewer.click("#unmute");
+  await until("the sound is on", async () => {
+    const { muted, offer } = await state();
+    return !muted && !offer;
+  });
+  await browser.sounds(viewer);
+});
+
+scenario("the first page lists what is live and leads to it", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, server.publishPage("hall/stage"));
+  await goLive(publisher);
+  const first = await world.open(chromium, server.url);
+  await until("the page asks for the admin token", () => isShown(first, "#token-form"));
+  await first.type("#token", "wrong");
+  await first.keyboard.press("Enter");
+  await until("a wrong token is named", async () => (await textOf(first, "#token-note")) !== "");
+  await fits(first, "index token");
+  await first.type("#token", browser.ADMIN_TOKEN);
+  await first.keyboard.press("Enter");
+  await until("the stream is listed", () => isShown(first, "[data-name='hall/stage']"));
+  await fits(first, "index");
+  await first.click("[data-name='hall/stage'] a");
+  await plays(first);
+  await fits(first, "watch");
+  await fits(publisher, "publish");
+});
+
+scenario("the first page leads to a stream by its name", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const first = await world.open(chromium, server.url);
+  await first.type("#name", "no such name");
+  await first.click("button[value=watch]");
+  await until("the name is refused", async () => (await textOf(first, "#name-note")) !== "");
+  await choose(first, { name: "hall/stage" });
+  await first.click("button[value=watch]");
+  await until("the page waits", async () => (await textOf(first, "#title")) === "Not live yet");
+  assert.equal(new URL(first.url()).pathname, "/watch/hall/stage");
+  await fits(first, "watch not live");
+});
