@@ -9,7 +9,7 @@
 //! - `remb`: a ceiling for publishers that take no feedback per packet
 //! - `rtcp`: a reader for the RTCP that comes, writers for what goes
 //! - `rtx`: retransmissions as RFC 4588 wraps them
-//! - `tests`: a publisher over a bad link, by seed; every behaviour of the whole
+//! - `tests`: every behaviour of the whole
 //! - `track`: one track out of its layers
 //! - `transport_cc`: transport-wide feedback
 //! - `window`: each packet passes once
