@@ -4,7 +4,8 @@
 //! through a shard's socket to viewers on loopback. Time is virtual: the engine sees what it would
 //! have seen live, whatever else the machine does, and a turn takes as long as its packets cost.
 //! "idle" is a shard that sends whatever waits at the end of each turn, "busy" one that waits for
-//! the end of a frame or 4 ms. "Calls" are those of sending; a turn is two more for all its packets.
+//! the end of a frame or 4 ms. "Calls" are those of sending; a turn is two more for all its
+//! packets.
 
 // The table is what a benchmark is for.
 #![allow(clippy::print_stdout)]
