@@ -76,6 +76,14 @@ fn start(client: &TestClient, timeouts: Timeouts) -> Running {
     Running { handle, events, address }
 }
 
+/// Asks the shard for its counts.
+fn count(running: &Running) -> ShardCounts {
+    let (reply, answer) = bounded(1);
+    let send = move |counts| reply.send(counts).expect("the test listens");
+    running.handle.count(send).expect("the shard takes questions");
+    answer.recv_timeout(PATIENCE).expect("the shard answers in time")
+}
+
 fn client() -> TestClient {
     let server = Credentials { ufrag: "serv".into(), pwd: "s".repeat(24) };
     TestClient::new(ClientOptions::default(), server)
@@ -144,22 +152,35 @@ fn the_shard_wakes_by_itself_when_the_engine_wants_it() {
 }
 
 #[test]
+fn a_shard_with_an_idle_session_rests() {
+    let mut client = client();
+    let running = start(&client, Timeouts::default());
+    let socket = connect(&running);
+    socket.send(&client.check(true)).expect("loopback takes all");
+    talk(&mut client, &socket, |client| client.checks_answered == 1);
+    client.start(Clock::system().now());
+    talk(&mut client, &socket, TestClient::is_connected);
+    assert!(matches!(running.event(), ShardEvent::Engine(Event::Connected { .. })));
+
+    // Each turn reads the socket once: reads count turns.
+    let before = count(&running).received.system_calls;
+    let quiet = running.events.recv_timeout(Duration::from_millis(200));
+    assert!(quiet.is_err(), "nothing happens in an idle session: {quiet:?}");
+    let turns = count(&running).received.system_calls - before;
+    assert!(turns < 40, "{turns} turns in 200 ms without anything to do");
+}
+
+#[test]
 fn counts_are_told_and_strangers_are_counted() {
     let running = start(&client(), Timeouts::default());
     let socket = connect(&running);
     for _ in 0..300 {
         socket.send(b"neither STUN nor DTLS").expect("loopback takes all");
     }
-    let (reply, answer) = bounded(1);
-    // What loopback has taken is in the shard's socket before the question is asked; but a
-    // turn reads a bounded part of it.
-    let counts = std::iter::repeat_with(|| {
-        let reply = reply.clone();
-        let send = move |counts| reply.send(counts).expect("the test listens");
-        running.handle.count(send).expect("the shard takes questions");
-        answer.recv_timeout(PATIENCE).expect("the shard answers in time")
-    });
-    let counts = counts.take(100).find(|counts: &ShardCounts| counts.received.datagrams == 300);
+    // What loopback has taken is in the shard's socket before the question is asked; but a turn
+    // reads a bounded part of it.
+    let mut counts = std::iter::repeat_with(|| count(&running)).take(100);
+    let counts = counts.find(|counts| counts.received.datagrams == 300);
     let counts = counts.expect("all datagrams are read in a few turns");
     assert_eq!((counts.engine.strangers, counts.sessions), (300, 0));
     assert!((0.0..=1.0).contains(&counts.load));
