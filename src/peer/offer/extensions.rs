@@ -1,7 +1,7 @@
 //! Header extensions: which are agreed, under the offer's ids (RFC 8285 §6).
 
 use super::Side;
-use super::parse::{Offer, Section};
+use super::parse::{Offer, Section, number};
 use crate::peer::agreement::ExtensionIds;
 
 const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
@@ -95,5 +95,5 @@ fn read(value: &str) -> Option<(u8, Option<&str>, &str)> {
         Some((id, direction)) => (id, Some(direction)),
         None => (id, None),
     };
-    Some((id.parse().ok()?, direction, words.next()?))
+    Some((number(id)?, direction, words.next()?))
 }

@@ -2,7 +2,7 @@
 //! answer says of each (RFC 3264 §6.1, RFC 4585 §4.2, RFC 4588 §8).
 
 use super::Side;
-use super::parse::Section;
+use super::parse::{Section, number};
 use crate::media::codec::{Codec, Format, Kind};
 use crate::peer::agreement::{Feedback, PayloadFormat};
 
@@ -33,8 +33,10 @@ pub(super) struct OfferedFormat<'a> {
 /// What stands in a section about one payload type.
 #[derive(Debug, Clone, Copy, Default)]
 struct Entry<'a> {
-    encoding: &'a str,
-    parameters: &'a str,
+    /// Of the first `a=rtpmap`.
+    encoding: Option<&'a str>,
+    /// Of the first `a=fmtp`.
+    parameters: Option<&'a str>,
     feedback: Feedback,
 }
 
@@ -55,8 +57,10 @@ pub(super) fn read<'a>(section: &Section<'a>, kind: Kind) -> Vec<OfferedFormat<'
     };
     let format = |payload_type: u8| {
         let Entry { encoding, parameters, feedback } = entry(payload_type)?;
+        let (encoding, parameters) = (encoding?, parameters.unwrap_or_default());
         let codec = read_encoding(encoding).filter(|codec| codec.kind() == kind)?;
-        if parameter(parameters, "packetization-mode") == Some("2") {
+        let mode = parameter(parameters, "packetization-mode");
+        if codec == Codec::H264 && mode == Some("2") {
             return None; // interleaved (RFC 6184 §5.4): no browser takes it
         }
         let feedback = understood(feedback, kind);
@@ -202,16 +206,10 @@ fn entries<'a>(section: &Section<'a>) -> Vec<Entry<'a>> {
         Some((read_payload_type(payload_type)?, rest.trim()))
     };
     for (payload_type, encoding) in section.attributes.all("rtpmap").filter_map(of) {
-        let entry = &mut entries[usize::from(payload_type)];
-        if entry.encoding.is_empty() {
-            entry.encoding = encoding;
-        }
+        entries[usize::from(payload_type)].encoding.get_or_insert(encoding);
     }
     for (payload_type, parameters) in section.attributes.all("fmtp").filter_map(of) {
-        let entry = &mut entries[usize::from(payload_type)];
-        if entry.parameters.is_empty() {
-            entry.parameters = parameters;
-        }
+        entries[usize::from(payload_type)].parameters.get_or_insert(parameters);
     }
     for value in section.attributes.all("rtcp-fb") {
         if let Some(value) = value.strip_prefix("* ") {
@@ -251,7 +249,7 @@ fn understood(feedback: Feedback, kind: Kind) -> Feedback {
 
 /// A payload type that can be used with RTCP on the same port. Always below 128.
 fn read_payload_type(text: &str) -> Option<u8> {
-    let payload_type = text.parse().ok()?;
+    let payload_type = number(text)?;
     (payload_type < 128 && !RTCP_PAYLOAD_TYPES.contains(&payload_type)).then_some(payload_type)
 }
 
@@ -260,7 +258,7 @@ fn read_payload_type(text: &str) -> Option<u8> {
 fn read_encoding(encoding: &str) -> Option<Codec> {
     let mut parts = encoding.split('/');
     let codec = Codec::parse(parts.next()?)?;
-    let clock_rate: u32 = parts.next()?.parse().ok()?;
+    let clock_rate: u32 = number(parts.next()?)?;
     let channels = parts.next();
     let fitting = match codec.kind() {
         Kind::Audio => matches!(channels, None | Some("2")),
@@ -271,9 +269,13 @@ fn read_encoding(encoding: &str) -> Option<Codec> {
 
 /// Whether this is `rtx/<clock rate>` with `apt=<payload type>` (RFC 4588 §8.1).
 fn is_rtx_for(entry: Entry<'_>, payload_type: u8, clock_rate: u32) -> bool {
-    let Some((name, clock)) = entry.encoding.split_once('/') else { return false };
-    let apt = parameter(entry.parameters, "apt").and_then(|apt| apt.parse().ok());
-    name.eq_ignore_ascii_case("rtx") && clock.parse() == Ok(clock_rate) && apt == Some(payload_type)
+    let Some((name, clock)) = entry.encoding.and_then(|encoding| encoding.split_once('/')) else {
+        return false;
+    };
+    let apt = entry.parameters.and_then(|parameters| parameter(parameters, "apt")).and_then(number);
+    name.eq_ignore_ascii_case("rtx")
+        && number(clock) == Some(clock_rate)
+        && apt == Some(payload_type)
 }
 
 /// One parameter of an `a=fmtp` value.

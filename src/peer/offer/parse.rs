@@ -4,6 +4,7 @@
 //! echoed into an answer cannot add lines to it. Fuzz target: `sdp_offer`.
 
 use super::AnswerError;
+use std::str::FromStr;
 
 /// The longest offer; the longest of a real client has 7 KiB.
 const BYTES_MAX: usize = 64 * 1024;
@@ -169,7 +170,7 @@ fn read_media_line(value: &str) -> Option<Section<'_>> {
     let media = words.next().filter(|word| is_token(word))?;
     let port = words.next()?;
     let port = port.split_once('/').map_or(port, |(port, _)| port);
-    let port = port.parse().ok()?;
+    let port = number(port)?;
     let protocol = words.next().filter(|word| word.split('/').all(is_token))?;
     let formats: Vec<_> = words.by_ref().take(FORMATS_MAX).collect();
     let sound = !formats.is_empty() && formats.iter().all(|format| is_token(format));
@@ -180,6 +181,14 @@ fn read_media_line(value: &str) -> Option<Section<'_>> {
         formats,
         attributes: Attributes::default(),
     })
+}
+
+/// A number as RFC 8866 §9 writes it: digits alone, none of them a needless zero. Other spellings
+/// would make two names of one payload type or extension id.
+pub(super) fn number<N: FromStr>(text: &str) -> Option<N> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let shortest = !text.starts_with('0') || text == "0";
+    (plain && shortest).then(|| text.parse().ok()).flatten()
 }
 
 /// Whether this is a `token` (RFC 8866 §9).
@@ -244,6 +253,15 @@ mod tests {
             ),
         ] {
             assert!(refusal(&text).contains(why), "{text:?}: {}", refusal(&text));
+        }
+    }
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        assert_eq!(number::<u8>("0"), Some(0));
+        assert_eq!(number::<u8>("96"), Some(96));
+        for odd in ["096", "00", "+96", "-1", "256", "", " 96", "9a"] {
+            assert_eq!(number::<u8>(odd), None, "{odd:?}");
         }
     }
 

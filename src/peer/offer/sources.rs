@@ -3,7 +3,7 @@
 
 use super::AnswerError;
 use super::formats::OfferedFormat;
-use super::parse::Section;
+use super::parse::{Section, number};
 use crate::peer::agreement::AnnouncedSsrc;
 use std::fmt::Write as _;
 
@@ -13,6 +13,9 @@ const LAYERS_MAX: usize = 8;
 const RID_MAX: usize = 16;
 /// The most SSRCs taken from one section; later ones are learnt from their packets.
 const SSRCS_MAX: usize = 16;
+/// What a publisher may say a layer stays below (RFC 8851 §5).
+const RESTRICTIONS: [&str; 7] =
+    ["max-width", "max-height", "max-fps", "max-fs", "max-br", "max-pps", "max-bpp"];
 
 /// One simulcast layer of an offer.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,7 +93,7 @@ pub(super) fn ssrcs(section: &Section<'_>) -> Vec<AnnouncedSsrc> {
     for value in section.attributes.all("ssrc-group") {
         let mut words = value.split(' ');
         let semantics = words.next().unwrap_or_default();
-        let mut ssrcs = words.filter_map(|word| word.parse().ok());
+        let mut ssrcs = words.filter_map(number);
         let (Some(ssrc), Some(helper)) = (ssrcs.next(), ssrcs.next()) else { continue };
         if !matches!(semantics, "FID" | "FEC-FR") || helpers.len() == SSRCS_MAX {
             continue;
@@ -101,7 +104,7 @@ pub(super) fn ssrcs(section: &Section<'_>) -> Vec<AnnouncedSsrc> {
         }
     }
     for value in section.attributes.all("ssrc") {
-        let ssrc = value.split(' ').next().and_then(|word| word.parse().ok());
+        let ssrc = value.split(' ').next().and_then(number);
         let Some(ssrc) = ssrc.filter(|ssrc| !helpers.contains(ssrc)) else { continue };
         if announced.len() == SSRCS_MAX {
             break;
@@ -131,16 +134,20 @@ fn sent_restrictions<'a>(value: &'a str, rid: &str) -> Option<&'a str> {
     }
 }
 
-/// The restrictions with `pt=` cut down to what was agreed; `None` where nothing of it was.
+/// The restrictions with `pt=` cut down to what was agreed; `None` where nothing of it was, or
+/// where one is not understood, so that the layer cannot be accepted (RFC 8851 §6.3).
 fn agreed_restrictions(restrictions: &str, formats: &[OfferedFormat<'_>]) -> Option<String> {
     let mut kept: Vec<String> = Vec::new();
     for restriction in restrictions.split(';').filter(|text| !text.is_empty()) {
-        let Some(list) = restriction.strip_prefix("pt=") else {
+        let (name, list) = restriction.split_once('=')?;
+        if RESTRICTIONS.contains(&name) {
             kept.push(restriction.to_owned());
             continue;
-        };
+        } else if name != "pt" {
+            return None;
+        }
         let agreed =
-            |text: &&str| formats.iter().any(|format| text.parse() == Ok(format.payload_type));
+            |text: &&str| formats.iter().any(|format| number(text) == Some(format.payload_type));
         let list: Vec<&str> = list.split(',').filter(agreed).collect();
         if list.is_empty() {
             return None;
