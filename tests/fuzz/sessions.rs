@@ -109,10 +109,9 @@ fn wishes(bytes: &[u8]) -> usize {
     let media = vec![sent(Kind::Audio, 7), sent(Kind::Video, 8)];
     let mut viewer = Viewer::new(media, "mill".to_owned(), 0.15, [1, 2], now);
     let mut asked = 0;
-    viewer.handle_rtcp(bytes, WallTime::since_unix_epoch(Duration::from_hours(500_000)), |_, _| {
-        asked += 1
-    });
-    assert!(asked <= bytes.len() * 5, "{asked} wishes out of {} bytes", bytes.len());
+    let wall = WallTime::since_unix_epoch(Duration::from_hours(500_000));
+    viewer.handle_rtcp(bytes, wall, |_, _| asked += 1);
+    asked
 }
 
 pub(crate) fn rtx(bytes: &[u8]) {
