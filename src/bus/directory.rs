@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(directory.formats(&name), Err(DirectoryError::NotLive));
         go_live(&directory, "a");
         assert_eq!(directory.formats(&name).map(|f| f.len()), Ok(1));
-        assert_eq!(directory.live_streams(), [name.clone()]);
+        assert_eq!(directory.live_streams(), std::slice::from_ref(&name));
         let viewer = add(&directory, 3, Role::Viewer, "a", 0).expect("live");
         add(&directory, 4, Role::Viewer, "a", 0).expect("a second");
         let full = Err(DirectoryError::Full("limits.viewers_per_stream_max"));

@@ -66,7 +66,9 @@ impl Demux {
     pub fn remove(&mut self, session: SessionId, ufrag: &str, peer: usize, known: &[SocketAddr]) {
         self.sessions.remove(&session);
         self.ufrags.remove(ufrag);
-        known.iter().for_each(|&address| self.forget(address, peer));
+        for &address in known {
+            self.forget(address, peer);
+        }
     }
 
     /// How many addresses, user names and sessions are known; all zero when nobody is there.

@@ -10,6 +10,7 @@ use crate::media::packet::{Packet, PacketPool};
 use crate::peer::agreement::Credentials;
 use crate::peer::header::RtpHeader;
 use crate::peer::identity::Identity;
+use crate::peer::outgoing::Outgoing;
 use crate::peer::publisher::Receiver;
 use crate::peer::seal::Sealer;
 use crate::peer::transport::Transport;
@@ -88,18 +89,18 @@ impl Peer {
         now: Instant,
     ) -> Self {
         let Prepared { session, agreement, random, created, .. } = prepared;
-        let [a, b, c, d, e, f, g, h, ..] = random;
+        // One random number of 16 bits for each purpose.
+        let number = |at: usize| u16::from_be_bytes([random[2 * at], random[2 * at + 1]]);
         let (transport, side) = match agreement {
             Agreement::Publisher(agreement) => {
-                let ssrc = u32::from_be_bytes([a, b, c, d]).max(1);
+                let ssrc = (u32::from(number(0)) << 16 | u32::from(number(1))).max(1);
                 let receiver = Receiver::new(&agreement.media, ssrc, now);
                 let pool = PacketPool::default();
                 let publishing = Publishing { receiver, pool, connected: None };
                 (agreement.transport, Side::Publisher(Box::new(publishing)))
             }
             Agreement::Viewer(agreement) => {
-                let starts = [[a, b], [c, d]].map(u16::from_be_bytes);
-                let rtx_starts = [[e, f], [g, h]].map(u16::from_be_bytes);
+                let (starts, rtx_starts) = ([number(0), number(1)], [number(2), number(3)]);
                 let mut subscriptions = [None; 2];
                 for section in &agreement.media {
                     let index = section.kind.index();
@@ -202,7 +203,7 @@ impl Peer {
 
     pub(super) fn viewer_report(&self, now: Instant) -> Option<ViewerState> {
         let Side::Viewer(viewing) = &self.side else { return None };
-        let counters = || viewing.viewer.tracks().map(|track| track.counters());
+        let counters = || viewing.viewer.tracks().map(Outgoing::counters);
         Some(ViewerState {
             session: self.report(now),
             loss: counters().map(|c| c.loss).fold(0.0, f64::max),

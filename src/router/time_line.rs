@@ -68,7 +68,7 @@ impl TimeLine {
         });
         track.clock_rate = clock_rate;
         let (least, since) = track.earliest;
-        let ticks = timestamp.wrapping_sub(since) as i64;
+        let ticks = timestamp.wrapping_sub(since).cast_signed();
         let expected = least.offset_micros(micros_of_ticks(ticks, clock_rate));
         if wall < expected {
             track.earliest = (wall, timestamp);
@@ -100,10 +100,10 @@ impl TimeLine {
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn epoch() -> Epoch {
-        let wall = WallTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let wall = WallTime::since_unix_epoch(Duration::from_hours(500_000));
         Epoch { instant: Instant::now(), wall }
     }
 
@@ -111,8 +111,8 @@ mod tests {
     fn skew(line: &TimeLine, now: Instant, audio: u64, video: u64) -> i64 {
         let (_, a) = line.timestamp_at(Kind::Audio, now).expect("audio is on the time line");
         let (_, v) = line.timestamp_at(Kind::Video, now).expect("video is on the time line");
-        micros_of_ticks(a.wrapping_sub(audio) as i64, 48_000)
-            - micros_of_ticks(v.wrapping_sub(video) as i64, 90_000)
+        micros_of_ticks(a.wrapping_sub(audio).cast_signed(), 48_000)
+            - micros_of_ticks(v.wrapping_sub(video).cast_signed(), 90_000)
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
         assert!(skew(&line, after, 1_000, 5_000).abs() <= 40);
         let (wall, timestamp) = line.timestamp_at(Kind::Video, after).expect("known");
         assert_eq!(wall, epoch.wall_of(after));
-        let behind = micros_of_ticks(timestamp.wrapping_sub(95_000) as i64, 90_000);
+        let behind = micros_of_ticks(timestamp.wrapping_sub(95_000).cast_signed(), 90_000);
         assert!(behind.abs() <= 40, "the quickest report sets the offset, {behind}");
     }
 

@@ -211,12 +211,12 @@ fn stream_report(state: StreamState, wall: Duration) -> Option<StreamReport> {
             round_trip_ms: milliseconds(publisher.round_trip),
             age_seconds: publisher.age.as_secs_f64(),
         },
-        tracks: state.tracks.into_iter().map(track_report).collect(),
-        viewers: state.viewers.into_iter().map(viewer_report).collect(),
+        tracks: state.tracks.iter().map(track_report).collect(),
+        viewers: state.viewers.iter().map(viewer_report).collect(),
     })
 }
 
-fn track_report(track: TrackState) -> TrackReport {
+fn track_report(track: &TrackState) -> TrackReport {
     TrackReport {
         kind: track.kind.to_string(),
         codec: track.format.codec.to_string(),
@@ -227,7 +227,7 @@ fn track_report(track: TrackState) -> TrackReport {
     }
 }
 
-fn viewer_report(viewer: ViewerState) -> ViewerReport {
+fn viewer_report(viewer: &ViewerState) -> ViewerReport {
     ViewerReport {
         session: short_id(&viewer.session),
         protocol: "whep".to_owned(),
