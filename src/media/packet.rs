@@ -28,45 +28,58 @@ pub struct Packet {
     pub payload: Vec<u8>,
 }
 
-/// Recycles packets: as long as no more are held than it has seen before, it allocates nothing.
+/// Recycles packets: once it has made as many as are held at a time, it allocates nothing.
 #[derive(Debug, Default)]
 pub struct PacketPool {
-    /// Every packet handed out, oldest first; those held by nobody else are free.
-    packets: VecDeque<Arc<Packet>>,
+    /// Packets that nobody else holds.
+    free: Vec<Arc<Packet>>,
+    /// Packets that somebody else held when they were last looked at.
+    held: VecDeque<Arc<Packet>>,
 }
 
 impl PacketPool {
-    /// How many of the oldest packets are looked at before a new one is made.
-    const TRIES: usize = 4;
+    /// How many packets are looked at when no free one is known.
+    const SWEEP: usize = 64;
     /// The most packets remembered; beyond it a packet is freed like any other memory.
     const PACKETS_MAX: usize = 16_384;
 
     /// A packet with these fields and a copy of `payload`.
     pub fn make(&mut self, fields: PacketFields, payload: &[u8]) -> Arc<Packet> {
-        for _ in 0..Self::TRIES.min(self.packets.len()) {
-            let Some(mut oldest) = self.packets.pop_front() else { break };
-            if let Some(packet) = Arc::get_mut(&mut oldest) {
-                packet.reset(fields, payload);
-                self.packets.push_back(Arc::clone(&oldest));
-                return oldest;
-            }
-            self.packets.push_back(oldest);
+        if self.free.is_empty() {
+            self.sweep();
         }
-        let packet = Arc::new(Packet::new(fields, payload));
-        if self.packets.len() < Self::PACKETS_MAX {
-            self.packets.push_back(Arc::clone(&packet));
+        let mut packet = self.free.pop().unwrap_or_else(|| Arc::new(Packet::empty(fields)));
+        match Arc::get_mut(&mut packet) {
+            Some(packet) => packet.write(fields, payload),
+            // Somebody held on to what was free: a packet of its own serves as well.
+            None => packet = Arc::new(Packet::new(fields, payload)),
+        }
+        if self.held.len() < Self::PACKETS_MAX {
+            self.held.push_back(Arc::clone(&packet));
         }
         packet
     }
 
+    /// Looks at those held longest; what is still held goes to the back.
+    fn sweep(&mut self) {
+        for _ in 0..Self::SWEEP.min(self.held.len()) {
+            let Some(mut packet) = self.held.pop_front() else { break };
+            if Arc::get_mut(&mut packet).is_some() {
+                self.free.push(packet);
+            } else {
+                self.held.push_back(packet);
+            }
+        }
+    }
+
     /// How many packets the pool remembers, free and in use.
     pub fn len(&self) -> usize {
-        self.packets.len()
+        self.free.len() + self.held.len()
     }
 
     /// Whether it never made a packet.
     pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+        self.len() == 0
     }
 }
 
@@ -88,12 +101,23 @@ pub struct PacketFields {
 }
 
 impl Packet {
-    fn new(fields: PacketFields, payload: &[u8]) -> Self {
+    /// Most packets are as long as the path allows; memory of that size serves them all.
+    const CAPACITY: usize = 1280;
+
+    fn empty(fields: PacketFields) -> Self {
         let PacketFields { codec, sequence, timestamp, marker, keyframe, arrival } = fields;
-        Self { codec, sequence, timestamp, marker, keyframe, arrival, payload: payload.to_vec() }
+        let payload = Vec::with_capacity(Self::CAPACITY);
+        Self { codec, sequence, timestamp, marker, keyframe, arrival, payload }
     }
 
-    fn reset(&mut self, fields: PacketFields, payload: &[u8]) {
+    fn new(fields: PacketFields, payload: &[u8]) -> Self {
+        let mut packet = Self::empty(fields);
+        packet.payload.extend_from_slice(payload);
+        packet
+    }
+
+    /// Overwrites everything; the payload's memory stays.
+    fn write(&mut self, fields: PacketFields, payload: &[u8]) {
         let mut memory = std::mem::take(&mut self.payload);
         memory.clear();
         memory.extend_from_slice(payload);
@@ -121,5 +145,24 @@ mod tests {
         assert_eq!(pool.len(), 2);
         assert_eq!(held.payload, b"held");
         assert_eq!((third.sequence, third.payload.as_slice()), (3, b"third".as_slice()));
+    }
+
+    #[test]
+    fn a_steady_stream_makes_no_more_packets_than_are_held() {
+        let mut pool = PacketPool::default();
+        let mut held = VecDeque::new();
+        let mut made = 0;
+        for sequence in 0..20_000 {
+            held.push_back(pool.make(fields(sequence), b"payload"));
+            // Late packets leave out of order, as a history under loss lets them go.
+            if held.len() > 600 {
+                held.remove((sequence % 7) as usize);
+            }
+            if sequence == 10_000 {
+                made = pool.len();
+            }
+        }
+        assert_eq!(pool.len(), made, "all memory was there after the first half");
+        assert!(made < 900, "{made} packets for 600 held");
     }
 }

@@ -118,7 +118,9 @@ mod tests {
         /// every one that was sent in the last half turn is found again.
         #[test]
         fn a_sequence_number_stands_for_one_packet(
-            random: u16, start in 0_u64..1 << 40, steps in prop::collection::vec(-40_i64..400, 1..500)
+            random: u16,
+            start in 0_u64..1 << 40,
+            steps in prop::collection::vec(-40_i64..400, 1..500),
         ) {
             let mut subscription = Subscription::new(Kind::Audio, random);
             let mut sent = HashMap::new();

@@ -182,23 +182,25 @@ impl Server {
 
     /// Refuses new sessions, tells those there are, and ends within the configured time.
     pub async fn stop(self) {
-        let deadline = tokio::time::Instant::now() + self.shutdown_timeout;
         self.port.refuse_new();
         self.port.sessions().bus.stop();
-        while self.port.sessions_left() > 0 && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Self::DRAIN_INTERVAL).await;
-        }
-        let left = self.port.sessions_left();
-        if left > 0 {
+        let drained = tokio::time::timeout(self.shutdown_timeout, async {
+            while self.port.sessions_left() > 0 {
+                tokio::time::sleep(Self::DRAIN_INTERVAL).await;
+            }
+        });
+        if drained.await.is_err() {
+            let left = self.port.sessions_left();
             warn!(left, "sessions are cut off: server.shutdown_timeout_s is over");
         }
         // Nobody listens any more when both tasks have ended already.
         let _ = self.stop.send(true);
         self.sweeper.abort();
-        match tokio::time::timeout_at(deadline, self.http).await {
-            Ok(Ok(Ok(()))) | Err(_) => {}
-            Ok(Ok(Err(error))) => warn!(%error, "HTTP ended badly"),
+        // Requests in flight have a time limit of their own.
+        match self.http.await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "HTTP ended badly"),
+            Err(error) => warn!(%error, "HTTP ended badly"),
         }
         drop(self.port);
         // The shards' threads are joined where nothing else waits for this thread.
