@@ -1,7 +1,7 @@
 //! `application/trickle-ice-sdpfrag` (RFC 8840 §9): what a client sends in a PATCH.
 //!
 //! A pure, bounded reader. It keeps what ICE needs and passes over every other line; whether the
-//! fragment fits the session is for the media server to say.
+//! fragment fits the session is for the media server to say. Fuzz target: `sdp_fragment`.
 
 /// The most bytes in a fragment: four times what a browser with many interfaces sends.
 pub const FRAGMENT_BYTES_MAX: usize = 16 * 1024;

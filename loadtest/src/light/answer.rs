@@ -225,7 +225,8 @@ mod tests {
         a=candidate:1 1 udp 2130706431 127.0.0.1 8189 typ host\r\na=rtpmap:111 opus/48000/2\r\n\
         m=video 9 UDP/TLS/RTP/SAVPF 102 103\r\na=mid:1\r\na=recvonly\r\na=rtpmap:102 H264/90000\r\n\
         a=rtcp-fb:102 nack pli\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n\
-        a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=ssrc:77 cname:x\r\na=ssrc:78 cname:x\r\n";
+        a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
+        a=ssrc:77 cname:x\r\na=ssrc:78 cname:x\r\n";
 
     #[test]
     fn an_answer_is_read() {

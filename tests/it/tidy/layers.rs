@@ -210,7 +210,11 @@ fn escaped_words(source: &Source) -> Vec<String> {
     let is_outside = |places: &[&str]| !places.iter().any(|it| source.path.starts_with(it));
     let named = |word: &str| {
         code.match_indices(word).any(|(at, _)| {
-            !code[..at].ends_with(is_word) && !code[at + word.len()..].starts_with(is_word)
+            let before = &code[..at];
+            // Tokio's own clock goes with tokio's own timers.
+            !before.ends_with(is_word)
+                && !before.ends_with("tokio::time::")
+                && !code[at + word.len()..].starts_with(is_word)
         })
     };
     CAGED
@@ -281,7 +285,8 @@ fn a_caged_word_outside_is_found() {
     for text in ["let now = Instant::now();", "unsafe { f() }", "std::time::SystemTime::now()"] {
         assert_eq!(escaped_words(&Source::sample("src/engine/mod.rs", text)).len(), 1, "{text}");
     }
-    for text in ["#![deny(unsafe_code)]", "// unsafe", "clock.now()"] {
+    for text in ["#![deny(unsafe_code)]", "// unsafe", "clock.now()", "tokio::time::Instant::now()"]
+    {
         assert_eq!(escaped_words(&Source::sample("src/engine/mod.rs", text)), [""; 0], "{text}");
     }
 }
