@@ -114,7 +114,7 @@ mod tests {
     }
 
     proptest! {
-        /// The nonce rule (DESIGN.md §2): a sequence number never stands for two packets, and
+        /// The nonce rule (ARCHITECTURE.md): a sequence number never stands for two packets, and
         /// every one that was sent in the last half turn is found again.
         #[test]
         fn a_sequence_number_stands_for_one_packet(

@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const VIEWERS: usize = 100;
-/// What a packet costs a shard on its way to one viewer (DESIGN.md §2).
+/// What a packet costs a shard on its way to one viewer (ARCHITECTURE.md, Decisions).
 const COST: Duration = Duration::from_nanos(930);
 
 /// Sessions that wait to be claimed.
