@@ -1,5 +1,6 @@
 //! A client for tests, on `rtc-stun`, `rtc-dtls` and `rtc-srtp`: what a browser does below its
-//! media, sans-IO and in virtual time like the server's side, of which it uses no code.
+//! media, sans-IO and in virtual time like the server's side, of which it uses no code. Also the
+//! entry points for fuzzing this folder.
 //!
 //! Public, but hidden, so that the tests outside this crate can use it too. Panics on misuse.
 
@@ -375,4 +376,50 @@ fn certificate(key: ClientKey, provider: &dyn RTCCryptoProvider) -> Certificate 
 #[allow(clippy::panic, reason = "a test that gets here has failed")]
 fn panic_with(text: &str) -> ! {
     panic!("{text}")
+}
+
+/// Entry points for fuzzing, one for each target that the files of this folder name: they must
+/// neither panic nor hang, whatever the bytes.
+pub mod fuzz {
+    use super::super::agreement::Credentials;
+    use super::super::assembly::Assembly;
+    use super::super::open::Opener;
+    use super::super::record::{fragments, records};
+    use super::super::srtp::{MasterKey, SrtpProfile};
+    use super::super::{client_hello, stun};
+
+    /// `client_hello`: the body of a hello.
+    pub fn client_hello(bytes: &[u8]) {
+        let _ = client_hello::best_profile(bytes);
+    }
+
+    /// `dtls_record`: a datagram of DTLS records.
+    pub fn dtls_record(bytes: &[u8]) {
+        let mut assembly = Assembly::default();
+        for record in records(bytes) {
+            for part in fragments(record.body).unwrap_or_default() {
+                let _ = assembly.take(&part);
+            }
+        }
+    }
+
+    /// `stun`: a datagram as the demultiplexer and the claim see it.
+    pub fn stun(bytes: &[u8]) {
+        let local = Credentials { ufrag: "serv".into(), pwd: "s".repeat(24) };
+        let _ = (stun::classify(bytes), stun::local_ufrag(bytes));
+        let _ = stun::authentic_check(bytes, &local);
+    }
+
+    /// `srtp`: a datagram of SRTP or SRTCP, in both profiles.
+    pub fn srtp(bytes: &[u8]) {
+        for (profile, salt) in [
+            (SrtpProfile::AeadAes128Gcm, [7; 12].as_slice()),
+            (SrtpProfile::Aes128CmHmacSha1_80, &[7; 14]),
+        ] {
+            let Some(master) = MasterKey::new(profile, &[7; 16], salt) else { continue };
+            let mut opener = Opener::new(&master);
+            let _ = opener.open(&mut bytes.to_vec());
+            let _ = opener.open_rtcp(&mut bytes.to_vec());
+        }
+    }
 }
