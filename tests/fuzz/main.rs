@@ -1,5 +1,6 @@
 //! Every parser against mutated bytes, on stable Rust: nothing may panic.
 //!
+//! - `handshake`: whole DTLS handshakes with hostile datagrams between
 //! - `mutate`: makes new inputs out of known ones
 //! - `targets`: one function per parser
 //! - `sessions`: the targets that need a session around them
@@ -10,6 +11,7 @@
 
 #![allow(missing_docs)]
 
+mod handshake;
 mod mutate;
 #[path = "../sdp/check.rs"]
 mod sdp_check;
@@ -23,9 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 use targets::{TARGETS, Target};
 
-/// Mutations per target in `cargo test`.
-const MUTATIONS: u64 = 2_000;
-/// The seed of that run.
+/// The seed of the run in `cargo test`.
 const SEED: u64 = 2;
 /// No input may take longer in a long run: a slow parser is a way to stall a shard.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(1);
@@ -72,13 +72,13 @@ fn nth(corpus: &[Vec<u8>], seed: u64, number: u64) -> Vec<u8> {
 }
 
 #[test]
-fn the_corpora_and_two_thousand_mutations_of_each_are_survived() {
+fn the_corpora_and_mutations_of_each_are_survived() {
     for target in TARGETS {
         let corpus = corpus(target);
         for (index, input) in corpus.iter().enumerate() {
             run(target, input, &format!("entry {index} of its corpus"));
         }
-        for number in 0..MUTATIONS {
+        for number in 0..target.mutations {
             let input = nth(&corpus, SEED, number);
             run(target, &input, &format!("mutation {number} of seed {SEED}"));
         }
@@ -97,7 +97,7 @@ fn the_same_seed_makes_the_same_input() {
 fn an_input_that_fails_is_told_from_one_that_does_not() {
     let fails_on_seven = |input: &[u8]| assert!(!input.contains(&7), "seven");
     let corpus = [vec![0; 8]];
-    let failed = (0..MUTATIONS).any(|number| {
+    let failed = (0..2_000).any(|number| {
         let input = nth(&corpus, SEED, number);
         catch_unwind(AssertUnwindSafe(|| fails_on_seven(&input))).is_err()
     });

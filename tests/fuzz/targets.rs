@@ -3,7 +3,7 @@
 //! A target fails by panicking: because the parser does, or because what it says of the bytes
 //! cannot be true.
 
-use crate::{sdp_check, sessions};
+use crate::{handshake, sdp_check, sessions};
 use millrace::codec;
 use millrace::media::codec::{Codec, Format};
 use millrace::peer::agreement::{Credentials, Fingerprint, HashAlgorithm};
@@ -22,28 +22,37 @@ pub(crate) struct Target {
     pub(crate) run: fn(&[u8]),
     /// Folders of `tests/data` that hold real inputs.
     pub(crate) recordings: &'static [&'static str],
+    /// How many mutations `cargo test` makes of it.
+    pub(crate) mutations: u64,
+}
+
+impl Target {
+    const fn new(name: &'static str, run: fn(&[u8])) -> Self {
+        Self { name, run, recordings: &[], mutations: 2_000 }
+    }
 }
 
 /// All of them.
 pub(crate) const TARGETS: &[Target] = &[
-    Target { name: "sdp_offer", run: sdp_offer, recordings: &["offers"] },
-    Target { name: "sdp_fragment", run: sdp_fragment, recordings: &[] },
-    Target { name: "rtp_header", run: rtp_header, recordings: &[] },
-    Target { name: "srtp", run: srtp, recordings: &[] },
-    Target { name: "stun", run: sessions::stun, recordings: &[] },
-    Target { name: "client_hello", run: sessions::client_hello, recordings: &[] },
-    Target { name: "dtls_record", run: sessions::dtls_record, recordings: &[] },
-    Target { name: "rtcp", run: sessions::rtcp, recordings: &[] },
-    Target { name: "viewer_rtcp", run: sessions::viewer_rtcp, recordings: &[] },
-    Target { name: "rtx", run: sessions::rtx, recordings: &[] },
-    Target { name: "publisher", run: sessions::publisher, recordings: &[] },
-    Target { name: "codec_h264", run: |bytes| payload(Codec::H264, bytes), recordings: &[] },
-    Target { name: "codec_h265", run: |bytes| payload(Codec::H265, bytes), recordings: &[] },
-    Target { name: "codec_vp8", run: |bytes| payload(Codec::Vp8, bytes), recordings: &[] },
-    Target { name: "codec_vp9", run: |bytes| payload(Codec::Vp9, bytes), recordings: &[] },
-    Target { name: "codec_av1", run: |bytes| payload(Codec::Av1, bytes), recordings: &[] },
-    Target { name: "codec_opus", run: |bytes| payload(Codec::Opus, bytes), recordings: &[] },
-    Target { name: "config", run: config, recordings: &[] },
+    Target { recordings: &["offers"], ..Target::new("sdp_offer", sdp_offer) },
+    Target::new("sdp_fragment", sdp_fragment),
+    Target::new("rtp_header", rtp_header),
+    Target::new("srtp", srtp),
+    Target::new("stun", sessions::stun),
+    Target::new("client_hello", sessions::client_hello),
+    Target::new("dtls_record", sessions::dtls_record),
+    Target { mutations: 100, ..Target::new("dtls_handshake", handshake::run) },
+    Target::new("rtcp", sessions::rtcp),
+    Target::new("viewer_rtcp", sessions::viewer_rtcp),
+    Target::new("rtx", sessions::rtx),
+    Target::new("publisher", sessions::publisher),
+    Target::new("codec_h264", |bytes| payload(Codec::H264, bytes)),
+    Target::new("codec_h265", |bytes| payload(Codec::H265, bytes)),
+    Target::new("codec_vp8", |bytes| payload(Codec::Vp8, bytes)),
+    Target::new("codec_vp9", |bytes| payload(Codec::Vp9, bytes)),
+    Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
+    Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
+    Target::new("config", config),
 ];
 
 /// Whatever is answered, a strict reader accepts.

@@ -101,7 +101,7 @@ impl<'a> Offer<'a> {
             let Some((&[kind, b'='], _)) = line.as_bytes().split_first_chunk::<2>() else {
                 return malformed(format!("line {number} of the offer is not <letter>=<value>"));
             };
-            if line.chars().any(|c| c.is_control() && c != '\t') {
+            if line.chars().any(char::is_control) {
                 return malformed(format!("line {number} of the offer has a control character"));
             }
             let value = line.get(2..).unwrap_or_default();
