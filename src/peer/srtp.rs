@@ -1,11 +1,12 @@
 //! What sealer and opener share: the SRTP profiles, session keys and nonces (RFC 3711, RFC 7714).
 //!
-//! AES-GCM is `ring`; AES in counter mode, which `ring` does not offer, is `rtc-crypto`.
+//! AES-GCM is `ring`. AES in counter mode, which `ring` does not offer, and HMAC-SHA1, which it
+//! computes three times slower, are `rtc-crypto`.
 
 use super::agreement::DtlsRole;
 use ring::aead::{AES_128_GCM, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hmac;
-use rtc_crypto::{RTCCryptoProvider, StreamCipher, StreamCipherAlgorithm};
+use rtc_crypto::providers::RingProvider;
+use rtc_crypto::{HmacAlgorithm, Mac, RTCCryptoProvider, StreamCipher, StreamCipherAlgorithm};
 use std::fmt;
 
 /// How media is protected; named after the registry of RFC 5764 §4.1.2.
@@ -52,6 +53,8 @@ impl fmt::Display for SrtpProfile {
 const KEY_LEN: usize = 16;
 /// Bytes of an AES-GCM tag.
 pub(super) const GCM_TAG_LEN: usize = 16;
+/// Bytes of a whole HMAC-SHA1.
+pub(super) const SHA1_LEN: usize = 20;
 /// Bytes of an HMAC-SHA1-80 tag.
 pub(super) const CM_TAG_LEN: usize = 10;
 
@@ -177,7 +180,7 @@ fn salted(mut nonce: [u8; NONCE_LEN], salt: &[u8; NONCE_LEN]) -> Nonce {
 pub(super) struct CmKey {
     cipher: Box<dyn StreamCipher>,
     salt: [u8; 14],
-    auth: hmac::Key,
+    auth: Box<dyn Mac>,
 }
 
 impl CmKey {
@@ -186,7 +189,7 @@ impl CmKey {
         Self {
             cipher: new_cipher(&master.derive(kind.label(0))),
             salt: master.derive(kind.label(2)),
-            auth: hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &auth),
+            auth: hmac_sha1(&auth),
         }
     }
 
@@ -200,22 +203,32 @@ impl CmKey {
     }
 
     /// The tag over both parts (RFC 3711 §4.2.1).
-    pub(super) fn tag(&self, packet: &[u8], rollover: &[u8]) -> [u8; CM_TAG_LEN] {
-        let mut context = hmac::Context::with_key(&self.auth);
-        context.update(packet);
-        context.update(rollover);
-        let whole = context.sign();
+    pub(super) fn tag(&mut self, packet: &[u8], rollover: &[u8]) -> [u8; CM_TAG_LEN] {
+        let whole = sign(&mut *self.auth, &[packet, rollover]);
         let mut tag = [0; CM_TAG_LEN];
-        tag.copy_from_slice(&whole.as_ref()[..CM_TAG_LEN]);
+        tag.copy_from_slice(&whole[..CM_TAG_LEN]);
         tag
     }
 }
 
 fn new_cipher(key: &[u8; KEY_LEN]) -> Box<dyn StreamCipher> {
-    rtc_crypto::providers::RingProvider::new()
+    RingProvider::new()
         .crypto()
         .new_stream_cipher(StreamCipherAlgorithm::Aes128Ctr, key)
         .expect("the provider has AES-128 in counter mode and the key its length")
+}
+
+/// HMAC-SHA1 with a key, to be used with [`sign`].
+pub(super) fn hmac_sha1(key: &[u8]) -> Box<dyn Mac> {
+    let mac = RingProvider::new().crypto().new_hmac(HmacAlgorithm::Sha1, key);
+    mac.expect("the provider has HMAC-SHA1 and takes keys of any length")
+}
+
+/// The whole HMAC-SHA1 over the parts, one after the other.
+pub(super) fn sign(mac: &mut dyn Mac, parts: &[&[u8]]) -> [u8; SHA1_LEN] {
+    let mut tag = [0; SHA1_LEN];
+    mac.sign(parts, &mut tag).expect("the tag has the length of a SHA-1");
+    tag
 }
 
 fn keystream(cipher: &mut dyn StreamCipher, counter: &[u8; 16], bytes: &mut [u8]) {

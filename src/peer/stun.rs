@@ -1,12 +1,12 @@
 //! The ICE-lite side of STUN: reads connectivity checks and answers them (RFC 8445 §7.3).
 //!
-//! A check costs two HMACs and no allocation, so that a flood of forged ones costs little. What
-//! is not authentic gets no answer: it could have been sent in another's name.
+//! A check costs two HMACs, a forged one with a wrong ufrag none, so that a flood costs little.
+//! What is not authentic gets no answer: it could have been sent in another's name.
 //! Not here: which pair is used, and consent; that is `transport`.
 //! Fuzz target: `stun`.
 
 use super::agreement::Credentials;
-use ring::hmac;
+use super::srtp::{SHA1_LEN, hmac_sha1, sign};
 use rtc_stun::attributes::{
     ATTR_ERROR_CODE, ATTR_FINGERPRINT, ATTR_ICE_CONTROLLED, ATTR_MESSAGE_INTEGRITY,
     ATTR_USE_CANDIDATE, ATTR_USERNAME, ATTR_XORMAPPED_ADDRESS, AttrType,
@@ -17,9 +17,6 @@ use rtc_stun::message::{
     MESSAGE_HEADER_SIZE, MessageType,
 };
 use std::net::{IpAddr, SocketAddr};
-
-/// Bytes of a MESSAGE-INTEGRITY value: a whole HMAC-SHA1 (RFC 8489 §14.5).
-const INTEGRITY_SIZE: usize = 20;
 
 /// What a datagram is, told by its first bytes (RFC 7983 §7, RFC 5761 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +63,7 @@ pub(super) struct Check<'d> {
     ufrag: &'d str,
     /// The message up to the integrity attribute, and the attribute's value.
     signed: &'d [u8],
-    integrity: &'d [u8; INTEGRITY_SIZE],
+    integrity: &'d [u8; SHA1_LEN],
     /// The client nominates the pair this came on.
     pub(super) nominates: bool,
     /// The client says it is controlled, which only we are.
@@ -122,10 +119,7 @@ impl<'d> Check<'d> {
         if self.ufrag != local.ufrag {
             return false;
         }
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, local.pwd.as_bytes());
-        let mut context = hmac::Context::with_key(&key);
-        update_with_length(&mut context, self.signed);
-        rtc_crypto::constant_time_eq(context.sign().as_ref(), self.integrity)
+        rtc_crypto::constant_time_eq(&integrity(self.signed, local), self.integrity)
     }
 
     /// Writes the answer to an authentic check and returns its length.
@@ -174,13 +168,13 @@ impl<'d> Check<'d> {
     }
 }
 
-/// Feeds a message that ends just before its integrity attribute: the header's length counts that
-/// attribute too, and nothing after it (RFC 8489 §14.5).
-fn update_with_length(context: &mut hmac::Context, signed: &[u8]) {
-    let length = signed.len() - MESSAGE_HEADER_SIZE + ATTRIBUTE_HEADER_SIZE + INTEGRITY_SIZE;
-    context.update(&signed[..2]);
-    context.update(&(length as u16).to_be_bytes());
-    context.update(&signed[4..]);
+/// The integrity of a message that ends just before that attribute: the header's length counts
+/// the attribute too, and nothing after it (RFC 8489 §14.5).
+fn integrity(signed: &[u8], local: &Credentials) -> [u8; SHA1_LEN] {
+    let length = signed.len() - MESSAGE_HEADER_SIZE + ATTRIBUTE_HEADER_SIZE + SHA1_LEN;
+    let length = (length as u16).to_be_bytes();
+    let mut mac = hmac_sha1(local.pwd.as_bytes());
+    sign(&mut *mac, &[&signed[..2], &length, &signed[4..]])
 }
 
 /// Writes a message into memory it is lent.
@@ -212,10 +206,8 @@ impl<'o> Writer<'o> {
 
     /// Adds MESSAGE-INTEGRITY and FINGERPRINT.
     fn finish(mut self, local: &Credentials) -> Option<usize> {
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, local.pwd.as_bytes());
-        let mut context = hmac::Context::with_key(&key);
-        update_with_length(&mut context, &self.out[..self.len]);
-        self.attribute(ATTR_MESSAGE_INTEGRITY, context.sign().as_ref())?;
+        let integrity = integrity(&self.out[..self.len], local);
+        self.attribute(ATTR_MESSAGE_INTEGRITY, &integrity)?;
         let whole = self.len + ATTRIBUTE_HEADER_SIZE + FINGERPRINT_SIZE;
         let length = (whole - MESSAGE_HEADER_SIZE) as u16;
         self.out[2..4].copy_from_slice(&length.to_be_bytes());
