@@ -13,6 +13,7 @@ use millrace::peer::header::RtpHeader;
 use millrace::peer::identity::Identity;
 use millrace::peer::publisher::{Receiver, rtcp, rtx};
 use millrace::peer::stun::{DatagramKind, authentic_check, classify, local_ufrag};
+use millrace::peer::testing::fuzz;
 use millrace::peer::transport::{Timeouts, Transport};
 use millrace::peer::viewer::Viewer;
 use std::sync::{Arc, LazyLock};
@@ -43,6 +44,7 @@ pub(crate) fn client_hello(bytes: &[u8]) {
 }
 
 pub(crate) fn dtls_record(bytes: &[u8]) {
+    fuzz::dtls_record(bytes); // record and assembly by themselves, however the library reads them
     for role in [DtlsRole::Client, DtlsRole::Server] {
         handshake(bytes, role);
     }
