@@ -2,12 +2,19 @@
 
 use crate::App;
 use crate::error::Problem;
+use crate::media_server::StreamReport;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
+
+/// The body of `/api/v1/streams`: an object, so that it can grow.
+#[derive(serde::Serialize)]
+struct Streams {
+    streams: Vec<StreamReport>,
+}
 
 /// `GET /api/v1/streams`: a list, with publisher, tracks and viewers of each live stream.
 pub(crate) async fn streams(
@@ -17,7 +24,7 @@ pub(crate) async fn streams(
     app.credentials.may_operate(&headers)?;
     let streams = in_time(&app, app.server.streams()).await?;
     let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(([fresh], Json(streams)).into_response())
+    Ok(([fresh], Json(Streams { streams })).into_response())
 }
 
 /// `GET /metrics`: every metric with its present value.

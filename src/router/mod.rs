@@ -71,7 +71,8 @@ impl Router {
         if pushed != Pushed::New {
             return pushed;
         }
-        if packet.keyframe {
+        // Every sound can be a start; what is waited for is a picture.
+        if packet.keyframe && kind == Kind::Video {
             self.keyframe.arrived();
         }
         self.time_line.packet(kind, packet.timestamp, packet.codec.clock_rate(), packet.arrival);
@@ -135,5 +136,30 @@ impl Router {
     /// The RTP timestamp of this moment, for a sender report; `None` while it is not known.
     pub fn timestamp_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
         self.time_line.timestamp_at(kind, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::codec::Codec;
+
+    #[test]
+    fn sound_does_not_end_the_wait_for_a_keyframe() {
+        let now = Instant::now();
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let packet = |codec| {
+            let arrival = now;
+            let (sequence, timestamp, marker, keyframe) = (1, 0, true, true);
+            let payload = vec![0];
+            Arc::new(Packet { codec, sequence, timestamp, marker, keyframe, arrival, payload })
+        };
+        router.want_keyframe();
+        assert!(router.keyframe_request_due(now));
+        router.push(packet(Codec::Opus));
+        assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
+        router.push(packet(Codec::Vp8));
+        assert_eq!(router.keyframe_deadline(), None);
     }
 }

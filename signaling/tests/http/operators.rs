@@ -10,7 +10,8 @@ async fn operators_see_what_is_live() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), "application/json");
     assert_eq!(answer.header("cache-control"), "no-store");
-    let streams: serde_json::Value = serde_json::from_str(&answer.body).expect("it is JSON");
+    let body: serde_json::Value = serde_json::from_str(&answer.body).expect("it is JSON");
+    let streams = &body["streams"];
     assert_eq!(streams[0]["name"], "lot-42");
     assert_eq!(streams[0]["publisher"]["srtp_profile"], "AEAD_AES_128_GCM");
 }
