@@ -4,6 +4,7 @@
 
 pub mod metrics;
 
+use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 
 /// How the log is written.
@@ -25,7 +26,9 @@ pub fn start_log(level: &str, format: LogFormat) {
         .with_env_filter(EnvFilter::new(directives))
         .with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Text => {
+            log.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        }
         LogFormat::Json => log.json().try_init(),
     };
     if started.is_ok() {
