@@ -6,7 +6,7 @@
 
 import { spawn } from "node:child_process";
 import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { networkInterfaces, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -41,7 +41,6 @@ const SOUND_AT_ONCE = ["--autoplay-policy=no-user-gesture-required"];
 const FIREFOX_PREFERENCES = {
   "media.navigator.streams.fake": true,
   "media.navigator.permission.disabled": true,
-  "media.peerconnection.ice.loopback": true,
   "media.autoplay.default": 0,
   // Nothing is fetched: no codec, no extension, no list.
   "media.gmp-manager.url": "",
@@ -155,6 +154,17 @@ class World {
     for (const browser of this.#browsers) await browser.close();
     for (const server of this.#servers) await server.end();
   }
+}
+
+/**
+ * Options for a server that Firefox reaches: it offers no loopback candidates and pairs none with a
+ * loopback address. What a machine sends to its own address never leaves it either.
+ */
+export function reachableByFirefox() {
+  const all = Object.values(networkInterfaces()).flat();
+  const own = all.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
+  if (own === undefined) return {};
+  return { NETWORK__MEDIA_LISTEN: `${own}:0`, NETWORK__PUBLIC_ADDRESSES: own };
 }
 
 /** The server under test. */

@@ -54,7 +54,7 @@ for (const codec of ["H264", "VP8"]) {
 }
 
 scenario("Firefox watches what Chromium publishes in VP8", async (world) => {
-  const server = await world.server();
+  const server = await world.server(browser.reachableByFirefox());
   const [chromium, firefox] = await Promise.all([world.chromium(), world.firefox()]);
   const publisher = await world.open(chromium, server.publishPage("stage"));
   await goLive(publisher, { codec: "VP8" });
@@ -65,7 +65,7 @@ scenario("Firefox watches what Chromium publishes in VP8", async (world) => {
 });
 
 scenario("Chromium watches what Firefox publishes", async (world) => {
-  const server = await world.server();
+  const server = await world.server(browser.reachableByFirefox());
   const [chromium, firefox] = await Promise.all([world.chromium(), world.firefox()]);
   const publisher = await world.open(firefox, server.publishPage("stage"));
   await goLive(publisher, { codec: "VP8" });
