@@ -13,9 +13,6 @@ pub struct Whep {
     pub history: Duration,
     /// How long a packet may wait for others of its frame to share one system call.
     pub batch_wait: Duration,
-    /// The longest packet that is sent, from the RTP header on. 1200 bytes pass every path that
-    /// carries IPv6 (1280), tunnels included.
-    pub packet_bytes_max: usize,
 }
 
 impl Whep {
@@ -24,7 +21,6 @@ impl Whep {
             rtx_share_percent: reader.number("whep.rtx_share_percent", 15, 0..=100),
             history: reader.milliseconds("whep.history_ms", 2000, 100..=10_000),
             batch_wait: reader.milliseconds("whep.batch_wait_ms", 4, 0..=50),
-            packet_bytes_max: reader.number("whep.packet_bytes_max", 1200, 500..=1452),
         }
     }
 }

@@ -12,8 +12,6 @@ pub struct Whip {
     /// The publisher is asked for keyframes at most this often per layer: a hundred viewers
     /// joining at once must not cost it a hundred keyframes.
     pub keyframe_request_interval: Duration,
-    /// How long a missing packet may still come by itself, before it is asked for.
-    pub nack_delay: Duration,
 }
 
 /// The order in which video codecs are answered unless the operator says otherwise.
@@ -33,7 +31,6 @@ impl Whip {
                 1000,
                 100..=60_000,
             ),
-            nack_delay: reader.milliseconds("whip.nack_delay_ms", 8, 0..=100),
         }
     }
 }

@@ -64,6 +64,16 @@ fn default_toml_is_the_default() {
     assert_eq!(loaded, millrace::config::Action::Run(Box::default()));
 }
 
+#[test]
+fn every_option_has_an_effect() {
+    let sources = rust();
+    let server = sources.iter().filter(|source| source.path.starts_with("src/"));
+    let code: String = server.clone().map(|source| source.code(false)).collect();
+    let options = server.filter(|source| source.path.starts_with("src/config/"));
+    let faults: Vec<String> = options.flat_map(|source| unread(source, &code)).collect();
+    assert_none(&faults);
+}
+
 /// The words that mark what is left to do; spelled so that this file is not full of them.
 fn marks() -> [String; 3] {
     [["TO", "DO"], ["FIX", "ME"], ["XX", "X"]].map(|halves| halves.concat())
@@ -79,6 +89,23 @@ fn written() -> Vec<Source> {
 
 fn everything() -> Vec<Source> {
     tree(&["rs", "ts", "mjs", "css", "html", "toml", "md", "yml"])
+}
+
+/// Public fields that nobody reads: as options they would be promises that nobody keeps.
+fn unread(config: &Source, server: &str) -> Vec<String> {
+    let is_read = |field: &str| {
+        let access = format!(".{field}");
+        let mut found = server.match_indices(&access);
+        found.any(|(at, _)| !server[at + access.len()..].starts_with(is_word))
+    };
+    config
+        .code(false)
+        .lines()
+        .filter_map(|line| line.trim_start().strip_prefix("pub ")?.split_once(": "))
+        .map(|(field, _)| field)
+        .filter(|field| field.chars().all(is_word) && !is_read(field))
+        .map(|field| format!("{}: nobody reads {field}", config.path))
+        .collect()
 }
 
 /// Too many lines before the tests, or too many characters on one.
@@ -231,6 +258,13 @@ fn a_fuzz_target_that_is_not_there_is_found() {
     assert!(missing_fuzz_target(&parser, &fuzz("fn codec_a() {}")).is_none());
     assert!(missing_fuzz_target(&parser, &fuzz("fn codec_av1() {}")).is_some());
     assert!(missing_fuzz_target(&parser, std::slice::from_ref(&parser)).is_some());
+}
+
+#[test]
+fn an_option_without_effect_is_found() {
+    let config = Source::sample("src/config/a.rs", "pub struct A {\n    pub b: u8,\n}");
+    assert_eq!(unread(&config, "f(config.a.b)"), [""; 0]);
+    assert_eq!(unread(&config, "f(config.a.bc)"), ["src/config/a.rs: nobody reads b"]);
 }
 
 #[test]
