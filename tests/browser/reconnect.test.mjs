@@ -51,3 +51,36 @@ scenario("after a restart of the server both sides come back", async (world) => 
   await until("the viewer is live again", () => badge(viewer, "Live"));
   await plays(viewer);
 });
+
+scenario("whoever is taken over says so and does not fight for the stream", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const first = await world.open(chromium, server.publishPage("stage"));
+  await goLive(first);
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await plays(viewer);
+  const second = await world.open(chromium, server.publishPage("stage"));
+  await goLive(second);
+  await until("the first page says so", async () => {
+    return /took the stream over/.test(await textOf(first, "#notice"));
+  });
+  assert.ok(await badge(first, "Off"));
+  await plays(viewer);
+  assert.ok(await badge(second, "Live"));
+});
+
+scenario("a page that is left ends its session at once", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, server.publishPage("stage"));
+  await goLive(publisher);
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await plays(viewer);
+  // Both well before the server would notice by their silence.
+  await viewer.goto("about:blank");
+  const isAlone = async () => (await server.report("stage")).viewers.length === 0;
+  await until("the viewer's session is gone", isAlone, 10_000);
+  await publisher.goto("about:blank");
+  const isOver = async () => (await server.report("stage")) === undefined;
+  await until("the stream is gone", isOver, 10_000);
+});
