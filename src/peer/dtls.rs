@@ -70,6 +70,8 @@ struct Handshake {
     /// The description of an unencrypted alert. Anybody can forge one, so it ends nothing, but
     /// it tells why when the handshake comes to nothing.
     complaint: Option<u8>,
+    /// How often the library has made a flight anew.
+    renewals: u32,
 }
 
 /// Records that were given to the library, which keeps most of them until the handshake is over.
@@ -169,8 +171,8 @@ impl Dtls {
 
     /// Sends the last flight again if it is time to.
     pub(super) fn handle_timeout(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
-        if matches!(self.phase, Phase::Handshake(_)) {
-            self.flight.handle_timeout(now, send);
+        if matches!(self.phase, Phase::Handshake(_)) && self.flight.is_overdue(now) {
+            self.resend(now, send);
         }
     }
 
@@ -207,6 +209,7 @@ impl Dtls {
             assembly: Assembly::default(),
             admitted: Admitted::default(),
             complaint: None,
+            renewals: 0,
         }));
     }
 
@@ -218,9 +221,10 @@ impl Dtls {
         for record in records(datagram) {
             repeated |= handshake.sort(record, &mut self.flight, &mut fresh);
         }
-        if repeated {
-            self.flight.repeat(now, send);
+        if repeated && self.flight.is_missed(now) {
+            self.resend(now, send);
         }
+        let Phase::Handshake(handshake) = &mut self.phase else { return Progress::None };
         if fresh.is_empty() {
             return Progress::None;
         }
@@ -285,8 +289,10 @@ impl Dtls {
     /// After the handshake: answer a client that did not get our last flight, notice its end.
     fn attend(&mut self, datagram: &[u8], now: Instant, send: &mut dyn FnMut(&[u8])) -> Progress {
         let Phase::Connected(connected) = &mut self.phase else { return Progress::None };
-        if records(datagram).any(|record| record.content == HANDSHAKE) {
-            self.flight.repeat(now, send);
+        let repeated = records(datagram).any(|record| record.content == HANDSHAKE);
+        if repeated && self.flight.is_missed(now) {
+            // As it was: a client that repeats its own has not had this one.
+            self.flight.resend(None, now, send);
         }
         let Some(alert) = records(datagram).find(|r| r.content == ALERT && r.epoch == 1) else {
             return Progress::None;
@@ -324,6 +330,15 @@ impl Dtls {
         }
     }
 
+    /// Sends the last flight again, with new encrypted records where there are any.
+    fn resend(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
+        let renewed = match &mut self.phase {
+            Phase::Handshake(handshake) if self.flight.is_encrypted() => handshake.renew_flight(),
+            _ => None,
+        };
+        self.flight.resend(renewed, now, send);
+    }
+
     fn fail(&mut self, error: &Error) -> Progress {
         self.phase = Phase::Ended;
         Progress::Failed(error.to_string())
@@ -331,6 +346,9 @@ impl Dtls {
 }
 
 impl Handshake {
+    /// One more and the library gives the handshake up.
+    const RENEWALS_MAX: u32 = 7;
+
     /// Adds to `fresh` what the library needs of a record; true if the record repeats what was
     /// answered before. What no honest peer sends at this point never reaches the library, which
     /// would answer it with a fatal alert or keep it.
@@ -358,6 +376,18 @@ impl Handshake {
             _ => {}
         }
         repeated
+    }
+
+    /// Makes the library send its flight once more, by telling it that its timer has run out.
+    /// That timer still runs, because the library never sees a repeated record.
+    fn renew_flight(&mut self) -> Option<Vec<Vec<u8>>> {
+        if self.renewals >= Self::RENEWALS_MAX {
+            return None;
+        }
+        self.renewals += 1;
+        let due = self.endpoint.poll_timeout(&PEER)?;
+        self.endpoint.handle_timeout(PEER, due).ok()?;
+        Some(drain(&mut self.endpoint)).filter(|flight| !flight.is_empty())
     }
 
     fn admit(&mut self, record: &[u8], fresh: &mut BytesMut) {

@@ -2,9 +2,10 @@
 //!
 //! The library's own retransmission stops for ever once the peer repeats any handshake record,
 //! so one lost flight would mean never connected. Here the flight is kept as it went out and is
-//! sent again when the peer repeats what it answers, and by a timer of our own. Unencrypted
-//! records get a new number each time, because some clients (NSS) drop a record that they threw
-//! away once before; encrypted ones stay as they are, their number being part of their secrecy.
+//! sent again when the peer repeats what it answers, and by a timer of our own. Records get a new
+//! number each time, or a peer that had one before takes it for a replay: OpenSSL would never
+//! learn that we miss its Finished. The numbers of unencrypted records are given here; encrypted
+//! ones the library has to make anew.
 
 use super::assembly::Message;
 use super::record::{CHANGE_CIPHER_SPEC, Fragment, HANDSHAKE, RECORD_NUMBER, records};
@@ -88,22 +89,47 @@ impl Flight {
         self.transmit(now, send);
     }
 
-    /// The peer repeated what this flight answers: the flight was lost.
-    pub(super) fn repeat(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
+    /// The peer repeated what this flight answers, so it was lost: whether to send it again.
+    pub(super) fn is_missed(&mut self, now: Instant) -> bool {
         let just_sent = self.sent.is_some_and(|sent| now < sent + Self::GAP);
-        if !just_sent {
-            self.resend(now, send);
+        !just_sent && self.may_resend()
+    }
+
+    /// Whether no answer came for so long that the flight is to be sent again.
+    pub(super) fn is_overdue(&mut self, now: Instant) -> bool {
+        let Some((_, wait)) = self.due.filter(|(due, _)| *due <= now) else { return false };
+        self.due = Some((now + wait, (wait * 2).min(Self::WAIT_MAX)));
+        self.may_resend()
+    }
+
+    fn may_resend(&mut self) -> bool {
+        if self.resends >= Self::RESENDS_MAX {
+            self.due = None;
+            return false;
         }
+        self.resends += 1;
+        true
     }
 
-    /// Sends the flight again if no answer came for too long.
-    pub(super) fn handle_timeout(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
-        let Some((due, wait)) = self.due.filter(|(due, _)| *due <= now) else { return };
-        self.due = Some((due.max(now) + wait, (wait * 2).min(Self::WAIT_MAX)));
-        self.resend(now, send);
+    /// Whether part of the flight is encrypted.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.datagrams.iter().any(|datagram| records(datagram).any(|record| record.epoch > 0))
     }
 
-    /// When [`Flight::handle_timeout`] has something to do.
+    /// Sends the flight again; `renewed` is the same flight made anew, if it was.
+    pub(super) fn resend(
+        &mut self,
+        renewed: Option<Vec<Vec<u8>>>,
+        now: Instant,
+        send: &mut dyn FnMut(&[u8]),
+    ) {
+        if let Some(renewed) = renewed {
+            self.datagrams = renewed;
+        }
+        self.transmit(now, send);
+    }
+
+    /// When [`Flight::is_overdue`] will say so.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.due.map(|(due, _)| due)
     }
@@ -129,15 +155,6 @@ impl Flight {
             }
             start += len;
         }
-    }
-
-    fn resend(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
-        if self.resends >= Self::RESENDS_MAX {
-            self.due = None;
-            return;
-        }
-        self.resends += 1;
-        self.transmit(now, send);
     }
 
     fn transmit(&mut self, now: Instant, send: &mut dyn FnMut(&[u8])) {
@@ -178,7 +195,8 @@ mod tests {
         let start = Instant::now();
         let datagram = [record(HANDSHAKE, 0, 0), record(HANDSHAKE, 1, 0)].concat();
         flight.send_new(vec![datagram], start, &mut |d| sent.push(d.to_vec()));
-        flight.handle_timeout(start + Flight::WAIT, &mut |d| sent.push(d.to_vec()));
+        assert!(flight.is_encrypted() && flight.is_overdue(start + Flight::WAIT));
+        flight.resend(None, start + Flight::WAIT, &mut |d| sent.push(d.to_vec()));
         let expected = |number| [record(HANDSHAKE, 0, number), record(HANDSHAKE, 1, 0)].concat();
         assert_eq!(sent, [expected(0), expected(1)]);
     }
@@ -187,17 +205,18 @@ mod tests {
     fn the_timer_backs_off_and_gives_up() {
         let mut flight = Flight::default();
         let start = Instant::now();
-        let mut sent = 0;
-        flight.send_new(vec![record(HANDSHAKE, 0, 0)], start, &mut |_| sent += 1);
+        flight.send_new(vec![record(HANDSHAKE, 0, 0)], start, &mut |_| {});
         let mut last = start;
         let mut waits = Vec::new();
+        let mut resends = 0;
         while let Some(due) = flight.deadline() {
+            assert!(!flight.is_overdue(due - Duration::from_millis(1)));
             waits.push((due - last).as_millis());
             last = due;
-            flight.handle_timeout(due, &mut |_| sent += 1);
+            resends += u32::from(flight.is_overdue(due));
         }
         assert_eq!(waits[..5], [200, 400, 800, 1_600, 1_600]);
-        assert_eq!(sent, 1 + Flight::RESENDS_MAX);
+        assert_eq!(resends, Flight::RESENDS_MAX);
     }
 
     #[test]
@@ -215,12 +234,15 @@ mod tests {
     fn a_repeated_flight_of_several_datagrams_is_answered_once() {
         let mut flight = Flight::default();
         let start = Instant::now();
-        let mut sent = 0;
-        flight.send_new(vec![record(HANDSHAKE, 0, 0)], start, &mut |_| sent += 1);
+        flight.send_new(vec![record(HANDSHAKE, 0, 0)], start, &mut |_| {});
+        let mut resent = Vec::new();
         for after in [5, 50, 51, 52, 100] {
             let now = start + Duration::from_millis(after);
-            flight.repeat(now, &mut |_| sent += 1);
+            if flight.is_missed(now) {
+                flight.resend(None, now, &mut |_| {});
+                resent.push(after);
+            }
         }
-        assert_eq!(sent, 1 + 2);
+        assert_eq!(resent, [50, 100]);
     }
 }

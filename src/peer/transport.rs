@@ -359,6 +359,7 @@ impl Ice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::record::records;
     use crate::peer::seal::RtpFields;
     use crate::peer::testing::{ClientKey, ClientOptions, Profiles, TestClient};
     use proptest::prelude::*;
@@ -648,6 +649,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_finished_that_is_sent_again_is_no_replay() {
+        let mut world = World::new(as_role(DtlsRole::Client));
+        world.lose = Box::new(|to, number| to == To::Server && number >= 2);
+        let mut numbers = Vec::new();
+        for _ in 0..300 {
+            world.run(ms(10));
+            for in_flight in world.link.iter().filter(|in_flight| in_flight.to == To::Client) {
+                let finished = records(&in_flight.datagram).filter(|record| record.epoch == 1);
+                numbers.extend(finished.map(|record| record.whole[5..11].to_vec()));
+            }
+        }
+        numbers.dedup();
+        let sent = numbers.len();
+        numbers.sort();
+        numbers.dedup();
+        assert!(sent >= 3, "{sent}");
+        assert_eq!(numbers.len(), sent, "each has a number of its own");
     }
 
     #[test]
