@@ -30,25 +30,30 @@ impl Timers {
         if let Some(scheduled) = self.scheduled.get_mut(peer) {
             *scheduled = None;
         }
+        self.prune();
     }
 
     /// The next peer whose time has come; it has no deadline until it is given a new one.
     pub fn pop(&mut self, now: Instant) -> Option<usize> {
-        while let Some(&Reverse((deadline, peer))) = self.heap.peek() {
-            let in_force = self.scheduled.get(peer).copied().flatten() == Some(deadline);
-            if in_force && deadline > now {
-                return None;
-            }
-            self.heap.pop();
-            if in_force {
-                self.scheduled[peer] = None;
-                return Some(peer);
-            }
+        let &Reverse((deadline, peer)) = self.heap.peek()?;
+        if deadline > now {
+            return None;
         }
-        None
+        self.scheduled[peer] = None;
+        self.prune();
+        Some(peer)
     }
 
-    /// The earliest deadline; may be one that has moved since.
+    /// Drops what is not in force from the top, so that it wakes nobody.
+    fn prune(&mut self) {
+        while let Some(&Reverse((deadline, peer))) = self.heap.peek()
+            && self.scheduled.get(peer).copied().flatten() != Some(deadline)
+        {
+            self.heap.pop();
+        }
+    }
+
+    /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((deadline, _))| *deadline)
     }
@@ -74,6 +79,18 @@ mod tests {
         assert_eq!(timers.pop(at(99)), Some(1));
         assert_eq!(timers.pop(at(99)), Some(0));
         assert_eq!(timers.pop(at(99)), None);
+        assert_eq!(timers.next(), None);
+    }
+    #[test]
+    fn a_peer_that_is_gone_wakes_nobody() {
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        timers.set(0, start + Duration::from_secs(2));
+        timers.set(0, start + Duration::from_secs(1));
+        timers.set(1, start + Duration::from_secs(3));
+        timers.clear(0);
+        assert_eq!(timers.next(), Some(start + Duration::from_secs(3)));
+        timers.clear(1);
         assert_eq!(timers.next(), None);
     }
 }

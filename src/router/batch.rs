@@ -65,14 +65,13 @@ impl Batch {
         self.deadline().is_some_and(|deadline| eager || deadline <= now)
     }
 
-    /// Lets what waits go out, made equal; tells the sequence number and padding of each packet
-    /// that was padded. What went before must be gone.
-    pub fn depart(&mut self) -> impl Iterator<Item = (u64, u8)> {
+    /// Lets what waits go out, made equal. What went before must be gone.
+    pub fn depart(&mut self) {
         self.going.iter_mut().for_each(Vec::clear);
         std::mem::swap(&mut self.waiting, &mut self.going);
         self.oldest = None;
         self.complete = false;
-        self.equalise()
+        self.equalise();
     }
 
     /// What is going out of one kind.
@@ -86,7 +85,7 @@ impl Batch {
     }
 
     /// Pads video packets so that neighbours of nearly the same size form one run.
-    fn equalise(&mut self) -> impl Iterator<Item = (u64, u8)> {
+    fn equalise(&mut self) {
         let video = &mut self.going[Kind::Video.index()];
         let mut start = 0;
         while start < video.len() {
@@ -100,7 +99,6 @@ impl Batch {
             // A shorter packet may close the run; it needs no padding.
             start += usize::from(rest.first().is_some_and(|next| size(next) < longest));
         }
-        video.iter().filter(|w| w.padding > 0).map(|w| (w.packet.sequence, w.padding))
     }
 }
 
@@ -148,8 +146,9 @@ mod tests {
     #[test]
     fn nearly_equal_packets_are_padded_and_a_shorter_one_closes_the_run() {
         let mut batch = batch_of(&[1199, 1200, 1198, 700, 1000, 1010, 0, 5]);
-        let padded: Vec<_> = batch.depart().collect();
-        assert_eq!(padded, [(0, 1), (2, 2)]);
+        batch.depart();
+        let padding: Vec<_> = batch.going(Kind::Video).iter().map(|w| w.padding).collect();
+        assert_eq!(padding, [1, 0, 2, 0, 0, 0, 0, 0]);
     }
 
     #[test]
@@ -163,7 +162,7 @@ mod tests {
         last.marker = true;
         batch.push(Arc::new(last));
         assert!(batch.is_due(arrival, false));
-        assert_eq!(batch.depart().count(), 0);
+        batch.depart();
         assert_eq!(batch.going(Kind::Video).len(), 2);
         assert!(!batch.is_due(arrival + Duration::from_secs(1), true), "nothing waits any more");
         batch.gone();

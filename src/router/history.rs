@@ -28,7 +28,8 @@ pub struct History {
 #[derive(Debug)]
 struct Kept {
     packet: Arc<Packet>,
-    padding: u8,
+    /// The padding with which it went out; `None` while it waits to.
+    padding: Option<u8>,
 }
 
 impl History {
@@ -63,7 +64,7 @@ impl History {
         }
         let high = high.max(sequence + 1);
         let low = self.make_room(low, high);
-        self.slots[index] = Some(Kept { packet: Arc::clone(packet), padding: 0 });
+        self.slots[index] = Some(Kept { packet: Arc::clone(packet), padding: None });
         self.range = Some((self.release_expired(low, high, packet), high));
         Pushed::New
     }
@@ -98,18 +99,19 @@ impl History {
         low
     }
 
-    /// Notes the padding with which a packet goes out.
-    pub fn set_padding(&mut self, sequence: u64, padding: u8) {
+    /// Notes that a packet goes out, and with which padding.
+    pub fn departed(&mut self, sequence: u64, padding: u8) {
         let index = self.index(sequence);
         if let Some(kept) = self.slots[index].as_mut().filter(|k| k.packet.sequence == sequence) {
-            kept.padding = padding;
+            kept.padding = Some(padding);
         }
     }
 
-    /// The packet with this sequence number and its padding.
+    /// The packet with this sequence number and its padding, if it has gone out.
     pub fn get(&self, sequence: u64) -> Option<(&Packet, u8)> {
         let kept = self.slots[self.index(sequence)].as_ref()?;
-        (kept.packet.sequence == sequence).then_some((&*kept.packet, kept.padding))
+        let padding = kept.padding.filter(|_| kept.packet.sequence == sequence)?;
+        Some((&*kept.packet, padding))
     }
 }
 
@@ -139,8 +141,10 @@ mod tests {
             assert_eq!(history.push(&packet(start, sequence, 0)), Pushed::New);
             assert_eq!(history.push(&packet(start, sequence, 1)), Pushed::Duplicate);
         }
+        history.departed(70_001, 3);
         assert_eq!(history.push(&packet(start, 69_999, 0)), Pushed::TooOld);
-        assert!(history.get(70_001).is_some());
+        assert_eq!(history.get(70_001).map(|(_, padding)| padding), Some(3));
+        assert!(history.get(70_002).is_none(), "it has not gone out");
         assert!(history.get(70_003).is_none());
     }
 
@@ -150,6 +154,7 @@ mod tests {
         let mut history = History::new(Kind::Audio, Duration::from_secs(2));
         let first = packet(start, 100, 0);
         history.push(&first);
+        history.departed(100, 0);
         history.push(&packet(start, 101, 2_500));
         assert_eq!(Arc::strong_count(&first), 1, "nobody but the test holds it");
         assert!(history.get(100).is_none());
@@ -162,6 +167,7 @@ mod tests {
         let mut history = History::new(Kind::Audio, Duration::from_secs(2));
         history.push(&packet(start, 100, 0));
         assert_eq!(history.push(&packet(start, 1 << 40, 1)), Pushed::New);
+        history.departed(1 << 40, 0);
         assert!(history.get(100).is_none());
         assert!(history.get(1 << 40).is_some());
     }

@@ -98,8 +98,11 @@ impl Router {
     /// Lets the waiting batch go out: until [`Router::finish_batch`] it does not change, and what
     /// comes in meanwhile waits for the next.
     pub fn begin_batch(&mut self) {
-        for (sequence, padding) in self.batch.depart() {
-            self.histories[Kind::Video.index()].set_padding(sequence, padding);
+        self.batch.depart();
+        for kind in Kind::ALL {
+            for waiting in self.batch.going(kind) {
+                self.histories[kind.index()].departed(waiting.packet.sequence, waiting.padding);
+            }
         }
     }
 
@@ -113,7 +116,7 @@ impl Router {
         self.batch.gone();
     }
 
-    /// A packet of the past, with the padding it was sent with.
+    /// A packet that has gone out, with the padding it went out with.
     pub fn past(&self, kind: Kind, sequence: u64) -> Option<(&Packet, u8)> {
         self.histories[kind.index()].get(sequence)
     }
@@ -161,5 +164,29 @@ mod tests {
         assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
         router.push(packet(Codec::Vp8));
         assert_eq!(router.keyframe_deadline(), None);
+    }
+
+    /// The nonce rule: what a packet will be padded with is not known before it goes out, and what
+    /// is sent again must be identical.
+    #[test]
+    fn a_packet_that_waits_cannot_be_sent_again() {
+        let now = Instant::now();
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        for (sequence, size) in [(70_000, 1_000), (70_001, 998)] {
+            router.push(Arc::new(Packet {
+                codec: Codec::Vp8,
+                sequence,
+                timestamp: 0,
+                marker: false,
+                keyframe: false,
+                arrival: now,
+                payload: vec![0; size],
+            }));
+        }
+        assert!(router.past(Kind::Video, 70_001).is_none());
+        router.begin_batch();
+        let padding = |sequence| router.past(Kind::Video, sequence).map(|(_, padding)| padding);
+        assert_eq!((padding(70_000), padding(70_001)), (Some(0), Some(2)));
     }
 }
