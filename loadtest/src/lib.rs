@@ -3,6 +3,7 @@
 
 pub mod codec;
 pub mod http;
+pub mod interop;
 pub mod light;
 pub mod probe;
 pub mod report;
