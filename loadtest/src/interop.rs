@@ -145,7 +145,7 @@ impl InteropPeer {
         &self.log
     }
 
-    /// Closes the connection and deletes the session.
+    /// Deletes the session and closes the connection.
     ///
     /// # Errors
     ///
@@ -154,8 +154,8 @@ impl InteropPeer {
         if let Some(sending) = self.sending.take() {
             sending.abort();
         }
-        self.connection.close().await?;
-        Ok(self.signaling.delete(&self.session.url).await?)
+        self.signaling.delete(&self.session.url).await?;
+        Ok(self.connection.close().await?)
     }
 }
 
@@ -164,6 +164,31 @@ impl Drop for InteropPeer {
         if let Some(sending) = &self.sending {
             sending.abort();
         }
+    }
+}
+
+/// The stack as the answering side, for tests without a server.
+#[cfg(test)]
+pub(crate) struct Answerer {
+    _connection: Box<dyn PeerConnection>,
+    log: Arc<Watched<InteropLog>>,
+}
+
+#[cfg(test)]
+impl Answerer {
+    pub(crate) async fn answer(offer: &str, wanted: Codec) -> anyhow::Result<(Self, String)> {
+        let (connection, log) = Box::pin(build(wanted)).await?;
+        let offer = RTCSessionDescription::offer(offer.to_owned())?;
+        connection.set_remote_description(offer).await?;
+        let answer = connection.create_answer(None).await?;
+        connection.set_local_description(answer).await?;
+        log.wait(CONNECT_WITHIN, "gathering", |log| log.gathered.then_some(())).await?;
+        let local = connection.local_description().await.context("no local description")?;
+        Ok((Self { _connection: connection, log }, local.sdp))
+    }
+
+    pub(crate) fn log(&self) -> &Watched<InteropLog> {
+        &self.log
     }
 }
 

@@ -200,8 +200,10 @@ impl WhepClient {
     /// When the server refuses the DELETE.
     pub async fn end(self) -> Result<(), SignalingError> {
         self.task.abort();
+        // Closing DTLS would end the session too, and leave nothing to delete.
+        let deleted = self.signaling.delete(&self.session_url).await;
         self.sender.with_agent(|agent| agent.close(Instant::now()));
-        self.signaling.delete(&self.session_url).await
+        deleted
     }
 }
 

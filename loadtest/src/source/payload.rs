@@ -14,6 +14,10 @@ const H264_PPS: [u8; 4] = [0x68, 0xCB, 0x83, 0xCB];
 const H265_VPS: [u8; 6] = [0x40, 0x01, 0x0C, 0x01, 0xFF, 0xFF];
 const H265_SPS: [u8; 8] = [0x42, 0x01, 0x01, 0x01, 0x60, 0x5D, 0xA0, 0x88];
 const H265_PPS: [u8; 6] = [0x44, 0x01, 0xC1, 0x72, 0xB4, 0x62];
+/// VP9 bitstream specification §6.2: a shown keyframe of profile 0, sync code, BT.709, 640x360.
+const VP9_KEYFRAME: [u8; 9] = [0x82, 0x49, 0x83, 0x42, 0x40, 0x27, 0xF0, 0x16, 0x70];
+/// A shown frame of profile 0 that is predicted from others.
+const VP9_DELTA_FRAME: [u8; 1] = [0x86];
 /// Width and height in the headers that have them.
 const SIZE: [u16; 2] = [640, 360];
 
@@ -108,7 +112,8 @@ fn vp9(shape: FrameShape) -> Vec<Vec<u8>> {
     let [id_high, id_low] = picture_id(shape.number);
     let mut structure = vec![0x10];
     structure.extend(SIZE.iter().flat_map(|side| side.to_be_bytes()));
-    let pieces = cut(shape, 3 + structure.len());
+    let header: &[u8] = if shape.keyframe { &VP9_KEYFRAME } else { &VP9_DELTA_FRAME };
+    let pieces = cut(shape, 3 + structure.len() + header.len());
     let count = pieces.len();
     let with_header = |(at, piece): (usize, Vec<u8>)| {
         let (first, last) = (at == 0, at + 1 == count);
@@ -121,8 +126,9 @@ fn vp9(shape: FrameShape) -> Vec<Vec<u8>> {
             (with_structure, 0x02),
         ];
         let flags = bits.into_iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit);
-        let tail: &[u8] = if with_structure { &structure } else { &[] };
-        [&[flags, id_high, id_low][..], tail, &piece].concat()
+        let structure: &[u8] = if with_structure { &structure } else { &[] };
+        let header = if first { header } else { &[] };
+        [&[flags, id_high, id_low][..], structure, header, &piece].concat()
     };
     pieces.into_iter().enumerate().map(with_header).collect()
 }

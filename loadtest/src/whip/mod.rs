@@ -83,6 +83,9 @@ pub struct PublishLog {
     pub sent: VecDeque<rtp::Packet>,
     /// Packets sent, retransmissions not included.
     pub packets: u64,
+    /// The media clocks: by SSRC, the RTP time of the first packet and when it was due, in
+    /// microseconds since the Unix epoch.
+    pub clocks: HashMap<u32, (u32, u64)>,
     /// Packets withheld at first.
     pub withheld: Vec<(u32, u16)>,
     /// Keyframe requests, and when they came.
@@ -164,8 +167,10 @@ impl WhipClient {
     /// When the server refuses the DELETE.
     pub async fn end(self) -> Result<(), SignalingError> {
         self.task.abort();
+        // Closing DTLS would end the session too, and leave nothing to delete.
+        let deleted = self.signaling.delete(&self.session_url).await;
         self.sender.with_agent(|agent| agent.close(Instant::now()));
-        self.signaling.delete(&self.session_url).await
+        deleted
     }
 }
 

@@ -61,7 +61,7 @@ impl Loop {
         ssrcs: Vec<(Kind, Option<u32>, Option<u32>)>,
         log: Arc<Watched<PublishLog>>,
     ) -> Self {
-        let now = Instant::now();
+        let (now, start) = (Instant::now(), now_micros());
         let mut this = Self {
             log,
             sender: peer.sender(),
@@ -92,7 +92,8 @@ impl Loop {
                 }
                 _ => continue,
             };
-            let origin = (first, now_micros());
+            let origin = (first, start);
+            this.log.update(|log| log.clocks.insert(ssrc, origin));
             this.tracks.extend(track(peer, kind, payload_type, ssrc, rtx_ssrc, origin));
         }
         this
