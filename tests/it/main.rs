@@ -1,7 +1,29 @@
 //! Integration tests: one binary, real sockets on loopback.
 //!
+//! - `auth`: who may publish, watch and administer
+//! - `feedback`: RTCP and retransmission, both ways
+//! - `fingerprint`: certificates other than those announced
+//! - `harness`: the real server as a process; publishing, viewing, waiting with a deadline
+//! - `hostile`: malformed datagrams, SDP and HTTP beside a live stream
+//! - `limits`: what is refused, and how
+//! - `loss`: handshakes and media over lossy paths
+//! - `relay`: a UDP relay that drops what a test wants dropped
+//! - `sessions`: how sessions end
+//! - `shutdown`: SIGTERM
 //! - `shard`: a whole shard, seen from outside
 //! - `tidy`: the invariants of ARCHITECTURE.md
+//! - `whip_whep`: WHIP in, WHEP out, untouched
 
+mod auth;
+mod feedback;
+mod fingerprint;
+mod harness;
+mod hostile;
+mod limits;
+mod loss;
+mod relay;
+mod sessions;
 mod shard;
+mod shutdown;
 mod tidy;
+mod whip_whep;
