@@ -269,7 +269,8 @@ function keepPeers() {
 /** The path of a browser: from the environment, else the first of these names that is there. */
 function program(variable, names) {
   if (process.env[variable]) return process.env[variable];
-  const folders = (process.env.PATH ?? "").split(delimiter);
+  // Where the set-up puts a browser on systems whose own is confined.
+  const folders = [here("browsers"), ...(process.env.PATH ?? "").split(delimiter)];
   const paths = names.flatMap((name) => folders.map((folder) => join(folder, name)));
   const found = paths.find(isProgram);
   if (found) return found;
