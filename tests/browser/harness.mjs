@@ -25,6 +25,7 @@ const binary = process.env.MILLRACE_BIN ?? here("../../target/debug/millrace");
 
 const CHROMIUM_FLAGS = [
   "--no-sandbox",
+  "--window-size=1280,800",
   "--disable-gpu",
   "--disable-quic",
   "--no-first-run",
@@ -111,12 +112,13 @@ class World {
       browser: "firefox",
       protocol: "webDriverBiDi",
       executablePath: program("FIREFOX", ["firefox-esr", "firefox"]),
+      args: ["--width=1280", "--height=800"],
       extraPrefsFirefox: FIREFOX_PREFERENCES,
     });
   }
 
   async #launch(options) {
-    const browser = await puppeteer.launch({ headless: true, ...options });
+    const browser = await puppeteer.launch({ headless: true, defaultViewport: null, ...options });
     this.#browsers.push(browser);
     return browser;
   }
@@ -132,7 +134,6 @@ class World {
     page.faults = [];
     page.on("pageerror", (error) => page.faults.push(String(error)));
     await page.evaluateOnNewDocument(keepPeers);
-    await page.setViewport({ width: 1280, height: 800 });
     await page.goto(address);
     return page;
   }

@@ -49,6 +49,8 @@ const SWITCHES = [
 
 let phase: Phase = { at: "idle" };
 let captured: Capture | undefined;
+/** Counts what was chosen: only the newest is shown and sent. */
+let choice = 0;
 let stop: AbortController | undefined;
 let limitedSeconds = 0;
 
@@ -65,7 +67,7 @@ function isMusic(): boolean {
 
 /** Captures what is chosen and shows it; says why where that fails. */
 async function preview(): Promise<Capture | undefined> {
-  release();
+  const own = release();
   tell("");
   if (picture.value === NONE && sound.value === NONE && source() !== "screen") {
     tell("Choose a picture or a sound: with neither there is nothing to publish.");
@@ -79,13 +81,20 @@ async function preview(): Promise<Capture | undefined> {
     height: Number(height.value),
     title: nameField.value,
   };
+  let found: Capture;
   try {
-    captured = await capture(wish);
+    found = await capture(wish);
   } catch (error) {
-    tell(error instanceof Error ? error.message : String(error));
+    if (own === choice) tell(error instanceof Error ? error.message : String(error));
     return undefined;
   }
-  const { media } = captured;
+  // Devices take their time to open: meanwhile something else may have been chosen.
+  if (own !== choice) {
+    found.stop();
+    return undefined;
+  }
+  captured = found;
+  const { media } = found;
   for (const track of media.getTracks()) track.addEventListener("ended", () => onEnded(track));
   video.srcObject = media;
   video.classList.toggle("mirrored", isFacingUser(media));
@@ -95,7 +104,7 @@ async function preview(): Promise<Capture | undefined> {
   controls.hidden = false;
   showSwitches();
   await fillDevices();
-  return captured;
+  return own === choice ? found : undefined;
 }
 
 /** People know themselves from the mirror; what is sent is never mirrored. */
@@ -103,13 +112,16 @@ function isFacingUser(media: MediaStream): boolean {
   return source() === "camera" && media.getVideoTracks()[0]?.getSettings().facingMode === "user";
 }
 
-function release(): void {
+/** Stops what is captured, and what is still on its way; gives the number of the next choice. */
+function release(): number {
+  choice += 1;
   captured?.stop();
   captured = undefined;
   video.srcObject = null;
   controls.hidden = true;
   empty.hidden = false;
   write(empty, "No picture yet");
+  return choice;
 }
 
 /** The switches on the picture: what is off is still sent, as darkness or silence. */
