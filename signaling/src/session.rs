@@ -5,13 +5,14 @@ use crate::App;
 use crate::error::{ACCEPT_PATCH, ACCEPT_POST, BodyError, ConditionError, Problem};
 use crate::media_server::{Created, OfferRequest, Role, SessionError, Trickle, Trickled};
 use crate::sdp_fragment::{FRAGMENT_BYTES_MAX, SdpFragment};
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
+use std::time::Duration;
 
 /// The media type of offers and answers.
 pub(crate) const SDP: &str = "application/sdp";
@@ -33,6 +34,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
         }
     }
 }
+
+/// How much of a body that is too long is read to be thrown away, and for how long.
+const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
+const DISCARDING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Makes a session of an offer: 201 (RFC 9725 §4.2).
 pub(crate) async fn create(
@@ -196,19 +201,51 @@ async fn read_text(
         return Err(BodyError::MediaType { named_by, expected });
     }
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let mut body = body;
     if announced.is_some_and(|length: usize| length > limit) {
+        discard(&mut body).await;
         return Err(BodyError::TooLong { limit });
     }
-    let collected = Limited::new(body, limit).collect();
-    match tokio::time::timeout(app.limits.body_timeout, collected).await {
-        Err(_) => Err(BodyError::TooSlow),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLong { limit }),
-        Ok(Err(_)) => Err(BodyError::Broken),
-        Ok(Ok(collected)) => {
-            let bytes = Vec::from(collected.to_bytes());
-            String::from_utf8(bytes).map_err(|_| BodyError::NotText)
+    let bytes = match tokio::time::timeout(app.limits.body_timeout, read(&mut body, limit)).await {
+        Err(_) => return Err(BodyError::TooSlow),
+        Ok(read) => read?,
+    };
+    let Some(bytes) = bytes else {
+        discard(&mut body).await;
+        return Err(BodyError::TooLong { limit });
+    };
+    String::from_utf8(bytes).map_err(|_| BodyError::NotText)
+}
+
+/// The whole body; `None` if it is longer than `limit`.
+async fn read(body: &mut Body, limit: usize) -> Result<Option<Vec<u8>>, BodyError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| BodyError::Broken)?;
+        let Some(data) = frame.data_ref() else { continue };
+        if bytes.len() + data.len() > limit {
+            return Ok(None);
         }
+        bytes.extend_from_slice(data);
     }
+    Ok(Some(bytes))
+}
+
+/// Reads on, within bounds: a client that is still sending when the connection closes may be shown
+/// a reset connection instead of its refusal.
+async fn discard(body: &mut Body) {
+    let reading = async {
+        let mut left = DISCARDED_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let len = frame.data_ref().map_or(0, Bytes::len);
+            left = match left.checked_sub(len) {
+                Some(left) => left,
+                None => return,
+            };
+        }
+    };
+    // Whoever sends no more in time gets the answer then.
+    let _ = tokio::time::timeout(DISCARDING_TIMEOUT, reading).await;
 }
 
 fn quoted(etag: &str) -> Result<HeaderValue, Problem> {

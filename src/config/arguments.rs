@@ -201,13 +201,16 @@ mod tests {
     #[test]
     fn every_form_of_a_flag_sets_its_option() {
         for arguments in [
-            &["--shards", "4"][..],
-            &["--shards=4"],
-            &["--server.shards", "4"],
-            &["--server.shards=2", "--server.shards=4"],
-            &["--set", "server.shards=4"],
+            &["--limits.streams_max", "4"][..],
+            &["--limits.streams_max=4"],
+            &["--limits.streams_max=2", "--limits.streams_max=4"],
+            &["--set", "limits.streams_max=4"],
         ] {
-            assert_eq!(config(arguments, &[]).server.shards, 4, "{arguments:?}");
+            assert_eq!(config(arguments, &[]).limits.streams_max, 4, "{arguments:?}");
+        }
+        assert_eq!(config(&["--shards", "1"], &[]).server.shards, 1);
+        for arguments in [&["--shards", "4"][..], &["--shards=4"], &["--server.shards", "4"]] {
+            assert!(error(arguments, &[]).contains("server.shards is 4"), "{arguments:?}");
         }
     }
 

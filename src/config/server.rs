@@ -17,8 +17,15 @@ pub struct Server {
 
 impl Server {
     pub(super) fn read(reader: &mut Reader) -> Self {
+        let shards = reader.number("server.shards", 1, 1..=64);
+        if shards > 1 {
+            // Packets do not go from shard to shard yet: half the viewers would see nothing.
+            reader.conflict(&format!(
+                "server.shards is {shards}; this version serves with one media thread: set it to 1"
+            ));
+        }
         Self {
-            shards: reader.number("server.shards", 1, 1..=64),
+            shards,
             state_directory: reader.state_directory("server.state_directory"),
             shutdown_timeout: reader.seconds("server.shutdown_timeout_s", 10, 0..=300),
         }

@@ -181,9 +181,13 @@ async fn malformed_datagrams_harm_nobody() -> anyhow::Result<()> {
                     let _ = socket.send_to(bytes, address).await;
                 }
             }
-            let arrived = server.metric("millrace_datagrams_received_total").await? - before;
-            assert!(arrived > 10.0 * seeds.len() as f64, "only {arrived} arrived");
-            Ok(())
+            // A busy machine may read them later than they are sent.
+            let enough = before + 10.0 * seeds.len() as f64;
+            until("half of them arrive", async || {
+                let arrived = server.metric("millrace_datagrams_received_total").await.ok()?;
+                (arrived > enough).then_some(())
+            })
+            .await
         })
         .await
 }
