@@ -43,6 +43,14 @@ impl Agreement {
             Self::Viewer(agreement) => &agreement.transport,
         }
     }
+
+    /// The side of the stream that it is for.
+    pub const fn role(&self) -> Role {
+        match self {
+            Self::Publisher(_) => Role::Publisher,
+            Self::Viewer(_) => Role::Viewer,
+        }
+    }
 }
 
 /// Where prepared sessions wait until a shard claims them.

@@ -12,9 +12,11 @@ use crate::peer::seal::Sealer;
 use crate::peer::viewer::Asked;
 use crate::router::Router;
 use crate::router::history::Pushed;
+use crate::router::subscription::Subscription;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::trace;
 
 /// What one viewer got of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,16 +206,30 @@ fn serve_one(
         }
     }
     let Some(sealer) = peer.transport.sealer() else { return Served::Yes };
+    trace!(session = ?peer.session, bytes = room, "batch");
     for kind in Kind::ALL {
         let Some(subscription) = &mut viewing.subscriptions[kind.index()] else { continue };
         let Some(track) = viewing.viewer.track(kind) else { continue };
+        let mut forward = |subscription: &mut Subscription, packet: &Packet, padding| {
+            let Some(out) = subscription.select(packet) else { return true };
+            let sent = track.send(packet, padding, out, sealer, (path, &mut *arena));
+            counters.packets_out += u64::from(sent == Sent::Yes);
+            sent != Sent::NotAgreed
+        };
         for waiting in router.batch(kind) {
             let packet = &waiting.packet;
-            let Some(out) = subscription.select(packet) else { continue };
-            match track.send(packet, waiting.padding, out, sealer, (path, &mut *arena)) {
-                Sent::Yes => counters.packets_out += 1,
-                Sent::No => {}
-                Sent::NotAgreed => return Served::NotAgreed,
+            let begins = subscription.is_waiting();
+            if begins && kind == Kind::Audio && router.passed(packet).next().is_some() {
+                continue; // it comes late; the next one is as good a start
+            }
+            if !forward(subscription, packet, waiting.padding) {
+                return Served::NotAgreed;
+            }
+            if begins && !subscription.is_waiting() {
+                // The first packet of a keyframe may come after others of it: repaired, say.
+                for (packet, padding) in router.passed(packet) {
+                    forward(subscription, packet, padding);
+                }
             }
         }
     }

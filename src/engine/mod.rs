@@ -160,7 +160,7 @@ impl Engine {
             self.end(key, reason, now, arena);
             return;
         }
-        if peer.is_silent(now, self.settings.publisher_silence) {
+        if peer.is_silent(now) {
             self.end(key, EndReason::Silent, now, arena);
             return;
         }
@@ -170,7 +170,12 @@ impl Engine {
 
     fn datagram(&mut self, path: Path, bytes: &mut [u8], now: Instant, arena: &mut SendArena) {
         self.counters.datagrams += 1;
-        let Some(key) = self.find(path, bytes, now) else {
+        let Ok(found) = catch_unwind(AssertUnwindSafe(|| self.find(path, bytes, now))) else {
+            error!("a fault in code that reads checks; please report it with its trace");
+            self.counters.faults += 1;
+            return;
+        };
+        let Some(key) = found else {
             self.counters.strangers += 1;
             return;
         };
@@ -209,14 +214,25 @@ impl Engine {
             stun::authentic_check(check, &prepared.agreement.transport().local)
         };
         let prepared = self.claims.claim(ufrag, &mut authentic)?;
-        let (session, name) = (prepared.session, prepared.stream.clone());
+        let (session, name, role) =
+            (prepared.session, prepared.stream.clone(), prepared.agreement.role());
         let index = self.stream_named(&name, now);
-        let peer = Peer::new(prepared, index, &self.settings, &self.identity, now);
-        debug!(?session, stream = %name, role = %peer.role(), "session claimed");
+        self.streams.get_mut(index)?.members += 1;
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            debug!(?session, stream = %name, %role, "session claimed");
+            Peer::new(prepared, index, &self.settings, &self.identity, now)
+        }));
+        let Ok(peer) = made else {
+            error!(?session, "a fault in code ended this session; please report it with its trace");
+            self.counters.faults += 1;
+            self.leave(index);
+            let reason = EndReason::Fault;
+            self.events.push_back(Event::Ended { session, role, stream: name, reason });
+            return None;
+        };
         let ufrag = peer.credentials.ufrag.clone();
         let key = self.peers.insert(peer);
         self.demux.add(session, &ufrag, key);
-        self.streams.get_mut(index)?.members += 1;
         Some(key)
     }
 
@@ -263,6 +279,9 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(profile) = peer.transport.srtp_profile() else { return };
         let (session, role, index) = (peer.session, peer.role(), peer.stream);
+        if let Side::Publisher(publishing) = &mut peer.side {
+            publishing.connected(now);
+        }
         let Some(stream) = self.streams.get_mut(index) else { return };
         let name = stream.name.clone();
         info!(?session, stream = %name, %role, %profile, "connected");
@@ -344,20 +363,26 @@ impl Engine {
         let name = stream.name.clone();
         info!(?session, stream = %name, %role, %reason, "session ended");
         self.events.push_back(Event::Ended { session, role, stream: name.clone(), reason });
-        stream.members -= 1;
         stream.viewers.retain(|&viewer| viewer != key);
         let mut orphans = Vec::new();
         if stream.publisher == Some(key) {
             stream.publisher = None;
             orphans = stream.restart(self.settings.router, self.epoch, now);
         }
-        if stream.members == 0 {
-            self.streams.remove(peer.stream);
-            self.names.remove(&name);
-            self.waiting.retain(|&index| index != peer.stream);
-        }
+        self.leave(peer.stream);
         for viewer in orphans {
             self.end(viewer, EndReason::StreamEnded, now, arena);
+        }
+    }
+
+    /// A session is no more of this stream, which goes with its last one.
+    fn leave(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.members -= 1;
+        if stream.members == 0 {
+            self.names.remove(&stream.name);
+            self.streams.remove(index);
+            self.waiting.retain(|&waiting| waiting != index);
         }
     }
 

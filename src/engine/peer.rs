@@ -46,6 +46,8 @@ pub(super) struct Publishing {
     pub(super) receiver: Receiver,
     pool: PacketPool,
     connected: Option<Instant>,
+    /// How long it may send nothing.
+    silence_max: Duration,
 }
 
 /// The send side of a viewer, with its places in the tracks.
@@ -62,6 +64,24 @@ impl Publishing {
         now: Instant,
     ) -> Option<Arc<Packet>> {
         self.receiver.handle_rtp(header, datagram, now, &mut self.pool).map(|(_, packet)| packet)
+    }
+}
+
+impl Publishing {
+    /// It may send from now on.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.connected = Some(now);
+    }
+
+    /// When it has sent nothing for too long, if it sends nothing more.
+    fn silent_at(&self) -> Option<Instant> {
+        let since = self.connected?;
+        let last = self.receiver.last_media().map_or(since, |last| last.max(since));
+        Some(last + self.silence_max)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.receiver.deadline().into_iter().chain(self.silent_at()).min()
     }
 }
 
@@ -96,7 +116,8 @@ impl Peer {
                 let ssrc = (u32::from(number(0)) << 16 | u32::from(number(1))).max(1);
                 let receiver = Receiver::new(&agreement.media, ssrc, now);
                 let pool = PacketPool::default();
-                let publishing = Publishing { receiver, pool, connected: None };
+                let silence_max = settings.publisher_silence;
+                let publishing = Publishing { receiver, pool, connected: None, silence_max };
                 (agreement.transport, Side::Publisher(Box::new(publishing)))
             }
             Agreement::Viewer(agreement) => {
@@ -129,7 +150,7 @@ impl Peer {
     /// When it must be looked at.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let side = match &self.side {
-            Side::Publisher(publishing) => publishing.receiver.deadline(),
+            Side::Publisher(publishing) => publishing.deadline(),
             Side::Viewer(viewing) => Some(viewing.viewer.deadline()),
         };
         // Before it is connected there is nobody to report to.
@@ -137,16 +158,10 @@ impl Peer {
         self.transport.deadline().into_iter().chain(side).min()
     }
 
-    /// Whether it is a publisher that has sent no media for so long.
-    pub(super) fn is_silent(&mut self, now: Instant, limit: Duration) -> bool {
-        let connected = self.transport.srtp_profile().is_some();
-        let Side::Publisher(publishing) = &mut self.side else { return false };
-        if !connected {
-            return false;
-        }
-        let since = *publishing.connected.get_or_insert(now);
-        let last = publishing.receiver.last_media().map_or(since, |last| last.max(since));
-        now.saturating_duration_since(last) >= limit
+    /// Whether it is a publisher that has sent no media for too long.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        let Side::Publisher(publishing) = &self.side else { return false };
+        publishing.silent_at().is_some_and(|at| at <= now)
     }
 
     /// Sends the RTCP that is due.

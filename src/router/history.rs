@@ -113,6 +113,12 @@ impl History {
         let padding = kept.padding.filter(|_| kept.packet.sequence == sequence)?;
         Some((&*kept.packet, padding))
     }
+
+    /// The packets after this sequence number that have gone out.
+    pub fn after(&self, sequence: u64) -> impl Iterator<Item = (&Packet, u8)> {
+        let (low, high) = self.range.unwrap_or((0, 0));
+        (low.max(sequence.saturating_add(1))..high).filter_map(|sequence| self.get(sequence))
+    }
 }
 
 #[cfg(test)]

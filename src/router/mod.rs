@@ -121,6 +121,15 @@ impl Router {
         self.histories[kind.index()].get(sequence)
     }
 
+    /// The packets after this one that went out before the present batch: there are such only
+    /// after one that was late.
+    pub fn passed(&self, packet: &Packet) -> impl Iterator<Item = (&Packet, u8)> {
+        let kind = packet.codec.kind();
+        let going = self.batch.going(kind);
+        let later = self.histories[kind.index()].after(packet.sequence);
+        later.filter(|(later, _)| going.iter().all(|w| w.packet.sequence != later.sequence))
+    }
+
     /// A viewer cannot go on without a keyframe.
     pub fn want_keyframe(&mut self) {
         self.keyframe.want();
