@@ -10,67 +10,33 @@
 // The table is what a benchmark is for.
 #![allow(clippy::print_stdout)]
 
+#[path = "../support/audience.rs"]
+mod audience;
 mod recording;
+#[path = "../support/sessions.rs"]
+mod sessions;
 
-use bytes::Bytes;
+use audience::Audience;
 use millrace::clock::Clock;
-use millrace::engine::command::{Agreement, Claims, Prepared};
-use millrace::engine::{Engine, EngineSettings, Input};
-use millrace::media::arena::{Path, SendArena};
-use millrace::media::codec::{Codec, Format, Kind};
-use millrace::media::id::{SessionId, StreamName};
-use millrace::peer::agreement::{
-    AnnouncedSsrc, Credentials, ExtensionIds, Feedback, PayloadFormat, PublisherAgreement,
-    ReceivedMedia, SentMedia, ViewerAgreement,
-};
-use millrace::peer::identity::Identity;
-use millrace::peer::testing::{ClientOptions, TestClient};
-use millrace::peer::transport::Timeouts;
-use millrace::router::RouterSettings;
+use millrace::engine::Input;
+use millrace::media::arena::Path;
+use millrace::media::codec::Kind;
 use millrace::shard::socket::{Buffers, MediaSocket, SendReport};
 use recording::Recorded;
-use rtc_shared::marshal::Marshal;
-use rtp::header::Header;
-use rtp::packet::Packet;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const VIEWERS: usize = 100;
 /// What a packet costs a shard on its way to one viewer (ARCHITECTURE.md, Decisions).
 const COST: Duration = Duration::from_nanos(930);
 
-/// Sessions that wait to be claimed.
-struct Prepareds(Vec<Prepared>);
-
-impl Claims for Prepareds {
-    fn claim(
-        &mut self,
-        ufrag: &str,
-        authentic: &mut dyn FnMut(&Prepared) -> bool,
-    ) -> Option<Prepared> {
-        let named = |prepared: &Prepared| prepared.agreement.transport().local.ufrag == ufrag;
-        let index = self.0.iter().position(|prepared| named(prepared) && authentic(prepared))?;
-        Some(self.0.swap_remove(index))
-    }
-}
-
-/// One client: where it is, and what it does below its media.
-struct Client {
-    path: Path,
-    peer: TestClient,
-}
-
-/// An engine with a publisher and its viewers, all connected.
+/// An engine with its clients, and the socket that it sends by.
 struct World {
-    engine: Engine,
-    arena: SendArena,
+    audience: Audience,
     socket: MediaSocket,
-    publisher: Client,
-    /// Keeps the viewers' ports open.
-    _viewers: Vec<UdpSocket>,
+    /// Keeps the clients' ports open.
+    _clients: Vec<UdpSocket>,
     now: Instant,
-    sequences: [u16; 2],
 }
 
 /// What a replay came to.
@@ -83,31 +49,18 @@ struct Outcome {
 
 impl World {
     fn new() -> Self {
-        let clock = Clock::system();
-        let now = clock.now();
+        let epoch = Clock::system().epoch();
         let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let bind = |_| UdpSocket::bind(loopback).expect("loopback has a free port");
-        let sockets: Vec<_> = (0..=VIEWERS).map(bind).collect();
-        let mut clients: Vec<_> = sockets.iter().enumerate().map(client).collect();
-        let prepared = clients.iter().enumerate().map(|(i, c)| prepare(i, &c.peer, now)).collect();
-        let settings = EngineSettings {
-            router: RouterSettings::default(),
-            timeouts: Timeouts::default(),
-            publisher_silence: Duration::from_secs(30),
-            rtx_share: 0.15,
+        let clients: Vec<_> = (0..=VIEWERS).map(bind).collect();
+        let path = |socket: &UdpSocket| {
+            let remote = socket.local_addr().expect("a bound socket has an address");
+            Path { remote, local: Some(Ipv4Addr::LOCALHOST.into()) }
         };
-        let identity = Arc::new(Identity::generate().expect("a certificate"));
-        let claims = Box::new(Prepareds(prepared));
-        let mut engine = Engine::new(settings, identity, clock.epoch(), claims);
-        let mut arena = SendArena::new(1 << 20);
-        for client in &mut clients {
-            connect(client, &mut engine, &mut arena, now);
-        }
-        assert_eq!(engine.sessions(), VIEWERS + 1);
+        let audience = Audience::new(&clients.iter().map(path).collect::<Vec<_>>(), epoch);
         let buffers = Buffers { receive: 1 << 20, send: 4 << 20 };
         let socket = MediaSocket::bind(loopback, buffers, false).expect("loopback has a free port");
-        let publisher = clients.swap_remove(0);
-        Self { engine, arena, socket, publisher, _viewers: sockets, now, sequences: [0; 2] }
+        Self { audience, socket, _clients: clients, now: epoch.instant }
     }
 
     /// Replays a recording; `eager` is a shard that is less than half busy.
@@ -117,7 +70,8 @@ impl World {
         let mut rest = recording;
         loop {
             let next_packet = rest.first().map(|packet| start + packet.at);
-            let Some(wake) = next_packet.into_iter().chain(self.engine.deadline()).min() else {
+            let Some(wake) = next_packet.into_iter().chain(self.audience.engine.deadline()).min()
+            else {
                 break;
             };
             if next_packet.is_none() && wake > self.now + Duration::from_millis(5) {
@@ -140,125 +94,28 @@ impl World {
     fn turn(&mut self, batch: &[Recorded], eager: bool, outcome: &mut Outcome) {
         outcome.turns += 1;
         for recorded in batch {
-            let mut datagram = self.datagram(recorded);
-            let input = Input::Datagram { path: self.publisher.path, bytes: &mut datagram };
-            self.engine.handle(input, self.now, &mut self.arena);
+            let &Recorded { kind, payload_bytes, timestamp, marker, keyframe, .. } = recorded;
+            let audience = &mut self.audience;
+            let flags = (marker, keyframe);
+            let mut datagram = audience.datagram(kind, payload_bytes, timestamp, flags);
+            let input = Input::Datagram { path: audience.path, bytes: &mut datagram };
+            audience.engine.handle(input, self.now, &mut audience.arena);
             outcome.packets_in += 1;
         }
-        self.engine.handle_timeout(self.now, &mut self.arena);
+        let Audience { engine, arena, .. } = &mut self.audience;
+        engine.handle_timeout(self.now, arena);
         loop {
-            let more = self.engine.fan_out(self.now, eager, &mut self.arena);
-            let report = self.socket.send(&self.arena, &Clock::system(), |_| false);
-            self.arena.clear();
+            let more = engine.fan_out(self.now, eager, arena);
+            let report = self.socket.send(arena, &Clock::system(), |_| false);
+            arena.clear();
             self.now += COST * report.datagrams as u32;
             outcome.sent += report;
             if !more {
                 break;
             }
         }
-        while self.engine.poll().is_some() {}
+        while engine.poll().is_some() {}
     }
-
-    /// The recorded packet as the publisher would send it.
-    fn datagram(&mut self, recorded: &Recorded) -> Vec<u8> {
-        let mut payload = vec![0xa5; recorded.payload_bytes.max(3)];
-        if recorded.kind == Kind::Video {
-            // The start of a fragmented IDR slice, or the middle of another (RFC 6184 §5.8).
-            let start: &[u8; 3] = if recorded.keyframe { b"\x7c\x85\x88" } else { b"\x5c\x01\x9a" };
-            payload[..3].copy_from_slice(start);
-        }
-        let sequence = &mut self.sequences[recorded.kind.index()];
-        *sequence = sequence.wrapping_add(1);
-        let header = Header {
-            version: 2,
-            marker: recorded.marker,
-            payload_type: payload_type(recorded.kind),
-            sequence_number: *sequence,
-            timestamp: recorded.timestamp,
-            ssrc: ssrc(recorded.kind),
-            ..Header::default()
-        };
-        let packet = Packet { header, payload: Bytes::from(payload) };
-        self.publisher.peer.seal(&packet.marshal().expect("an RTP packet"))
-    }
-}
-
-fn payload_type(kind: Kind) -> u8 {
-    [111, 102][kind.index()]
-}
-
-fn ssrc(kind: Kind) -> u32 {
-    1_000 + kind.index() as u32
-}
-
-fn client((index, socket): (usize, &UdpSocket)) -> Client {
-    let server = Credentials { ufrag: format!("serv{index}"), pwd: "s".repeat(24) };
-    let remote = socket.local_addr().expect("a bound socket has an address");
-    let path = Path { remote, local: Some(Ipv4Addr::LOCALHOST.into()) };
-    Client { path, peer: TestClient::new(ClientOptions::default(), server) }
-}
-
-/// The first client publishes, the others watch.
-fn prepare(index: usize, client: &TestClient, now: Instant) -> Prepared {
-    let transport = client.agreement();
-    let (extensions, feedback) = (ExtensionIds::default(), Feedback::default());
-    let agreement = if index == 0 {
-        let media = Kind::ALL.map(|kind| ReceivedMedia {
-            kind,
-            mid: kind.index().to_string(),
-            formats: formats(kind),
-            extensions,
-            feedback,
-            ssrcs: vec![AnnouncedSsrc { ssrc: ssrc(kind), rtx: None }],
-            rids: Vec::new(),
-        });
-        Agreement::Publisher(PublisherAgreement { transport, media: media.into() })
-    } else {
-        let media = Kind::ALL.map(|kind| SentMedia {
-            kind,
-            mid: kind.index().to_string(),
-            formats: formats(kind),
-            extensions,
-            feedback,
-            ssrc: 2_000 + (index * 2 + kind.index()) as u32,
-            rtx_ssrc: None,
-        });
-        Agreement::Viewer(ViewerAgreement { transport, media: media.into() })
-    };
-    let session = SessionId::from_random([index as u8; 16]);
-    let stream = StreamName::parse("lot-42").expect("a stream name");
-    Prepared { session, stream, agreement, random: [index as u8; 16], created: now }
-}
-
-fn formats(kind: Kind) -> Vec<PayloadFormat> {
-    let format = match kind {
-        Kind::Audio => Format { codec: Codec::Opus, parameters: String::new() },
-        Kind::Video => Format {
-            codec: Codec::H264,
-            parameters: "packetization-mode=1;profile-level-id=42e01f".to_owned(),
-        },
-    };
-    vec![PayloadFormat { payload_type: payload_type(kind), format, rtx: None }]
-}
-
-/// Checks and the handshake, without a network between.
-fn connect(client: &mut Client, engine: &mut Engine, arena: &mut SendArena, now: Instant) {
-    let mut datagrams = vec![client.peer.check(true)];
-    while !datagrams.is_empty() {
-        for mut bytes in datagrams.drain(..) {
-            let path = client.path;
-            engine.handle(Input::Datagram { path, bytes: &mut bytes }, now, arena);
-        }
-        for (_, answer) in arena.datagrams() {
-            client.peer.handle(answer, now);
-        }
-        arena.clear();
-        if client.peer.checks_answered == 1 && !client.peer.is_connected() {
-            client.peer.start(now);
-        }
-        datagrams.extend(std::iter::from_fn(|| client.peer.poll()));
-    }
-    assert!(client.peer.is_connected(), "{:?}", client.peer.error);
 }
 
 /// Replays what is left of a recording with these kinds, and prints a line of the table.

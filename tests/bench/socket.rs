@@ -6,6 +6,7 @@
 // The table is what a benchmark is for.
 #![allow(clippy::print_stdout)]
 
+#[path = "../support/allocations.rs"]
 mod allocations;
 
 use millrace::clock::Clock;

@@ -1,0 +1,104 @@
+//! A viewer that asks for everything gets little, and the others notice nothing.
+
+use crate::keyframes::assert_one_per_second;
+use crate::publisher::Camera;
+use crate::sessions::{ssrc, viewer_ssrc};
+use crate::viewer::Screen;
+use crate::world::{World, ms, secs};
+use millrace::media::codec::Kind;
+use rtc_rtcp::packet::{Packet, marshal};
+use rtc_rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
+use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc_rtcp::receiver_report::ReceiverReport;
+use rtc_rtcp::transport_feedbacks::transport_layer_nack::{
+    TransportLayerNack, nack_pairs_from_sequence_numbers,
+};
+use std::time::Duration;
+
+/// A keyframe's worth that may be asked for before anything is earned.
+const CREDIT: f64 = 96.0 * 1024.0;
+
+/// Asks for the newest thousand video packets again, all at once.
+fn flood(world: &mut World, viewer: usize) {
+    let got = &world.viewer(viewer).got[1];
+    let newest = &got[got.len().saturating_sub(1_000)..];
+    let numbers: Vec<u16> = newest.iter().map(|got| got.sequence as u16).collect();
+    let media_ssrc = ssrc(viewer_ssrc(viewer), Kind::Video);
+    let packets: [Box<dyn Packet>; 2] = [
+        Box::new(ReceiverReport::default()),
+        Box::new(TransportLayerNack {
+            sender_ssrc: 77,
+            media_ssrc,
+            nacks: nack_pairs_from_sequence_numbers(&numbers),
+        }),
+    ];
+    let compound = marshal(&packets).expect("a compound");
+    world.send_rtcp(viewer, &compound);
+}
+
+/// What the quiet viewer of a world gets while its neighbour, with RTX or without, floods or not.
+fn quiet_beside(rtx: bool, floods: bool) -> (Vec<(Duration, u64)>, World) {
+    let mut world = World::seeded(61);
+    let camera = Camera { payload_bytes: 1_000, ..Camera::default() };
+    world.publish("lot-42", camera);
+    let greedy = world.view("lot-42", Screen { rtx, nack: true });
+    let quiet = world.view("lot-42", Screen::default());
+    for _ in 0..150 {
+        world.run_for(ms(100));
+        if floods {
+            flood(&mut world, greedy);
+        }
+    }
+    world.run_for(ms(500));
+    let start = world.epoch.instant;
+    let got = world.viewer(quiet).got.iter().flatten();
+    (got.map(|got| (got.at - start, got.sequence)).collect(), world)
+}
+
+#[test]
+fn a_viewer_that_asks_for_everything_gets_15_percent_and_the_others_notice_nothing() {
+    for rtx in [true, false] {
+        let (undisturbed, calm) = quiet_beside(rtx, false);
+        let (beside_a_flood, flooded) = quiet_beside(rtx, true);
+        assert!(undisturbed.len() > 2_000);
+        assert!(undisturbed == beside_a_flood, "the same packets at the same times");
+        let (before, after) = (calm.viewer(1), flooded.viewer(1));
+        assert_eq!(before.rtx.packets, 0);
+        let (media, again) = if rtx {
+            assert_eq!(before.media.packets, after.media.packets);
+            (after.media.bytes as f64, after.rtx.bytes as f64)
+        } else {
+            // What it has already its transport drops, but what was sent is counted.
+            let sent = |world: &World| world.viewer(1).media.bytes as f64;
+            assert_eq!(before.media.packets, after.media.packets, "replays are not opened");
+            (sent(&flooded), flooded.oracle.repeated as f64 * 1_000.0)
+        };
+        assert!(again > CREDIT, "the flood uses its credit up: {again}");
+        assert!(again <= CREDIT + media * 0.15, "{again} of {media}");
+        let refused = flooded.engine.counters().retransmissions_refused;
+        assert!(refused > 10_000, "{refused}");
+    }
+}
+
+#[test]
+fn a_flood_of_keyframe_requests_costs_the_publisher_one_a_second() {
+    let mut world = World::seeded(62);
+    let camera = world.publish("lot-42", Camera { group: u64::MAX, ..Camera::default() });
+    let viewer = world.view("lot-42", Screen::default());
+    world.run_for(secs(1));
+    let media_ssrc = ssrc(viewer_ssrc(viewer), Kind::Video);
+    for number in 0..500_u32 {
+        let request: Box<dyn Packet> = if number.is_multiple_of(2) {
+            Box::new(PictureLossIndication { sender_ssrc: 77, media_ssrc })
+        } else {
+            let fir = vec![FirEntry { ssrc: media_ssrc, sequence_number: number as u8 }];
+            Box::new(FullIntraRequest { sender_ssrc: 77, media_ssrc, fir })
+        };
+        let compound = marshal(&[Box::new(ReceiverReport::default()), request]);
+        world.send_rtcp(viewer, &compound.expect("a compound"));
+        world.run_for(ms(10));
+    }
+    let requests = &world.publisher(camera).keyframe_requests;
+    assert!((5..=8).contains(&requests.len()), "{}", requests.len());
+    assert_one_per_second(requests);
+}

@@ -1,0 +1,58 @@
+//! Many viewers cost the publisher few keyframes.
+
+use crate::publisher::{Camera, Repair};
+use crate::viewer::Screen;
+use crate::world::{World, ms, secs};
+use std::time::{Duration, Instant};
+
+/// A publisher that sends keyframes only when it is asked for one.
+pub(crate) const UNASKED_NEVER: Camera = Camera {
+    frame_rate: 15,
+    packets: 1,
+    payload_bytes: 300,
+    group: u64::MAX,
+    audio: false,
+    repair: Repair::No,
+};
+
+/// A request each second at most.
+pub(crate) fn assert_one_per_second(requests: &[Instant]) {
+    for pair in requests.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_millis(999), "{:?}", pair[1] - pair[0]);
+    }
+}
+
+#[test]
+fn a_hundred_viewers_joining_within_a_second_cost_one_keyframe_request_a_second() {
+    let mut world = World::seeded(51);
+    let camera = world.publish("lot-42", UNASKED_NEVER);
+    world.run_for(ms(1_500));
+    let viewers: Vec<_> = (0..100)
+        .map(|_| {
+            world.run_for(ms(10));
+            world.view("lot-42", Screen::default())
+        })
+        .collect();
+    world.run_for(secs(2));
+    for viewer in viewers {
+        let got = &world.viewer(viewer).got[1];
+        assert!(!got.is_empty(), "viewer {viewer} sees something two seconds after it came");
+    }
+    let requests = &world.publisher(camera).keyframe_requests;
+    assert!((2..=4).contains(&requests.len()), "{}", requests.len());
+    assert_one_per_second(requests);
+}
+
+#[test]
+fn a_keyframe_request_that_is_lost_is_made_again() {
+    let mut world = World::seeded(52);
+    let camera = world.publish("lot-42", UNASKED_NEVER);
+    world.run_for(secs(1));
+    world.clients[camera].down.loss = 1.0;
+    let viewer = world.view("lot-42", Screen::default());
+    world.run_for(secs(2));
+    assert!(world.viewer(viewer).got[1].is_empty());
+    world.clients[camera].down.loss = 0.0;
+    world.run_for(ms(1_200));
+    assert!(!world.viewer(viewer).got[1].is_empty());
+}

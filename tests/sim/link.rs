@@ -1,0 +1,117 @@
+//! One direction of a network, by seed: delay, jitter, loss, reordering, duplication and rate.
+
+use millrace::media::bitrate::Bitrate;
+use std::time::{Duration, Instant};
+
+/// Random numbers by seed (splitmix64).
+#[derive(Debug, Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// The numbers of one purpose in a world with this seed.
+    pub(crate) fn seeded(seed: u64, purpose: u64) -> Self {
+        Self(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ purpose.wrapping_mul(0x2545_f491_4f6c_dd1d))
+    }
+
+    /// The next number.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Whether something happens that happens that often.
+    fn happens(&mut self, probability: f64) -> bool {
+        ((self.next() >> 11) as f64) < probability * (1_u64 << 53) as f64
+    }
+
+    /// A span below this one.
+    fn below(&mut self, span: Duration) -> Duration {
+        let nanos = span.as_nanos() as u64;
+        Duration::from_nanos(if nanos == 0 { 0 } else { self.next() % nanos })
+    }
+}
+
+/// Says which datagrams are lost.
+pub(crate) type Lose = Box<dyn FnMut(&[u8]) -> bool>;
+
+/// What a link does to datagrams; by default it carries them in ten milliseconds, and that is all.
+pub(crate) struct Link {
+    /// How long a datagram takes at least.
+    pub(crate) delay: Duration,
+    /// How much longer it takes at most; the order stays.
+    pub(crate) jitter: Duration,
+    /// The share that is lost.
+    pub(crate) loss: f64,
+    /// The share that is overtaken by what is sent within the next [`Link::OVERTAKEN`].
+    pub(crate) reordering: f64,
+    /// The share that arrives twice.
+    pub(crate) duplication: f64,
+    /// How much it carries; what would wait longer than [`Link::QUEUE`] is lost.
+    pub(crate) rate: Option<Bitrate>,
+    /// Loses what this says, whatever chance says.
+    pub(crate) lose: Option<Lose>,
+    random: Random,
+    busy_until: Option<Instant>,
+    last_arrival: Option<Instant>,
+}
+
+impl Link {
+    /// How late a datagram is that is overtaken, at most.
+    const OVERTAKEN: Duration = Duration::from_millis(30);
+    /// The longest queue in front of a link with a rate.
+    const QUEUE: Duration = Duration::from_millis(100);
+
+    /// A link without faults.
+    pub(crate) fn new(random: Random) -> Self {
+        Self {
+            delay: Duration::from_millis(10),
+            jitter: Duration::ZERO,
+            loss: 0.0,
+            reordering: 0.0,
+            duplication: 0.0,
+            rate: None,
+            lose: None,
+            random,
+            busy_until: None,
+            last_arrival: None,
+        }
+    }
+
+    /// When a datagram arrives: never, once or twice.
+    pub(crate) fn carry(&mut self, datagram: &[u8], now: Instant) -> [Option<Instant>; 2] {
+        if self.lose.as_mut().is_some_and(|lose| lose(datagram)) {
+            return [None; 2];
+        }
+        // Drawn for each datagram, so that one fault more does not change all others.
+        let lost = self.random.happens(self.loss);
+        let overtaken = self.random.happens(self.reordering);
+        let twice = self.random.happens(self.duplication);
+        let (late, later) = (self.random.below(Self::OVERTAKEN), self.random.below(self.jitter));
+        let Some(sent) = self.transmit(datagram.len(), now).filter(|_| !lost) else {
+            return [None; 2];
+        };
+        let mut arrival = sent + self.delay + later;
+        if overtaken {
+            arrival += late;
+        } else {
+            arrival = self.last_arrival.map_or(arrival, |last| last.max(arrival));
+            self.last_arrival = Some(arrival);
+        }
+        [Some(arrival), twice.then_some(arrival + late)]
+    }
+
+    /// When its last bit has left.
+    fn transmit(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
+        let Some(rate) = self.rate else { return Some(now) };
+        let begins = self.busy_until.map_or(now, |busy| busy.max(now));
+        if begins - now > Self::QUEUE {
+            return None;
+        }
+        let takes = Duration::from_secs_f64(bytes as f64 * 8.0 / rate.as_bps() as f64);
+        self.busy_until = Some(begins + takes);
+        self.busy_until
+    }
+}

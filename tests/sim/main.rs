@@ -1,0 +1,41 @@
+//! Engines and their clients in virtual time, over networks by seed; no sockets.
+//!
+//! The world:
+//!
+//! - `link`: one direction of a network
+//! - `oracle`: what must always hold
+//! - `publisher`: a simulated publisher above its transport
+//! - `viewer`: a simulated viewer above its transport
+//! - `world`: an engine, its clients and the links between
+//!
+//! What it proves:
+//!
+//! - `ending`: how sessions end, and what stays of them
+//! - `fault`: a fault in one session ends that session only
+//! - `flood`: a viewer that asks for everything gets little, and the others notice nothing
+//! - `handshake`: clients connect over bad links
+//! - `keyframes`: many viewers cost the publisher few keyframes
+//! - `lip_sync`: sound and picture stay together
+//! - `loss`: what retransmission makes of a bad link
+//! - `nonce`: nothing is sealed twice with different bytes
+//! - `path`: a client's address may change
+//! - `sequence`: a viewer's stream has no hole of our making
+
+mod link;
+mod oracle;
+mod publisher;
+#[path = "../support/sessions.rs"]
+mod sessions;
+mod viewer;
+mod world;
+
+mod ending;
+mod fault;
+mod flood;
+mod handshake;
+mod keyframes;
+mod lip_sync;
+mod loss;
+mod nonce;
+mod path;
+mod sequence;

@@ -1,0 +1,54 @@
+//! A client's address may change: media follows its next check.
+
+use crate::publisher::Camera;
+use crate::viewer::Screen;
+use crate::world::{World, ms, secs};
+use std::time::Instant;
+
+/// When a viewer got its newest packet.
+fn newest(world: &World, viewer: usize) -> Option<Instant> {
+    world.viewer(viewer).got.iter().flatten().map(|got| got.at).max()
+}
+
+#[test]
+fn media_follows_a_viewer_whose_address_changes_with_its_next_check() {
+    let mut world = World::seeded(71);
+    let camera = world.publish("lot-42", Camera::default());
+    let viewer = world.view("lot-42", Screen::default());
+    world.run_for(secs(2));
+    world.rebind(viewer, 7_000);
+    let moved = world.now;
+    let checks = world.clients[viewer].next_check;
+    world.run_for(checks - moved);
+    let last = newest(&world, viewer).expect("it has been watching");
+    assert!(last <= moved + ms(10), "nobody knows where it is");
+    world.run_for(ms(100));
+    assert!(newest(&world, viewer) > Some(checks), "the check has told");
+    world.run_for(secs(2));
+    let outage = (checks - moved).as_millis() as u64;
+    let (missing, _) = world.viewer(viewer).missing();
+    // 170 packets a second; what is still kept is sent again as far as the budget goes.
+    assert!(missing < outage * 170 / 1_000 / 2, "{missing} missing after {outage} ms");
+
+    // The old address ends with the session: nothing is left of either.
+    world.clients[viewer].peer.close(world.now);
+    world.clients[camera].peer.close(world.now);
+    world.run_for(secs(1));
+    assert!(world.ended(viewer).is_some() && world.ended(camera).is_some());
+    assert_eq!(world.engine.sizes(), [0; 3]);
+}
+
+#[test]
+fn a_check_that_does_not_nominate_moves_no_media() {
+    let mut world = World::seeded(72);
+    world.publish("lot-42", Camera::default());
+    let viewer = world.view("lot-42", Screen::default());
+    world.run_for(secs(1));
+    world.clients[viewer].nominates = false;
+    world.rebind(viewer, 7_001);
+    world.run_for(secs(4));
+    assert!(newest(&world, viewer).is_some_and(|newest| newest < world.ago(secs(2))));
+    world.clients[viewer].nominates = true;
+    world.run_for(secs(3));
+    assert!(newest(&world, viewer).is_some_and(|newest| newest > world.ago(ms(100))));
+}
