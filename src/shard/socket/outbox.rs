@@ -4,7 +4,8 @@
 //! kernel that refuses in every way there is.
 
 use crate::media::arena::{Burst, Path, SendArena};
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::ops::AddAssign;
@@ -64,7 +65,8 @@ impl AddAssign for SendReport {
 #[derive(Debug)]
 pub(super) struct Segmentation {
     kernel_can: bool,
-    refused: HashSet<IpAddr>,
+    /// The smallest segment refused; 0 where it is not the size.
+    refused: HashMap<IpAddr, u16>,
     oldest_first: VecDeque<IpAddr>,
 }
 
@@ -74,17 +76,23 @@ impl Segmentation {
 
     /// `kernel_can` is whether the kernel knows UDP GSO at all.
     pub(super) fn new(kernel_can: bool) -> Self {
-        Self { kernel_can, refused: HashSet::new(), oldest_first: VecDeque::new() }
+        Self { kernel_can, refused: HashMap::new(), oldest_first: VecDeque::new() }
     }
 
-    fn allowed(&self, remote: IpAddr) -> bool {
-        self.kernel_can && (self.refused.is_empty() || !self.refused.contains(&remote))
+    fn allowed(&self, remote: IpAddr, segment: u16) -> bool {
+        let fits = || self.refused.get(&remote).is_none_or(|&refused| segment < refused);
+        self.kernel_can && (self.refused.is_empty() || fits())
     }
 
-    fn refuse(&mut self, remote: IpAddr) {
-        if !self.refused.insert(remote) {
-            return;
-        }
+    /// One publisher's packets may be too large for a path that takes all others' in segments.
+    fn refuse(&mut self, remote: IpAddr, segment: u16) {
+        match self.refused.entry(remote) {
+            Entry::Occupied(mut known) => {
+                *known.get_mut() = segment.min(*known.get());
+                return;
+            }
+            Entry::Vacant(unknown) => unknown.insert(segment),
+        };
         self.oldest_first.push_back(remote);
         if self.oldest_first.len() > Self::REFUSED_MAX
             && let Some(oldest) = self.oldest_first.pop_front()
@@ -129,7 +137,7 @@ impl<'a> Iterator for Messages<'a> {
         let segment = u16::try_from(burst.segment).ok().filter(|&segment| {
             segment > 0
                 && rest.len() > usize::from(segment)
-                && self.segmentation.allowed(burst.path.remote.ip())
+                && self.segmentation.allowed(burst.path.remote.ip(), segment)
         });
         let length = if segment.is_some() { rest.len() } else { rest.len().min(burst.segment) };
         self.position.offset += length;
@@ -177,11 +185,11 @@ pub(super) fn send_from(
             Ok(_) => io::ErrorKind::Other.into(),
             Err(error) => error,
         };
-        match Refusal::of(&error, first.segment.is_some()) {
+        match Refusal::of(&error, first.segment) {
             Refusal::Full => return Progress::Full,
-            Refusal::Segmented => {
+            Refusal::Segmented(size) => {
                 report.fallbacks += 1;
-                segmentation.refuse(first.path.remote.ip());
+                segmentation.refuse(first.path.remote.ip(), size);
             }
             Refusal::Again if !repeated => repeated = true,
             Refusal::Again | Refusal::Message => {
@@ -221,20 +229,22 @@ enum Refusal {
     Full,
     /// Nothing of it: an interruption, or an earlier datagram's ICMP answer.
     Again,
-    /// The destination takes no segmented messages; datagram by datagram it may work.
-    Segmented,
+    /// The destination takes no segments of this size, or none at all where it is 0; datagram by
+    /// datagram it may work.
+    Segmented(u16),
     /// It cannot be sent: no route, forbidden, no such source address.
     Message,
 }
 
 impl Refusal {
-    fn of(error: &io::Error, segmented: bool) -> Self {
-        match error.raw_os_error() {
-            Some(libc::EAGAIN) => Self::Full,
-            Some(libc::EINTR | libc::ECONNREFUSED) => Self::Again,
+    fn of(error: &io::Error, segment: Option<u16>) -> Self {
+        match (error.raw_os_error(), segment) {
+            (Some(libc::EAGAIN), _) => Self::Full,
+            (Some(libc::EINTR | libc::ECONNREFUSED), _) => Self::Again,
             // EIO: the device cannot compute checksums. EINVAL, EMSGSIZE: the segment size does
             // not fit the path, or what sits in the path cannot segment (udp(7), UDP_SEGMENT).
-            Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE) if segmented => Self::Segmented,
+            (Some(libc::EIO), Some(_)) => Self::Segmented(0),
+            (Some(libc::EINVAL | libc::EMSGSIZE), Some(size)) => Self::Segmented(size),
             _ => Self::Message,
         }
     }
@@ -323,6 +333,24 @@ mod tests {
     }
 
     #[test]
+    fn segments_too_large_for_a_path_cost_it_no_smaller_ones() {
+        for errno in [libc::EINVAL, libc::EMSGSIZE] {
+            let mut segmentation = Segmentation::new(true);
+            let too_large = |message: &Message<'_>| {
+                message.segment.is_some_and(|segment| segment >= 100).then_some(errno)
+            };
+            let (_, report, _) = run(too_large, &mut segmentation);
+            assert_eq!((report.fallbacks, report.datagrams), (1, 7));
+            let host = path(1).remote.ip();
+            assert!(!segmentation.allowed(host, 100));
+            assert!(segmentation.allowed(host, 99));
+        }
+        let mut segmentation = Segmentation::new(true);
+        run(|message| message.segment.map(|_| libc::EIO), &mut segmentation);
+        assert!(!segmentation.allowed(path(1).remote.ip(), 1), "no size is small enough");
+    }
+
+    #[test]
     fn a_message_that_cannot_be_sent_is_skipped_alone() {
         for errno in [libc::EPERM, libc::ENETUNREACH, libc::ENOBUFS, libc::EINVAL] {
             let refuses = |message: &Message<'_>| (message.path == path(2)).then_some(errno);
@@ -352,12 +380,12 @@ mod tests {
     fn refusals_are_remembered_within_bounds() {
         let mut segmentation = Segmentation::new(true);
         for host in 0..2_000_u32 {
-            segmentation.refuse(IpAddr::from(host.to_be_bytes()));
-            segmentation.refuse(IpAddr::from(host.to_be_bytes()));
+            segmentation.refuse(IpAddr::from(host.to_be_bytes()), 100);
+            segmentation.refuse(IpAddr::from(host.to_be_bytes()), 90);
         }
         assert_eq!(segmentation.refused.len(), Segmentation::REFUSED_MAX);
         assert_eq!(segmentation.oldest_first.len(), Segmentation::REFUSED_MAX);
-        assert!(segmentation.allowed(IpAddr::from(0_u32.to_be_bytes())));
-        assert!(!segmentation.allowed(IpAddr::from(1_999_u32.to_be_bytes())));
+        assert!(segmentation.allowed(IpAddr::from(0_u32.to_be_bytes()), 90));
+        assert!(!segmentation.allowed(IpAddr::from(1_999_u32.to_be_bytes()), 90));
     }
 }
