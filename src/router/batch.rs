@@ -32,6 +32,8 @@ impl Batch {
     const PADDING_MAX: usize = 4;
     /// As many as one UDP message takes: more waiting gains nothing.
     const PACKETS_MAX: usize = 64;
+    /// What may wait of a kind while a batch goes out: more than a viewer is sent at a time.
+    pub const WAITING_MAX: usize = 1024;
 
     /// An empty batch whose oldest packet waits at most `wait`.
     pub fn new(wait: Duration) -> Self {
@@ -43,6 +45,11 @@ impl Batch {
             complete: false,
             wait,
         }
+    }
+
+    /// Whether one more packet of that kind may wait.
+    pub fn has_room(&self, kind: Kind) -> bool {
+        self.waiting[kind.index()].len() < Self::WAITING_MAX
     }
 
     /// Adds a packet. The last packet of a frame, or a full batch, completes it.

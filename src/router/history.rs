@@ -14,6 +14,8 @@ pub enum Pushed {
     Duplicate,
     /// It is older than all that is kept.
     TooOld,
+    /// Too many wait before it: the viewers cannot be served as fast as the publisher sends.
+    NoRoom,
 }
 
 /// A ring of packets by sequence number.

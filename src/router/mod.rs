@@ -64,9 +64,12 @@ impl Router {
     }
 
     /// Takes a packet in. A duplicate, or one too old to be of use, is dropped: no viewer is ever
-    /// sent the same sequence number twice.
+    /// sent the same sequence number twice. So is one for which there is no room any more.
     pub fn push(&mut self, packet: Arc<Packet>) -> Pushed {
         let kind = packet.codec.kind();
+        if !self.batch.has_room(kind) {
+            return Pushed::NoRoom;
+        }
         let pushed = self.histories[kind.index()].push(&packet);
         if pushed != Pushed::New {
             return pushed;
@@ -173,6 +176,32 @@ mod tests {
         assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
         router.push(packet(Codec::Vp8));
         assert_eq!(router.keyframe_deadline(), None);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_when_viewers_are_served_too_slowly() {
+        let now = Instant::now();
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let push = |router: &mut Router, sequence| {
+            router.push(Arc::new(Packet {
+                codec: Codec::Vp8,
+                sequence,
+                timestamp: 0,
+                marker: true,
+                keyframe: false,
+                arrival: now,
+                payload: vec![0],
+            }))
+        };
+        push(&mut router, 0);
+        router.begin_batch();
+        let taken = (1..100_000).filter(|&n| push(&mut router, n) == Pushed::New).count();
+        assert_eq!(taken, Batch::WAITING_MAX);
+        router.finish_batch();
+        router.begin_batch();
+        assert_eq!(router.batch(Kind::Video).len(), taken);
+        assert_eq!(push(&mut router, 100_000), Pushed::New, "it goes on");
     }
 
     /// The nonce rule: what a packet will be padded with is not known before it goes out, and what
