@@ -88,6 +88,8 @@ impl Engine {
                 self.counters.batches += 1;
             }
             if !self.serve(index, now, arena) {
+                // It goes on before another begins, or the first streams would have all the room.
+                self.waiting.rotate_left(position);
                 return true;
             }
             let Some(stream) = self.streams.get_mut(index) else { continue };
@@ -234,4 +236,34 @@ fn serve_one(
         }
     }
     Served::Yes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{agreement, engine, stream_with_packet};
+    use super::*;
+    use crate::media::arena::Path;
+    use std::net::SocketAddr;
+
+    /// Else a stream with more viewers than the arena serves at a time would begin batch after
+    /// batch before the others' turn comes.
+    #[test]
+    fn the_batch_under_way_goes_on_before_another_begins() {
+        let now = Instant::now();
+        let mut engine = engine(now, vec![agreement(1, "b")]);
+        let mut arena = SendArena::new(10_000);
+        let waits = stream_with_packet(&mut engine, "a", false, now);
+        let goes = stream_with_packet(&mut engine, "b", true, now);
+        engine.check(1, 5_000, now, &mut arena);
+        engine.streams[goes].viewers = engine.peers.iter().map(|(key, _)| key).collect();
+        arena.clear();
+        let remote = SocketAddr::from(([192, 0, 2, 9], 9));
+        arena.push(Path { remote, local: None }, &[0; 9_500]);
+        assert_eq!(engine.waiting, [waits, goes]);
+        assert!(engine.fan_out(now, false, &mut arena), "no room");
+        assert_eq!(engine.waiting, [goes, waits]);
+        arena.clear();
+        assert!(!engine.fan_out(now, false, &mut arena));
+        assert_eq!(engine.waiting, [waits]);
+    }
 }

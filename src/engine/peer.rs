@@ -3,7 +3,7 @@
 use super::EngineSettings;
 use super::command::{Agreement, Prepared, Role};
 use super::report::{SessionState, ViewerState};
-use crate::media::arena::SendArena;
+use crate::media::arena::{Path, SendArena};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
 use crate::media::packet::{Packet, PacketPool};
@@ -101,6 +101,10 @@ impl Viewing {
 }
 
 impl Peer {
+    /// How long a silent client keeps its address: publishers send all the time, viewers report
+    /// about once a second.
+    const ADDRESS_KEPT: Duration = Duration::from_secs(2);
+
     pub(super) fn new(
         prepared: Prepared,
         stream: usize,
@@ -156,6 +160,13 @@ impl Peer {
         // Before it is connected there is nobody to report to.
         let side = side.filter(|_| self.transport.srtp_profile().is_some());
         self.transport.deadline().into_iter().chain(side).min()
+    }
+
+    /// Whether this is where its client is right now: then a check of another session's that names
+    /// this address is forged. Who got the address from the network repeats its check.
+    pub(super) fn lives_at(&self, path: Path, now: Instant) -> bool {
+        let here = self.transport.path().is_some_and(|own| own.remote == path.remote);
+        here && now < self.transport.last_heard() + Self::ADDRESS_KEPT
     }
 
     /// Whether it is a publisher that has sent no media for too long.
