@@ -78,14 +78,14 @@ impl Viewer {
     /// Fuzz target: `viewer_rtcp`.
     pub fn handle_rtcp(
         &mut self,
-        mut compound: &[u8],
+        compound: &[u8],
         wall: WallTime,
         mut asked: impl FnMut(&mut Self, Asked),
     ) {
-        let Ok(packets) = unmarshal(&mut compound) else { return };
         let mut left = Self::ASKED_MAX;
-        for packet in packets {
-            let packet = packet.as_any();
+        for mut packet in whole_packets(compound).filter(|packet| is_read(packet)) {
+            let Ok(packets) = unmarshal(&mut packet) else { return };
+            let Some(packet) = packets.first().map(|packet| packet.as_any()) else { return };
             if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
                 self.reported(&report.reports, wall);
             } else if let Some(report) = packet.downcast_ref::<SenderReport>() {
@@ -163,5 +163,43 @@ impl Viewer {
             Box::new(Goodbye { sources, ..Goodbye::default() }),
         ];
         marshal(&packets).ok().map(|bytes| bytes.to_vec())
+    }
+}
+
+/// The packets of a compound with their headers, up to the first that is cut short.
+fn whole_packets(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let &[_, _, high, low] = rest.first_chunk()?;
+        let len = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;
+        let (packet, tail) = rest.split_at_checked(len)?;
+        rest = tail;
+        Some(packet)
+    })
+}
+
+/// Whether a packet says anything that is read here: SR, RR, NACK, PLI or FIR. The library is given
+/// no others: transport-wide feedback of thirty bytes makes it write down 65,535 arrivals.
+fn is_read(packet: &[u8]) -> bool {
+    matches!(packet, [_, 200 | 201, ..])
+        || matches!(packet, [first, 205, ..] if first & 0x1f == 1)
+        || matches!(packet, [first, 206, ..] if matches!(first & 0x1f, 1 | 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_read_is_parsed() {
+        let feedback = [0x8f, 205, 0, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
+        let chunks = [0x3f, 0xff, 0x3f, 0xff, 0x3f, 0xff, 0x3f, 0xff];
+        let loss = [0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+        let compound = [feedback.as_slice(), &chunks, &loss].concat();
+        let now = Instant::now();
+        let mut viewer = Viewer::new(Vec::new(), "cname".into(), 0.1, [0; 2], now);
+        let mut heard = Vec::new();
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        viewer.handle_rtcp(&compound, wall, |_, asked| heard.push(asked));
+        assert_eq!(heard, [Asked::Keyframe], "read without the library's look at the feedback");
     }
 }
