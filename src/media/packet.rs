@@ -38,15 +38,21 @@ pub struct PacketPool {
 }
 
 impl PacketPool {
-    /// How many packets are looked at when no free one is known.
-    const SWEEP: usize = 64;
+    /// How many packets are looked at for each that is made: all are seen once in a fourth of
+    /// their number, so that a third more than are held at a time suffice.
+    const LOOKS: usize = 4;
+    /// Where none is free, so many are made at once, as a part of those there are: few steps to
+    /// where all memory is there, instead of one more every now and then.
+    const GROWTH: usize = 8;
     /// The most packets remembered; beyond it a packet is freed like any other memory.
     const PACKETS_MAX: usize = 16_384;
 
     /// A packet with these fields and a copy of `payload`.
     pub fn make(&mut self, fields: PacketFields, payload: &[u8]) -> Arc<Packet> {
+        self.look();
         if self.free.is_empty() {
-            self.sweep();
+            let more = 1 + self.held.len() / Self::GROWTH;
+            self.free.extend((0..more).map(|_| Arc::new(Packet::empty(fields))));
         }
         let mut packet = self.free.pop().unwrap_or_else(|| Arc::new(Packet::empty(fields)));
         match Arc::get_mut(&mut packet) {
@@ -60,9 +66,9 @@ impl PacketPool {
         packet
     }
 
-    /// Looks at those held longest; what is still held goes to the back.
-    fn sweep(&mut self) {
-        for _ in 0..Self::SWEEP.min(self.held.len()) {
+    /// Looks at the next few that were held; what still is goes to the back.
+    fn look(&mut self) {
+        for _ in 0..Self::LOOKS.min(self.held.len()) {
             let Some(mut packet) = self.held.pop_front() else { break };
             if Arc::get_mut(&mut packet).is_some() {
                 self.free.push(packet);
@@ -164,5 +170,36 @@ mod tests {
         }
         assert_eq!(pool.len(), made, "all memory was there after the first half");
         assert!(made < 900, "{made} packets for 600 held");
+    }
+    /// Two tracks with histories of their own, one of which stops; how many packets there are.
+    fn two_tracks(audio_stops: u64, until: u64) -> usize {
+        let mut pool = PacketPool::default();
+        let mut histories = [VecDeque::new(), VecDeque::new()];
+        for sequence in 0..until {
+            let is_audio = sequence % 9 == 3;
+            if is_audio && sequence > audio_stops {
+                continue;
+            }
+            let history = &mut histories[usize::from(is_audio)];
+            history.push_back(pool.make(fields(sequence), b"payload"));
+            if history.len() > if is_audio { 100 } else { 800 } {
+                history.pop_front();
+            }
+        }
+        pool.len()
+    }
+
+    #[test]
+    fn two_tracks_need_half_as_many_packets_again_as_their_histories_hold_and_no_more() {
+        let made = two_tracks(u64::MAX, 3_000);
+        assert!(made <= 1_350, "{made} packets for 900 held");
+        assert_eq!(two_tracks(u64::MAX, 60_000), made, "all memory was there");
+    }
+
+    #[test]
+    fn packets_of_a_track_that_stops_do_not_keep_the_others_from_being_found() {
+        let made = two_tracks(1_000, 3_000);
+        assert!(made <= 1_350, "{made} packets for 900 held");
+        assert_eq!(two_tracks(1_000, 60_000), made, "all memory was there");
     }
 }

@@ -34,6 +34,8 @@ const COST: Duration = Duration::from_nanos(930);
 struct World {
     audience: Audience,
     socket: MediaSocket,
+    /// Where the publisher is.
+    publisher: Path,
     /// Keeps the clients' ports open.
     _clients: Vec<UdpSocket>,
     now: Instant,
@@ -57,10 +59,11 @@ impl World {
             let remote = socket.local_addr().expect("a bound socket has an address");
             Path { remote, local: Some(Ipv4Addr::LOCALHOST.into()) }
         };
-        let audience = Audience::new(&clients.iter().map(path).collect::<Vec<_>>(), epoch);
+        let paths: Vec<_> = clients.iter().map(path).collect();
+        let audience = Audience::new(&paths, epoch);
         let buffers = Buffers { receive: 1 << 20, send: 4 << 20 };
         let socket = MediaSocket::bind(loopback, buffers, false).expect("loopback has a free port");
-        Self { audience, socket, _clients: clients, now: epoch.instant }
+        Self { audience, socket, publisher: paths[0], _clients: clients, now: epoch.instant }
     }
 
     /// Replays a recording; `eager` is a shard that is less than half busy.
@@ -98,7 +101,7 @@ impl World {
             let audience = &mut self.audience;
             let flags = (marker, keyframe);
             let mut datagram = audience.datagram(kind, payload_bytes, timestamp, flags);
-            let input = Input::Datagram { path: audience.path, bytes: &mut datagram };
+            let input = Input::Datagram { path: self.publisher, bytes: &mut datagram };
             audience.engine.handle(input, self.now, &mut audience.arena);
             outcome.packets_in += 1;
         }

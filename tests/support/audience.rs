@@ -10,14 +10,13 @@ use millrace::media::time::Epoch;
 use millrace::peer::identity::Identity;
 use millrace::peer::testing::{ClientOptions, TestClient};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The first client publishes, the others watch.
 pub(crate) struct Audience {
     pub(crate) engine: Engine,
     pub(crate) arena: SendArena,
-    pub(crate) publisher: TestClient,
-    /// Where the publisher is.
-    pub(crate) path: Path,
+    publisher: TestClient,
     sequences: [u16; 2],
 }
 
@@ -32,7 +31,10 @@ impl Audience {
         let now = epoch.instant;
         let identity = Arc::new(Identity::generate().expect("a certificate"));
         let waiting = Waiting::default();
-        let mut engine = Engine::new(settings(), identity, epoch, Box::new(waiting.clone()));
+        let mut settings = settings();
+        // Clients that have connected send no more checks.
+        settings.timeouts.consent = Duration::from_hours(1);
+        let mut engine = Engine::new(settings, identity, epoch, Box::new(waiting.clone()));
         let mut arena = SendArena::new(1 << 20);
         let mut clients = Vec::with_capacity(paths.len());
         for (number, &path) in paths.iter().enumerate() {
@@ -47,7 +49,7 @@ impl Audience {
         }
         assert_eq!(engine.sessions(), paths.len());
         let publisher = clients.swap_remove(0);
-        Self { engine, arena, publisher, path: paths[0], sequences: [0; 2] }
+        Self { engine, arena, publisher, sequences: [0; 2] }
     }
 
     /// The publisher's next packet, sealed.
