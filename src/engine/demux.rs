@@ -22,10 +22,13 @@ impl Demux {
         self.ufrags.insert(ufrag.to_owned(), peer);
     }
 
-    /// The session's ICE was restarted under a new name.
-    pub fn rename(&mut self, old: &str, new: &str, peer: usize) {
-        self.ufrags.remove(old);
+    /// The session's ICE is restarted under a new name. The one before stays good, since the client
+    /// checks with it until it has our answer (RFC 8445 §9); the one before that does not.
+    pub fn rename(&mut self, new: &str, former: &mut Option<String>, old: &str, peer: usize) {
         self.ufrags.insert(new.to_owned(), peer);
+        if let Some(stale) = former.replace(old.to_owned()) {
+            self.ufrags.remove(&stale);
+        }
     }
 
     /// An authenticated check came from this address. What `known` lists is the peer's own record
@@ -63,9 +66,17 @@ impl Demux {
     }
 
     /// A session is over.
-    pub fn remove(&mut self, session: SessionId, ufrag: &str, peer: usize, known: &[SocketAddr]) {
+    pub fn remove<'a>(
+        &mut self,
+        session: SessionId,
+        ufrags: impl IntoIterator<Item = &'a str>,
+        peer: usize,
+        known: &[SocketAddr],
+    ) {
         self.sessions.remove(&session);
-        self.ufrags.remove(ufrag);
+        for ufrag in ufrags {
+            self.ufrags.remove(ufrag);
+        }
         for &address in known {
             self.forget(address, peer);
         }
@@ -95,9 +106,23 @@ mod tests {
         demux.learn(address(5), 1, &mut of_one);
         demux.learn(address(5), 2, &mut of_two);
         assert_eq!(demux.by_address(address(5)), Some(2));
-        demux.remove(one, "one", 1, &of_one);
+        demux.remove(one, ["one"], 1, &of_one);
         assert_eq!(demux.by_address(address(5)), Some(2));
-        demux.remove(two, "two", 2, &of_two);
+        demux.remove(two, ["two"], 2, &of_two);
+        assert_eq!(demux.sizes(), [0; 3]);
+    }
+
+    #[test]
+    fn after_a_restart_of_ice_the_name_before_is_good_and_older_ones_are_not() {
+        let mut demux = Demux::default();
+        let session = SessionId::from_random([1; 16]);
+        let mut former = None;
+        demux.add(session, "a", 1);
+        demux.rename("b", &mut former, "a", 1);
+        assert_eq!((demux.by_ufrag("a"), demux.by_ufrag("b")), (Some(1), Some(1)));
+        demux.rename("c", &mut former, "b", 1);
+        assert_eq!((demux.by_ufrag("a"), demux.by_ufrag("b")), (None, Some(1)));
+        demux.remove(session, ["c"].into_iter().chain(former.as_deref()), 1, &[]);
         assert_eq!(demux.sizes(), [0; 3]);
     }
 

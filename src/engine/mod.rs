@@ -330,7 +330,8 @@ impl Engine {
             Command::Restart(session, local) => {
                 let Some(key) = self.demux.by_session(session) else { return };
                 let Some(peer) = self.peers.get_mut(key) else { return };
-                self.demux.rename(&peer.credentials.ufrag, &local.ufrag, key);
+                let (old, former) = (&peer.credentials.ufrag, &mut peer.former_ufrag);
+                self.demux.rename(&local.ufrag, former, old, key);
                 peer.credentials = local.clone();
                 peer.transport.restart_ice(local);
             }
@@ -353,8 +354,9 @@ impl Engine {
     fn end(&mut self, key: usize, reason: EndReason, now: Instant, arena: &mut SendArena) {
         let Some(mut peer) = self.peers.try_remove(key) else { return };
         let (session, role) = (peer.session, peer.role());
-        let ufrag = std::mem::take(&mut peer.credentials.ufrag);
-        self.demux.remove(session, &ufrag, key, &peer.addresses);
+        let ufrags =
+            [peer.credentials.ufrag.as_str()].into_iter().chain(peer.former_ufrag.as_deref());
+        self.demux.remove(session, ufrags, key, &peer.addresses);
         self.timers.clear(key);
         if reason.is_worth_telling() {
             let told = catch_unwind(AssertUnwindSafe(|| peer.say_goodbye(now, arena)));

@@ -30,6 +30,8 @@ pub(super) struct Peer {
     pub(super) side: Side,
     /// Our ICE credentials, which its checks are signed with.
     pub(super) credentials: Credentials,
+    /// Our user name fragment before the last restart of ICE.
+    pub(super) former_ufrag: Option<String>,
     /// Where authentic checks came from.
     pub(super) addresses: Vec<SocketAddr>,
     created: Instant,
@@ -141,7 +143,16 @@ impl Peer {
         let credentials = transport.local.clone();
         let identity = Arc::clone(identity);
         let transport = Transport::new(transport, identity, settings.timeouts, now);
-        Self { session, stream, transport, side, credentials, addresses: Vec::new(), created }
+        Self {
+            session,
+            stream,
+            transport,
+            side,
+            credentials,
+            former_ufrag: None,
+            addresses: Vec::new(),
+            created,
+        }
     }
 
     pub(super) const fn role(&self) -> Role {
