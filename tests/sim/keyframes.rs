@@ -56,3 +56,20 @@ fn a_keyframe_request_that_is_lost_is_made_again() {
     world.run_for(ms(1_200));
     assert!(!world.viewer(viewer).got[1].is_empty());
 }
+
+#[test]
+fn damage_on_the_way_in_and_viewers_who_ask_cost_one_request_a_second_together() {
+    for seed in 530..540 {
+        let mut world = World::seeded(seed);
+        let camera = world.publish("lot-42", UNASKED_NEVER);
+        world.run_for(secs(1));
+        world.clients[camera].up.loss = 0.1;
+        for _ in 0..8 {
+            world.view("lot-42", Screen::default());
+            world.run_for(ms(1_710));
+        }
+        let requests = &world.publisher(camera).keyframe_requests;
+        assert!(requests.len() >= 5, "{}", requests.len());
+        assert_one_per_second(requests);
+    }
+}

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub(super) const JUMP_MAX: u64 = 3000;
 /// How close before an IDR picture its parameter sets are missed.
 const PARAMETERS_REACH: u64 = 8;
-/// How often a layer is asked for a keyframe, unless somebody waits for it right now.
+/// How often a layer is asked for a keyframe at most.
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
 /// How often one request is sent in all: the request itself may be lost.
 const KEYFRAME_TRIES: u32 = 3;
@@ -68,13 +68,14 @@ pub(super) struct KeyframeRequest {
 }
 
 impl KeyframeRequest {
-    /// Somebody waits: ask at once.
+    /// Somebody waits: ask, and again until one comes; whoever asks, not more often than the
+    /// interval.
     pub(super) fn ask(&mut self, now: Instant) {
-        self.due = Some(now);
-        self.tries = 0;
+        self.due = None;
+        self.ask_in_turn(now);
     }
 
-    /// It would be good to have one: ask, but not more often than the interval.
+    /// It would be good to have one: ask as well, unless that is under way.
     pub(super) fn ask_in_turn(&mut self, now: Instant) {
         if self.due.is_none() {
             self.due = Some(self.sent.map_or(now, |sent| now.max(sent + KEYFRAME_INTERVAL)));

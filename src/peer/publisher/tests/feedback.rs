@@ -118,6 +118,7 @@ fn those_who_know_only_fir_are_sent_fir() {
         let fir = all::<FullIntraRequest>(&packets).next().expect("one command");
         let entries: Vec<_> = fir.fir.iter().map(|e| (e.ssrc, e.sequence_number)).collect();
         assert_eq!(entries, [(7, number)]);
+        world.advance(1_000);
     }
 }
 
