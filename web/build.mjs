@@ -1,17 +1,19 @@
 // Bundles the pages into `dist`, from where the server embeds them.
+//
+// A file whose content stays is left alone, time stamp and all: otherwise every `make run` would
+// build the server anew.
 import { build } from "esbuild";
-import { copyFile, mkdir, rm } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { basename } from "node:path";
 
 const dist = new URL("dist/", import.meta.url);
 const here = (path) => new URL(path, import.meta.url);
 
-await rm(dist, { recursive: true, force: true });
-await mkdir(dist, { recursive: true });
-
-await build({
+const { outputFiles } = await build({
   absWorkingDir: here(".").pathname,
   entryPoints: ["src/index.ts", "src/publish.ts", "src/watch.ts", "src/ticker.ts", "src/site.css"],
   outdir: dist.pathname,
+  write: false,
   bundle: true,
   minify: true,
   format: "esm",
@@ -20,6 +22,17 @@ await build({
   logLevel: "warning",
 });
 
+const wanted = new Map(outputFiles.map((file) => [basename(file.path), Buffer.from(file.contents)]));
 for (const file of ["index.html", "publish.html", "watch.html", "favicon.svg"]) {
-  await copyFile(here(file), new URL(file, dist));
+  wanted.set(file, await readFile(here(file)));
+}
+
+await mkdir(dist, { recursive: true });
+for (const file of await readdir(dist)) {
+  if (!wanted.has(file)) await rm(new URL(file, dist), { recursive: true });
+}
+for (const [file, contents] of wanted) {
+  const path = new URL(file, dist);
+  const present = await readFile(path).catch(() => undefined);
+  if (present === undefined || !present.equals(contents)) await writeFile(path, contents);
 }
