@@ -22,7 +22,8 @@ const { outputFiles } = await build({
   logLevel: "warning",
 });
 
-const wanted = new Map(outputFiles.map((file) => [basename(file.path), Buffer.from(file.contents)]));
+const wanted = new Map();
+for (const { path, contents } of outputFiles) wanted.set(basename(path), Buffer.from(contents));
 for (const file of ["index.html", "publish.html", "watch.html", "favicon.svg"]) {
   wanted.set(file, await readFile(here(file)));
 }
