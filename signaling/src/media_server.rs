@@ -42,9 +42,6 @@ pub trait MediaServer: Send + Sync + 'static {
     /// What is live, for operators.
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>>;
 
-    /// The names of the live streams.
-    fn live(&self) -> Vec<String>;
-
     /// Every metric with its present value.
     fn metrics(&self) -> BoxFuture<'_, Vec<Metric>>;
 

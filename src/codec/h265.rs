@@ -53,17 +53,12 @@ fn nal_type(nal: &[u8]) -> Option<u8> {
 
 /// The complete NAL units of a packet: its one, or those it aggregates (RFC 7798 §4.4.2).
 fn nal_units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let (single, mut aggregate): (Option<&[u8]>, &[u8]) = match nal_type(payload) {
+    let (single, aggregate): (Option<&[u8]>, &[u8]) = match nal_type(payload) {
         Some(AGGREGATION) => (None, payload.get(2..).unwrap_or_default()),
         Some(0..=47) => (Some(payload), &[]),
         _ => (None, &[]),
     };
-    single.into_iter().chain(std::iter::from_fn(move || {
-        let (len, rest) = aggregate.split_first_chunk::<2>()?;
-        let (nal, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
-        aggregate = rest;
-        Some(nal)
-    }))
+    single.into_iter().chain(super::sized_units(aggregate))
 }
 
 /// Reads the sequence parameter set (H.265 §7.3.2.2.1) up to the conformance window.

@@ -90,6 +90,17 @@ fn size(width: u32, height: u32) -> Option<(u16, u16)> {
 }
 
 /// Bytes from hexadecimal digits, for golden packets; white space is passed over.
+/// What an aggregation packet holds: units that each have their length before them, in 16 bits
+/// (RFC 6184 §5.7.1, RFC 7798 §4.4.2). One that is cut short ends it.
+fn sized_units(mut aggregate: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, rest) = aggregate.split_first_chunk::<2>()?;
+        let (unit, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        aggregate = rest;
+        Some(unit)
+    })
+}
+
 #[cfg(test)]
 fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u32> = digits

@@ -17,7 +17,6 @@ use crate::config::Config;
 use crate::config::address::{interfaces, ipv6_works};
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings};
-use crate::media::time::Epoch;
 use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
@@ -339,9 +338,10 @@ fn http_config(
         head_timeout: config.limits.http_request_timeout,
         ..HttpLimits::default()
     };
+    let ipv6 = ipv6_works();
     Ok(signaling::Config {
-        http: config.network.http_listen.address(ipv6_works()),
-        https: config.network.https_listen.address(ipv6_works()),
+        http: config.network.http_listen.address(ipv6),
+        https: config.network.https_listen.address(ipv6),
         certificate,
         credentials,
         ice_servers,
@@ -351,9 +351,6 @@ fn http_config(
         limits,
     })
 }
-
-/// The server's clock at its start, for pure code.
-type ServerEpoch = Epoch;
 
 /// An address as a URL has it; a wildcard becomes the name of this machine for itself.
 fn host_of(address: SocketAddr, announced: &[SocketAddr]) -> String {

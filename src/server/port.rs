@@ -1,11 +1,11 @@
 //! The media server as HTTP sees it: `signaling`'s port, in `signaling`'s words.
 
-use super::ServerEpoch;
 use super::ledger::Ledger;
 use super::readings::readings;
 use crate::bus::directory::DirectoryError;
 use crate::engine::command::{EndReason, Role as SessionRole};
 use crate::engine::report::{SessionState, StreamState, TrackState, ViewerState};
+use crate::media::time::Epoch;
 use crate::peer::offer::AnswerError;
 use crate::sessions::{self, Made, Sessions};
 use crate::shard::Handle;
@@ -23,7 +23,7 @@ pub(super) struct Port {
     sessions: Sessions,
     shards: Arc<Vec<Handle>>,
     ledger: Arc<Ledger>,
-    epoch: ServerEpoch,
+    epoch: Epoch,
     stopping: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl Port {
         sessions: Sessions,
         shards: Arc<Vec<Handle>>,
         ledger: Arc<Ledger>,
-        epoch: ServerEpoch,
+        epoch: Epoch,
     ) -> Self {
         Self { sessions, shards, ledger, epoch, stopping: AtomicBool::new(false) }
     }
@@ -180,11 +180,6 @@ impl MediaServer for Port {
             let states = self.sessions.bus.report().await;
             states.into_iter().filter_map(|state| stream_report(state, wall)).collect()
         })
-    }
-
-    fn live(&self) -> Vec<String> {
-        let names = self.sessions.bus.directory().live_streams();
-        names.into_iter().map(|name| name.to_string()).collect()
     }
 
     fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {

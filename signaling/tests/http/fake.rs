@@ -134,10 +134,6 @@ impl MediaServer for Fake {
         .boxed()
     }
 
-    fn live(&self) -> Vec<String> {
-        vec!["lot-42".into()]
-    }
-
     fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
         let metric = Metric {
             name: "millrace_viewers",
