@@ -199,6 +199,7 @@ impl Sessions {
             stream: stream.clone(),
             etag: fresh.etag.clone(),
             ufrag: fresh.credentials.ufrag.clone(),
+            former_ufrag: None,
             remote_ufrag: agreement.transport().remote.ufrag.clone(),
             sections,
             shard: None,
@@ -234,7 +235,7 @@ impl Sessions {
         if !self.bus.restart(session, local.clone()) {
             return Err(TrickleError::NoRestart);
         }
-        self.bus.directory().restarted(session, &fresh.etag, &local.ufrag, remote);
+        self.bus.directory().restarted(session, &fresh.etag, &local, remote);
         let sections: Vec<(Kind, &str)> =
             entry.sections.iter().map(|(kind, mid)| (*kind, mid.as_str())).collect();
         let fragment = ice_fragment(&local, &self.candidates, &sections);

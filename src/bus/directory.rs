@@ -6,6 +6,7 @@
 use crate::engine::command::{Claims, Prepared, Role};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::{SessionId, StreamName};
+use crate::peer::agreement::Credentials;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct SessionEntry {
     pub etag: String,
     /// Our present ICE user name fragment.
     pub ufrag: String,
+    /// The one before the last restart of ICE, which the client may still use.
+    pub former_ufrag: Option<String>,
     /// The client's present ICE user name fragment.
     pub remote_ufrag: String,
     /// The accepted sections with their `mid`s, for the answer to an ICE restart.
@@ -75,6 +78,8 @@ pub struct Directory {
     limits: DirectoryLimits,
     sessions: DashMap<SessionId, SessionEntry>,
     pending: DashMap<String, Prepared>,
+    /// Claimed sessions by our ICE user name fragment, with what their checks are signed with.
+    claimed: DashMap<String, (SessionId, Credentials)>,
     streams: DashMap<StreamName, StreamEntry>,
     /// Sessions there are or are being made.
     places: AtomicUsize,
@@ -87,6 +92,7 @@ impl Directory {
             limits,
             sessions: DashMap::new(),
             pending: DashMap::new(),
+            claimed: DashMap::new(),
             streams: DashMap::new(),
             places: AtomicUsize::new(0),
         }
@@ -196,18 +202,39 @@ impl Directory {
     }
 
     /// The session's ICE was restarted.
-    pub fn restarted(&self, session: SessionId, etag: &str, ufrag: &str, remote_ufrag: &str) {
-        if let Some(mut entry) = self.sessions.get_mut(&session) {
-            etag.clone_into(&mut entry.etag);
-            ufrag.clone_into(&mut entry.ufrag);
-            remote_ufrag.clone_into(&mut entry.remote_ufrag);
+    pub fn restarted(&self, session: SessionId, etag: &str, local: &Credentials, remote: &str) {
+        let Some(mut entry) = self.sessions.get_mut(&session) else { return };
+        etag.clone_into(&mut entry.etag);
+        remote.clone_into(&mut entry.remote_ufrag);
+        let former = std::mem::replace(&mut entry.ufrag, local.ufrag.clone());
+        let stale = entry.former_ufrag.replace(former);
+        drop(entry);
+        self.claimed.insert(local.ufrag.clone(), (session, local.clone()));
+        if let Some(stale) = stale {
+            self.claimed.remove(&stale);
         }
+    }
+
+    /// The shard and session that this user name belongs to, if `authentic` agrees.
+    fn owner(
+        &self,
+        ufrag: &str,
+        authentic: &mut dyn FnMut(&Credentials) -> bool,
+    ) -> Option<(usize, SessionId)> {
+        let claimed = self.claimed.get(ufrag)?;
+        let (session, credentials) = claimed.value();
+        let session = authentic(credentials).then_some(*session)?;
+        drop(claimed);
+        Some((self.shard_of(session)?, session))
     }
 
     /// Forgets a session; tells what it was.
     pub fn remove(&self, session: SessionId) -> Option<SessionEntry> {
         let (_, entry) = self.sessions.remove(&session)?;
         self.pending.remove(&entry.ufrag);
+        for ufrag in [Some(&entry.ufrag), entry.former_ufrag.as_ref()].into_iter().flatten() {
+            self.claimed.remove(ufrag);
+        }
         self.places.fetch_sub(1, Ordering::Relaxed);
         if let MapEntry::Occupied(mut occupied) = self.streams.entry(entry.stream.clone()) {
             let stream = occupied.get_mut();
@@ -270,8 +297,15 @@ impl Directory {
             return None;
         }
         let (_, prepared) = self.pending.remove(ufrag)?;
-        // It may have been deleted in between: then nobody would end it.
-        self.sessions.get_mut(&prepared.session)?.shard = Some(shard);
+        let local = prepared.agreement.transport().local.clone();
+        self.claimed.insert(local.ufrag.clone(), (prepared.session, local));
+        let Some(mut entry) = self.sessions.get_mut(&prepared.session) else {
+            // It was deleted in between: nobody would end it.
+            self.claimed.remove(ufrag);
+            return None;
+        };
+        entry.shard = Some(shard);
+        drop(entry);
         Some(prepared)
     }
 }
@@ -293,6 +327,18 @@ impl Claims for ShardClaims {
     ) -> Option<Prepared> {
         self.directory.claim(self.shard, ufrag, authentic)
     }
+
+    fn owner(
+        &self,
+        ufrag: &str,
+        authentic: &mut dyn FnMut(&Credentials) -> bool,
+    ) -> Option<(usize, SessionId)> {
+        self.directory.owner(ufrag, authentic)
+    }
+
+    fn is_session(&self, session: SessionId) -> bool {
+        self.directory.sessions.contains_key(&session)
+    }
 }
 
 #[cfg(test)]
@@ -301,7 +347,7 @@ mod tests {
     use crate::engine::command::Agreement;
     use crate::media::codec::Codec;
     use crate::peer::agreement::{
-        Credentials, DtlsRole, PublisherAgreement, TransportAgreement, ViewerAgreement,
+        DtlsRole, PublisherAgreement, TransportAgreement, ViewerAgreement,
     };
 
     fn directory() -> Arc<Directory> {
@@ -348,6 +394,7 @@ mod tests {
             stream,
             etag: String::new(),
             ufrag: local.ufrag,
+            former_ufrag: None,
             remote_ufrag: String::new(),
             sections: Vec::new(),
             shard: None,
@@ -419,9 +466,18 @@ mod tests {
         assert!(claims.claim("u1", &mut |_| false).is_none(), "a forged check");
         assert!(claims.claim("u1", &mut |_| true).is_some());
         assert!(claims.claim("u1", &mut |_| true).is_none(), "only once");
+        assert_eq!(claims.owner("u1", &mut |_| false), None, "a forged check");
+        assert_eq!(claims.owner("u1", &mut |_| true), Some((3, session)));
         assert_eq!(directory.shard_of(session), Some(3));
         assert!(directory.overdue(later).is_empty());
+        let renewed = |ufrag: &str| Credentials { ufrag: ufrag.into(), pwd: "q".repeat(22) };
+        for ufrag in ["u2", "u3"] {
+            directory.restarted(session, "etag", &renewed(ufrag), "remote");
+        }
+        let owned = ["u1", "u2", "u3"].map(|ufrag| claims.owner(ufrag, &mut |_| true).is_some());
+        assert_eq!(owned, [false, true, true], "the name before the last restart is good");
         assert!(directory.remove(session).is_some());
+        assert!(directory.claimed.is_empty());
         assert!(directory.remove(session).is_none());
         assert_eq!(directory.counts(), (0, 0));
     }

@@ -66,8 +66,7 @@ impl Bus {
                 states.extend(state);
             }
         }
-        states.sort_by(|a, b| a.name.cmp(&b.name));
-        states
+        merge(states)
     }
 
     /// Ends every session: the server stops.
@@ -76,4 +75,19 @@ impl Bus {
             shard(Command::Stop);
         }
     }
+}
+
+/// One state per stream, sorted by name: its publisher is on one shard, its viewers on several.
+fn merge(mut states: Vec<StreamState>) -> Vec<StreamState> {
+    states.sort_by(|a, b| {
+        a.name.cmp(&b.name).then(b.publisher.is_some().cmp(&a.publisher.is_some()))
+    });
+    let mut merged: Vec<StreamState> = Vec::with_capacity(states.len());
+    for state in states {
+        match merged.last_mut().filter(|stream| stream.name == state.name) {
+            Some(stream) => stream.viewers.extend(state.viewers),
+            None => merged.push(state),
+        }
+    }
+    merged
 }

@@ -62,6 +62,22 @@ pub trait Claims: Send {
         ufrag: &str,
         authentic: &mut dyn FnMut(&Prepared) -> bool,
     ) -> Option<Prepared>;
+
+    /// The shard and session that this local ICE user name fragment belongs to since a shard has
+    /// claimed it, if `authentic` says that the check which names it is its client's. Only asked
+    /// where there are several shards.
+    fn owner(
+        &self,
+        _ufrag: &str,
+        _authentic: &mut dyn FnMut(&Credentials) -> bool,
+    ) -> Option<(usize, SessionId)> {
+        None
+    }
+
+    /// Whether there still is such a session.
+    fn is_session(&self, _session: SessionId) -> bool {
+        true
+    }
 }
 
 /// What a shard is told.

@@ -50,6 +50,11 @@ impl Demux {
         }
     }
 
+    /// The address is no longer any of these sessions'.
+    pub fn disown(&mut self, address: SocketAddr) {
+        self.addresses.remove(&address);
+    }
+
     /// Whose address this is.
     pub fn by_address(&self, address: SocketAddr) -> Option<usize> {
         self.addresses.get(&address).copied()

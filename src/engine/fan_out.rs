@@ -1,12 +1,14 @@
 //! Media on its way through: a publisher's packet into its stream, batches out to the viewers.
 
 use super::command::{EndReason, Event};
+use super::message::{Message, SenderReport};
 use super::peer::{Peer, Side};
 use super::stream::Stream;
 use super::{Counters, Engine};
 use crate::media::arena::SendArena;
-use crate::media::codec::Kind;
+use crate::media::codec::{Format, Kind};
 use crate::media::packet::Packet;
+use crate::media::time::WallTime;
 use crate::peer::outgoing::Sent;
 use crate::peer::seal::Sealer;
 use crate::peer::viewer::Asked;
@@ -31,7 +33,7 @@ enum Served {
 
 impl Engine {
     /// Takes a publisher's packet into its stream.
-    pub(super) fn media(&mut self, key: usize, packet: Arc<Packet>, now: Instant) {
+    pub(super) fn media(&mut self, key: usize, packet: &Arc<Packet>, now: Instant) {
         let Some(index) = self.peers.get(key).map(|peer| peer.stream) else { return };
         let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.publisher != Some(key) {
@@ -43,10 +45,11 @@ impl Engine {
             self.format_changed(key, index, kind, now);
         }
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if stream.router.push(packet) != Pushed::New {
+        if stream.router.push(Arc::clone(packet)) != Pushed::New {
             self.counters.packets_dropped += 1;
             return;
         }
+        stream.gather(packet);
         self.counters.packets_in += 1;
         if !self.waiting.contains(&index) {
             self.waiting.push(index);
@@ -59,20 +62,31 @@ impl Engine {
             return;
         };
         let Some(format) = publishing.receiver.report(kind, now).format else { return };
+        self.set_format(index, format);
+        let Some(stream) = self.streams.get(index) else { return };
+        let (name, formats) = (stream.name.clone(), stream.formats.clone());
+        self.tell_followers(index, now, |name| Message::Formats(name, formats.clone()));
+        self.events.push_back(Event::Live { stream: name, formats });
+    }
+
+    /// This format flows on a stream from now on.
+    pub(super) fn set_format(&mut self, index: usize, format: Format) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         for &viewer in &stream.viewers {
             if let Some(Side::Viewer(viewing)) = self.peers.get_mut(viewer).map(|p| &mut p.side) {
                 viewing.set_format(&format);
             }
         }
+        let kind = format.codec.kind();
         stream.formats[kind.index()] = Some(format);
-        let (stream, formats) = (stream.name.clone(), stream.formats.clone());
-        self.events.push_back(Event::Live { stream, formats });
     }
 
     /// Sends what is due to those who take it; `eager` sends whatever waits. True: more is left
     /// than the arena has room for; send and clear it, then call again.
     pub fn fan_out(&mut self, now: Instant, eager: bool, arena: &mut SendArena) -> bool {
+        for position in 0..self.waiting.len() {
+            self.hand_over(self.waiting[position], now, eager);
+        }
         let mut position = 0;
         while let Some(&index) = self.waiting.get(position) {
             let Some(stream) = self.streams.get_mut(index) else {
@@ -138,11 +152,21 @@ impl Engine {
         let Some(path) = peer.transport.path() else { return };
         match &mut peer.side {
             Side::Publisher(publishing) => {
-                if stream.publisher == Some(key) {
-                    publishing.receiver.handle_rtcp(rtcp, now, &mut |report| {
-                        let ntp = crate::media::time::WallTime::from_ntp(report.ntp);
-                        stream.router.sender_report(report.kind, ntp, report.rtp_timestamp, now);
-                    });
+                if stream.publisher != Some(key) {
+                    return;
+                }
+                let is_followed = !stream.followers.is_empty();
+                let mut reports = Vec::new();
+                publishing.receiver.handle_rtcp(rtcp, now, &mut |report| {
+                    let (kind, timestamp) = (report.kind, report.rtp_timestamp);
+                    let ntp = WallTime::from_ntp(report.ntp);
+                    stream.router.sender_report(kind, ntp, timestamp, now);
+                    if is_followed {
+                        reports.push(SenderReport { kind, ntp, timestamp, arrival: now });
+                    }
+                });
+                for report in reports {
+                    self.tell_followers(index, now, |name| Message::SenderReport(name, report));
                 }
             }
             Side::Viewer(viewing) => {

@@ -3,17 +3,25 @@
 //! An engine is a function of inputs and time. The shard, the simulator and the fuzzer drive it
 //! alike: they hand in datagrams and commands, lend it a send arena, and ask when to come again.
 //!
+//! - `abroad`: streams that another shard's engine has the publisher of
 //! - `command`: what others may ask, and what an engine tells
 //! - `demux`: datagram -> session
 //! - `fan_out`: batches to viewers
+//! - `find`: whose a datagram is; sessions are claimed there
+//! - `foreign`: addresses of other shards' sessions
+//! - `message`: what the engines of one server tell each other
 //! - `peer`: one session: transport and role
 //! - `report`: what is live, as plain data
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `timers`: who is to be looked at when
 
+mod abroad;
 pub mod command;
 pub mod demux;
 mod fan_out;
+mod find;
+mod foreign;
+pub mod message;
 mod peer;
 pub mod report;
 mod stream;
@@ -23,11 +31,14 @@ use crate::media::arena::{Path, SendArena};
 use crate::media::id::StreamName;
 use crate::media::time::Epoch;
 use crate::peer::identity::Identity;
-use crate::peer::stun::{self, DatagramKind, classify};
 use crate::peer::transport::{Received, State, Timeouts};
 use crate::router::RouterSettings;
-use command::{Claims, Command, EndReason, Event, Prepared, Role};
+use abroad::Abroad;
+use command::{Claims, Command, EndReason, Event, Role};
 use demux::Demux;
+use find::Found;
+use foreign::Foreign;
+use message::Message;
 use peer::{Peer, Side};
 use report::Counters;
 use slab::Slab;
@@ -37,7 +48,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::Stream;
 use timers::Timers;
-use tracing::{debug, error, info};
+use tracing::{error, info};
 
 /// How an engine behaves; the reasons stand beside the options of the same names.
 #[derive(Debug, Clone, Copy)]
@@ -63,11 +74,33 @@ pub enum Input<'a> {
     },
     /// Somebody's wish.
     Command(Command),
+    /// What another shard's engine tells.
+    Message {
+        /// The number of that shard.
+        from: usize,
+        /// What it tells.
+        message: Message,
+    },
+}
+
+/// Which of a server's shards an engine decides for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the shard, from 0.
+    pub shard: usize,
+    /// How many there are.
+    pub shards: usize,
+}
+
+impl Place {
+    /// The only shard there is.
+    pub const ALONE: Self = Self { shard: 0, shards: 1 };
 }
 
 /// One shard's sessions and streams.
 pub struct Engine {
     settings: EngineSettings,
+    place: Place,
     identity: Arc<Identity>,
     epoch: Epoch,
     claims: Box<dyn Claims>,
@@ -80,10 +113,18 @@ pub struct Engine {
     waiting: Vec<usize>,
     events: VecDeque<Event>,
     counters: Counters,
+    foreign: Foreign,
+    /// Streams that are published at other shards.
+    abroad: HashMap<StreamName, Abroad>,
+    /// For other shards, oldest first.
+    messages: VecDeque<(usize, Message)>,
+    /// Counts what changes the addresses of publishers.
+    publishers_moved: u64,
 }
 
 impl Engine {
-    /// An engine without sessions. It takes those that `claims` has for it.
+    /// An engine without sessions, the only one of its server. It takes the sessions that `claims`
+    /// has for it.
     pub fn new(
         settings: EngineSettings,
         identity: Arc<Identity>,
@@ -92,6 +133,7 @@ impl Engine {
     ) -> Self {
         Self {
             settings,
+            place: Place::ALONE,
             identity,
             epoch,
             claims,
@@ -103,7 +145,18 @@ impl Engine {
             waiting: Vec::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            foreign: Foreign::default(),
+            abroad: HashMap::new(),
+            messages: VecDeque::new(),
+            publishers_moved: 0,
         }
+    }
+
+    /// The same engine as one of several.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
     }
 
     /// Takes one input in; datagrams that are owed at once go into the arena.
@@ -111,6 +164,7 @@ impl Engine {
         match input {
             Input::Datagram { path, bytes } => self.datagram(path, bytes, now, arena),
             Input::Command(command) => self.command(command, now, arena),
+            Input::Message { from, message } => self.message(from, message, now, arena),
         }
     }
 
@@ -131,9 +185,10 @@ impl Engine {
 
     /// When it wants to be called again.
     pub fn deadline(&self) -> Option<Instant> {
-        let batches = self.waiting.iter().filter_map(|&index| {
-            self.streams.get(index).and_then(|stream| stream.router.deadline())
-        });
+        let wait = self.settings.router.batch_wait;
+        let waiting = self.waiting.iter().filter_map(|&index| self.streams.get(index));
+        let batches =
+            waiting.flat_map(|it| [it.router.deadline(), it.parcel.deadline(wait)]).flatten();
         let keyframes =
             self.streams.iter().filter_map(|(_, stream)| stream.router.keyframe_deadline());
         batches.chain(keyframes).chain(self.timers.next()).min()
@@ -170,73 +225,51 @@ impl Engine {
 
     fn datagram(&mut self, path: Path, bytes: &mut [u8], now: Instant, arena: &mut SendArena) {
         self.counters.datagrams += 1;
-        let Ok(found) = catch_unwind(AssertUnwindSafe(|| self.find(path, bytes, now))) else {
+        match self.find_guarded(path, bytes, now) {
+            Some(Found::Ours(key)) => self.take(key, path, bytes, now, arena),
+            Some(Found::Theirs(shard)) => {
+                self.counters.datagrams_forwarded += 1;
+                self.tell(shard, Message::Datagram { path, bytes: bytes.to_vec() });
+            }
+            None => self.counters.strangers += 1,
+        }
+    }
+
+    /// A datagram that another shard has handed over. It goes no further: two shards that take each
+    /// other for its owner would hand it to and fro.
+    fn datagram_of_ours(
+        &mut self,
+        path: Path,
+        bytes: &mut [u8],
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
+        match self.find_guarded(path, bytes, now) {
+            Some(Found::Ours(key)) => self.take(key, path, bytes, now, arena),
+            _ => self.counters.strangers += 1,
+        }
+    }
+
+    fn find_guarded(&mut self, path: Path, bytes: &[u8], now: Instant) -> Option<Found> {
+        catch_unwind(AssertUnwindSafe(|| self.find(path, bytes, now))).unwrap_or_else(|_| {
             error!("a fault in code that reads checks; please report it with its trace");
             self.counters.faults += 1;
-            return;
-        };
-        let Some(key) = found else {
-            self.counters.strangers += 1;
-            return;
-        };
+            None
+        })
+    }
+
+    fn take(
+        &mut self,
+        key: usize,
+        path: Path,
+        bytes: &mut [u8],
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
         self.guarded(key, now, arena, |engine, arena| {
             engine.receive(key, path, bytes, now, arena);
         });
         self.reschedule(key);
-    }
-
-    /// Whose datagram this is. A check for a session that waits to be claimed makes its peer.
-    fn find(&mut self, path: Path, bytes: &[u8], now: Instant) -> Option<usize> {
-        let known = self.demux.by_address(path.remote);
-        if classify(bytes) != DatagramKind::Stun {
-            return known;
-        }
-        // A check names its session; the address may have been another's before.
-        let ufrag = stun::local_ufrag(bytes)?;
-        let named = self.demux.by_ufrag(ufrag);
-        if named.is_some() && named == known {
-            return named;
-        }
-        if known.and_then(|owner| self.peers.get(owner)).is_some_and(|o| o.lives_at(path, now)) {
-            return None;
-        }
-        let key = match named {
-            Some(key) => key,
-            None => self.claim(ufrag, bytes, now)?,
-        };
-        let peer = self.peers.get_mut(key)?;
-        if !stun::authentic_check(bytes, &peer.credentials) {
-            return None;
-        }
-        self.demux.learn(path.remote, key, &mut peer.addresses);
-        Some(key)
-    }
-
-    fn claim(&mut self, ufrag: &str, check: &[u8], now: Instant) -> Option<usize> {
-        let mut authentic = |prepared: &Prepared| {
-            stun::authentic_check(check, &prepared.agreement.transport().local)
-        };
-        let prepared = self.claims.claim(ufrag, &mut authentic)?;
-        let (session, name, role) =
-            (prepared.session, prepared.stream.clone(), prepared.agreement.role());
-        let index = self.stream_named(&name, now);
-        self.streams.get_mut(index)?.members += 1;
-        let made = catch_unwind(AssertUnwindSafe(|| {
-            debug!(?session, stream = %name, %role, "session claimed");
-            Peer::new(prepared, index, &self.settings, &self.identity, now)
-        }));
-        let Ok(peer) = made else {
-            error!(?session, "a fault in code ended this session; please report it with its trace");
-            self.counters.faults += 1;
-            self.leave(index);
-            let reason = EndReason::Fault;
-            self.events.push_back(Event::Ended { session, role, stream: name, reason });
-            return None;
-        };
-        let ufrag = peer.credentials.ufrag.clone();
-        let key = self.peers.insert(peer);
-        self.demux.add(session, &ufrag, key);
-        Some(key)
     }
 
     fn stream_named(&mut self, name: &StreamName, now: Instant) -> usize {
@@ -258,14 +291,18 @@ impl Engine {
         arena: &mut SendArena,
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
+        let lived_at = peer.transport.path();
         match peer.transport.handle(path, bytes, now, arena) {
-            Received::Nothing => {}
+            Received::Nothing => {
+                let moved = lived_at != peer.transport.path();
+                self.publishers_moved += u64::from(moved && peer.role() == Role::Publisher);
+            }
             Received::Connected => self.connected(key, now, arena),
             Received::Rtp { header, datagram } => {
                 if let Side::Publisher(publishing) = &mut peer.side
                     && let Some(packet) = publishing.receive(&header, datagram, now)
                 {
-                    self.media(key, packet, now);
+                    self.media(key, &packet, now);
                 }
             }
             Received::Rtcp(compound) => self.rtcp(key, compound, now, arena),
@@ -294,30 +331,59 @@ impl Engine {
                 stream.add_viewer(key, peer);
                 self.request_keyframe(index, now);
             }
-            Role::Publisher => {
-                // The one before takes its viewers with it: what they agreed to may not fit.
-                if let Some(old) = stream.publisher {
-                    self.end(old, EndReason::Replaced, now, arena);
-                }
-                if let Some(stream) = self.streams.get_mut(index) {
-                    stream.publisher = Some(key);
-                }
-            }
+            Role::Publisher => self.begin_stream(key, index, now, arena),
         }
+    }
+
+    /// A publisher is ready to send: the stream is its own from now on.
+    fn begin_stream(&mut self, key: usize, index: usize, now: Instant, arena: &mut SendArena) {
+        let Some(term) = self.peers.get(key).map(Peer::term) else { return };
+        let Some(stream) = self.streams.get(index) else { return };
+        if self.is_published_later(&stream.name, term) {
+            return self.end(key, EndReason::Replaced, now, arena);
+        }
+        // The one before takes its viewers with it: what they agreed to may not fit.
+        if let Some(old) = stream.publisher {
+            self.end(old, EndReason::Replaced, now, arena);
+        }
+        self.publish(index, term, now, arena);
+        if let Some(stream) = self.streams.get_mut(index) {
+            stream.publisher = Some(key);
+            self.publishers_moved += 1;
+        }
+    }
+
+    /// Counts up whenever [`Engine::publisher_paths`] has changed.
+    pub const fn publishers_moved(&self) -> u64 {
+        self.publishers_moved
+    }
+
+    /// Where the publishers of this shard's streams send from.
+    pub fn publisher_paths(&self) -> impl Iterator<Item = Path> {
+        let publishers = self.streams.iter().filter_map(|(_, stream)| stream.publisher);
+        publishers.filter_map(|key| self.peers.get(key)?.transport.path())
     }
 
     /// Asks the publisher for a keyframe, if somebody waits for one and it is time.
     fn request_keyframe(&mut self, index: usize, now: Instant) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        let Some(key) = stream.publisher else { return };
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let Side::Publisher(publishing) = &mut peer.side else { return };
+        if stream.publisher.is_none() && stream.source.is_none() {
+            return;
+        }
         if !stream.router.keyframe_request_due(now) {
             return;
         }
+        if let Some(shard) = stream.source {
+            let name = stream.name.clone();
+            return self.tell(shard, Message::KeyframeWanted(name));
+        }
+        let Some(peer) = stream.publisher.and_then(|key| self.peers.get_mut(key)) else { return };
+        let Side::Publisher(publishing) = &mut peer.side else { return };
         publishing.receiver.request_keyframe(now);
         self.counters.keyframe_requests += 1;
-        self.reschedule(key);
+        if let Some(key) = stream.publisher {
+            self.reschedule(key);
+        }
     }
 
     fn command(&mut self, command: Command, now: Instant, arena: &mut SendArena) {
@@ -373,6 +439,8 @@ impl Engine {
         if stream.publisher == Some(key) {
             stream.publisher = None;
             orphans = stream.restart(self.settings.router, self.epoch, now);
+            self.publishers_moved += 1;
+            self.unpublish(name, peer.term());
         }
         self.leave(peer.stream);
         for viewer in orphans {
@@ -386,6 +454,10 @@ impl Engine {
         stream.members -= 1;
         if stream.members == 0 {
             self.names.remove(&stream.name);
+            if let Some(source) = stream.source {
+                let name = stream.name.clone();
+                self.tell(source, Message::Unfollow(name));
+            }
             self.streams.remove(index);
             self.waiting.retain(|&waiting| waiting != index);
         }
@@ -420,7 +492,8 @@ impl Engine {
 
     /// How many sessions, streams, addresses, names and deadlines are held; for leak checks.
     pub fn sizes(&self) -> [usize; 3] {
-        [self.peers.len(), self.streams.len(), self.demux.sizes().into_iter().sum()]
+        let names: usize = self.demux.sizes().into_iter().sum();
+        [self.peers.len(), self.streams.len(), names + self.foreign.len()]
     }
 }
 
@@ -433,7 +506,7 @@ mod tests {
     use crate::media::time::WallTime;
     use crate::peer::agreement::{Credentials, ViewerAgreement};
     use crate::peer::testing::{ClientOptions, TestClient};
-    use command::Agreement;
+    use command::{Agreement, Prepared};
     use std::net::SocketAddr;
 
     struct Waiting(Vec<Prepared>);

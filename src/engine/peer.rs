@@ -2,6 +2,7 @@
 
 use super::EngineSettings;
 use super::command::{Agreement, Prepared, Role};
+use super::message::Term;
 use super::report::{SessionState, ViewerState};
 use crate::media::arena::{Path, SendArena};
 use crate::media::codec::{Format, Kind};
@@ -105,7 +106,7 @@ impl Viewing {
 impl Peer {
     /// How long a silent client keeps its address: publishers send all the time, viewers report
     /// about once a second.
-    const ADDRESS_KEPT: Duration = Duration::from_secs(2);
+    pub(super) const ADDRESS_KEPT: Duration = Duration::from_secs(2);
 
     pub(super) fn new(
         prepared: Prepared,
@@ -160,6 +161,11 @@ impl Peer {
             Side::Publisher(_) => Role::Publisher,
             Side::Viewer(_) => Role::Viewer,
         }
+    }
+
+    /// Which publisher of its stream it is, if it is one.
+    pub(super) const fn term(&self) -> Term {
+        Term { since: self.created, session: self.session }
     }
 
     /// When it must be looked at.

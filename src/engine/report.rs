@@ -87,6 +87,14 @@ pub struct Counters {
     pub keyframe_requests: u64,
     /// Batches that went out.
     pub batches: u64,
+    /// Datagrams passed on to the shard that owns their session.
+    pub datagrams_forwarded: u64,
+    /// Datagrams that another shard passed on.
+    pub datagrams_handed: u64,
+    /// Media packets that another shard handed over.
+    pub packets_handed: u64,
+    /// Messages to other shards that were lost because too many waited.
+    pub messages_dropped: u64,
     /// Sessions ended by a fault in code.
     pub faults: u64,
 }

@@ -1,5 +1,7 @@
 //! One stream: its router, its publisher, its viewers.
 
+use super::abroad::Parcel;
+use super::message::Term;
 use super::peer::{Peer, Side};
 use super::report::{StreamState, TrackState};
 use crate::media::codec::{Format, Kind};
@@ -15,6 +17,14 @@ pub(super) struct Stream {
     pub(super) router: Router,
     /// The session whose media flows.
     pub(super) publisher: Option<usize>,
+    /// Which publisher that is, or was last.
+    pub(super) term: Option<Term>,
+    /// The shard that has the publisher, if it is not this one and the stream is followed.
+    pub(super) source: Option<usize>,
+    /// The shards that follow it here.
+    pub(super) followers: Vec<usize>,
+    /// What they are handed next.
+    pub(super) parcel: Parcel,
     /// Sessions that take it and are connected.
     pub(super) viewers: Vec<usize>,
     /// Sessions of either side, connected or not: the stream goes with the last.
@@ -41,6 +51,10 @@ impl Stream {
             name,
             router: Router::new(settings, epoch),
             publisher: None,
+            term: None,
+            source: None,
+            followers: Vec::new(),
+            parcel: Parcel::default(),
             viewers: Vec::new(),
             members: 0,
             formats: [None, None],
@@ -53,7 +67,8 @@ impl Stream {
 
     /// Whether media flows.
     pub(super) fn is_live(&self) -> bool {
-        self.publisher.is_some() && self.formats.iter().any(Option::is_some)
+        (self.publisher.is_some() || self.source.is_some())
+            && self.formats.iter().any(Option::is_some)
     }
 
     /// The publisher left: forgets its media; tells who is left behind.
@@ -67,6 +82,8 @@ impl Stream {
         self.formats = [None, None];
         self.unserved.clear();
         self.departing = false;
+        self.followers.clear();
+        self.parcel.clear();
         self.since = now;
         std::mem::take(&mut self.viewers)
     }

@@ -88,6 +88,16 @@ impl Router {
         self.time_line.sender_report(kind, ntp, timestamp, now);
     }
 
+    /// The stream's timestamps on the server's clock.
+    pub const fn time_line(&self) -> &TimeLine {
+        &self.time_line
+    }
+
+    /// Goes on with another router's time line of the same stream.
+    pub fn set_time_line(&mut self, time_line: TimeLine) {
+        self.time_line = time_line;
+    }
+
     /// When a waiting batch must go out, if nothing completes it before.
     pub fn deadline(&self) -> Option<Instant> {
         self.batch.deadline()

@@ -9,7 +9,7 @@ use crate::media::time::{Epoch, WallTime, micros_of_ticks, ticks_of_micros};
 use std::time::{Duration, Instant};
 
 /// The time line of one stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TimeLine {
     epoch: Epoch,
     tracks: [Option<Track>; 2],
@@ -27,7 +27,7 @@ struct Track {
 }
 
 /// Server clock minus publisher clock: the least of the last samples, since delay only adds.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Offset {
     samples: [Option<i64>; Offset::SAMPLES],
     next: usize,

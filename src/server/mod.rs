@@ -16,13 +16,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::address::{interfaces, ipv6_works};
 use crate::config::token::{TokenError, Tokens, load_or_make};
-use crate::engine::{Engine, EngineSettings};
+use crate::engine::{Engine, EngineSettings, Place};
 use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
 use crate::sessions::Sessions;
 use crate::shard::socket::{Buffers, MediaSocket};
-use crate::shard::{Handle, ShardSettings};
+use crate::shard::{Handle, Links, ShardSettings};
 use ledger::Ledger;
 use port::Port;
 use signaling::config::{CertificateSource, IceServer, IceServerError, Limits as HttpLimits};
@@ -130,14 +130,19 @@ impl Server {
         let ledger = Arc::new(Ledger::new(Arc::clone(&directory)));
         let epoch = clock.epoch();
         let mut shards = Vec::new();
-        for (index, socket) in sockets.into_iter().enumerate() {
+        let place = |shard| Place { shard, shards: sockets.len() };
+        let places: Vec<Place> = (0..sockets.len()).map(place).collect();
+        let ways = Links::between(sockets.len()).map_err(system("a descriptor"))?;
+        for ((place, socket), links) in places.into_iter().zip(sockets).zip(ways) {
+            let index = place.shard;
             let claims = Box::new(ShardClaims { shard: index, directory: Arc::clone(&directory) });
             let engine = Engine::new(settings(&config), Arc::clone(&identity), epoch, claims);
-            let pinned = config.server.shards > 1;
+            let engine = engine.at(place);
+            let pinned = place.shards > 1;
             let settings = ShardSettings { index, pinned, clock: clock.clone() };
             let ledger = Arc::clone(&ledger);
             let tell = move |event| ledger.take(event);
-            let shard = Handle::spawn(settings, socket, engine, tell);
+            let shard = Handle::spawn(settings, socket, engine, links, tell);
             shards.push(shard.map_err(system("a thread"))?);
         }
         let shards = Arc::new(shards);
@@ -249,7 +254,11 @@ fn bind_media(config: &Config) -> Result<Vec<MediaSocket>, StartError> {
     let buffers =
         Buffers { receive: network.udp_receive_buffer_bytes, send: network.udp_send_buffer_bytes };
     let mut sockets = Vec::new();
-    for _ in 0..config.server.shards.max(1) {
+    let shards = match config.server.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    };
+    for _ in 0..shards {
         let failed = |error| StartError::Media { address, error };
         let socket = MediaSocket::bind(address, buffers, true).map_err(failed)?;
         // The others share the port that the first one got.

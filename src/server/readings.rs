@@ -82,7 +82,7 @@ fn refused_samples(ledger: &Ledger) -> Samples {
 
 fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
     type Read = fn(&ShardCounts) -> u64;
-    let rows: [(Row, Read); 15] = [
+    let rows: [(Row, Read); 20] = [
         (metrics::DATAGRAMS_IN, |c| c.received.datagrams),
         (metrics::STRANGERS, |c| c.engine.strangers),
         (metrics::PACKETS_IN, |c| c.engine.packets_in),
@@ -97,6 +97,11 @@ fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
         (metrics::BYTES_OUT, |c| c.sent.bytes),
         (metrics::SYSTEM_CALLS, |c| c.sent.system_calls),
         (metrics::SEND_DROPPED, |c| c.sent.refused + c.sent.overflowed + c.arena_dropped),
+        (metrics::SHARD_SESSIONS, |c| c.sessions as u64),
+        (metrics::DATAGRAMS_CROSSED, |c| c.engine.datagrams_forwarded),
+        (metrics::PACKETS_CROSSED, |c| c.engine.packets_handed),
+        (metrics::CROSSING_DROPPED, |c| c.links_dropped + c.engine.messages_dropped),
+        (metrics::HANDSHAKES_DROPPED, |c| c.handshakes_dropped),
         (metrics::FAULTS, |c| c.engine.faults),
     ];
     let samples = |read: Read| {

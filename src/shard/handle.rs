@@ -1,5 +1,7 @@
 //! A running shard as others see it: where commands go in, and its end.
 
+use super::handshakes::Handshakes;
+use super::link::Links;
 use super::load::Load;
 use super::socket::{MediaSocket, ReceiveReport, SendReport};
 use super::{Request, Shard};
@@ -10,7 +12,7 @@ use crate::engine::report::Counters;
 use crate::media::arena::SendArena;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 use nix::unistd::Pid;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,6 +53,10 @@ pub struct ShardCounts {
     pub sent: SendReport,
     /// Datagrams that found the send arena full.
     pub arena_dropped: u64,
+    /// Packets and datagrams for other shards that found their rings full.
+    pub links_dropped: u64,
+    /// Datagrams of handshakes that found too many waiting.
+    pub handshakes_dropped: u64,
     /// What its engine counted.
     pub engine: Counters,
     /// Sessions there are now.
@@ -91,18 +97,21 @@ impl Handle {
         settings: ShardSettings,
         socket: MediaSocket,
         engine: Engine,
+        links: Links,
         mut tell: impl FnMut(ShardEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let (requests, taken) = bounded(Self::REQUESTS_MAX);
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let wake = Arc::new(EventFd::from_flags(flags)?);
+        let wake = Arc::clone(links.wake());
         let mut shard = Shard {
             engine,
             socket,
             load: Load::new(settings.clock.now()),
             clock: settings.clock,
             requests: taken,
-            wake: Arc::clone(&wake),
+            links,
+            handshakes: Handshakes::default(),
+            publishers_moved: 0,
+            publishers_ready: [false; MediaSocket::PUBLISHERS_MAX],
             arena: SendArena::new(Shard::ARENA_BYTES),
             spare: SendArena::new(Shard::ARENA_BYTES),
             receive_errors: 0,

@@ -5,28 +5,34 @@
 //! sent in time is dropped.
 //!
 //! - `handle`: a running shard as others see it
+//! - `handshakes`: DTLS datagrams that wait for the media to be done
+//! - `link`: the way from shard to shard
 //! - `load`: how busy it is
 //! - `socket`: batched UDP
 
 mod handle;
+mod handshakes;
+mod link;
 mod load;
 pub mod socket;
 
 pub use handle::{CommandError, Handle, ShardCounts, ShardEvent, ShardSettings};
+pub use link::Links;
 
 use crate::clock::Clock;
 use crate::engine::command::Command;
+use crate::engine::message::Message;
 use crate::engine::{Engine, Input};
-use crate::media::arena::SendArena;
+use crate::media::arena::{Path, SendArena};
 use crossbeam_channel::Receiver;
+use handshakes::Handshakes;
 use load::Load;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 use socket::MediaSocket;
+use std::array;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::warn;
 
@@ -46,7 +52,12 @@ struct Shard {
     socket: MediaSocket,
     clock: Clock,
     requests: Receiver<Request>,
-    wake: Arc<EventFd>,
+    links: Links,
+    handshakes: Handshakes,
+    /// The publishers' sockets are those of this count of [`Engine::publishers_moved`].
+    publishers_moved: u64,
+    /// Which of the publishers' sockets have something to read.
+    publishers_ready: [bool; MediaSocket::PUBLISHERS_MAX],
     /// What goes out next.
     arena: SendArena,
     /// Takes the answers to what is read while the arena waits for room in the socket.
@@ -61,6 +72,47 @@ struct Turn {
     timed_at: Instant,
     /// Something is left to be done at once.
     more: bool,
+    /// Something waits for room in the ring of another shard.
+    owes_others: bool,
+}
+
+/// What takes in datagrams: media at once, handshakes when it is their turn.
+struct Intake<'a> {
+    engine: &'a mut Engine,
+    handshakes: &'a mut Handshakes,
+    now: Instant,
+    arena: &'a mut SendArena,
+}
+
+impl Intake<'_> {
+    fn datagram(&mut self, path: Path, bytes: &mut [u8]) {
+        if self.waits(path, bytes) {
+            self.handshakes.push(path, bytes);
+        } else {
+            self.engine.handle(Input::Datagram { path, bytes }, self.now, self.arena);
+        }
+    }
+
+    fn message(&mut self, from: usize, message: Message) {
+        match message {
+            Message::Datagram { path, bytes } if self.waits(path, &bytes) => {
+                self.handshakes.push(path, &bytes);
+            }
+            message => {
+                self.engine.handle(Input::Message { from, message }, self.now, self.arena);
+            }
+        }
+    }
+
+    /// Only those of known clients: a stranger's cost nothing.
+    fn waits(&self, path: Path, bytes: &[u8]) -> bool {
+        is_dtls(bytes) && self.engine.owns(path)
+    }
+}
+
+/// Tells a DTLS record by its first byte (RFC 7983 §7).
+const fn is_dtls(datagram: &[u8]) -> bool {
+    matches!(datagram, [20..=63, ..])
 }
 
 impl Shard {
@@ -79,14 +131,19 @@ impl Shard {
     const WAIT_MAX: Duration = Duration::from_secs(1);
     /// The wait for a deadline that was due in the last turn already and still is.
     const WAIT_OVERDUE: Duration = Duration::from_millis(1);
+    /// Handshakes take at most so much of a turn, after its media.
+    const HANDSHAKING_MAX: Duration = Duration::from_millis(1);
+    /// Messages of other shards taken per turn.
+    const MESSAGES_MAX: usize = 256;
     /// So many failures to receive in a row mean that the socket is lost.
     const RECEIVE_ERRORS_MAX: u32 = 100;
 
     /// Turns until it is told to end.
     fn run(&mut self, tell: &mut dyn FnMut(ShardEvent)) -> io::Result<()> {
-        let mut turn = Turn { timed_at: self.clock.now(), more: true };
+        let mut turn = Turn { timed_at: self.clock.now(), more: true, owes_others: false };
         loop {
             self.wait(&turn)?;
+            self.take_messages();
             let drained = self.receive()?;
             let exits = self.take_requests();
             let now = self.clock.now();
@@ -96,18 +153,22 @@ impl Shard {
                 self.transmit();
                 self.engine.handle(Input::Command(Command::Stop), now, &mut self.arena);
             }
-            let more = self.fan_out();
+            let mut more = self.fan_out();
+            more |= self.shake_hands();
+            let owes_others = self.send_messages();
+            self.follow_publishers();
             while let Some(event) = self.engine.poll() {
                 tell(ShardEvent::Engine(event));
             }
             if exits {
                 return Ok(());
             }
-            turn = Turn { timed_at: now, more: more || !drained || !self.requests.is_empty() };
+            more |= !drained || !self.requests.is_empty() || self.links.has_mail();
+            turn = Turn { timed_at: now, more, owes_others };
         }
     }
 
-    /// Waits for a datagram, a request or the engine's deadline.
+    /// Waits for a datagram, a request, a message or the engine's deadline.
     fn wait(&mut self, turn: &Turn) -> io::Result<()> {
         let now = self.clock.now();
         self.load.work_ends(now);
@@ -117,31 +178,62 @@ impl Shard {
             Some(deadline) if deadline <= turn.timed_at => Self::WAIT_OVERDUE,
             Some(deadline) => deadline.saturating_duration_since(now).min(Self::WAIT_MAX),
         };
-        let timeout = if turn.more { Duration::ZERO } else { until_deadline };
-        let mut polled = [
-            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
-        ];
-        match ppoll(&mut polled, Some(TimeSpec::from_duration(timeout)), None) {
+        let timeout = match turn {
+            Turn { more: true, .. } => Duration::ZERO,
+            Turn { owes_others: true, .. } => until_deadline.min(Self::WAIT_OVERDUE),
+            _ => until_deadline,
+        };
+        let Self { socket, links, publishers_ready, .. } = self;
+        let mut publishers = socket.publishers();
+        let count = 2 + publishers.len();
+        let mut polled: [PollFd<'_>; 2 + MediaSocket::PUBLISHERS_MAX] = array::from_fn(|at| {
+            let fd = match at {
+                0 => socket.as_fd(),
+                1 => links.wake().as_fd(),
+                _ => publishers.next().unwrap_or(socket.as_fd()),
+            };
+            PollFd::new(fd, PollFlags::POLLIN)
+        });
+        match ppoll(&mut polled[..count], Some(TimeSpec::from_duration(timeout)), None) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
+        for (ready, polled) in publishers_ready.iter_mut().zip(&polled[2..count]) {
+            *ready = polled.any() == Some(true);
+        }
         if polled[1].any() == Some(true) {
             // Nobody else reads it, so there is something to read.
-            let _ = self.wake.read();
+            let _ = links.wake().read();
         }
         self.load.work_begins(self.clock.now());
         Ok(())
     }
 
-    /// Reads what came in, within bounds; false: more may wait.
+    /// Reads what came in, within bounds, publishers first; false: more may wait.
     fn receive(&mut self) -> io::Result<bool> {
+        let mut drained = true;
+        for index in 0..MediaSocket::PUBLISHERS_MAX {
+            if std::mem::take(&mut self.publishers_ready[index]) {
+                drained &= self.receive_batches(Some(index))?;
+            }
+        }
+        Ok(self.receive_batches(None)? && drained)
+    }
+
+    /// Reads one socket: that of a publisher, or the one that serves everybody.
+    fn receive_batches(&mut self, publisher: Option<usize>) -> io::Result<bool> {
         for _ in 0..Self::BATCHES_MAX {
             if self.arena.remaining() < Self::ARENA_RESERVE {
                 self.transmit();
             }
-            let Self { socket, engine, clock, arena, .. } = self;
-            match receive_batch(socket, engine, clock, arena) {
+            let Self { socket, engine, handshakes, clock, arena, .. } = self;
+            let mut intake = Intake { engine, handshakes, now: clock.now(), arena };
+            let take = |path: Path, bytes: &mut [u8]| intake.datagram(path, bytes);
+            let received = match publisher {
+                Some(index) => socket.receive_from_publisher(index, take),
+                None => socket.receive(take),
+            };
+            match received {
                 Ok(count) => {
                     self.receive_errors = 0;
                     if count < MediaSocket::BATCH {
@@ -159,6 +251,59 @@ impl Shard {
             }
         }
         Ok(false)
+    }
+
+    /// Takes what other shards have sent, within bounds.
+    fn take_messages(&mut self) {
+        for _ in 0..Self::MESSAGES_MAX {
+            let Some((from, message)) = self.links.receive() else { return };
+            if self.arena.remaining() < Self::ARENA_RESERVE {
+                self.transmit();
+            }
+            let Self { engine, handshakes, clock, arena, .. } = self;
+            let mut intake = Intake { engine, handshakes, now: clock.now(), arena };
+            intake.message(from, message);
+        }
+    }
+
+    /// Sends what the engine has for other shards; true: some of it waits for room.
+    fn send_messages(&mut self) -> bool {
+        while let Some((to, message)) = self.engine.poll_message() {
+            self.links.send(to, message);
+        }
+        self.links.flush()
+    }
+
+    /// Goes on with handshakes for a bounded time; true: more wait.
+    fn shake_hands(&mut self) -> bool {
+        if self.handshakes.is_empty() {
+            return false;
+        }
+        let began = self.clock.now();
+        let mut now = began;
+        while let Some((path, mut bytes)) = self.handshakes.pop() {
+            if self.arena.remaining() < Self::ARENA_RESERVE {
+                self.transmit();
+            }
+            let input = Input::Datagram { path, bytes: &mut bytes };
+            self.engine.handle(input, now, &mut self.arena);
+            self.handshakes.done(bytes);
+            now = self.clock.now();
+            if now - began >= Self::HANDSHAKING_MAX {
+                break;
+            }
+        }
+        self.transmit();
+        !self.handshakes.is_empty()
+    }
+
+    /// Gives publishers sockets of their own where they send from now.
+    fn follow_publishers(&mut self) {
+        let moved = self.engine.publishers_moved();
+        if moved != self.publishers_moved {
+            self.publishers_moved = moved;
+            self.socket.set_publishers(self.engine.publisher_paths());
+        }
     }
 
     /// Takes requests, within bounds; true: the shard is to end.
@@ -200,10 +345,16 @@ impl Shard {
         if self.arena.is_empty() {
             return;
         }
-        let Self { socket, engine, clock, arena, spare, .. } = self;
+        let Self { socket, engine, handshakes, clock, arena, spare, .. } = self;
         socket.send(arena, clock, |socket| {
+            let mut intake = Intake { engine, handshakes, now: clock.now(), arena: spare };
+            let mut take = |path: Path, bytes: &mut [u8]| intake.datagram(path, bytes);
             // A failure shows again when the socket is read next.
-            let _ = receive_batch(socket, engine, clock, spare);
+            let publishers = socket.publishers().len();
+            for publisher in 0..publishers {
+                let _ = socket.receive_from_publisher(publisher, &mut take);
+            }
+            let _ = socket.receive(&mut take);
             spare.remaining() >= Self::ARENA_RESERVE
         });
         self.arena.clear();
@@ -215,19 +366,11 @@ impl Shard {
             received: self.socket.received(),
             sent: self.socket.sent(),
             arena_dropped: self.arena.dropped() + self.spare.dropped(),
+            links_dropped: self.links.dropped(),
+            handshakes_dropped: self.handshakes.dropped(),
             engine: *self.engine.counters(),
             sessions: self.engine.sessions(),
             load: self.load.share(),
         }
     }
-}
-
-fn receive_batch(
-    socket: &mut MediaSocket,
-    engine: &mut Engine,
-    clock: &Clock,
-    arena: &mut SendArena,
-) -> io::Result<usize> {
-    let now = clock.now();
-    socket.receive(|path, bytes| engine.handle(Input::Datagram { path, bytes }, now, arena))
 }

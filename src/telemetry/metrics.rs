@@ -96,6 +96,29 @@ pub const SYSTEM_CALLS: Row = counter("millrace_send_calls_total", "System calls
 /// Datagrams the kernel did not take.
 pub const SEND_DROPPED: Row =
     counter("millrace_datagrams_unsent_total", "Datagrams the kernel did not take.");
+/// Sessions there are, by the shard that owns them.
+pub const SHARD_SESSIONS: Row =
+    gauge("millrace_shard_sessions", "Sessions there are, by the shard that owns them.");
+/// Datagrams passed on to the shard that owns their session.
+pub const DATAGRAMS_CROSSED: Row = counter(
+    "millrace_datagrams_crossed_total",
+    "Datagrams passed on to the shard that owns their session.",
+);
+/// Media packets taken over from the shard that has their publisher.
+pub const PACKETS_CROSSED: Row = counter(
+    "millrace_packets_crossed_total",
+    "Media packets taken over from the shard that has their publisher.",
+);
+/// Packets and datagrams between shards that found no room.
+pub const CROSSING_DROPPED: Row = counter(
+    "millrace_crossing_dropped_total",
+    "Packets and datagrams between shards that found no room.",
+);
+/// Datagrams of handshakes that found too many waiting.
+pub const HANDSHAKES_DROPPED: Row = counter(
+    "millrace_handshake_datagrams_dropped_total",
+    "Datagrams of handshakes that found too many waiting.",
+);
 /// Sessions ended by a fault in code.
 pub const FAULTS: Row = counter("millrace_faults_total", "Sessions ended by a fault in code.");
 
@@ -120,6 +143,11 @@ pub const ALL: &[Row] = &[
     BYTES_OUT,
     SYSTEM_CALLS,
     SEND_DROPPED,
+    SHARD_SESSIONS,
+    DATAGRAMS_CROSSED,
+    PACKETS_CROSSED,
+    CROSSING_DROPPED,
+    HANDSHAKES_DROPPED,
     FAULTS,
 ];
 

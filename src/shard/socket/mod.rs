@@ -6,10 +6,12 @@
 //!
 //! - `format`: how the kernel writes addresses and control messages
 //! - `outbox`: what goes out next, and what becomes of it when the kernel refuses
+//! - `publisher`: a socket of its own for what one publisher sends
 //! - `sys`: the two batched system calls
 
 mod format;
 mod outbox;
+mod publisher;
 mod sys;
 
 pub use outbox::SendReport;
@@ -20,12 +22,14 @@ use format::Family;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use outbox::{Patience, Position, Progress, Segmentation};
+use publisher::PublisherSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 use sys::{Envelopes, Inbox};
+use tracing::debug;
 
 /// Sizes of the kernel's two buffers of a socket, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +59,11 @@ pub struct ReceiveReport {
 #[derive(Debug)]
 pub struct MediaSocket {
     socket: Socket,
+    publishers: Vec<PublisherSocket>,
     family: Family,
+    wanted: Buffers,
     granted: Buffers,
+    overflows: Overflows,
     inbox: Inbox,
     envelopes: Envelopes,
     segmentation: Segmentation,
@@ -64,7 +71,46 @@ pub struct MediaSocket {
     sent: SendReport,
 }
 
+/// The kernel's count of datagrams that found one socket's buffer full, as it was told last. It has
+/// 32 bits; what is made of it goes on where it wraps.
+#[derive(Debug, Default)]
+struct Overflows(u32);
+
+impl ReceiveReport {
+    /// Takes in one batch of a socket.
+    fn read(
+        &mut self,
+        inbox: &mut Inbox,
+        socket: BorrowedFd<'_>,
+        overflows: &mut Overflows,
+        take: &mut dyn FnMut(Path, &mut [u8]),
+    ) -> io::Result<usize> {
+        self.system_calls += 1;
+        let count = match inbox.fill(socket) {
+            Ok(count) => count,
+            Err(error) if is_passing(&error) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        for incoming in inbox.datagrams(count) {
+            self.datagrams += 1;
+            self.bytes += incoming.bytes.len() as u64;
+            if let Some(told) = incoming.received.overflows {
+                self.overflowed += u64::from(told.wrapping_sub(overflows.0));
+                overflows.0 = told;
+            }
+            let Some(remote) = incoming.remote.filter(|_| !incoming.cut_off) else {
+                self.cut_off += 1;
+                continue;
+            };
+            take(Path { remote, local: incoming.received.local }, incoming.bytes);
+        }
+        Ok(count)
+    }
+}
+
 impl MediaSocket {
+    /// The most publishers with a socket of their own.
+    pub const PUBLISHERS_MAX: usize = 32;
     /// The most datagrams taken by one [`MediaSocket::receive`].
     pub const BATCH: usize = sys::BATCH;
     /// How long one [`MediaSocket::send`] waits in total while the send buffer is full. At 4 MiB
@@ -110,8 +156,11 @@ impl MediaSocket {
             Buffers { receive: socket.recv_buffer_size()?, send: socket.send_buffer_size()? };
         Ok(Self {
             socket,
+            publishers: Vec::new(),
             family,
+            wanted,
             granted,
+            overflows: Overflows::default(),
             inbox: Inbox::new(),
             envelopes: Envelopes::new(),
             segmentation: Segmentation::new(kernel_segments),
@@ -159,27 +208,49 @@ impl MediaSocket {
     /// What the kernel says, apart from what a UDP socket outlives: nothing there, an
     /// interruption, the ICMP answer to an earlier datagram.
     pub fn receive(&mut self, mut take: impl FnMut(Path, &mut [u8])) -> io::Result<usize> {
-        self.received.system_calls += 1;
-        let count = match self.inbox.fill(self.socket.as_fd()) {
-            Ok(count) => count,
-            Err(error) if is_passing(&error) => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        for incoming in self.inbox.datagrams(count) {
-            self.received.datagrams += 1;
-            self.received.bytes += incoming.bytes.len() as u64;
-            if let Some(total) = incoming.received.overflows {
-                // The kernel's count has 32 bits; ours goes on where it wraps.
-                let new = total.wrapping_sub(self.received.overflowed as u32);
-                self.received.overflowed += u64::from(new);
-            }
-            let Some(remote) = incoming.remote.filter(|_| !incoming.cut_off) else {
-                self.received.cut_off += 1;
+        let Self { socket, inbox, received, overflows, .. } = self;
+        received.read(inbox, socket.as_fd(), overflows, &mut take)
+    }
+
+    /// Gives each of these publishers a socket of its own on the port, from which
+    /// [`MediaSocket::receive_from_publisher`] reads, and takes those of others away. Where there
+    /// are too many, or the system refuses, the publisher is read with everybody else.
+    pub fn set_publishers(&mut self, paths: impl Iterator<Item = Path>) {
+        let paths: Vec<Path> = paths.take(Self::PUBLISHERS_MAX).collect();
+        self.publishers.retain(|publisher| paths.contains(&publisher.path));
+        let Ok(address) = self.local_address() else { return };
+        for path in paths {
+            if self.publishers.iter().any(|publisher| publisher.path == path) {
                 continue;
-            };
-            take(Path { remote, local: incoming.received.local }, incoming.bytes);
+            }
+            match PublisherSocket::open(path, address.port(), self.wanted) {
+                Ok(publisher) => self.publishers.push(publisher),
+                Err(error) => debug!(%error, "a publisher gets no socket of its own"),
+            }
         }
-        Ok(count)
+    }
+
+    /// The sockets of publishers, to be waited on.
+    pub fn publishers(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
+        self.publishers.iter().map(AsFd::as_fd)
+    }
+
+    /// The same as [`MediaSocket::receive`] from the socket of one publisher, by its place in
+    /// [`MediaSocket::publishers`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn receive_from_publisher(
+        &mut self,
+        index: usize,
+        mut take: impl FnMut(Path, &mut [u8]),
+    ) -> io::Result<usize> {
+        let Self { publishers, inbox, received, .. } = self;
+        let Some(publisher) = publishers.get_mut(index) else { return Ok(0) };
+        let local = publisher.path.local;
+        let mut take = |path: Path, bytes: &mut [u8]| take(Path { local, ..path }, bytes);
+        received.read(inbox, publisher.socket.as_fd(), &mut publisher.overflows, &mut take)
     }
 
     /// Sends all that waits in the arena, which the caller then clears, and reports on it.
@@ -489,6 +560,41 @@ mod tests {
         server.envelopes.pretended_error = None;
         let report = server.send(&arena, &hands.clock(), |_| false);
         assert_eq!((report.overflowed, report.datagrams), (0, 5));
+    }
+
+    /// What floods the port cannot push a publisher's packets out of a buffer of their own.
+    #[test]
+    fn a_publisher_with_a_socket_of_its_own_loses_nothing_to_a_flood() {
+        let small = Buffers { receive: 65_536, send: 1 << 20 };
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+            let address = address.parse().expect("a socket address");
+            let mut server = MediaSocket::bind(address, small, true).expect("loopback has a port");
+            let port = address_of(&server).port();
+            let server_path =
+                Path { remote: SocketAddr::from(([127, 0, 0, 1], port)), local: None };
+            let (mut publisher, mut stranger) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+            let local = Some(server_path.remote.ip());
+            let path = Path { remote: address_of(&publisher), local };
+            server.set_publishers([path].into_iter());
+            assert_eq!(server.publishers().len(), 1, "{address}");
+
+            for _ in 0..10 {
+                send(&mut stranger, &[(server_path, [9; 1_000].as_slice()); 50]);
+            }
+            let packets = numbered(&[1_000; 20]);
+            let waiting: Vec<_> = packets.iter().map(|p| (server_path, p.as_slice())).collect();
+            send(&mut publisher, &waiting);
+            let mut read = Vec::new();
+            let take = |from, bytes: &mut [u8]| read.push((from, bytes.to_vec()));
+            server.receive_from_publisher(0, take).expect("the socket works");
+            assert!(read.iter().all(|(from, _)| *from == path));
+            assert_eq!(bytes_of(read), packets, "{address}");
+
+            server.set_publishers(std::iter::empty());
+            while server.receive(|_, _| {}).expect("the socket works") > 0 {}
+            send(&mut publisher, &[(server_path, b"with everybody else")]);
+            assert_eq!(bytes_of(receive(&mut server, 1)), [b"with everybody else"]);
+        }
     }
 
     #[test]

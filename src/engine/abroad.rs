@@ -1,0 +1,323 @@
+//! Streams whose publisher another shard owns: following them, and handing ours to followers.
+//!
+//! Every shard knows where each stream is published. The first viewer of a stream makes its shard
+//! follow, the last one's leaving ends that. A shard that hears of a later publisher ends its own.
+
+use super::Engine;
+use super::command::EndReason;
+use super::message::{Message, SenderReport, Start, Term};
+use super::stream::Stream;
+use crate::media::arena::SendArena;
+use crate::media::codec::Format;
+use crate::media::id::StreamName;
+use crate::media::packet::Packet;
+use crate::router::history::Pushed;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Where a stream is published, if it is not here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Abroad {
+    pub(super) shard: usize,
+    pub(super) term: Term,
+}
+
+/// What is to be handed to the followers of a stream: a frame at a time, as viewers are sent it.
+#[derive(Debug, Default)]
+pub(super) struct Parcel {
+    packets: Vec<Arc<Packet>>,
+    oldest: Option<Instant>,
+    complete: bool,
+}
+
+impl Parcel {
+    /// As many as go out to a viewer in one message.
+    const PACKETS_MAX: usize = 64;
+
+    fn push(&mut self, packet: Arc<Packet>) {
+        self.oldest.get_or_insert(packet.arrival);
+        self.complete |= packet.marker || self.packets.len() + 1 >= Self::PACKETS_MAX;
+        self.packets.push(packet);
+    }
+
+    /// When it is to be handed over.
+    pub(super) fn deadline(&self, wait: Duration) -> Option<Instant> {
+        self.oldest.map(|oldest| if self.complete { oldest } else { oldest + wait })
+    }
+
+    fn take(&mut self) -> Arc<[Arc<Packet>]> {
+        self.oldest = None;
+        self.complete = false;
+        self.packets.drain(..).collect()
+    }
+
+    /// The stream is over.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Stream {
+    /// A packet of ours goes to the followers too.
+    pub(super) fn gather(&mut self, packet: &Arc<Packet>) {
+        if !self.followers.is_empty() {
+            self.parcel.push(Arc::clone(packet));
+        }
+    }
+}
+
+impl Engine {
+    /// Messages that may wait for the shard to take them: media beyond that is lost.
+    const MESSAGES_MAX: usize = 8192;
+
+    /// The next message to another shard: its number, and the message.
+    pub fn poll_message(&mut self) -> Option<(usize, Message)> {
+        self.messages.pop_front()
+    }
+
+    pub(super) fn tell(&mut self, shard: usize, message: Message) {
+        if message.is_media() && self.messages.len() >= Self::MESSAGES_MAX {
+            self.counters.messages_dropped += 1;
+            return;
+        }
+        self.messages.push_back((shard, message));
+    }
+
+    fn tell_others(&mut self, message: &Message) {
+        for shard in (0..self.place.shards).filter(|&shard| shard != self.place.shard) {
+            self.messages.push_back((shard, message.clone()));
+        }
+    }
+
+    /// Takes in what another shard tells.
+    pub(super) fn message(
+        &mut self,
+        from: usize,
+        message: Message,
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
+        match message {
+            Message::Datagram { path, mut bytes } => {
+                self.counters.datagrams_handed += 1;
+                self.datagram_of_ours(path, &mut bytes, now, arena);
+            }
+            Message::Published { stream, term } => {
+                self.published(from, &stream, term, now, arena);
+            }
+            Message::Unpublished { stream, term } => {
+                self.unpublished(from, &stream, term, now, arena);
+            }
+            Message::Follow(stream) => self.follower(from, &stream),
+            Message::Unfollow(stream) => {
+                if let Some(stream) = self.stream_mut(&stream) {
+                    stream.followers.retain(|&follower| follower != from);
+                }
+            }
+            Message::Start(stream, start) => {
+                if let Some(index) = self.followed(from, &stream) {
+                    self.set_formats(index, start.formats);
+                    let Some(stream) = self.streams.get_mut(index) else { return };
+                    stream.router.set_time_line(start.time_line);
+                }
+            }
+            Message::Formats(stream, formats) => {
+                if let Some(index) = self.followed(from, &stream) {
+                    self.set_formats(index, formats);
+                }
+            }
+            Message::Packets(stream, packets) => {
+                if let Some(index) = self.followed(from, &stream) {
+                    self.take_packets(index, &packets);
+                }
+            }
+            Message::SenderReport(stream, report) => {
+                if let Some(index) = self.followed(from, &stream)
+                    && let Some(stream) = self.streams.get_mut(index)
+                {
+                    let SenderReport { kind, ntp, timestamp, arrival } = report;
+                    stream.router.sender_report(kind, ntp, timestamp, arrival);
+                }
+            }
+            Message::KeyframeWanted(stream) => {
+                if let Some(&index) = self.names.get(&stream) {
+                    self.streams[index].router.want_keyframe();
+                    self.request_keyframe(index, now);
+                }
+            }
+        }
+    }
+
+    fn stream_mut(&mut self, name: &StreamName) -> Option<&mut Stream> {
+        let index = *self.names.get(name)?;
+        self.streams.get_mut(index)
+    }
+
+    /// The stream, if it is followed from there; who is followed in vain is told to stop.
+    fn followed(&mut self, from: usize, name: &StreamName) -> Option<usize> {
+        let index = self.names.get(name).copied();
+        let follows = |index: usize| self.streams.get(index).and_then(|stream| stream.source);
+        if let Some(index) = index.filter(|&index| follows(index) == Some(from)) {
+            return Some(index);
+        }
+        self.tell(from, Message::Unfollow(name.clone()));
+        None
+    }
+
+    fn set_formats(&mut self, index: usize, formats: [Option<Format>; 2]) {
+        for format in formats.into_iter().flatten() {
+            self.set_format(index, format);
+        }
+    }
+
+    fn take_packets(&mut self, index: usize, packets: &[Arc<Packet>]) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        for packet in packets {
+            if stream.router.push(Arc::clone(packet)) == Pushed::New {
+                self.counters.packets_handed += 1;
+            } else {
+                self.counters.packets_dropped += 1;
+            }
+        }
+        if !self.waiting.contains(&index) {
+            self.waiting.push(index);
+        }
+    }
+
+    /// Hands what is due of a stream to the shards that follow it.
+    pub(super) fn hand_over(&mut self, index: usize, now: Instant, eager: bool) {
+        let wait = self.settings.router.batch_wait;
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if !stream.parcel.deadline(wait).is_some_and(|deadline| eager || deadline <= now) {
+            return;
+        }
+        let (name, packets) = (stream.name.clone(), stream.parcel.take());
+        for follower in stream.followers.clone() {
+            self.tell(follower, Message::Packets(name.clone(), Arc::clone(&packets)));
+        }
+    }
+
+    /// Something of a stream that goes to its followers behind all packets so far.
+    pub(super) fn tell_followers(
+        &mut self,
+        index: usize,
+        now: Instant,
+        message: impl Fn(StreamName) -> Message,
+    ) {
+        self.hand_over(index, now, true);
+        let Some(stream) = self.streams.get(index) else { return };
+        let name = stream.name.clone();
+        for follower in stream.followers.clone() {
+            self.tell(follower, message(name.clone()));
+        }
+    }
+
+    /// Whether another shard has a later publisher of the stream than this one.
+    pub(super) fn is_published_later(&self, stream: &StreamName, term: Term) -> bool {
+        self.abroad.get(stream).is_some_and(|abroad| abroad.term > term)
+    }
+
+    /// Our publisher's stream begins: whoever watched another's is let go, all are told.
+    pub(super) fn publish(
+        &mut self,
+        index: usize,
+        term: Term,
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
+        self.lose_source(index, now, arena);
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.term = Some(term);
+        let stream = stream.name.clone();
+        self.abroad.remove(&stream);
+        self.tell_others(&Message::Published { stream, term });
+    }
+
+    /// Our publisher's stream is over.
+    pub(super) fn unpublish(&mut self, stream: StreamName, term: Term) {
+        self.tell_others(&Message::Unpublished { stream, term });
+    }
+
+    fn published(
+        &mut self,
+        from: usize,
+        name: &StreamName,
+        term: Term,
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
+        if self.is_published_later(name, term) {
+            return;
+        }
+        if let Some(stream) = self.stream_mut(name)
+            && let Some(key) = stream.publisher
+        {
+            if stream.term > Some(term) {
+                return;
+            }
+            self.end(key, EndReason::Replaced, now, arena);
+        }
+        self.abroad.insert(name.clone(), Abroad { shard: from, term });
+        if let Some(&index) = self.names.get(name) {
+            self.lose_source(index, now, arena);
+        }
+        if let Some(&index) = self.names.get(name) {
+            self.follow(index);
+        }
+    }
+
+    fn unpublished(
+        &mut self,
+        from: usize,
+        name: &StreamName,
+        term: Term,
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
+        if self.abroad.get(name).is_none_or(|abroad| abroad.term != term) {
+            return;
+        }
+        self.abroad.remove(name);
+        if let Some(&index) = self.names.get(name)
+            && self.streams[index].source == Some(from)
+        {
+            self.lose_source(index, now, arena);
+        }
+    }
+
+    /// Follows a stream that is published elsewhere, unless that is done already.
+    pub(super) fn follow(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.publisher.is_some() || stream.source.is_some() {
+            return;
+        }
+        let Some(abroad) = self.abroad.get(&stream.name) else { return };
+        stream.source = Some(abroad.shard);
+        let (shard, name) = (abroad.shard, stream.name.clone());
+        self.tell(shard, Message::Follow(name));
+    }
+
+    /// What was followed is over: its viewers end with it.
+    fn lose_source(&mut self, index: usize, now: Instant, arena: &mut SendArena) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let Some(source) = stream.source.take() else { return };
+        let name = stream.name.clone();
+        self.tell(source, Message::Unfollow(name));
+        for viewer in self.streams[index].restart(self.settings.router, self.epoch, now) {
+            self.end(viewer, EndReason::StreamEnded, now, arena);
+        }
+    }
+
+    /// Another shard has viewers of a stream of ours.
+    fn follower(&mut self, from: usize, name: &StreamName) {
+        let Some(stream) = self.stream_mut(name) else { return };
+        if stream.publisher.is_none() || stream.followers.contains(&from) {
+            return;
+        }
+        // What waits in the parcel is for those who followed before: the others have it by now.
+        let formats = stream.formats.clone();
+        let start = Start { formats, time_line: stream.router.time_line().clone() };
+        stream.followers.push(from);
+        self.tell(from, Message::Start(name.clone(), Box::new(start)));
+    }
+}

@@ -1,0 +1,181 @@
+//! The way from shard to shard: a bounded ring each, and one wake per turn of whoever sends.
+//!
+//! Media that finds a ring full is dropped and counted: its reader is that far behind. What must
+//! arrive waits beside the ring, in order; there is no more of it than sessions come and go.
+
+use crate::engine::message::Message;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+/// A message and the number of the shard that sent it.
+type Sent = (usize, Message);
+
+/// One shard's end of the ways to all others.
+#[derive(Debug)]
+pub struct Links {
+    shard: usize,
+    inbox: Receiver<Sent>,
+    /// Wakes this shard.
+    wake: Arc<EventFd>,
+    /// By shard; nothing at its own number.
+    others: Vec<Option<Link>>,
+    dropped: u64,
+}
+
+/// The way to one other shard.
+#[derive(Debug)]
+struct Link {
+    ring: Sender<Sent>,
+    wake: Arc<EventFd>,
+    /// What must arrive and found the ring full.
+    backlog: VecDeque<Message>,
+    /// Whether it has something to read that it has not been woken for.
+    owed: bool,
+}
+
+impl Links {
+    /// Messages in a ring: a second of a stream of 25 Mb/s in frames, and thousands of sessions.
+    const RING: usize = 4096;
+
+    /// The ends of as many shards, each linked with every other.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no descriptor left.
+    pub fn between(shards: usize) -> io::Result<Vec<Self>> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let mut ends = Vec::with_capacity(shards);
+        for _ in 0..shards.max(1) {
+            ends.push((bounded(Self::RING), Arc::new(EventFd::from_flags(flags)?)));
+        }
+        let link = |to: usize| {
+            let ((ring, _), wake) = &ends[to];
+            let (ring, wake) = (ring.clone(), Arc::clone(wake));
+            Link { ring, wake, backlog: VecDeque::new(), owed: false }
+        };
+        let end = |shard: usize| {
+            let ((_, inbox), wake) = &ends[shard];
+            Self {
+                shard,
+                inbox: inbox.clone(),
+                wake: Arc::clone(wake),
+                others: (0..ends.len()).map(|to| (to != shard).then(|| link(to))).collect(),
+                dropped: 0,
+            }
+        };
+        Ok((0..ends.len()).map(end).collect())
+    }
+
+    /// What wakes this shard.
+    pub(super) const fn wake(&self) -> &Arc<EventFd> {
+        &self.wake
+    }
+
+    /// The next message for this shard.
+    pub(super) fn receive(&self) -> Option<Sent> {
+        self.inbox.try_recv().ok()
+    }
+
+    /// Whether there is a message for this shard.
+    pub(super) fn has_mail(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Sends a message to another shard.
+    pub(super) fn send(&mut self, to: usize, message: Message) {
+        let Some(link) = self.others.get_mut(to).and_then(Option::as_mut) else { return };
+        let is_media = message.is_media();
+        if !link.backlog.is_empty() {
+            if is_media {
+                self.dropped += 1;
+            } else {
+                link.backlog.push_back(message);
+            }
+            return;
+        }
+        match link.ring.try_send((self.shard, message)) {
+            Ok(()) => link.owed = true,
+            Err(TrySendError::Full(_)) if is_media => self.dropped += 1,
+            Err(TrySendError::Full((_, message))) => link.backlog.push_back(message),
+            // It has ended, and with it all that could be told.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    /// Sends what waits, and wakes whoever has something to read. True: something still waits.
+    pub(super) fn flush(&mut self) -> bool {
+        let mut waits = false;
+        for link in self.others.iter_mut().flatten() {
+            while let Some(message) = link.backlog.pop_front() {
+                match link.ring.try_send((self.shard, message)) {
+                    Ok(()) => link.owed = true,
+                    Err(TrySendError::Full((_, message))) => {
+                        link.backlog.push_front(message);
+                        break;
+                    }
+                    Err(TrySendError::Disconnected(_)) => link.backlog.clear(),
+                }
+            }
+            waits |= !link.backlog.is_empty();
+            if std::mem::take(&mut link.owed) {
+                // It fails only when 2^64 wakes wait, and then the shard wakes anyway.
+                let _ = link.wake.write(1);
+            }
+        }
+        waits
+    }
+
+    /// Media that found a ring full.
+    pub(super) const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::id::StreamName;
+    use std::sync::Arc as Shared;
+
+    fn name() -> StreamName {
+        StreamName::parse("lot-42").expect("a name")
+    }
+
+    #[test]
+    fn media_that_finds_the_ring_full_is_dropped_and_the_rest_arrives_in_order() {
+        let mut ends = Links::between(2).expect("descriptors");
+        let (mut two, mut one) = (ends.pop().expect("two"), ends.pop().expect("one"));
+        for _ in 0..Links::RING {
+            one.send(1, Message::Packets(name(), Shared::from([])));
+        }
+        one.send(1, Message::Packets(name(), Shared::from([])));
+        one.send(1, Message::Follow(name()));
+        one.send(1, Message::Packets(name(), Shared::from([])));
+        one.send(1, Message::Unfollow(name()));
+        assert_eq!(one.dropped(), 2);
+        assert!(one.flush(), "the ring is full");
+        let media = std::iter::from_fn(|| two.receive()).count();
+        assert_eq!(media, Links::RING);
+        assert!(!one.flush());
+        assert!(matches!(two.receive(), Some((0, Message::Follow(_)))));
+        assert!(matches!(two.receive(), Some((0, Message::Unfollow(_)))));
+        assert!(!two.has_mail());
+        two.send(1, Message::Follow(name()));
+        assert!(!two.has_mail(), "nobody tells itself anything");
+    }
+
+    #[test]
+    fn a_shard_is_woken_once_for_all_that_it_is_sent_in_a_turn() {
+        let mut ends = Links::between(3).expect("descriptors");
+        for _ in 0..5 {
+            ends[0].send(2, Message::Follow(name()));
+        }
+        assert_eq!(ends[2].wake().read(), Err(nix::Error::EAGAIN), "not yet");
+        ends[0].flush();
+        assert_eq!(ends[2].wake().read(), Ok(1));
+        assert_eq!(ends[1].wake().read(), Err(nix::Error::EAGAIN), "it was sent nothing");
+    }
+}
