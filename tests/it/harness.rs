@@ -4,10 +4,12 @@
 use anyhow::Context;
 use loadtest::codec::Codec;
 use loadtest::http::Signaling;
+use loadtest::light::{Answer, Offer};
 use loadtest::watched::Watched;
 use loadtest::whep::{ViewOptions, WhepClient};
 use loadtest::whip::{PublishOptions, WhipClient, refused_with};
 use serde_json::Value;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -37,7 +39,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// With the defaults.
+    /// With the defaults, and four shards.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         Self::with(&[]).await
     }
@@ -58,6 +60,8 @@ impl Server {
             .env("MILLRACE_NETWORK__HTTP_LISTEN", "127.0.0.1:0")
             .env("MILLRACE_NETWORK__HTTPS_LISTEN", "off")
             .env("MILLRACE_NETWORK__MEDIA_LISTEN", "127.0.0.1:0")
+            // Whatever the machine has, clients are spread over several shards.
+            .env("MILLRACE_SERVER__SHARDS", "4")
             .env("MILLRACE_LOG__LEVEL", "debug");
         for (key, value) in options {
             let variable = key.to_uppercase().replace('.', "__");
@@ -148,6 +152,11 @@ impl Server {
 
     /// The sum of a metric's samples; a metric that is not there is an error.
     pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        Ok(self.samples(name).await?.iter().sum())
+    }
+
+    /// A metric's samples; a metric that is not there is an error.
+    pub(crate) async fn samples(&self, name: &str) -> anyhow::Result<Vec<f64>> {
         let admin = self.client(Some(ADMIN_TOKEN));
         let text = admin.request(reqwest::Method::GET, &self.url("/metrics")).send().await?;
         let text = text.text().await?;
@@ -155,7 +164,7 @@ impl Server {
             |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
         let samples: Vec<&str> = text.lines().filter(is_sample).collect();
         anyhow::ensure!(!samples.is_empty(), "no metric {name} in\n{text}");
-        Ok(samples.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        Ok(samples.iter().filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect())
     }
 
     /// What it has written so far.
@@ -268,3 +277,17 @@ pub(crate) async fn received(viewer: &WhepClient, codec: Codec, count: u64) -> a
     };
     viewer.log().wait(SOON * 2, &format!("{count} packets of {codec}"), enough).await
 }
+
+/// The server's media address, which every answer names.
+pub(crate) async fn media_address(server: &Server) -> anyhow::Result<SocketAddr> {
+    let client = server.client(Some(PUBLISH_TOKEN));
+    let offer = Offer { fingerprint: Some(FINGERPRINT.to_owned()), ..Offer::publish(Codec::Vp8) };
+    let session = client.offer(&server.whip("address"), &offer.to_string()).await?;
+    client.delete(&session.url).await?;
+    let answer = Answer::parse(&session.answer)?;
+    answer.candidates.first().copied().context("a candidate")
+}
+
+/// Some certificate's; nobody connects with it.
+const FINGERPRINT: &str = "sha-256 92:21:1B:85:7D:47:3F:24:33:F3:28:3D:83:D4:B1:6B:8E:BA:02:CB:\
+    83:E6:A2:5C:BD:93:B0:E6:DD:7F:1D:49";

@@ -1,10 +1,10 @@
 //! Handshakes over paths that lose datagrams, and media that is repaired.
 
-use crate::harness::{PUBLISH_TOKEN, SOON, Server, received};
+use crate::harness::{SOON, Server, media_address, received};
 use crate::relay::{Dice, Relay, Way};
 use anyhow::Context;
 use loadtest::codec::Codec;
-use loadtest::light::{Answer, LightOptions, LightPeer, Offer, Setup};
+use loadtest::light::{LightOptions, LightPeer, Offer, Setup};
 use loadtest::whep::ViewOptions;
 use loadtest::whip::PublishOptions;
 use std::net::SocketAddr;
@@ -15,20 +15,6 @@ use tokio::task::JoinSet;
 fn is_dtls(datagram: &[u8]) -> bool {
     matches!(datagram.first(), Some(20..=63))
 }
-
-/// The server's media address, which every answer names.
-async fn media_address(server: &Server) -> anyhow::Result<SocketAddr> {
-    let client = server.client(Some(PUBLISH_TOKEN));
-    let offer = Offer { fingerprint: Some(FINGERPRINT.to_owned()), ..Offer::publish(Codec::Vp8) };
-    let session = client.offer(&server.whip("address"), &offer.to_string()).await?;
-    client.delete(&session.url).await?;
-    let answer = Answer::parse(&session.answer)?;
-    answer.candidates.first().copied().context("a candidate")
-}
-
-/// Some certificate's; nobody connects with it.
-const FINGERPRINT: &str = "sha-256 92:21:1B:85:7D:47:3F:24:33:F3:28:3D:83:D4:B1:6B:8E:BA:02:CB:\
-    83:E6:A2:5C:BD:93:B0:E6:DD:7F:1D:49";
 
 /// Connects one client through a relay: a viewer of `live`, or a publisher of a stream of its own.
 async fn connect(

@@ -11,6 +11,7 @@
 //! - `sessions`: how sessions end
 //! - `shutdown`: SIGTERM
 //! - `shard`: a whole shard, seen from outside
+//! - `shards`: four shards on one port
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
@@ -24,6 +25,7 @@ mod loss;
 mod relay;
 mod sessions;
 mod shard;
+mod shards;
 mod shutdown;
 mod tidy;
 mod whip_whep;

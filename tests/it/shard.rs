@@ -11,7 +11,7 @@ use millrace::peer::testing::{ClientOptions, TestClient};
 use millrace::peer::transport::Timeouts;
 use millrace::router::RouterSettings;
 use millrace::shard::socket::{Buffers, MediaSocket};
-use millrace::shard::{CommandError, Handle, ShardCounts, ShardEvent, ShardSettings};
+use millrace::shard::{CommandError, Handle, Links, ShardCounts, ShardEvent, ShardSettings};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,8 @@ fn start(client: &TestClient, timeouts: Timeouts) -> Running {
     let (told, events) = bounded(64);
     let tell = move |event| told.send(event).expect("the test listens");
     let settings = ShardSettings { index: 0, pinned: true, clock };
-    let handle = Handle::spawn(settings, socket, engine, tell).expect("a thread");
+    let links = Links::between(1).expect("a descriptor").remove(0);
+    let handle = Handle::spawn(settings, socket, engine, links, tell).expect("a thread");
     Running { handle, events, address }
 }
 

@@ -20,6 +20,7 @@
 //! - `nonce`: nothing is sealed twice with different bytes
 //! - `path`: a client's address may change
 //! - `sequence`: a viewer's stream has no hole of our making
+//! - `shards`: several shards serve as one
 
 mod link;
 mod oracle;
@@ -39,3 +40,4 @@ mod loss;
 mod nonce;
 mod path;
 mod sequence;
+mod shards;

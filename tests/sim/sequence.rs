@@ -7,7 +7,7 @@ use millrace::media::codec::Kind;
 
 /// What a viewer got of a kind, in the order of its numbers, is what the publisher sent, from the
 /// viewer's first packet to the publisher's last.
-fn assert_unbroken(kind: Kind, sent: &[Sent], got: &[Got]) {
+pub(crate) fn assert_unbroken(kind: Kind, sent: &[Sent], got: &[Got]) {
     let first = got.first().expect("something came");
     let start = sent.iter().position(|sent| sent.payload == first.payload);
     let sent = &sent[start.expect("what came was sent")..];

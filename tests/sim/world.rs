@@ -6,7 +6,7 @@ use crate::publisher::{Camera, Publishing, Repair};
 use crate::sessions::{Waiting, client, prepare, publisher, session, settings, viewer};
 use crate::viewer::{Screen, Watching};
 use millrace::engine::command::{Command, EndReason, Event};
-use millrace::engine::{Engine, EngineSettings, Input};
+use millrace::engine::{Engine, EngineSettings, Input, Place};
 use millrace::media::arena::{Path, SendArena};
 use millrace::media::time::{Epoch, WallTime};
 use millrace::peer::agreement::DtlsRole;
@@ -130,7 +130,12 @@ impl Client {
 pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) epoch: Epoch,
+    /// The engine of the first shard.
     pub(crate) engine: Engine,
+    /// Those of the others.
+    others: Vec<Engine>,
+    /// At which shard datagrams from an address arrive; elsewhere the port decides.
+    pub(crate) placed: HashMap<SocketAddr, usize>,
     pub(crate) clients: Vec<Client>,
     /// What the engine told, and when.
     pub(crate) events: Vec<(Instant, Event)>,
@@ -156,6 +161,22 @@ impl World {
         Self::with(seed, settings())
     }
 
+    /// An empty world whose server has so many shards.
+    pub(crate) fn sharded(seed: u64, shards: usize) -> Self {
+        let mut world = Self::seeded(seed);
+        let identity = Arc::new(Identity::generate().expect("a certificate"));
+        let mut engines: Vec<Engine> = (0..shards)
+            .map(|shard| {
+                let claims = Box::new(Waiting { shard, ..world.waiting.clone() });
+                let engine = Engine::new(settings(), Arc::clone(&identity), world.epoch, claims);
+                engine.at(Place { shard, shards })
+            })
+            .collect();
+        world.engine = engines.remove(0);
+        world.others = engines;
+        world
+    }
+
     /// An empty world with these settings.
     pub(crate) fn with(seed: u64, settings: EngineSettings) -> Self {
         let now = Instant::now();
@@ -168,6 +189,8 @@ impl World {
             now,
             epoch,
             engine,
+            others: Vec::new(),
+            placed: HashMap::new(),
             clients: Vec::new(),
             events: Vec::new(),
             oracle: Oracle::default(),
@@ -280,6 +303,54 @@ impl World {
         self.flush();
     }
 
+    /// Which shard datagrams from this address arrive at.
+    pub(crate) fn shard_at(&self, address: SocketAddr) -> usize {
+        let by_port = usize::from(address.port()) % (1 + self.others.len());
+        self.placed.get(&address).copied().unwrap_or(by_port)
+    }
+
+    /// A shard's engine.
+    pub(crate) fn shard(&mut self, shard: usize) -> &mut Engine {
+        if shard == 0 { &mut self.engine } else { &mut self.others[shard - 1] }
+    }
+
+    /// All shards' engines.
+    pub(crate) fn shards(&self) -> impl Iterator<Item = &Engine> {
+        [&self.engine].into_iter().chain(&self.others)
+    }
+
+    /// Lets the shards' messages arrive, and those that they cause.
+    fn deliver_messages(&mut self) {
+        let mut quiet = 0;
+        for from in (0..=self.others.len()).cycle() {
+            let Some((to, message)) = self.shard(from).poll_message() else {
+                quiet += 1;
+                if quiet > self.others.len() {
+                    return;
+                }
+                continue;
+            };
+            quiet = 0;
+            self.with_arena(to, |engine, now, arena| {
+                engine.handle(Input::Message { from, message }, now, arena);
+            });
+        }
+    }
+
+    /// Lets a shard's engine do something, and takes what it wants sent and told.
+    fn with_arena<T>(
+        &mut self,
+        shard: usize,
+        work: impl FnOnce(&mut Engine, Instant, &mut SendArena) -> T,
+    ) -> T {
+        let now = self.now;
+        let mut arena = std::mem::replace(&mut self.arena, SendArena::new(0));
+        let result = work(self.shard(shard), now, &mut arena);
+        self.arena = arena;
+        self.flush();
+        result
+    }
+
     /// A client sends a compound of its own making.
     pub(crate) fn send_rtcp(&mut self, number: usize, compound: &[u8]) {
         let datagram = self.clients[number].peer.seal_rtcp(compound);
@@ -291,6 +362,14 @@ impl World {
         let client = &mut self.clients[number];
         let (arrivals, remote) = (client.up.carry(datagram, self.now), client.address);
         self.send(arrivals, remote, true, datagram);
+    }
+
+    /// A client's check arrives from another address than the one it lives at.
+    pub(crate) fn check_from(&mut self, number: usize, remote: SocketAddr, nominates: bool) {
+        let datagram = self.clients[number].peer.check(nominates);
+        self.addresses.entry(remote).or_insert(number);
+        let at = self.now;
+        self.send([Some(at), None], remote, true, &datagram);
     }
 
     fn send(
@@ -319,8 +398,7 @@ impl World {
             let outside = self.next_outside();
             // As the shard does: what was looked at and stays due waits a little.
             let engine = self
-                .engine
-                .deadline()
+                .engine_deadline()
                 .map(|deadline| if deadline <= self.now { self.now + ms(1) } else { deadline });
             let Some(due) = outside.into_iter().chain(engine).min().filter(|due| *due <= end)
             else {
@@ -331,6 +409,10 @@ impl World {
             self.step();
         }
         self.now = end;
+    }
+
+    fn engine_deadline(&self) -> Option<Instant> {
+        self.shards().filter_map(Engine::deadline).min()
     }
 
     /// When a datagram arrives or a client has something to do.
@@ -346,12 +428,17 @@ impl World {
             let Some(Reverse(in_flight)) = self.wire.pop() else { break };
             self.deliver(in_flight);
         }
-        self.engine.handle_timeout(self.now, &mut self.arena);
-        while self.engine.fan_out(self.now, self.eager, &mut self.arena) {
-            self.flush();
+        for shard in 0..=self.others.len() {
+            self.with_arena(shard, Engine::handle_timeout);
+            self.fan_out(shard);
         }
-        self.flush();
-        self.overdue += u64::from(self.engine.deadline().is_some_and(|due| due <= self.now));
+        self.deliver_messages();
+        // What they have been handed waits no longer than what came over the network.
+        for shard in 0..self.others.len() {
+            self.fan_out(shard + 1);
+        }
+        self.fan_out(0);
+        self.overdue += u64::from(self.engine_deadline().is_some_and(|due| due <= self.now));
         let mut out = Vec::new();
         for number in 0..self.clients.len() {
             let client = &mut self.clients[number];
@@ -364,13 +451,19 @@ impl World {
         }
     }
 
+    fn fan_out(&mut self, shard: usize) {
+        let eager = self.eager;
+        while self.with_arena(shard, |engine, now, arena| engine.fan_out(now, eager, arena)) {}
+    }
+
     fn deliver(&mut self, mut in_flight: InFlight) {
         let InFlight { to_server, remote, datagram, .. } = &mut in_flight;
         if *to_server {
             let path = Path { remote: *remote, local: None };
             let input = Input::Datagram { path, bytes: datagram };
-            self.engine.handle(input, self.now, &mut self.arena);
-            self.flush();
+            let shard = self.shard_at(*remote);
+            self.with_arena(shard, |engine, now, arena| engine.handle(input, now, arena));
+            self.deliver_messages();
         } else if let Some(&number) = self.addresses.get(remote) {
             let client = &mut self.clients[number];
             let mut out = Vec::new();
@@ -396,8 +489,11 @@ impl World {
             let arrivals = self.clients[number].down.carry(&datagram, self.now);
             self.send(arrivals, remote, false, &datagram);
         }
-        while let Some(event) = self.engine.poll() {
-            self.events.push((self.now, event));
+        let engines = [&mut self.engine].into_iter().chain(&mut self.others);
+        for engine in engines {
+            while let Some(event) = engine.poll() {
+                self.events.push((self.now, event));
+            }
         }
     }
 }

@@ -11,17 +11,32 @@ use millrace::peer::agreement::{
 use millrace::peer::testing::{ClientOptions, TestClient};
 use millrace::peer::transport::Timeouts;
 use millrace::router::RouterSettings;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Sessions that wait to be claimed; clones share them.
+/// Sessions that wait to be claimed, and who has claimed which; clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Waiting(Arc<Mutex<Vec<Prepared>>>);
+pub(crate) struct Waiting {
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
+    /// The shard that claims by this clone.
+    pub(crate) shard: usize,
+}
+
+/// Those of all clones.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    waiting: Vec<Prepared>,
+    claimed: Vec<(usize, SessionId, Credentials)>,
+}
 
 impl Waiting {
     /// Adds a session.
     pub(crate) fn add(&self, prepared: Prepared) {
-        self.0.lock().expect("nobody panics with it").push(prepared);
+        self.lock().waiting.push(prepared);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().expect("nobody panics with it")
     }
 }
 
@@ -31,10 +46,27 @@ impl Claims for Waiting {
         ufrag: &str,
         authentic: &mut dyn FnMut(&Prepared) -> bool,
     ) -> Option<Prepared> {
-        let mut waiting = self.0.lock().expect("nobody panics with it");
+        let mut sessions = self.lock();
         let named = |prepared: &Prepared| prepared.agreement.transport().local.ufrag == ufrag;
-        let index = waiting.iter().position(|prepared| named(prepared) && authentic(prepared))?;
-        Some(waiting.swap_remove(index))
+        let mut fits = |prepared: &Prepared| named(prepared) && authentic(prepared);
+        let index = sessions.waiting.iter().position(&mut fits)?;
+        let prepared = sessions.waiting.swap_remove(index);
+        let local = prepared.agreement.transport().local.clone();
+        sessions.claimed.push((self.shard, prepared.session, local));
+        Some(prepared)
+    }
+
+    fn owner(
+        &self,
+        ufrag: &str,
+        authentic: &mut dyn FnMut(&Credentials) -> bool,
+    ) -> Option<(usize, SessionId)> {
+        let sessions = self.lock();
+        let (shard, session, _) = sessions
+            .claimed
+            .iter()
+            .find(|(_, _, local)| local.ufrag == ufrag && authentic(local))?;
+        Some((*shard, *session))
     }
 }
 
