@@ -84,7 +84,7 @@ impl Engine {
                     position += 1;
                     continue;
                 }
-                begin(stream);
+                begin(stream, now);
                 self.counters.batches += 1;
             }
             if !self.serve(index, now, arena) {
@@ -175,9 +175,9 @@ impl Engine {
     }
 }
 
-/// Lets the waiting batch go out to everybody who is there now, each time from another one on.
-fn begin(stream: &mut Stream) {
-    stream.router.begin_batch();
+/// Lets a batch go out to everybody who is there now, each time from another one on.
+fn begin(stream: &mut Stream, now: Instant) {
+    stream.router.begin_batch(now);
     stream.departing = true;
     stream.unserved.clear();
     stream.unserved.extend_from_slice(&stream.viewers);
