@@ -93,6 +93,8 @@ impl Engine {
                 return true;
             }
             let Some(stream) = self.streams.get_mut(index) else { continue };
+            let arrived = stream.router.batch_arrived();
+            self.served = [self.served, arrived].into_iter().flatten().min();
             stream.router.finish_batch();
             stream.departing = false;
             if stream.router.deadline().is_none() {
@@ -102,6 +104,19 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// When the oldest packet of the batches arrived that have been served completely since this
+    /// was last asked.
+    pub fn take_served(&mut self) -> Option<Instant> {
+        self.served.take()
+    }
+
+    /// How many viewers and publishers are connected.
+    pub fn audience(&self) -> (usize, usize) {
+        let viewers = self.streams.iter().map(|(_, stream)| stream.viewers.len()).sum();
+        let publishers = self.streams.iter().filter(|(_, s)| s.publisher.is_some()).count();
+        (viewers, publishers)
     }
 
     /// Serves those of a batch who have not been served; false when the arena is full.

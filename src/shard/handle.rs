@@ -1,5 +1,6 @@
 //! A running shard as others see it: where commands go in, and its end.
 
+use super::gauges::{Gauges, Reading};
 use super::load::Load;
 use super::socket::{MediaSocket, ReceiveReport, SendReport};
 use super::{Request, Shard};
@@ -75,6 +76,7 @@ pub enum CommandError {
 pub struct Handle {
     requests: Sender<Request>,
     wake: Arc<EventFd>,
+    gauges: Arc<Gauges>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -96,10 +98,12 @@ impl Handle {
         let (requests, taken) = bounded(Self::REQUESTS_MAX);
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = Arc::new(EventFd::from_flags(flags)?);
+        let gauges = Arc::new(Gauges::default());
         let mut shard = Shard {
             engine,
             socket,
             load: Load::new(settings.clock.now()),
+            gauges: Arc::clone(&gauges),
             clock: settings.clock,
             requests: taken,
             wake: Arc::clone(&wake),
@@ -120,7 +124,7 @@ impl Handle {
             }
             tell(ShardEvent::Died { shard: index });
         })?;
-        Ok(Self { requests, wake, thread: Some(thread) })
+        Ok(Self { requests, wake, gauges, thread: Some(thread) })
     }
 
     /// Hands a command to the engine.
@@ -142,6 +146,11 @@ impl Handle {
         reply: impl FnOnce(ShardCounts) + Send + 'static,
     ) -> Result<(), CommandError> {
         self.request(Request::Count(Box::new(reply)))
+    }
+
+    /// How it fares, as of the last tenth of a second.
+    pub fn gauges(&self) -> Reading {
+        self.gauges.read()
     }
 
     fn request(&self, request: Request) -> Result<(), CommandError> {

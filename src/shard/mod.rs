@@ -4,10 +4,12 @@
 //! under overload reading comes before sending: the publishers lose nothing, and what cannot be
 //! sent in time is dropped.
 //!
+//! - `gauges`: what it says of itself, for others to read at any time
 //! - `handle`: a running shard as others see it
 //! - `load`: how busy it is
 //! - `socket`: batched UDP
 
+pub mod gauges;
 mod handle;
 mod load;
 pub mod socket;
@@ -19,7 +21,8 @@ use crate::engine::command::Command;
 use crate::engine::{Engine, Input};
 use crate::media::arena::SendArena;
 use crossbeam_channel::Receiver;
-use load::Load;
+use gauges::Gauges;
+use load::{Audience, Load};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
@@ -52,6 +55,7 @@ struct Shard {
     /// Takes the answers to what is read while the arena waits for room in the socket.
     spare: SendArena,
     load: Load,
+    gauges: Arc<Gauges>,
     receive_errors: u32,
 }
 
@@ -110,7 +114,9 @@ impl Shard {
     /// Waits for a datagram, a request or the engine's deadline.
     fn wait(&mut self, turn: &Turn) -> io::Result<()> {
         let now = self.clock.now();
-        self.load.work_ends(now);
+        if self.load.work_ends(now) {
+            self.set_gauges();
+        }
         let until_deadline = match self.engine.deadline() {
             None => Self::WAIT_MAX,
             // It was looked at and stays: it must not keep the shard from ever resting.
@@ -188,6 +194,7 @@ impl Shard {
             let eager = self.load.share() < 0.5;
             let more = self.engine.fan_out(now, eager, &mut self.arena);
             self.transmit();
+            self.note_lateness();
             if !more || self.clock.now() - began >= Self::SENDING_MAX {
                 return more || !self.arena.is_empty();
             }
@@ -208,6 +215,20 @@ impl Shard {
         });
         self.arena.clear();
         std::mem::swap(&mut self.arena, &mut self.spare);
+    }
+
+    /// How late the batches are that have now been served completely.
+    fn note_lateness(&mut self) {
+        if let Some(arrived) = self.engine.take_served() {
+            self.load.served(self.clock.now().saturating_duration_since(arrived));
+        }
+    }
+
+    fn set_gauges(&mut self) {
+        let (viewers, publishers) = self.engine.audience();
+        let dropped = self.socket.sent().overflowed + self.socket.received().overflowed;
+        let audience = Audience { viewers, publishers, dropped };
+        self.gauges.set(self.load.reading(audience));
     }
 
     fn counts(&self) -> ShardCounts {
