@@ -1,10 +1,12 @@
 //! Wiring: the one folder that knows every part; start and stop order.
 //!
+//! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `ledger`: what shards tell, kept for the directory and the metrics
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
 //! - `welcome`: what is printed at the start
 
+mod kernel;
 mod ledger;
 mod port;
 mod readings;
@@ -21,8 +23,9 @@ use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
 use crate::sessions::Sessions;
-use crate::shard::socket::{Buffers, MediaSocket};
+use crate::shard::socket::MediaSocket;
 use crate::shard::{Handle, ShardSettings};
+use kernel::Grants;
 use ledger::Ledger;
 use port::Port;
 use signaling::config::{CertificateSource, IceServer, IceServerError, Limits as HttpLimits};
@@ -94,6 +97,7 @@ pub struct Bound {
 pub struct Server {
     bound: Bound,
     tokens: Tokens,
+    advice: Option<String>,
     port: Arc<Port>,
     shards: Arc<Vec<Handle>>,
     http: JoinHandle<Result<(), ServeError>>,
@@ -122,7 +126,10 @@ impl Server {
         }
         let tokens = load_or_make(&config.auth, &config.server.state_directory, &random)?;
         let identity = Arc::new(Identity::generate()?);
+        let descriptors = kernel::raise_descriptor_limit();
         let sockets = bind_media(&config)?;
+        let buffers = sockets[0].granted();
+        let advice = kernel::check(&Grants::wanted(&config), &Grants { buffers, descriptors });
         let media = sockets[0].local_address().map_err(system("the media port's address"))?;
         let announced = announced(&config, media)?;
 
@@ -161,7 +168,7 @@ impl Server {
         let bound = Bound { http: http_address, https, media, announced };
         info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self { bound, tokens, port, shards, http, sweeper, stop, shutdown_timeout })
+        Ok(Self { bound, tokens, advice, port, shards, http, sweeper, stop, shutdown_timeout })
     }
 
     /// Where it listens.
@@ -172,6 +179,11 @@ impl Server {
     /// Its tokens.
     pub const fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// What to do about a kernel that grants less than is configured.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
     }
 
     /// Done when a part has failed without which nobody is served.
@@ -244,25 +256,15 @@ fn links(shards: &Arc<Vec<Handle>>) -> Vec<ShardLink> {
 
 fn bind_media(config: &Config) -> Result<Vec<MediaSocket>, StartError> {
     let network = &config.network;
+    let buffers = Grants::wanted(config).buffers;
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
     let mut address = network.media_listen.address(ipv6_works()).unwrap_or(any);
-    let buffers =
-        Buffers { receive: network.udp_receive_buffer_bytes, send: network.udp_send_buffer_bytes };
     let mut sockets = Vec::new();
     for _ in 0..config.server.shards.max(1) {
         let failed = |error| StartError::Media { address, error };
         let socket = MediaSocket::bind(address, buffers, true).map_err(failed)?;
         // The others share the port that the first one got.
         address = socket.local_address().map_err(failed)?;
-        let granted = socket.granted();
-        if granted.receive < buffers.receive || granted.send < buffers.send {
-            warn!(
-                receive = granted.receive,
-                send = granted.send,
-                "the kernel grants smaller socket buffers than configured; \
-                 raise net.core.rmem_max and net.core.wmem_max"
-            );
-        }
         sockets.push(socket);
     }
     Ok(sockets)
