@@ -1,13 +1,17 @@
 //! Wiring: the one folder that knows every part; start and stop order.
 //!
+//! - `admission`: whether one more viewer can be served
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `ledger`: what shards tell, kept for the directory and the metrics
+//! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
 //! - `welcome`: what is printed at the start
 
+mod admission;
 mod kernel;
 mod ledger;
+mod memory;
 mod port;
 mod readings;
 mod welcome;
@@ -25,6 +29,7 @@ use crate::router::RouterSettings;
 use crate::sessions::Sessions;
 use crate::shard::socket::MediaSocket;
 use crate::shard::{Handle, ShardSettings};
+use admission::{Admission, Marks};
 use kernel::Grants;
 use ledger::Ledger;
 use port::Port;
@@ -107,8 +112,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// How often sessions whose clients never came are looked for.
-    const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+    /// How often it is looked whether new viewers can be taken.
+    const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+    /// So many looks between two for sessions whose clients never came: a second.
+    const LOOKS_PER_SWEEP: u64 = 10;
     /// How often a stopping server looks whether everybody has gone.
     const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -155,7 +162,9 @@ impl Server {
             candidates: announced.clone(),
             codec_preference: config.whip.codec_preference.clone(),
         };
-        let port = Arc::new(Port::new(sessions, Arc::clone(&shards), ledger, epoch));
+        let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
+        let port = Port::new(sessions, Arc::clone(&shards), ledger, admission, epoch);
+        let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
@@ -229,13 +238,19 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
+/// Does now and then what nobody asks for.
 async fn sweep(port: Arc<Port>, mut stopping: watch::Receiver<bool>) {
-    loop {
+    for look in 1_u64.. {
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
-            () = tokio::time::sleep(Server::SWEEP_INTERVAL) => {}
+            () = tokio::time::sleep(Server::LOOK_INTERVAL) => {}
         }
-        port.end_overdue();
+        // Requests look too; without any the gate opens again here.
+        port.look();
+        if look.is_multiple_of(Server::LOOKS_PER_SWEEP) {
+            port.look_at_memory();
+            port.end_overdue();
+        }
     }
 }
 
