@@ -42,7 +42,8 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let server = Server::start(config).await?;
-    print(&welcome(server.bound(), server.tokens()))?;
+    let advice = server.advice().unwrap_or_default();
+    print(&(welcome(server.bound(), server.tokens()) + advice))?;
     let failed = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,

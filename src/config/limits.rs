@@ -15,6 +15,15 @@ pub struct Limits {
     /// Sessions that were answered and have not connected yet: each costs memory until its
     /// handshake is done or timed out, and anybody can make them.
     pub pending_sessions_max: usize,
+    /// The share of a media thread's time that serving viewers may take, in percent, before new
+    /// ones get 503. The rest is for keyframes, handshakes and whatever else the machine does.
+    pub load_max_percent: u32,
+    /// How late packets may leave before new viewers get 503. A keyframe of 50 packets takes 70
+    /// to 90 ms to reach 1,500 viewers from one core.
+    pub lateness_max: Duration,
+    /// The memory that the process may hold before new viewers get 503. 0 is 80 % of what the
+    /// machine has, or of the limit of the process' control group where that is less.
+    pub memory_max_bytes: u64,
     /// HTTP connections that are open at once.
     pub http_connections_max: usize,
     /// The longest body of an HTTP request; real offers have 2 to 12 kB.
@@ -41,6 +50,9 @@ impl Limits {
                 1..=1_000_000,
             ),
             pending_sessions_max: reader.number("limits.pending_sessions_max", 1000, 1..=100_000),
+            load_max_percent: reader.number("limits.load_max_percent", 85, 1..=100),
+            lateness_max: reader.milliseconds("limits.lateness_max_ms", 120, 10..=10_000),
+            memory_max_bytes: reader.number("limits.memory_max_bytes", 0, 0..=1 << 50),
             http_connections_max: reader.number("limits.http_connections_max", 4000, 1..=100_000),
             http_body_max_bytes: reader.number(
                 "limits.http_body_max_bytes",

@@ -98,7 +98,7 @@ impl Engine {
                     position += 1;
                     continue;
                 }
-                begin(stream);
+                begin(stream, now);
                 self.counters.batches += 1;
             }
             if !self.serve(index, now, arena) {
@@ -107,6 +107,8 @@ impl Engine {
                 return true;
             }
             let Some(stream) = self.streams.get_mut(index) else { continue };
+            let arrived = stream.router.batch_arrived();
+            self.served = [self.served, arrived].into_iter().flatten().min();
             stream.router.finish_batch();
             stream.departing = false;
             if stream.router.deadline().is_none() {
@@ -116,6 +118,19 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// When the oldest packet of the batches arrived that have been served completely since this
+    /// was last asked.
+    pub fn take_served(&mut self) -> Option<Instant> {
+        self.served.take()
+    }
+
+    /// How many viewers and publishers are connected.
+    pub fn audience(&self) -> (usize, usize) {
+        let viewers = self.streams.iter().map(|(_, stream)| stream.viewers.len()).sum();
+        let publishers = self.streams.iter().filter(|(_, s)| s.publisher.is_some()).count();
+        (viewers, publishers)
     }
 
     /// Serves those of a batch who have not been served; false when the arena is full.
@@ -199,9 +214,9 @@ impl Engine {
     }
 }
 
-/// Lets the waiting batch go out to everybody who is there now, each time from another one on.
-fn begin(stream: &mut Stream) {
-    stream.router.begin_batch();
+/// Lets a batch go out to everybody who is there now, each time from another one on.
+fn begin(stream: &mut Stream, now: Instant) {
+    stream.router.begin_batch(now);
     stream.departing = true;
     stream.unserved.clear();
     stream.unserved.extend_from_slice(&stream.viewers);

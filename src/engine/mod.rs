@@ -111,6 +111,8 @@ pub struct Engine {
     timers: Timers,
     /// Streams with packets that wait.
     waiting: Vec<usize>,
+    /// When the oldest packet arrived that has been served to all, since this was last asked.
+    served: Option<Instant>,
     events: VecDeque<Event>,
     counters: Counters,
     foreign: Foreign,
@@ -143,6 +145,7 @@ impl Engine {
             demux: Demux::default(),
             timers: Timers::default(),
             waiting: Vec::new(),
+            served: None,
             events: VecDeque::new(),
             counters: Counters::default(),
             foreign: Foreign::default(),

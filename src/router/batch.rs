@@ -3,6 +3,7 @@
 //! UDP GSO takes packets of equal size (the last may be shorter). Encoders cut a frame into nearly
 //! equal packets; up to four bytes of RTP padding make them equal.
 
+use super::pacer::Pacer;
 use crate::media::codec::Kind;
 use crate::media::packet::Packet;
 use std::sync::Arc;
@@ -22,28 +23,29 @@ pub struct Waiting {
 pub struct Batch {
     waiting: [Vec<Waiting>; 2],
     going: [Vec<Waiting>; 2],
-    oldest: Option<Instant>,
-    complete: bool,
+    /// Of which kinds there is nothing left to wait for.
+    complete: [bool; 2],
     wait: Duration,
+    pacer: Pacer,
 }
 
 impl Batch {
     /// Packets of the same run differ by no more than this; padding makes up the difference.
     const PADDING_MAX: usize = 4;
-    /// As many as one UDP message takes: more waiting gains nothing.
-    const PACKETS_MAX: usize = 64;
+    /// As many as go out at a time: more waiting gains nothing.
+    const PACKETS_MAX: usize = Pacer::BUCKET;
     /// What may wait of a kind while a batch goes out: more than a viewer is sent at a time.
     pub const WAITING_MAX: usize = 1024;
 
-    /// An empty batch whose oldest packet waits at most `wait`.
+    /// An empty batch whose oldest packet waits at most `wait` for the rest of its frame.
     pub fn new(wait: Duration) -> Self {
-        let room = || Vec::with_capacity(Self::PACKETS_MAX * 2);
+        let room = || Vec::with_capacity(128);
         Self {
             waiting: [room(), room()],
             going: [room(), room()],
-            oldest: None,
-            complete: false,
+            complete: [false; 2],
             wait,
+            pacer: Pacer::default(),
         }
     }
 
@@ -52,33 +54,81 @@ impl Batch {
         self.waiting[kind.index()].len() < Self::WAITING_MAX
     }
 
-    /// Adds a packet. The last packet of a frame, or a full batch, completes it.
+    /// Adds a packet. The last packet of a picture, or a full batch, completes it.
     pub fn push(&mut self, packet: Arc<Packet>) {
         let kind = packet.codec.kind();
-        let waiting = &mut self.waiting[kind.index()];
-        self.oldest = Some(self.oldest.map_or(packet.arrival, |o| o.min(packet.arrival)));
-        self.complete |= kind == Kind::Video && packet.marker;
+        let (waiting, complete) =
+            (&mut self.waiting[kind.index()], &mut self.complete[kind.index()]);
+        *complete |= kind == Kind::Video && packet.marker;
         waiting.push(Waiting { packet, padding: 0 });
-        self.complete |= waiting.len() >= Self::PACKETS_MAX;
+        *complete |= waiting.len() >= Self::PACKETS_MAX;
     }
 
     /// When the oldest packet has waited long enough.
     pub fn deadline(&self) -> Option<Instant> {
-        self.oldest.map(|oldest| if self.complete { oldest } else { oldest + self.wait })
+        let of_kind = |kind| {
+            let released = self.released_at(kind)?;
+            Some(self.paced_until(kind).map_or(released, |paced| paced.max(released)))
+        };
+        Kind::ALL.into_iter().filter_map(of_kind).min()
     }
 
-    /// Whether it should go out now.
+    /// Whether something should go out now; `eager` does not wait for the rest of a picture.
     pub fn is_due(&self, now: Instant, eager: bool) -> bool {
-        self.deadline().is_some_and(|deadline| eager || deadline <= now)
+        Kind::ALL.into_iter().any(|kind| {
+            let released = self.released_at(kind).is_some_and(|at| eager || at <= now);
+            released && self.may_go(kind, now)
+        })
     }
 
-    /// Lets what waits go out, made equal. What went before must be gone.
-    pub fn depart(&mut self) {
-        self.going.iter_mut().for_each(Vec::clear);
-        std::mem::swap(&mut self.waiting, &mut self.going);
-        self.oldest = None;
-        self.complete = false;
+    /// From when on packets of that kind wait for no others.
+    fn released_at(&self, kind: Kind) -> Option<Instant> {
+        let oldest = self.waiting[kind.index()].first()?.packet.arrival;
+        Some(if self.complete[kind.index()] { oldest } else { oldest + self.wait })
+    }
+
+    /// Until when the pacer holds back packets of that kind. Sound is too little to be paced.
+    fn paced_until(&self, kind: Kind) -> Option<Instant> {
+        match kind {
+            Kind::Audio => None,
+            Kind::Video => self.pacer.ready_at(self.waiting[kind.index()].len()),
+        }
+    }
+
+    fn may_go(&self, kind: Kind, now: Instant) -> bool {
+        self.paced_until(kind).is_none_or(|paced| paced <= now)
+    }
+
+    /// Lets go out, made equal, what of that which waits the pacer allows. What went before must
+    /// be gone.
+    pub fn depart(&mut self, now: Instant) {
+        self.gone();
+        for kind in Kind::ALL {
+            if !self.may_go(kind, now) {
+                continue;
+            }
+            let (waiting, going) = (&mut self.waiting[kind.index()], &mut self.going[kind.index()]);
+            let count = match kind {
+                Kind::Audio => waiting.len(),
+                Kind::Video => self.pacer.slice(waiting.len(), now),
+            };
+            if count == waiting.len() {
+                std::mem::swap(waiting, going);
+            } else {
+                going.extend(waiting.drain(..count));
+            }
+            // The rest has waited for its picture already.
+            self.complete[kind.index()] = !waiting.is_empty();
+            if kind == Kind::Video {
+                self.pacer.take(count, now);
+            }
+        }
         self.equalise();
+    }
+
+    /// When the oldest packet of those that are going out arrived.
+    pub fn oldest_going(&self) -> Option<Instant> {
+        self.going.iter().filter_map(|going| Some(going.first()?.packet.arrival)).min()
     }
 
     /// What is going out of one kind.
@@ -133,9 +183,8 @@ mod tests {
     use super::*;
     use crate::media::codec::Codec;
 
-    fn batch_of(sizes: &[usize]) -> Batch {
+    fn batch_of(sizes: &[usize], arrival: Instant) -> Batch {
         let mut batch = Batch::new(Duration::from_millis(4));
-        let arrival = Instant::now();
         for (sequence, &size) in sizes.iter().enumerate() {
             batch.push(Arc::new(Packet {
                 codec: Codec::Vp8,
@@ -152,16 +201,17 @@ mod tests {
 
     #[test]
     fn nearly_equal_packets_are_padded_and_a_shorter_one_closes_the_run() {
-        let mut batch = batch_of(&[1199, 1200, 1198, 700, 1000, 1010, 0, 5]);
-        batch.depart();
+        let now = Instant::now();
+        let mut batch = batch_of(&[1199, 1200, 1198, 700, 1000, 1010, 0, 5], now);
+        batch.depart(now);
         let padding: Vec<_> = batch.going(Kind::Video).iter().map(|w| w.padding).collect();
         assert_eq!(padding, [1, 0, 2, 0, 0, 0, 0, 0]);
     }
 
     #[test]
     fn a_batch_goes_at_the_marker_or_when_the_oldest_has_waited() {
-        let mut batch = batch_of(&[10]);
-        let arrival = batch.waiting[1][0].packet.arrival;
+        let arrival = Instant::now();
+        let mut batch = batch_of(&[10], arrival);
         assert!(!batch.is_due(arrival, false));
         assert!(batch.is_due(arrival, true));
         assert!(batch.is_due(arrival + Duration::from_millis(4), false));
@@ -169,10 +219,38 @@ mod tests {
         last.marker = true;
         batch.push(Arc::new(last));
         assert!(batch.is_due(arrival, false));
-        batch.depart();
+        batch.depart(arrival);
         assert_eq!(batch.going(Kind::Video).len(), 2);
+        assert_eq!(batch.oldest_going(), Some(arrival));
         assert!(!batch.is_due(arrival + Duration::from_secs(1), true), "nothing waits any more");
         batch.gone();
         assert!(batch.going(Kind::Video).is_empty());
+    }
+
+    #[test]
+    fn a_keyframe_departs_in_slices_however_eager_the_shard_is() {
+        let arrival = Instant::now();
+        let mut batch = batch_of(&[1_000; 40], arrival);
+        batch.depart(arrival);
+        assert_eq!(batch.going(Kind::Video).len(), 16);
+        assert!(!batch.is_due(arrival, true), "the rest is paced");
+        let next = batch.deadline().expect("something waits");
+        assert_eq!(next, arrival + Duration::from_millis(1));
+        assert!(batch.is_due(next, false));
+        batch.depart(next);
+        assert_eq!(batch.going(Kind::Video).len(), 10);
+    }
+
+    #[test]
+    fn sound_is_not_held_back_by_a_keyframe_and_takes_no_part_of_one_along() {
+        let arrival = Instant::now();
+        let mut batch = batch_of(&[1_000; 40], arrival);
+        batch.depart(arrival);
+        let mut sound = (*batch.waiting[1][0].packet).clone();
+        sound.codec = Codec::Opus;
+        batch.push(Arc::new(sound));
+        assert!(batch.is_due(arrival, true));
+        batch.depart(arrival);
+        assert_eq!((batch.going(Kind::Audio).len(), batch.going(Kind::Video).len()), (1, 0));
     }
 }

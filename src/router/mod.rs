@@ -3,12 +3,14 @@
 //! - `batch`: packets that wait to go out together, equalised so that one UDP message takes many
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
+//! - `pacer`: a keyframe departs in slices
 //! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers
 //! - `time_line`: RTP timestamps of both tracks on the server's clock
 
 pub mod batch;
 pub mod history;
 pub mod keyframe;
+pub mod pacer;
 pub mod subscription;
 pub mod time_line;
 
@@ -103,15 +105,15 @@ impl Router {
         self.batch.deadline()
     }
 
-    /// Whether a batch should go out now; `eager` takes whatever waits.
+    /// Whether a batch should go out now; `eager` does not wait for the rest of a picture.
     pub fn is_due(&self, now: Instant, eager: bool) -> bool {
         self.batch.is_due(now, eager)
     }
 
-    /// Lets the waiting batch go out: until [`Router::finish_batch`] it does not change, and what
+    /// Lets what waits go out, or a slice of it: until [`Router::finish_batch`] it does not change, and what
     /// comes in meanwhile waits for the next.
-    pub fn begin_batch(&mut self) {
-        self.batch.depart();
+    pub fn begin_batch(&mut self, now: Instant) {
+        self.batch.depart(now);
         for kind in Kind::ALL {
             for waiting in self.batch.going(kind) {
                 self.histories[kind.index()].departed(waiting.packet.sequence, waiting.padding);
@@ -122,6 +124,11 @@ impl Router {
     /// What goes out of one kind, in order.
     pub fn batch(&self, kind: Kind) -> &[batch::Waiting] {
         self.batch.going(kind)
+    }
+
+    /// When the oldest packet of what goes out arrived.
+    pub fn batch_arrived(&self) -> Option<Instant> {
+        self.batch.oldest_going()
     }
 
     /// The batch has gone out.
@@ -205,12 +212,20 @@ mod tests {
             }))
         };
         push(&mut router, 0);
-        router.begin_batch();
+        router.begin_batch(now);
         let taken = (1..100_000).filter(|&n| push(&mut router, n) == Pushed::New).count();
         assert_eq!(taken, Batch::WAITING_MAX);
         router.finish_batch();
-        router.begin_batch();
-        assert_eq!(router.batch(Kind::Video).len(), taken);
+        let (mut later, mut gone) = (now, 0);
+        while let Some(deadline) = router.deadline() {
+            later = later.max(deadline);
+            assert!(router.is_due(later, false));
+            router.begin_batch(later);
+            gone += router.batch(Kind::Video).len();
+            router.finish_batch();
+        }
+        assert_eq!(gone, taken);
+        assert!(later - now < Duration::from_millis(20), "even a backlog does not last");
         assert_eq!(push(&mut router, 100_000), Pushed::New, "it goes on");
     }
 
@@ -233,7 +248,7 @@ mod tests {
             }));
         }
         assert!(router.past(Kind::Video, 70_001).is_none());
-        router.begin_batch();
+        router.begin_batch(now);
         let padding = |sequence| router.past(Kind::Video, sequence).map(|(_, padding)| padding);
         assert_eq!((padding(70_000), padding(70_001)), (Some(0), Some(2)));
     }

@@ -1,11 +1,17 @@
 //! Wiring: the one folder that knows every part; start and stop order.
 //!
+//! - `admission`: whether one more viewer can be served
+//! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `ledger`: what shards tell, kept for the directory and the metrics
+//! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
 //! - `welcome`: what is printed at the start
 
+mod admission;
+mod kernel;
 mod ledger;
+mod memory;
 mod port;
 mod readings;
 mod welcome;
@@ -21,8 +27,10 @@ use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
 use crate::sessions::Sessions;
-use crate::shard::socket::{Buffers, MediaSocket};
+use crate::shard::socket::MediaSocket;
 use crate::shard::{Handle, Links, ShardSettings};
+use admission::{Admission, Marks};
+use kernel::Grants;
 use ledger::Ledger;
 use port::Port;
 use signaling::config::{CertificateSource, IceServer, IceServerError, Limits as HttpLimits};
@@ -94,6 +102,7 @@ pub struct Bound {
 pub struct Server {
     bound: Bound,
     tokens: Tokens,
+    advice: Option<String>,
     port: Arc<Port>,
     shards: Arc<Vec<Handle>>,
     http: JoinHandle<Result<(), ServeError>>,
@@ -103,8 +112,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// How often sessions whose clients never came are looked for.
-    const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+    /// How often it is looked whether new viewers can be taken.
+    const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+    /// So many looks between two for sessions whose clients never came: a second.
+    const LOOKS_PER_SWEEP: u64 = 10;
     /// How often a stopping server looks whether everybody has gone.
     const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -122,7 +133,10 @@ impl Server {
         }
         let tokens = load_or_make(&config.auth, &config.server.state_directory, &random)?;
         let identity = Arc::new(Identity::generate()?);
+        let descriptors = kernel::raise_descriptor_limit();
         let sockets = bind_media(&config)?;
+        let buffers = sockets[0].granted();
+        let advice = kernel::check(&Grants::wanted(&config), &Grants { buffers, descriptors });
         let media = sockets[0].local_address().map_err(system("the media port's address"))?;
         let announced = announced(&config, media)?;
 
@@ -153,7 +167,9 @@ impl Server {
             candidates: announced.clone(),
             codec_preference: config.whip.codec_preference.clone(),
         };
-        let port = Arc::new(Port::new(sessions, Arc::clone(&shards), ledger, epoch));
+        let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
+        let port = Port::new(sessions, Arc::clone(&shards), ledger, admission, epoch);
+        let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
@@ -166,7 +182,7 @@ impl Server {
         let bound = Bound { http: http_address, https, media, announced };
         info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self { bound, tokens, port, shards, http, sweeper, stop, shutdown_timeout })
+        Ok(Self { bound, tokens, advice, port, shards, http, sweeper, stop, shutdown_timeout })
     }
 
     /// Where it listens.
@@ -177,6 +193,11 @@ impl Server {
     /// Its tokens.
     pub const fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// What to do about a kernel that grants less than is configured.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
     }
 
     /// Done when a part has failed without which nobody is served.
@@ -222,13 +243,19 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
+/// Does now and then what nobody asks for.
 async fn sweep(port: Arc<Port>, mut stopping: watch::Receiver<bool>) {
-    loop {
+    for look in 1_u64.. {
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
-            () = tokio::time::sleep(Server::SWEEP_INTERVAL) => {}
+            () = tokio::time::sleep(Server::LOOK_INTERVAL) => {}
         }
-        port.end_overdue();
+        // Requests look too; without any the gate opens again here.
+        port.look();
+        if look.is_multiple_of(Server::LOOKS_PER_SWEEP) {
+            port.look_at_memory();
+            port.end_overdue();
+        }
     }
 }
 
@@ -249,10 +276,9 @@ fn links(shards: &Arc<Vec<Handle>>) -> Vec<ShardLink> {
 
 fn bind_media(config: &Config) -> Result<Vec<MediaSocket>, StartError> {
     let network = &config.network;
+    let buffers = Grants::wanted(config).buffers;
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
     let mut address = network.media_listen.address(ipv6_works()).unwrap_or(any);
-    let buffers =
-        Buffers { receive: network.udp_receive_buffer_bytes, send: network.udp_send_buffer_bytes };
     let mut sockets = Vec::new();
     let shards = match config.server.shards {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -263,15 +289,6 @@ fn bind_media(config: &Config) -> Result<Vec<MediaSocket>, StartError> {
         let socket = MediaSocket::bind(address, buffers, true).map_err(failed)?;
         // The others share the port that the first one got.
         address = socket.local_address().map_err(failed)?;
-        let granted = socket.granted();
-        if granted.receive < buffers.receive || granted.send < buffers.send {
-            warn!(
-                receive = granted.receive,
-                send = granted.send,
-                "the kernel grants smaller socket buffers than configured; \
-                 raise net.core.rmem_max and net.core.wmem_max"
-            );
-        }
         sockets.push(socket);
     }
     Ok(sockets)

@@ -1,6 +1,8 @@
 //! The media server as HTTP sees it: `signaling`'s port, in `signaling`'s words.
 
+use super::admission::{Admission, Shortage};
 use super::ledger::Ledger;
+use super::memory;
 use super::readings::readings;
 use crate::bus::directory::DirectoryError;
 use crate::engine::command::{EndReason, Role as SessionRole};
@@ -9,13 +11,14 @@ use crate::media::time::Epoch;
 use crate::peer::offer::AnswerError;
 use crate::sessions::{self, Made, Sessions};
 use crate::shard::Handle;
+use crate::shard::gauges::Reading;
 use futures_util::future::BoxFuture;
 use signaling::media_server::{
     Created, MediaServer, Metric, OfferError, OfferRequest, PublisherReport, Role, SessionError,
     StreamReport, TrackReport, Trickle, Trickled, ViewerReport,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// All that HTTP may ask for.
@@ -23,21 +26,42 @@ pub(super) struct Port {
     sessions: Sessions,
     shards: Arc<Vec<Handle>>,
     ledger: Arc<Ledger>,
+    admission: Admission,
+    /// Resident memory, as of the last second.
+    memory_bytes: AtomicU64,
     epoch: Epoch,
     stopping: AtomicBool,
 }
 
 impl Port {
-    /// A client that finds no place is to come back after this.
-    const RETRY_AFTER: Duration = Duration::from_secs(5);
+    /// A client that finds no place is to come back after this, in seconds, or a little more.
+    const RETRY_AFTER_MIN_S: u64 = 3;
+    /// So much more at most: a thousand that were refused at once do not come again at once.
+    const RETRY_AFTER_MORE_S: u64 = 6;
 
     pub(super) fn new(
         sessions: Sessions,
         shards: Arc<Vec<Handle>>,
         ledger: Arc<Ledger>,
+        admission: Admission,
         epoch: Epoch,
     ) -> Self {
-        Self { sessions, shards, ledger, epoch, stopping: AtomicBool::new(false) }
+        let memory_bytes = AtomicU64::new(memory::resident_bytes());
+        let stopping = AtomicBool::new(false);
+        Self { sessions, shards, ledger, admission, memory_bytes, epoch, stopping }
+    }
+
+    /// Looks at the process' memory anew.
+    pub(super) fn look_at_memory(&self) {
+        self.memory_bytes.store(memory::resident_bytes(), Ordering::Relaxed);
+    }
+
+    /// Looks at how all fare; why no viewer can be taken now, if none can.
+    pub(super) fn look(&self) -> Option<Shortage> {
+        let readings: Vec<Reading> = self.shards.iter().map(Handle::gauges).collect();
+        let (_, sessions) = self.sessions.bus.directory().counts();
+        let memory = self.memory_bytes.load(Ordering::Relaxed);
+        self.admission.look(&readings, sessions, memory, self.sessions.clock.now())
     }
 
     pub(super) const fn sessions(&self) -> &Sessions {
@@ -73,7 +97,7 @@ impl Port {
     ) -> Result<Created, OfferError> {
         let made = if self.stopping.load(Ordering::Acquire) {
             let reason = "the server is stopping".to_owned();
-            Err(OfferError::Busy { reason, retry_after: Self::RETRY_AFTER })
+            Err(busy(reason))
         } else {
             make().map_err(|error| refusal(error, stream))
         };
@@ -89,9 +113,16 @@ impl Port {
     }
 }
 
+/// A refusal of what may be taken soon. Without a random number it is the same for all.
+fn busy(reason: String) -> OfferError {
+    let mut random = [0];
+    let more = getrandom::fill(&mut random).map_or(0, |()| u64::from(random[0]));
+    let seconds = Port::RETRY_AFTER_MIN_S + more % Port::RETRY_AFTER_MORE_S;
+    OfferError::Busy { reason, retry_after: Duration::from_secs(seconds) }
+}
+
 /// A refusal in HTTP's words.
 fn refusal(error: sessions::OfferError, stream: &str) -> OfferError {
-    let busy = |reason| OfferError::Busy { reason, retry_after: Port::RETRY_AFTER };
     match error {
         sessions::OfferError::Name(error) => OfferError::BadName(error.to_string()),
         sessions::OfferError::Answer(error) => {
@@ -143,6 +174,10 @@ impl MediaServer for Port {
 
     fn view(&self, request: OfferRequest<'_>) -> Result<Created, OfferError> {
         let OfferRequest { stream, offer, .. } = request;
+        if let Some(shortage) = self.look() {
+            self.ledger.refused(shortage.label());
+            return Err(busy(format!("no more viewers can be served now: {shortage}")));
+        }
         self.answer(stream, || self.sessions.view(stream, offer))
     }
 
@@ -183,12 +218,15 @@ impl MediaServer for Port {
     }
 
     fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
-        Box::pin(readings(&self.sessions, &self.shards, &self.ledger))
+        Box::pin(readings(&self.sessions, &self.shards, &self.ledger, &self.admission))
     }
 
     fn ready(&self) -> Result<(), String> {
         if self.stopping.load(Ordering::Acquire) {
             return Err("the server is stopping".to_owned());
+        }
+        if let Some(shortage) = self.admission.shortage() {
+            return Err(format!("new viewers are refused: {shortage}"));
         }
         Ok(())
     }

@@ -1,7 +1,10 @@
 //! Every metric with its present value.
 
+use super::admission::Admission;
 use super::ledger::Ledger;
+use super::memory;
 use crate::sessions::Sessions;
+use crate::shard::gauges::Reading;
 use crate::shard::{Handle, ShardCounts};
 use crate::telemetry::metrics::{self, Kind, Row};
 use signaling::media_server::{Metric, MetricKind};
@@ -26,6 +29,7 @@ pub(super) async fn readings(
     sessions: &Sessions,
     shards: &[Handle],
     ledger: &Ledger,
+    admission: &Admission,
 ) -> Vec<Metric> {
     let mut counts = Vec::new();
     for (index, shard) in shards.iter().enumerate() {
@@ -60,7 +64,27 @@ pub(super) async fn readings(
         metric(metrics::SESSIONS_REFUSED, refused_samples(ledger)),
     ];
     metrics.extend(shard_metrics(&counts));
+    metrics.extend(capacity_metrics(shards, admission));
     metrics
+}
+
+/// What admission is decided by, and what was decided.
+fn capacity_metrics(shards: &[Handle], admission: &Admission) -> Vec<Metric> {
+    let by_shard = |read: fn(Reading) -> f64| {
+        let sample = |(index, shard): (usize, &Handle)| {
+            (vec![("shard", index.to_string())], read(shard.gauges()))
+        };
+        shards.iter().enumerate().map(sample).collect()
+    };
+    let one = |value: f64| vec![(Vec::new(), value)];
+    let open = f64::from(admission.shortage().is_none());
+    vec![
+        metric(metrics::SHARD_LOAD, by_shard(|reading| f64::from(reading.load))),
+        metric(metrics::SHARD_LATENESS, by_shard(|reading| reading.lateness.as_secs_f64())),
+        metric(metrics::ADMISSION_OPEN, one(open)),
+        metric(metrics::MEMORY, one(memory::resident_bytes() as f64)),
+        metric(metrics::MEMORY_MAX, one(admission.memory_max_bytes() as f64)),
+    ]
 }
 
 fn connected_samples(ledger: &Ledger) -> Samples {
@@ -82,7 +106,7 @@ fn refused_samples(ledger: &Ledger) -> Samples {
 
 fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
     type Read = fn(&ShardCounts) -> u64;
-    let rows: [(Row, Read); 20] = [
+    let rows: [(Row, Read); 21] = [
         (metrics::DATAGRAMS_IN, |c| c.received.datagrams),
         (metrics::STRANGERS, |c| c.engine.strangers),
         (metrics::PACKETS_IN, |c| c.engine.packets_in),
@@ -102,6 +126,7 @@ fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
         (metrics::PACKETS_CROSSED, |c| c.engine.packets_handed),
         (metrics::CROSSING_DROPPED, |c| c.links_dropped + c.engine.messages_dropped),
         (metrics::HANDSHAKES_DROPPED, |c| c.handshakes_dropped),
+        (metrics::RECEIVE_DROPPED, |c| c.received.overflowed),
         (metrics::FAULTS, |c| c.engine.faults),
     ];
     let samples = |read: Read| {

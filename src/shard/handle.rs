@@ -1,5 +1,6 @@
 //! A running shard as others see it: where commands go in, and its end.
 
+use super::gauges::{Gauges, Reading};
 use super::handshakes::Handshakes;
 use super::link::Links;
 use super::load::Load;
@@ -81,6 +82,7 @@ pub enum CommandError {
 pub struct Handle {
     requests: Sender<Request>,
     wake: Arc<EventFd>,
+    gauges: Arc<Gauges>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -102,10 +104,12 @@ impl Handle {
     ) -> io::Result<Self> {
         let (requests, taken) = bounded(Self::REQUESTS_MAX);
         let wake = Arc::clone(links.wake());
+        let gauges = Arc::new(Gauges::default());
         let mut shard = Shard {
             engine,
             socket,
             load: Load::new(settings.clock.now()),
+            gauges: Arc::clone(&gauges),
             clock: settings.clock,
             requests: taken,
             links,
@@ -129,7 +133,7 @@ impl Handle {
             }
             tell(ShardEvent::Died { shard: index });
         })?;
-        Ok(Self { requests, wake, thread: Some(thread) })
+        Ok(Self { requests, wake, gauges, thread: Some(thread) })
     }
 
     /// Hands a command to the engine.
@@ -151,6 +155,11 @@ impl Handle {
         reply: impl FnOnce(ShardCounts) + Send + 'static,
     ) -> Result<(), CommandError> {
         self.request(Request::Count(Box::new(reply)))
+    }
+
+    /// How it fares, as of the last tenth of a second.
+    pub fn gauges(&self) -> Reading {
+        self.gauges.read()
     }
 
     fn request(&self, request: Request) -> Result<(), CommandError> {

@@ -4,12 +4,14 @@
 //! under overload reading comes before sending: the publishers lose nothing, and what cannot be
 //! sent in time is dropped.
 //!
+//! - `gauges`: what it says of itself, for others to read at any time
 //! - `handle`: a running shard as others see it
 //! - `handshakes`: DTLS datagrams that wait for the media to be done
 //! - `link`: the way from shard to shard
 //! - `load`: how busy it is
 //! - `socket`: batched UDP
 
+pub mod gauges;
 mod handle;
 mod handshakes;
 mod link;
@@ -25,14 +27,16 @@ use crate::engine::message::Message;
 use crate::engine::{Engine, Input};
 use crate::media::arena::{Path, SendArena};
 use crossbeam_channel::Receiver;
+use gauges::Gauges;
 use handshakes::Handshakes;
-use load::Load;
+use load::{Audience, Load};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use socket::MediaSocket;
 use std::array;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::warn;
 
@@ -63,6 +67,7 @@ struct Shard {
     /// Takes the answers to what is read while the arena waits for room in the socket.
     spare: SendArena,
     load: Load,
+    gauges: Arc<Gauges>,
     receive_errors: u32,
 }
 
@@ -171,7 +176,9 @@ impl Shard {
     /// Waits for a datagram, a request, a message or the engine's deadline.
     fn wait(&mut self, turn: &Turn) -> io::Result<()> {
         let now = self.clock.now();
-        self.load.work_ends(now);
+        if self.load.work_ends(now) {
+            self.set_gauges();
+        }
         let until_deadline = match self.engine.deadline() {
             None => Self::WAIT_MAX,
             // It was looked at and stays: it must not keep the shard from ever resting.
@@ -294,6 +301,7 @@ impl Shard {
             }
         }
         self.transmit();
+        self.load.joining(self.clock.now() - began);
         !self.handshakes.is_empty()
     }
 
@@ -333,6 +341,7 @@ impl Shard {
             let eager = self.load.share() < 0.5;
             let more = self.engine.fan_out(now, eager, &mut self.arena);
             self.transmit();
+            self.note_lateness();
             if !more || self.clock.now() - began >= Self::SENDING_MAX {
                 return more || !self.arena.is_empty();
             }
@@ -359,6 +368,20 @@ impl Shard {
         });
         self.arena.clear();
         std::mem::swap(&mut self.arena, &mut self.spare);
+    }
+
+    /// How late the batches are that have now been served completely.
+    fn note_lateness(&mut self) {
+        if let Some(arrived) = self.engine.take_served() {
+            self.load.served(self.clock.now().saturating_duration_since(arrived));
+        }
+    }
+
+    fn set_gauges(&mut self) {
+        let (viewers, publishers) = self.engine.audience();
+        let dropped = self.socket.sent().overflowed + self.socket.received().overflowed;
+        let audience = Audience { viewers, publishers, dropped };
+        self.gauges.set(self.load.reading(audience));
     }
 
     fn counts(&self) -> ShardCounts {

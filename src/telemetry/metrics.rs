@@ -119,6 +119,31 @@ pub const HANDSHAKES_DROPPED: Row = counter(
     "millrace_handshake_datagrams_dropped_total",
     "Datagrams of handshakes that found too many waiting.",
 );
+/// The share of a shard's time that serving its viewers took in the last second.
+pub const SHARD_LOAD: Row = gauge(
+    "millrace_shard_load_ratio",
+    "The share of a shard's time that serving its viewers took in the last second.",
+);
+/// How long after its oldest packet came a batch had been sent to all viewers, where that lasts.
+pub const SHARD_LATENESS: Row = gauge(
+    "millrace_shard_lateness_seconds",
+    "How long after its oldest packet came a batch had been sent to all viewers, where that lasts.",
+);
+/// Whether new viewers are taken: 1, or 0 while they are refused for want of capacity.
+pub const ADMISSION_OPEN: Row = gauge(
+    "millrace_admission_open",
+    "Whether new viewers are taken: 1, or 0 while they are refused for want of capacity.",
+);
+/// Resident memory of the process.
+pub const MEMORY: Row = gauge("millrace_memory_bytes", "Resident memory of the process.");
+/// The resident memory beyond which new viewers are refused.
+pub const MEMORY_MAX: Row =
+    gauge("millrace_memory_max_bytes", "The resident memory beyond which new viewers are refused.");
+/// Datagrams from clients that found the receive buffer full.
+pub const RECEIVE_DROPPED: Row = counter(
+    "millrace_datagrams_overflowed_total",
+    "Datagrams from clients that found the receive buffer full.",
+);
 /// Sessions ended by a fault in code.
 pub const FAULTS: Row = counter("millrace_faults_total", "Sessions ended by a fault in code.");
 
@@ -148,6 +173,12 @@ pub const ALL: &[Row] = &[
     PACKETS_CROSSED,
     CROSSING_DROPPED,
     HANDSHAKES_DROPPED,
+    RECEIVE_DROPPED,
+    SHARD_LOAD,
+    SHARD_LATENESS,
+    ADMISSION_OPEN,
+    MEMORY,
+    MEMORY_MAX,
     FAULTS,
 ];
 

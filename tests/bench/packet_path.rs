@@ -183,7 +183,7 @@ fn route(viewers: usize) -> f64 {
             for packet in packets {
                 black_box(router.push(packet));
             }
-            router.begin_batch();
+            router.begin_batch(arrival);
             for subscription in &mut subscriptions {
                 for waiting in router.batch(Kind::Video) {
                     black_box(subscription.select(&waiting.packet));

@@ -45,7 +45,7 @@ export async function keepUp(keeping: Keeping, signal: AbortSignal): Promise<voi
     if (!fault.isPassing) return keeping.onPhase({ at: "stopped", fault }, undefined);
     if (wasLive) waitMs = FIRST_WAIT_MS;
     // A little chance, so that a thousand viewers of one lost server do not return in step.
-    const pause = (fault.retryAfterMs ?? waitMs) * (0.8 + 0.4 * Math.random());
+    const pause = (fault.retryAfterMs ?? waitMs) * (1 + 0.4 * Math.random());
     keeping.onPhase({ at: "waiting", fault, until: Date.now() + pause }, undefined);
     await pauseFor(pause, signal);
     waitMs = Math.min(waitMs * 2, LONGEST_WAIT_MS);

@@ -147,13 +147,10 @@ impl MediaSocket {
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         // A kernel that does not know the option would send a burst as one long datagram.
         let kernel_segments = setsockopt(&socket, sockopt::UdpGsoSegment, &0).is_ok();
-        socket.set_recv_buffer_size(wanted.receive)?;
-        socket.set_send_buffer_size(wanted.send)?;
+        let granted = size_buffers(&socket, wanted)?;
         socket.set_nonblocking(true)?;
         socket.set_reuse_port(reuse_port)?;
         socket.bind(&address.into())?;
-        let granted =
-            Buffers { receive: socket.recv_buffer_size()?, send: socket.send_buffer_size()? };
         Ok(Self {
             socket,
             publishers: Vec::new(),
@@ -180,7 +177,8 @@ impl MediaSocket {
     }
 
     /// The buffer sizes that the kernel granted. Linux counts its own bookkeeping and grants
-    /// twice what was asked for, up to twice `net.core.rmem_max` and `wmem_max` (socket(7)).
+    /// twice what was asked for, up to twice `net.core.rmem_max` and `wmem_max` (socket(7)); a
+    /// privileged process may go beyond them.
     pub const fn granted(&self) -> Buffers {
         self.granted
     }
@@ -303,6 +301,21 @@ impl AsFd for MediaSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Asks for these sizes, beyond the machine's limits where this process may, and tells what there
+/// is of them.
+fn size_buffers(socket: &Socket, wanted: Buffers) -> io::Result<Buffers> {
+    socket.set_recv_buffer_size(wanted.receive)?;
+    socket.set_send_buffer_size(wanted.send)?;
+    // Without CAP_NET_ADMIN these are refused, and what there is stays.
+    if socket.recv_buffer_size()? < wanted.receive {
+        let _ = setsockopt(socket, sockopt::RcvBufForce, &wanted.receive);
+    }
+    if socket.send_buffer_size()? < wanted.send {
+        let _ = setsockopt(socket, sockopt::SndBufForce, &wanted.send);
+    }
+    Ok(Buffers { receive: socket.recv_buffer_size()?, send: socket.send_buffer_size()? })
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {

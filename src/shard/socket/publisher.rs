@@ -5,7 +5,7 @@
 //! own: whatever floods the port, it cannot push them out, and they are read first. Nothing is sent
 //! by it.
 
-use super::{Buffers, Overflows};
+use super::{Buffers, Overflows, size_buffers};
 use crate::media::arena::Path;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -31,7 +31,7 @@ impl PublisherSocket {
             socket.set_only_v6(true)?;
         }
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
-        socket.set_recv_buffer_size(buffers.receive)?;
+        size_buffers(&socket, buffers)?;
         socket.set_nonblocking(true)?;
         socket.set_reuse_port(true)?;
         socket.bind(&local.into())?;

@@ -36,7 +36,7 @@ const OUTSIDE: [(&[&str], &[&str]); 17] = [
     (&["tokio"], &["src/server", "src/main.rs", "src/bus/", "src/ingest/", "src/egress/"]),
     (&["clap", "toml"], &["src/config/"]),
     (&["libc", "socket2"], &["src/shard/"]),
-    (&["nix"], &["src/shard/", "src/config/address.rs"]),
+    (&["nix"], &["src/shard/", "src/config/address.rs", "src/server/kernel.rs"]),
     (&["tracing_subscriber"], &["src/telemetry/"]),
     (&["anyhow"], &["src/main.rs"]),
     (&["crossbeam_channel", "dashmap"], &["src/bus/", "src/shard/", "src/server"]),
