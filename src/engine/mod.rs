@@ -3,6 +3,7 @@
 //! An engine is a function of inputs and time. The shard, the simulator and the fuzzer drive it
 //! alike: they hand in datagrams and commands, lend it a send arena, and ask when to come again.
 //!
+//! - `catch_up`: what a new viewer missed, as a burst
 //! - `command`: what others may ask, and what an engine tells
 //! - `demux`: datagram -> session
 //! - `fan_out`: batches to viewers
@@ -11,6 +12,7 @@
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `timers`: who is to be looked at when
 
+mod catch_up;
 pub mod command;
 pub mod demux;
 mod fan_out;
@@ -26,6 +28,7 @@ use crate::peer::identity::Identity;
 use crate::peer::stun::{self, DatagramKind, classify};
 use crate::peer::transport::{Received, State, Timeouts};
 use crate::router::RouterSettings;
+use catch_up::CatchUps;
 use command::{Claims, Command, EndReason, Event, Prepared, Role};
 use demux::Demux;
 use peer::{Peer, Side};
@@ -78,6 +81,7 @@ pub struct Engine {
     timers: Timers,
     /// Streams with packets that wait.
     waiting: Vec<usize>,
+    catch_ups: CatchUps,
     events: VecDeque<Event>,
     counters: Counters,
 }
@@ -101,6 +105,7 @@ impl Engine {
             demux: Demux::default(),
             timers: Timers::default(),
             waiting: Vec::new(),
+            catch_ups: CatchUps::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -136,7 +141,8 @@ impl Engine {
         });
         let keyframes =
             self.streams.iter().filter_map(|(_, stream)| stream.router.keyframe_deadline());
-        batches.chain(keyframes).chain(self.timers.next()).min()
+        let catch_up = self.catch_ups.deadline();
+        batches.chain(keyframes).chain(self.timers.next()).chain(catch_up).min()
     }
 
     /// Does what is due by the clock.
@@ -291,7 +297,9 @@ impl Engine {
         self.events.push_back(Event::Connected { session, role, stream: name, profile });
         match role {
             Role::Viewer => {
-                stream.add_viewer(key, peer);
+                let start = stream.add_viewer(key, peer, now);
+                self.counters.started(start);
+                self.catch_ups.started(key, start, now);
                 self.request_keyframe(index, now);
             }
             Role::Publisher => {
@@ -358,6 +366,7 @@ impl Engine {
             [peer.credentials.ufrag.as_str()].into_iter().chain(peer.former_ufrag.as_deref());
         self.demux.remove(session, ufrags, key, &peer.addresses);
         self.timers.clear(key);
+        self.catch_ups.ended(key);
         if reason.is_worth_telling() {
             let told = catch_unwind(AssertUnwindSafe(|| peer.say_goodbye(now, arena)));
             if told.is_err() {

@@ -1,12 +1,14 @@
 //! Selective forwarding (RFC 7667 §3.7): who gets which packet of one stream, and when.
 //!
 //! - `batch`: packets that wait to go out together, equalised so that one UDP message takes many
+//! - `cache`: everything since the newest keyframe, for viewers who come in between
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
 //! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers
 //! - `time_line`: RTP timestamps of both tracks on the server's clock
 
 pub mod batch;
+pub mod cache;
 pub mod history;
 pub mod keyframe;
 pub mod subscription;
@@ -16,6 +18,7 @@ use crate::media::codec::Kind;
 use crate::media::packet::Packet;
 use crate::media::time::{Epoch, WallTime};
 use batch::Batch;
+use cache::{Departed, KeyframeCache};
 use history::{History, Pushed};
 use keyframe::KeyframeRequester;
 use std::sync::Arc;
@@ -47,7 +50,9 @@ impl Default for RouterSettings {
 #[derive(Debug)]
 pub struct Router {
     histories: [History; 2],
+    cache: KeyframeCache,
     batch: Batch,
+    batches: u64,
     keyframe: KeyframeRequester,
     time_line: TimeLine,
 }
@@ -57,7 +62,9 @@ impl Router {
     pub fn new(settings: RouterSettings, epoch: Epoch) -> Self {
         Self {
             histories: Kind::ALL.map(|kind| History::new(kind, settings.history)),
+            cache: KeyframeCache::default(),
             batch: Batch::new(settings.batch_wait),
+            batches: 0,
             keyframe: KeyframeRequester::new(settings.keyframe_request_interval),
             time_line: TimeLine::new(epoch),
         }
@@ -102,11 +109,27 @@ impl Router {
     /// comes in meanwhile waits for the next.
     pub fn begin_batch(&mut self) {
         self.batch.depart();
+        self.batches += 1;
         for kind in Kind::ALL {
-            for waiting in self.batch.going(kind) {
-                self.histories[kind.index()].departed(waiting.packet.sequence, waiting.padding);
+            let history = &mut self.histories[kind.index()];
+            for batch::Waiting { packet, padding } in self.batch.going(kind) {
+                history.departed(packet.sequence, *padding);
+                if kind == Kind::Video {
+                    let departed = Departed { packet: Arc::clone(packet), padding: *padding };
+                    self.cache.push(departed, history.after(packet.sequence));
+                }
             }
         }
+    }
+
+    /// The number of the newest batch: they count from one.
+    pub const fn batch_number(&self) -> u64 {
+        self.batches
+    }
+
+    /// What a new viewer is sent to catch up.
+    pub const fn cache(&self) -> &KeyframeCache {
+        &self.cache
     }
 
     /// What goes out of one kind, in order.
@@ -121,7 +144,12 @@ impl Router {
 
     /// A packet that has gone out, with the padding it went out with.
     pub fn past(&self, kind: Kind, sequence: u64) -> Option<(&Packet, u8)> {
-        self.histories[kind.index()].get(sequence)
+        let kept = self.histories[kind.index()].get(sequence);
+        let kept = kept.map(|(packet, padding)| (&**packet, padding));
+        kept.or_else(|| {
+            let departed = self.cache.get(sequence).filter(|_| kind == Kind::Video)?;
+            Some((&*departed.packet, departed.padding))
+        })
     }
 
     /// The packets after this one that went out before the present batch: there are such only
@@ -130,7 +158,9 @@ impl Router {
         let kind = packet.codec.kind();
         let going = self.batch.going(kind);
         let later = self.histories[kind.index()].after(packet.sequence);
-        later.filter(|(later, _)| going.iter().all(|w| w.packet.sequence != later.sequence))
+        later
+            .filter(|(later, _)| going.iter().all(|w| w.packet.sequence != later.sequence))
+            .map(|(later, padding)| (&**later, padding))
     }
 
     /// A viewer cannot go on without a keyframe.
