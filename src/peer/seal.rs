@@ -37,10 +37,7 @@ pub struct RtpFields<'a> {
 impl RtpFields<'_> {
     /// Bytes of all parts: what [`Sealer::OVERHEAD_MAX`] comes on top of.
     pub(super) fn unsealed_len(&self) -> usize {
-        self.extensions.len()
-            + self.prefix.len()
-            + self.payload.len()
-            + usize::from(self.padding)
+        self.extensions.len() + self.prefix.len() + self.payload.len() + usize::from(self.padding)
     }
 
     /// Bytes of the packet before it is protected.

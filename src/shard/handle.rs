@@ -1,5 +1,6 @@
 //! A running shard as others see it: where commands go in, and its end.
 
+use super::bursts::Bursts;
 use super::load::Load;
 use super::socket::{MediaSocket, ReceiveReport, SendReport};
 use super::{Request, Shard};
@@ -100,6 +101,7 @@ impl Handle {
             engine,
             socket,
             load: Load::new(settings.clock.now()),
+            bursts: Bursts::new(settings.clock.now()),
             clock: settings.clock,
             requests: taken,
             wake: Arc::clone(&wake),

@@ -4,10 +4,12 @@
 //! under overload reading comes before sending: the publishers lose nothing, and what cannot be
 //! sent in time is dropped.
 //!
+//! - `bursts`: what the past may cost, for viewers who catch up
 //! - `handle`: a running shard as others see it
 //! - `load`: how busy it is
 //! - `socket`: batched UDP
 
+mod bursts;
 mod handle;
 mod load;
 pub mod socket;
@@ -18,6 +20,7 @@ use crate::clock::Clock;
 use crate::engine::command::Command;
 use crate::engine::{Engine, Input};
 use crate::media::arena::SendArena;
+use bursts::Bursts;
 use crossbeam_channel::Receiver;
 use load::Load;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -52,6 +55,7 @@ struct Shard {
     /// Takes the answers to what is read while the arena waits for room in the socket.
     spare: SendArena,
     load: Load,
+    bursts: Bursts,
     receive_errors: u32,
 }
 
@@ -97,6 +101,7 @@ impl Shard {
                 self.engine.handle(Input::Command(Command::Stop), now, &mut self.arena);
             }
             let more = self.fan_out();
+            self.catch_up();
             while let Some(event) = self.engine.poll() {
                 tell(ShardEvent::Engine(event));
             }
@@ -192,6 +197,18 @@ impl Shard {
                 return more || !self.arena.is_empty();
             }
         }
+    }
+
+    /// Sends those who catch up what there is time for.
+    fn catch_up(&mut self) {
+        if self.engine.catching_up() == 0 {
+            return;
+        }
+        let began = self.clock.now();
+        let packets_max = self.bursts.affordable(began);
+        let packets = self.engine.catch_up(began, packets_max, &mut self.arena);
+        self.transmit();
+        self.bursts.spent(packets, self.clock.now() - began);
     }
 
     /// Sends and clears the arena. While the socket has no room, datagrams are still read; their

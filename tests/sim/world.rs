@@ -137,6 +137,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     /// Whether whatever waits is sent at the end of each turn, as a shard does that is not busy.
     pub(crate) eager: bool,
+    /// Packets of the past that are sent per turn at most.
+    pub(crate) burst_max: usize,
     /// Turns that only the engine's deadline asked for.
     pub(crate) wakes: u64,
     /// Turns after which the engine's deadline still lay in the past.
@@ -172,6 +174,7 @@ impl World {
             events: Vec::new(),
             oracle: Oracle::default(),
             eager: false,
+            burst_max: 500,
             wakes: 0,
             overdue: 0,
             seed,
@@ -252,13 +255,18 @@ impl World {
         }
     }
 
-    /// Whether a session of this number has been connected.
-    pub(crate) fn connected(&self, number: usize) -> bool {
+    /// When the session of this number was connected.
+    pub(crate) fn connected_at(&self, number: usize) -> Option<Instant> {
         let of = |event: &Event| match event {
             Event::Connected { session: connected, .. } => *connected == session(number),
             _ => false,
         };
-        self.events.iter().any(|(_, event)| of(event))
+        self.events.iter().find(|(_, event)| of(event)).map(|(at, _)| *at)
+    }
+
+    /// Whether a session of this number has been connected.
+    pub(crate) fn connected(&self, number: usize) -> bool {
+        self.connected_at(number).is_some()
     }
 
     /// Why the session of this number ended, and when.
@@ -350,6 +358,8 @@ impl World {
         while self.engine.fan_out(self.now, self.eager, &mut self.arena) {
             self.flush();
         }
+        self.flush();
+        self.engine.catch_up(self.now, self.burst_max, &mut self.arena);
         self.flush();
         self.overdue += u64::from(self.engine.deadline().is_some_and(|due| due <= self.now));
         let mut out = Vec::new();
