@@ -4,8 +4,10 @@
 //! follow, the last one's leaving ends that. A shard that hears of a later publisher ends its own.
 
 use super::Engine;
+use super::catch_up::Start as Begins;
 use super::command::EndReason;
 use super::message::{Message, SenderReport, Start, Term};
+use super::peer::Side;
 use super::stream::Stream;
 use crate::media::arena::SendArena;
 use crate::media::codec::Format;
@@ -108,7 +110,7 @@ impl Engine {
             Message::Unpublished { stream, term } => {
                 self.unpublished(from, &stream, term, now, arena);
             }
-            Message::Follow(stream) => self.follower(from, &stream),
+            Message::Follow(stream) => self.follower(from, &stream, now),
             Message::Unfollow(stream) => {
                 if let Some(stream) = self.stream_mut(&stream) {
                     stream.followers.retain(|&follower| follower != from);
@@ -116,9 +118,7 @@ impl Engine {
             }
             Message::Start(stream, start) => {
                 if let Some(index) = self.followed(from, &stream) {
-                    self.set_formats(index, start.formats);
-                    let Some(stream) = self.streams.get_mut(index) else { return };
-                    stream.router.set_time_line(start.time_line);
+                    self.begin_following(index, *start, now);
                 }
             }
             Message::Formats(stream, formats) => {
@@ -181,6 +181,21 @@ impl Engine {
         }
         if !self.waiting.contains(&index) {
             self.waiting.push(index);
+        }
+    }
+
+    /// What a followed stream is has come: its viewers begin with what there is.
+    fn begin_following(&mut self, index: usize, start: Start, now: Instant) {
+        self.set_formats(index, start.formats);
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.router.go_on(start.time_line, start.packets);
+        for &key in &stream.viewers {
+            if let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|p| &mut p.side)
+                && viewing.waits_for_video()
+                && viewing.catch_up_from(stream.router.cache(), now)
+            {
+                self.catch_ups.started(key, Begins::Cached, now);
+            }
         }
     }
 
@@ -309,14 +324,17 @@ impl Engine {
     }
 
     /// Another shard has viewers of a stream of ours.
-    fn follower(&mut self, from: usize, name: &StreamName) {
+    fn follower(&mut self, from: usize, name: &StreamName, now: Instant) {
         let Some(stream) = self.stream_mut(name) else { return };
         if stream.publisher.is_none() || stream.followers.contains(&from) {
             return;
         }
-        // What waits in the parcel is for those who followed before: the others have it by now.
-        let formats = stream.formats.clone();
-        let start = Start { formats, time_line: stream.router.time_line().clone() };
+        // What waits in the parcel is in the start of the new one already.
+        let Some(&index) = self.names.get(name) else { return };
+        self.hand_over(index, now, true);
+        let stream = &mut self.streams[index];
+        let (time_line, packets) = stream.router.past_and_present();
+        let start = Start { formats: stream.formats.clone(), time_line, packets };
         stream.followers.push(from);
         self.tell(from, Message::Start(name.clone(), Box::new(start)));
     }

@@ -9,8 +9,7 @@ use crate::media::arena::SendArena;
 use crate::media::codec::{Format, Kind};
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
-use crate::peer::outgoing::Sent;
-use crate::peer::seal::Sealer;
+use crate::peer::outgoing::{Numbered, Outgoing, Sent};
 use crate::peer::viewer::Asked;
 use crate::router::Router;
 use crate::router::history::Pushed;
@@ -191,18 +190,13 @@ impl Engine {
                 viewing.viewer.handle_rtcp(rtcp, wall, |viewer, asked| match asked {
                     Asked::Keyframe => stream.router.want_keyframe(),
                     Asked::Again(kind, sequence) => {
-                        let found = subscriptions[kind.index()]
-                            .and_then(|subscription| subscription.source_of(sequence))
-                            .and_then(|(source, out)| {
-                                Some((stream.router.past(kind, source)?, out))
-                            });
-                        let (Some(((packet, padding), out)), Some(track)) =
-                            (found, viewer.track(kind))
-                        else {
+                        let subscription = subscriptions[kind.index()].as_ref();
+                        let found = subscription.and_then(|s| again(s, &stream.router, sequence));
+                        let (Some(numbered), Some(track)) = (found, viewer.track(kind)) else {
                             counters.retransmissions_refused += 1;
                             return;
                         };
-                        match track.resend(packet, padding, out, sealer, (path, &mut *arena)) {
+                        match track.resend(numbered, sealer, (path, &mut *arena)) {
                             Sent::Yes => counters.retransmissions += 1,
                             _ => counters.retransmissions_refused += 1,
                         }
@@ -212,6 +206,18 @@ impl Engine {
             }
         }
     }
+}
+
+/// A packet that went to a viewer with this sequence number, as it went.
+fn again<'r>(
+    subscription: &Subscription,
+    router: &'r Router,
+    sequence: u16,
+) -> Option<Numbered<'r>> {
+    let (source, sequence) = subscription.source_of(sequence)?;
+    let (packet, padding) = router.past(subscription.kind(), source)?;
+    let timestamp = subscription.timestamp(packet.timestamp);
+    Some(Numbered { packet, padding, sequence, timestamp })
 }
 
 /// Lets a batch go out to everybody who is there now, each time from another one on.
@@ -238,7 +244,7 @@ fn serve_one(
     let room: usize = Kind::ALL
         .into_iter()
         .flat_map(|kind| router.batch(kind))
-        .map(|w| w.packet.payload.len() + usize::from(w.padding) + Sealer::OVERHEAD_MAX)
+        .map(|waiting| Outgoing::room(&waiting.packet, waiting.padding))
         .sum();
     if room > arena.remaining() {
         // A batch larger than the whole arena is cut off at its end rather than never sent.
@@ -249,11 +255,17 @@ fn serve_one(
     let Some(sealer) = peer.transport.sealer() else { return Served::Yes };
     trace!(session = ?peer.session, bytes = room, "batch");
     for kind in Kind::ALL {
+        if !viewing.takes(kind, router.batch_number()) {
+            continue;
+        }
         let Some(subscription) = &mut viewing.subscriptions[kind.index()] else { continue };
         let Some(track) = viewing.viewer.track(kind) else { continue };
+        track.playout_delay().batch_begins(subscription.next_out());
         let mut forward = |subscription: &mut Subscription, packet: &Packet, padding| {
-            let Some(out) = subscription.select(packet) else { return true };
-            let sent = track.send(packet, padding, out, sealer, (path, &mut *arena));
+            let Some(sequence) = subscription.select(packet) else { return true };
+            let timestamp = subscription.timestamp(packet.timestamp);
+            let numbered = Numbered { packet, padding, sequence, timestamp };
+            let sent = track.send(numbered, sealer, (path, &mut *arena));
             counters.packets_out += u64::from(sent == Sent::Yes);
             sent != Sent::NotAgreed
         };

@@ -69,6 +69,8 @@ pub struct Start {
     pub formats: [Option<Format>; 2],
     /// Its timestamps on the server's clock.
     pub time_line: TimeLine,
+    /// All video since the newest keyframe, with its padding.
+    pub packets: Vec<(Arc<Packet>, u8)>,
 }
 
 /// A sender report, in the numbering of [`Packet::timestamp`].

@@ -4,6 +4,7 @@
 //! alike: they hand in datagrams and commands, lend it a send arena, and ask when to come again.
 //!
 //! - `abroad`: streams that another shard's engine has the publisher of
+//! - `catch_up`: what a new viewer missed, as a burst
 //! - `command`: what others may ask, and what an engine tells
 //! - `demux`: datagram -> session
 //! - `fan_out`: batches to viewers
@@ -16,6 +17,7 @@
 //! - `timers`: who is to be looked at when
 
 mod abroad;
+mod catch_up;
 pub mod command;
 pub mod demux;
 mod fan_out;
@@ -34,6 +36,7 @@ use crate::peer::identity::Identity;
 use crate::peer::transport::{Received, State, Timeouts};
 use crate::router::RouterSettings;
 use abroad::Abroad;
+use catch_up::CatchUps;
 use command::{Claims, Command, EndReason, Event, Role};
 use demux::Demux;
 use find::Found;
@@ -113,6 +116,7 @@ pub struct Engine {
     waiting: Vec<usize>,
     /// When the oldest packet arrived that has been served to all, since this was last asked.
     served: Option<Instant>,
+    catch_ups: CatchUps,
     events: VecDeque<Event>,
     counters: Counters,
     foreign: Foreign,
@@ -146,6 +150,7 @@ impl Engine {
             timers: Timers::default(),
             waiting: Vec::new(),
             served: None,
+            catch_ups: CatchUps::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
             foreign: Foreign::default(),
@@ -194,7 +199,8 @@ impl Engine {
             waiting.flat_map(|it| [it.router.deadline(), it.parcel.deadline(wait)]).flatten();
         let keyframes =
             self.streams.iter().filter_map(|(_, stream)| stream.router.keyframe_deadline());
-        batches.chain(keyframes).chain(self.timers.next()).min()
+        let catch_up = self.catch_ups.deadline();
+        batches.chain(keyframes).chain(self.timers.next()).chain(catch_up).min()
     }
 
     /// Does what is due by the clock.
@@ -331,7 +337,9 @@ impl Engine {
         self.events.push_back(Event::Connected { session, role, stream: name, profile });
         match role {
             Role::Viewer => {
-                stream.add_viewer(key, peer);
+                let start = stream.add_viewer(key, peer, now);
+                self.counters.started(start);
+                self.catch_ups.started(key, start, now);
                 self.request_keyframe(index, now);
             }
             Role::Publisher => self.begin_stream(key, index, now, arena),
@@ -427,6 +435,7 @@ impl Engine {
             [peer.credentials.ufrag.as_str()].into_iter().chain(peer.former_ufrag.as_deref());
         self.demux.remove(session, ufrags, key, &peer.addresses);
         self.timers.clear(key);
+        self.catch_ups.ended(key);
         if reason.is_worth_telling() {
             let told = catch_unwind(AssertUnwindSafe(|| peer.say_goodbye(now, arena)));
             if told.is_err() {

@@ -1,6 +1,7 @@
 //! One session: its transport, and what it is to its stream.
 
 use super::EngineSettings;
+use super::catch_up::CatchUp;
 use super::command::{Agreement, Prepared, Role};
 use super::message::Term;
 use super::report::{SessionState, ViewerState};
@@ -57,6 +58,10 @@ pub(super) struct Publishing {
 pub(super) struct Viewing {
     pub(super) viewer: Viewer,
     pub(super) subscriptions: [Option<Subscription>; 2],
+    /// Its walk through the past.
+    pub(super) catching_up: Option<Box<CatchUp>>,
+    /// It takes video from the batches with higher numbers.
+    pub(super) live_after: u64,
 }
 
 impl Publishing {
@@ -91,6 +96,15 @@ impl Publishing {
 impl Viewing {
     pub(super) fn subscription(&self, kind: Kind) -> Option<&Subscription> {
         self.subscriptions[kind.index()].as_ref()
+    }
+
+    /// Whether it takes what the batch of this number has of a kind: one who catches up has it
+    /// ahead, one who has just caught up behind.
+    pub(super) const fn takes(&self, kind: Kind, batch: u64) -> bool {
+        match kind {
+            Kind::Audio => true,
+            Kind::Video => self.catching_up.is_none() && batch > self.live_after,
+        }
     }
 
     /// This format flows from now on.
@@ -137,7 +151,8 @@ impl Peer {
                 let cname = session.to_string();
                 let share = settings.rtx_share;
                 let viewer = Viewer::new(agreement.media, cname, share, rtx_starts, now);
-                let viewing = Viewing { viewer, subscriptions };
+                let (catching_up, live_after) = (None, 0);
+                let viewing = Viewing { viewer, subscriptions, catching_up, live_after };
                 (agreement.transport, Side::Viewer(Box::new(viewing)))
             }
         };
@@ -208,7 +223,12 @@ impl Peer {
         match &mut self.side {
             Side::Publisher(publishing) => publishing.receiver.poll_rtcp(now, &mut send),
             Side::Viewer(viewing) => {
-                let time_of = |kind| router.and_then(|router| router.timestamp_at(kind, now));
+                // While the past flows, its timestamps say nothing of the time.
+                let is_past = viewing.catching_up.is_some();
+                let time_of = |kind| {
+                    let router = router.filter(|_| kind == Kind::Audio || !is_past)?;
+                    router.timestamp_at(kind, now)
+                };
                 if let Some(compound) = viewing.viewer.reports(now, time_of) {
                     send(&compound);
                 }

@@ -79,6 +79,12 @@ pub struct Counters {
     pub packets_dropped: u64,
     /// Media packets put into the send arena.
     pub packets_out: u64,
+    /// Of those, packets of the past for viewers who catch up.
+    pub packets_burst: u64,
+    /// Viewers who began with a keyframe that was there.
+    pub starts_cached: u64,
+    /// Viewers for whom a keyframe had to be asked for.
+    pub starts_requested: u64,
     /// Retransmissions put into the send arena.
     pub retransmissions: u64,
     /// Retransmissions asked for that could not or must not be sent.

@@ -1,6 +1,7 @@
 //! One stream: its router, its publisher, its viewers.
 
 use super::abroad::Parcel;
+use super::catch_up::Start;
 use super::message::Term;
 use super::peer::{Peer, Side};
 use super::report::{StreamState, TrackState};
@@ -88,16 +89,21 @@ impl Stream {
         std::mem::take(&mut self.viewers)
     }
 
-    /// A viewer is connected: it gets what flows from the next keyframe on.
-    pub(super) fn add_viewer(&mut self, key: usize, peer: &mut Peer) {
-        let Side::Viewer(viewing) = &mut peer.side else { return };
+    /// A viewer is connected: it gets what flows from the newest keyframe on, or from the next.
+    pub(super) fn add_viewer(&mut self, key: usize, peer: &mut Peer, now: Instant) -> Start {
+        let Side::Viewer(viewing) = &mut peer.side else { return Start::Sound };
         for format in self.formats.iter().flatten() {
             viewing.set_format(format);
         }
-        if viewing.subscription(Kind::Video).is_some() {
-            self.router.want_keyframe();
-        }
         self.viewers.push(key);
+        if viewing.subscription(Kind::Video).is_none() {
+            return Start::Sound;
+        }
+        if viewing.catch_up_from(self.router.cache(), now) {
+            return Start::Cached;
+        }
+        self.router.want_keyframe();
+        Start::Requested
     }
 
     pub(super) fn report(&self, peers: &Slab<Peer>, now: Instant) -> StreamState {

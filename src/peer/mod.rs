@@ -10,6 +10,7 @@
 //! - `offer`: what is answered to an offer
 //! - `open`: the opener, protected packets become plain ones in place
 //! - `outgoing`: one track on its way to one viewer
+//! - `playout_delay`: what a viewer is told of the time between arrival and display
 //! - `publisher`: the receive side of a publisher session
 //! - `record`: DTLS records and handshake fragments, read in place
 //! - `seal`: the sealer, header and shared payload become a protected packet
@@ -29,6 +30,7 @@ pub mod identity;
 pub mod offer;
 pub mod open;
 pub mod outgoing;
+pub mod playout_delay;
 pub mod publisher;
 mod record;
 pub mod seal;

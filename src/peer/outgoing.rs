@@ -1,6 +1,7 @@
 //! One track on its way to one viewer: payload types, sealing, retransmission, its reports.
 
 use super::agreement::SentMedia;
+use super::playout_delay::{Block, PlayoutDelay};
 use super::seal::{RtpFields, Sealer};
 use crate::media::arena::{Path, SendArena};
 use crate::media::codec::{Codec, Format, Kind};
@@ -19,6 +20,19 @@ pub enum Sent {
     No,
     /// The viewer did not agree to this codec.
     NotAgreed,
+}
+
+/// A packet as one viewer is to get it: the same each time that it is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbered<'p> {
+    /// The packet.
+    pub packet: &'p Packet,
+    /// The RTP padding it departs or has departed with.
+    pub padding: u8,
+    /// Its extended sequence number for this viewer.
+    pub sequence: u64,
+    /// Its extended RTP timestamp for this viewer.
+    pub timestamp: u64,
 }
 
 /// What a viewer was sent of one track, and what it said of it.
@@ -56,16 +70,20 @@ pub struct Outgoing {
     /// Out sequence numbers below this one went out with other payload types; sending them again
     /// would put different bytes under the same nonce.
     resend_floor: u64,
+    playout_delay: PlayoutDelay,
     counters: SendCounters,
 }
 
 impl Outgoing {
+    /// Bytes of header extensions that a packet may carry.
+    pub const EXTENSIONS_MAX: usize = size_of::<Block>();
     /// A keyframe's worth of retransmissions may be owed before any credit is earned.
     const CREDIT_MAX: f64 = 96.0 * 1024.0;
 
     /// The send side of an agreed section. `rtx_share` is the part of the media rate that may go
     /// to retransmissions; `random` sets where their sequence numbers begin.
     pub fn new(media: SentMedia, rtx_share: f64, random: u16) -> Self {
+        let playout_delay = PlayoutDelay::new(media.extensions.playout_delay);
         let mut outgoing = Self {
             media,
             payload_types: [None; Codec::ALL.len()],
@@ -73,6 +91,7 @@ impl Outgoing {
             credit: Self::CREDIT_MAX,
             credit_share: rtx_share,
             resend_floor: 0,
+            playout_delay,
             counters: SendCounters::default(),
         };
         for codec in Codec::ALL {
@@ -95,6 +114,11 @@ impl Outgoing {
         }
     }
 
+    /// What the viewer is to make of the time between arrival and display.
+    pub const fn playout_delay(&mut self) -> &mut PlayoutDelay {
+        &mut self.playout_delay
+    }
+
     /// Audio or video.
     pub const fn kind(&self) -> Kind {
         self.media.kind
@@ -110,19 +134,25 @@ impl Outgoing {
         &self.counters
     }
 
-    /// Seals a packet into the arena, which has room for it, under an extended sequence number.
+    /// Bytes of the arena that sealing a packet with this padding takes at most.
+    pub fn room(packet: &Packet, padding: u8) -> usize {
+        let overhead = Sealer::OVERHEAD_MAX + Self::EXTENSIONS_MAX;
+        overhead + packet.payload.len() + usize::from(padding)
+    }
+
+    /// Seals a packet into the arena, which has room for it.
     pub fn send(
         &mut self,
-        packet: &Packet,
-        padding: u8,
-        sequence: u64,
+        numbered: Numbered<'_>,
         sealer: &mut Sealer,
         to: (Path, &mut SendArena),
     ) -> Sent {
+        let packet = numbered.packet;
         let Some(types) = self.payload_types[packet.codec as usize] else {
             return Sent::NotAgreed;
         };
-        let fields = self.fields(packet, padding, sequence, types);
+        let extension = self.playout_delay.extension(numbered.sequence);
+        let fields = self.fields(numbered, types, &extension);
         let written = seal_into(sealer, &fields, to);
         if written == 0 {
             return Sent::No;
@@ -139,19 +169,19 @@ impl Outgoing {
     /// identical bytes, which is the one repetition the nonce rule allows.
     pub fn resend(
         &mut self,
-        packet: &Packet,
-        padding: u8,
-        sequence: u64,
+        numbered: Numbered<'_>,
         sealer: &mut Sealer,
         to: (Path, &mut SendArena),
     ) -> Sent {
+        let Numbered { packet, sequence, .. } = numbered;
         let types = self.payload_types[packet.codec as usize];
         let affordable = self.credit >= packet.payload.len() as f64;
         let Some(types) = types.filter(|_| affordable && sequence >= self.resend_floor) else {
             self.counters.refused += 1;
             return Sent::No;
         };
-        let mut fields = self.fields(packet, padding, sequence, types);
+        let extension = self.playout_delay.extension(sequence);
+        let mut fields = self.fields(numbered, types, &extension);
         let original = (sequence as u16).to_be_bytes();
         if let (Some(payload_type), Some(ssrc)) = (types.rtx, self.media.rtx_ssrc) {
             fields = RtpFields {
@@ -176,18 +206,18 @@ impl Outgoing {
 
     fn fields<'p>(
         &self,
-        packet: &'p Packet,
-        padding: u8,
-        sequence: u64,
+        numbered: Numbered<'p>,
         types: PayloadTypes,
+        extension: &'p Option<Block>,
     ) -> RtpFields<'p> {
+        let Numbered { packet, padding, sequence, timestamp } = numbered;
         RtpFields {
             payload_type: types.media,
             marker: packet.marker,
             sequence,
-            timestamp: packet.timestamp as u32,
+            timestamp: timestamp as u32,
             ssrc: self.media.ssrc,
-            extensions: &[],
+            extensions: extension.as_ref().map_or(&[], |block| block),
             prefix: &[],
             payload: &packet.payload,
             padding,
@@ -223,9 +253,9 @@ impl Outgoing {
 /// Seals into the arena; tells the bytes written, zero for none.
 fn seal_into(sealer: &mut Sealer, fields: &RtpFields<'_>, to: (Path, &mut SendArena)) -> usize {
     let (path, arena) = to;
-    let size = Sealer::OVERHEAD_MAX + fields.prefix.len() + fields.payload.len();
+    let size = Sealer::OVERHEAD_MAX + fields.unsealed_len();
     let mut written = 0;
-    arena.push_with(path, size + usize::from(fields.padding), |memory| {
+    arena.push_with(path, size, |memory| {
         written = sealer.seal(fields, memory)?;
         Some(written)
     });

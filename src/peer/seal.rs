@@ -35,13 +35,14 @@ pub struct RtpFields<'a> {
 }
 
 impl RtpFields<'_> {
+    /// Bytes of all parts: what [`Sealer::OVERHEAD_MAX`] comes on top of.
+    pub(super) fn unsealed_len(&self) -> usize {
+        self.extensions.len() + self.prefix.len() + self.payload.len() + usize::from(self.padding)
+    }
+
     /// Bytes of the packet before it is protected.
     fn plain_len(&self) -> usize {
-        RtpHeader::FIXED
-            + self.extensions.len()
-            + self.prefix.len()
-            + self.payload.len()
-            + usize::from(self.padding)
+        RtpHeader::FIXED + self.unsealed_len()
     }
 
     /// Writes the packet into memory of exactly its length and returns the header's length.

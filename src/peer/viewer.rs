@@ -120,7 +120,8 @@ impl Viewer {
     }
 
     /// The sender reports that are due, as one plain compound; `time_of` tells the timestamp of
-    /// `now` on a track's time line. A track that was sent nothing yet is not reported.
+    /// `now` on a track's time line. A track that was sent nothing yet is not reported; while
+    /// one has no time line yet, all are reported more often, so that it does not wait.
     pub fn reports(
         &mut self,
         now: Instant,
@@ -133,12 +134,15 @@ impl Viewer {
         let mut packets: Vec<Box<dyn Rtcp>> = Vec::new();
         let mut chunks = Vec::new();
         for track in self.outgoing.iter().flatten().filter(|t| t.counters().packets > 0) {
-            let Some((wall, timestamp)) = time_of(track.kind()) else { continue };
+            let Some((wall, timestamp)) = time_of(track.kind()) else {
+                self.next_report = now + Self::FIRST_REPORT;
+                continue;
+            };
             packets.push(Box::new(track.sender_report(wall, timestamp)));
             chunks.push(self.cname_of(track.ssrc()));
         }
         if packets.is_empty() {
-            // Nothing flows, or the time line is not known yet: look again soon.
+            // Nothing flows yet: look again soon.
             self.next_report = now + Self::FIRST_REPORT;
             return None;
         }

@@ -131,6 +131,11 @@ impl Batch {
         self.going.iter().filter_map(|going| Some(going.first()?.packet.arrival)).min()
     }
 
+    /// What waits of one kind.
+    pub fn waiting(&self, kind: Kind) -> &[Waiting] {
+        &self.waiting[kind.index()]
+    }
+
     /// What is going out of one kind.
     pub fn going(&self, kind: Kind) -> &[Waiting] {
         &self.going[kind.index()]

@@ -110,14 +110,14 @@ impl History {
     }
 
     /// The packet with this sequence number and its padding, if it has gone out.
-    pub fn get(&self, sequence: u64) -> Option<(&Packet, u8)> {
+    pub fn get(&self, sequence: u64) -> Option<(&Arc<Packet>, u8)> {
         let kept = self.slots[self.index(sequence)].as_ref()?;
         let padding = kept.padding.filter(|_| kept.packet.sequence == sequence)?;
-        Some((&*kept.packet, padding))
+        Some((&kept.packet, padding))
     }
 
     /// The packets after this sequence number that have gone out.
-    pub fn after(&self, sequence: u64) -> impl Iterator<Item = (&Packet, u8)> {
+    pub fn after(&self, sequence: u64) -> impl Iterator<Item = (&Arc<Packet>, u8)> {
         let (low, high) = self.range.unwrap_or((0, 0));
         (low.max(sequence.saturating_add(1))..high).filter_map(|sequence| self.get(sequence))
     }

@@ -1,6 +1,7 @@
 //! Selective forwarding (RFC 7667 §3.7): who gets which packet of one stream, and when.
 //!
 //! - `batch`: packets that wait to go out together, equalised so that one UDP message takes many
+//! - `cache`: everything since the newest keyframe, for viewers who come in between
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
 //! - `pacer`: a keyframe departs in slices
@@ -8,6 +9,7 @@
 //! - `time_line`: RTP timestamps of both tracks on the server's clock
 
 pub mod batch;
+pub mod cache;
 pub mod history;
 pub mod keyframe;
 pub mod pacer;
@@ -18,6 +20,7 @@ use crate::media::codec::Kind;
 use crate::media::packet::Packet;
 use crate::media::time::{Epoch, WallTime};
 use batch::Batch;
+use cache::{Departed, KeyframeCache};
 use history::{History, Pushed};
 use keyframe::KeyframeRequester;
 use std::sync::Arc;
@@ -49,7 +52,9 @@ impl Default for RouterSettings {
 #[derive(Debug)]
 pub struct Router {
     histories: [History; 2],
+    cache: KeyframeCache,
     batch: Batch,
+    batches: u64,
     keyframe: KeyframeRequester,
     time_line: TimeLine,
 }
@@ -59,7 +64,9 @@ impl Router {
     pub fn new(settings: RouterSettings, epoch: Epoch) -> Self {
         Self {
             histories: Kind::ALL.map(|kind| History::new(kind, settings.history)),
+            cache: KeyframeCache::default(),
             batch: Batch::new(settings.batch_wait),
+            batches: 0,
             keyframe: KeyframeRequester::new(settings.keyframe_request_interval),
             time_line: TimeLine::new(epoch),
         }
@@ -90,14 +97,30 @@ impl Router {
         self.time_line.sender_report(kind, ntp, timestamp, now);
     }
 
-    /// The stream's timestamps on the server's clock.
-    pub const fn time_line(&self) -> &TimeLine {
-        &self.time_line
+    /// What another router needs to go on with this stream: the time line, and all video since the
+    /// newest keyframe with the padding it went out with.
+    pub fn past_and_present(&self) -> (TimeLine, Vec<(Arc<Packet>, u8)>) {
+        let departed = self.cache.packets().map(|it| (Arc::clone(&it.packet), it.padding));
+        let waiting = self.batch.waiting(Kind::Video);
+        let waiting = waiting.iter().map(|it| (Arc::clone(&it.packet), it.padding));
+        (self.time_line.clone(), departed.chain(waiting).collect())
     }
 
-    /// Goes on with another router's time line of the same stream.
-    pub fn set_time_line(&mut self, time_line: TimeLine) {
+    /// Goes on with the stream of another router, whose packets count as gone out.
+    pub fn go_on(&mut self, time_line: TimeLine, packets: Vec<(Arc<Packet>, u8)>) {
         self.time_line = time_line;
+        let history = &mut self.histories[Kind::Video.index()];
+        for (packet, padding) in packets {
+            if history.push(&packet) != Pushed::New {
+                continue;
+            }
+            history.departed(packet.sequence, padding);
+            let sequence = packet.sequence;
+            self.cache.push(Departed { packet, padding }, history.after(sequence));
+        }
+        if self.cache.start().is_some() {
+            self.keyframe.arrived();
+        }
     }
 
     /// When a waiting batch must go out, if nothing completes it before.
@@ -110,15 +133,31 @@ impl Router {
         self.batch.is_due(now, eager)
     }
 
-    /// Lets what waits go out, or a slice of it: until [`Router::finish_batch`] it does not change, and what
-    /// comes in meanwhile waits for the next.
+    /// Lets what waits go out, or a slice of it: until [`Router::finish_batch`] it does not change,
+    /// and what comes in meanwhile waits for the next.
     pub fn begin_batch(&mut self, now: Instant) {
         self.batch.depart(now);
+        self.batches += 1;
         for kind in Kind::ALL {
-            for waiting in self.batch.going(kind) {
-                self.histories[kind.index()].departed(waiting.packet.sequence, waiting.padding);
+            let history = &mut self.histories[kind.index()];
+            for batch::Waiting { packet, padding } in self.batch.going(kind) {
+                history.departed(packet.sequence, *padding);
+                if kind == Kind::Video {
+                    let departed = Departed { packet: Arc::clone(packet), padding: *padding };
+                    self.cache.push(departed, history.after(packet.sequence));
+                }
             }
         }
+    }
+
+    /// The number of the newest batch: they count from one.
+    pub const fn batch_number(&self) -> u64 {
+        self.batches
+    }
+
+    /// What a new viewer is sent to catch up.
+    pub const fn cache(&self) -> &KeyframeCache {
+        &self.cache
     }
 
     /// What goes out of one kind, in order.
@@ -138,7 +177,12 @@ impl Router {
 
     /// A packet that has gone out, with the padding it went out with.
     pub fn past(&self, kind: Kind, sequence: u64) -> Option<(&Packet, u8)> {
-        self.histories[kind.index()].get(sequence)
+        let kept = self.histories[kind.index()].get(sequence);
+        let kept = kept.map(|(packet, padding)| (&**packet, padding));
+        kept.or_else(|| {
+            let departed = self.cache.get(sequence).filter(|_| kind == Kind::Video)?;
+            Some((&*departed.packet, departed.padding))
+        })
     }
 
     /// The packets after this one that went out before the present batch: there are such only
@@ -147,7 +191,9 @@ impl Router {
         let kind = packet.codec.kind();
         let going = self.batch.going(kind);
         let later = self.histories[kind.index()].after(packet.sequence);
-        later.filter(|(later, _)| going.iter().all(|w| w.packet.sequence != later.sequence))
+        later
+            .filter(|(later, _)| going.iter().all(|w| w.packet.sequence != later.sequence))
+            .map(|(later, padding)| (&**later, padding))
     }
 
     /// A viewer cannot go on without a keyframe.

@@ -9,7 +9,8 @@ enum Forwarding {
     /// Nothing yet: the next keyframe (video) or packet (audio) begins.
     Waiting,
     /// Everything from the source sequence number `first` on, which goes out as `first_out`.
-    Flowing { first: u64, first_out: u64 },
+    /// What was there before the RTP timestamp `live` is in the past and goes out compressed.
+    Flowing { first: u64, first_out: u64, live: u64 },
 }
 
 /// A viewer's place in a track, and the sequence numbers it sees.
@@ -25,6 +26,10 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// The past is compressed so much: pictures 33 ms apart go out 1 ms apart, at which a decoder
+    /// that shows them when they are due has them all behind it almost as soon as they come.
+    const COMPRESSION: u64 = 32;
+
     /// A subscription whose first packet will have this sequence number.
     ///
     /// Half the range is left before the first wrap, as RFC 3711 §3.3.1 advises: the rollover
@@ -38,14 +43,13 @@ impl Subscription {
     /// not: nothing before a keyframe, nothing from before the start.
     pub fn select(&mut self, packet: &Packet) -> Option<u64> {
         let (first, first_out) = match self.forwarding {
-            Forwarding::Flowing { first, first_out } => (first, first_out),
+            Forwarding::Flowing { first, first_out, .. } => (first, first_out),
             Forwarding::Waiting => {
                 if self.kind == Kind::Video && !packet.keyframe {
                     return None;
                 }
-                let (first, first_out) = (packet.sequence, self.next_out);
-                self.forwarding = Forwarding::Flowing { first, first_out };
-                (first, first_out)
+                self.begin_at(packet.sequence, 0);
+                (packet.sequence, self.next_out)
             }
         };
         let out = packet.sequence.checked_sub(first)?.checked_add(first_out)?;
@@ -53,9 +57,38 @@ impl Subscription {
         Some(out)
     }
 
+    /// From here on flows what the source numbers from `first` on; `live` is the RTP timestamp at
+    /// which the past ends. There is no gap to what flowed before, and that is over: none of it
+    /// can be sent again, as its timestamps might be others now.
+    pub const fn begin_at(&mut self, first: u64, live: u64) {
+        self.forwarding = Forwarding::Flowing { first, first_out: self.next_out, live };
+    }
+
+    /// Nothing flows until the next start.
+    pub const fn wait(&mut self) {
+        self.forwarding = Forwarding::Waiting;
+    }
+
+    /// The RTP timestamp with which a packet of this one goes to the viewer: of the present it is
+    /// the same, of the past nearer to the present. It depends on nothing else, so that a packet
+    /// that is sent again is the same packet.
+    pub const fn timestamp(&self, timestamp: u64) -> u64 {
+        match self.forwarding {
+            Forwarding::Flowing { live, .. } if timestamp < live => {
+                live - (live - timestamp) / Self::COMPRESSION
+            }
+            _ => timestamp,
+        }
+    }
+
     /// The extended sequence number after the highest sent; the first one before that.
     pub const fn next_out(&self) -> u64 {
         self.next_out
+    }
+
+    /// Audio or video.
+    pub const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Whether it still waits for its start.
@@ -66,7 +99,7 @@ impl Subscription {
     /// The publisher's sequence number of a packet that went to the viewer with this one, and its
     /// extended form.
     pub fn source_of(&self, sequence: u16) -> Option<(u64, u64)> {
-        let Forwarding::Flowing { first, first_out } = self.forwarding else { return None };
+        let Forwarding::Flowing { first, first_out, .. } = self.forwarding else { return None };
         let newest = self.next_out.checked_sub(1)?;
         let back = u64::from((newest as u16).wrapping_sub(sequence));
         let out = newest.checked_sub(back)?;
@@ -113,7 +146,40 @@ mod tests {
         assert_eq!(subscription.select(&packet(7, false)), Some(0));
     }
 
+    #[test]
+    fn a_new_start_leaves_no_gap_and_what_was_before_cannot_be_asked_for() {
+        let mut subscription = Subscription::new(Kind::Video, 0);
+        subscription.begin_at(100, 9_000);
+        assert_eq!(subscription.select(&packet(100, true)), Some(0));
+        assert_eq!(subscription.select(&packet(101, false)), Some(1));
+        subscription.begin_at(500, 90_000);
+        assert_eq!(subscription.select(&packet(101, false)), None);
+        assert_eq!(subscription.select(&packet(500, true)), Some(2));
+        assert_eq!(subscription.source_of(1), None);
+        assert_eq!(subscription.source_of(2), Some((500, 2)));
+        subscription.wait();
+        assert_eq!(subscription.source_of(2), None);
+        assert_eq!(subscription.select(&packet(501, false)), None);
+        assert_eq!(subscription.select(&packet(600, true)), Some(3));
+    }
+
     proptest! {
+        /// A decoder must see the pictures in their order, each with a time of its own.
+        #[test]
+        fn compressed_timestamps_keep_the_order_and_end_at_the_present(
+            live in 1_u64 << 33..1 << 34,
+            before in 0_u64..1 << 33,
+            step in 32_u64..1 << 20,
+        ) {
+            let mut subscription = Subscription::new(Kind::Video, 0);
+            subscription.begin_at(0, live);
+            let at = live - before;
+            prop_assert!(subscription.timestamp(at + step) > subscription.timestamp(at));
+            prop_assert!(subscription.timestamp(at + 1) >= subscription.timestamp(at));
+            prop_assert!(live - subscription.timestamp(at) <= before / 32);
+            prop_assert_eq!(subscription.timestamp(live + before), live + before);
+        }
+
         /// The nonce rule (ARCHITECTURE.md): a sequence number never stands for two packets, and
         /// every one that was sent in the last half turn is found again.
         #[test]

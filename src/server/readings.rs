@@ -106,12 +106,15 @@ fn refused_samples(ledger: &Ledger) -> Samples {
 
 fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
     type Read = fn(&ShardCounts) -> u64;
-    let rows: [(Row, Read); 21] = [
+    let rows: [(Row, Read); 24] = [
         (metrics::DATAGRAMS_IN, |c| c.received.datagrams),
         (metrics::STRANGERS, |c| c.engine.strangers),
         (metrics::PACKETS_IN, |c| c.engine.packets_in),
         (metrics::PACKETS_DROPPED, |c| c.engine.packets_dropped),
         (metrics::PACKETS_OUT, |c| c.engine.packets_out),
+        (metrics::PACKETS_BURST, |c| c.engine.packets_burst),
+        (metrics::STARTS_CACHED, |c| c.engine.starts_cached),
+        (metrics::STARTS_REQUESTED, |c| c.engine.starts_requested),
         (metrics::RETRANSMISSIONS, |c| c.engine.retransmissions),
         (metrics::RETRANSMISSIONS_REFUSED, |c| c.engine.retransmissions_refused),
         (metrics::KEYFRAME_REQUESTS, |c| c.engine.keyframe_requests),

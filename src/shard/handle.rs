@@ -1,5 +1,6 @@
 //! A running shard as others see it: where commands go in, and its end.
 
+use super::bursts::Bursts;
 use super::gauges::{Gauges, Reading};
 use super::handshakes::Handshakes;
 use super::link::Links;
@@ -110,6 +111,7 @@ impl Handle {
             socket,
             load: Load::new(settings.clock.now()),
             gauges: Arc::clone(&gauges),
+            bursts: Bursts::new(settings.clock.now()),
             clock: settings.clock,
             requests: taken,
             links,

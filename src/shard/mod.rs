@@ -5,12 +5,14 @@
 //! sent in time is dropped.
 //!
 //! - `gauges`: what it says of itself, for others to read at any time
+//! - `bursts`: what the past may cost, for viewers who catch up
 //! - `handle`: a running shard as others see it
 //! - `handshakes`: DTLS datagrams that wait for the media to be done
 //! - `link`: the way from shard to shard
 //! - `load`: how busy it is
 //! - `socket`: batched UDP
 
+mod bursts;
 pub mod gauges;
 mod handle;
 mod handshakes;
@@ -26,6 +28,7 @@ use crate::engine::command::Command;
 use crate::engine::message::Message;
 use crate::engine::{Engine, Input};
 use crate::media::arena::{Path, SendArena};
+use bursts::Bursts;
 use crossbeam_channel::Receiver;
 use gauges::Gauges;
 use handshakes::Handshakes;
@@ -68,6 +71,7 @@ struct Shard {
     spare: SendArena,
     load: Load,
     gauges: Arc<Gauges>,
+    bursts: Bursts,
     receive_errors: u32,
 }
 
@@ -160,6 +164,7 @@ impl Shard {
             }
             let mut more = self.fan_out();
             more |= self.shake_hands();
+            self.catch_up();
             let owes_others = self.send_messages();
             self.follow_publishers();
             while let Some(event) = self.engine.poll() {
@@ -346,6 +351,20 @@ impl Shard {
                 return more || !self.arena.is_empty();
             }
         }
+    }
+
+    /// Sends those who catch up what there is time for.
+    fn catch_up(&mut self) {
+        if self.engine.catching_up() == 0 {
+            return;
+        }
+        let began = self.clock.now();
+        let packets_max = self.bursts.affordable(began);
+        let packets = self.engine.catch_up(began, packets_max, &mut self.arena);
+        self.transmit();
+        let took = self.clock.now() - began;
+        self.bursts.spent(packets, took);
+        self.load.joining(took);
     }
 
     /// Sends and clears the arena. While the socket has no room, datagrams are still read; their

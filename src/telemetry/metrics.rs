@@ -64,6 +64,21 @@ pub const PACKETS_OUT: Row = counter(
     "millrace_packets_forwarded_total",
     "Media packets put on their way to viewers, retransmissions not counted.",
 );
+/// Of those, packets from before the viewer came.
+pub const PACKETS_BURST: Row = counter(
+    "millrace_packets_burst_total",
+    "Of those, packets from before the viewer came, sent so that it starts at once.",
+);
+/// Viewers who began with a keyframe that was there.
+pub const STARTS_CACHED: Row = counter(
+    "millrace_starts_cached_total",
+    "Viewers of video who began with the newest keyframe, which the server had kept.",
+);
+/// Viewers for whom a keyframe was wanted.
+pub const STARTS_REQUESTED: Row = counter(
+    "millrace_starts_requested_total",
+    "Viewers of video who had to wait for a keyframe: none was kept.",
+);
 /// Packets sent to viewers again.
 pub const RETRANSMISSIONS: Row =
     counter("millrace_retransmissions_total", "Packets sent to viewers again.");
@@ -159,6 +174,9 @@ pub const ALL: &[Row] = &[
     PACKETS_IN,
     PACKETS_DROPPED,
     PACKETS_OUT,
+    PACKETS_BURST,
+    STARTS_CACHED,
+    STARTS_REQUESTED,
     RETRANSMISSIONS,
     RETRANSMISSIONS_REFUSED,
     KEYFRAME_REQUESTS,

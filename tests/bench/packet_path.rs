@@ -23,7 +23,7 @@ use millrace::media::arena::{Path, SendArena};
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::packet::Packet;
 use millrace::peer::agreement::{ExtensionIds, Feedback, PayloadFormat, SentMedia};
-use millrace::peer::outgoing::{Outgoing, Sent};
+use millrace::peer::outgoing::{Numbered, Outgoing, Sent};
 use millrace::peer::seal::Sealer;
 use millrace::peer::srtp::{MasterKey, SrtpProfile};
 use millrace::router::subscription::Subscription;
@@ -114,7 +114,9 @@ impl Ours {
                 self.arena.clear();
             }
             let Self { outgoing, sealer, arena, packet, sequence } = self;
-            let sent = outgoing.send(packet, 0, *sequence, sealer, (path(1), arena));
+            let (padding, sequence_now, timestamp) = (0, *sequence, packet.timestamp);
+            let numbered = Numbered { packet, padding, sequence: sequence_now, timestamp };
+            let sent = outgoing.send(numbered, sealer, (path(1), arena));
             assert_eq!(black_box(sent), Sent::Yes);
             *sequence += 1;
         }

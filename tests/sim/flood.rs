@@ -71,7 +71,7 @@ fn a_viewer_that_asks_for_everything_gets_15_percent_and_the_others_notice_nothi
             // What it has already its transport drops, but what was sent is counted.
             let sent = |world: &World| world.viewer(1).media.bytes as f64;
             assert_eq!(before.media.packets, after.media.packets, "replays are not opened");
-            (sent(&flooded), flooded.oracle.repeated as f64 * 1_000.0)
+            (sent(&flooded), flooded.oracle.repeated_bytes as f64)
         };
         assert!(again > CREDIT, "the flood uses its credit up: {again}");
         assert!(again <= CREDIT + media * 0.15, "{again} of {media}");

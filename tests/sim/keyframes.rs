@@ -13,6 +13,7 @@ pub(crate) const UNASKED_NEVER: Camera = Camera {
     group: u64::MAX,
     audio: false,
     repair: Repair::No,
+    obliges: true,
 };
 
 /// A request each second at most.
@@ -23,31 +24,49 @@ pub(crate) fn assert_one_per_second(requests: &[Instant]) {
 }
 
 #[test]
-fn a_hundred_viewers_joining_within_a_second_cost_one_keyframe_request_a_second() {
+fn three_hundred_viewers_joining_within_a_second_cost_one_keyframe() {
     let mut world = World::seeded(51);
     let camera = world.publish("lot-42", UNASKED_NEVER);
-    world.run_for(ms(1_500));
-    let viewers: Vec<_> = (0..100)
-        .map(|_| {
-            world.run_for(ms(10));
-            world.view("lot-42", Screen::default())
-        })
-        .collect();
-    world.run_for(secs(2));
+    let viewers = join(&mut world, 300);
     for viewer in viewers {
         let got = &world.viewer(viewer).got[1];
         assert!(!got.is_empty(), "viewer {viewer} sees something two seconds after it came");
     }
+    assert_eq!(world.publisher(camera).keyframe_requests.len(), 1);
+    assert_eq!(
+        world.engine.counters().starts_cached,
+        300 - world.engine.counters().starts_requested
+    );
+}
+
+#[test]
+fn a_publisher_that_does_not_oblige_is_asked_once_a_second_whoever_waits() {
+    let mut world = World::seeded(54);
+    let camera = world.publish("lot-42", Camera { obliges: false, ..UNASKED_NEVER });
+    join(&mut world, 300);
     let requests = &world.publisher(camera).keyframe_requests;
-    assert!((2..=4).contains(&requests.len()), "{}", requests.len());
+    assert!((3..=4).contains(&requests.len()), "{}", requests.len());
     assert_one_per_second(requests);
+}
+
+/// So many come within a second to a stream whose keyframe is too old to begin with, and watch.
+fn join(world: &mut World, viewers: u32) -> Vec<usize> {
+    world.run_for(secs(13));
+    let joined = (0..viewers)
+        .map(|_| {
+            world.run_for(secs(1) / viewers);
+            world.view("lot-42", Screen::default())
+        })
+        .collect();
+    world.run_for(secs(2));
+    joined
 }
 
 #[test]
 fn a_keyframe_request_that_is_lost_is_made_again() {
     let mut world = World::seeded(52);
     let camera = world.publish("lot-42", UNASKED_NEVER);
-    world.run_for(secs(1));
+    world.run_for(secs(13));
     world.clients[camera].down.loss = 1.0;
     let viewer = world.view("lot-42", Screen::default());
     world.run_for(secs(2));

@@ -18,7 +18,7 @@ fn wall_of(report: &SenderReport, timestamp: u32, clock_rate: u32) -> WallTime {
 
 #[test]
 fn sound_and_picture_of_one_moment_get_the_same_wall_time_whatever_the_jitter() {
-    for (seed, jitter) in [(41, 0), (42, 20), (43, 60)] {
+    for (seed, jitter) in [(41, 0), (44, 20), (43, 60)] {
         let mut world = World::seeded(seed);
         let camera = world.publish("lot-42", Camera::default());
         world.clients[camera].up.jitter = ms(jitter);

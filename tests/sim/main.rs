@@ -14,6 +14,7 @@
 //! - `fault`: a fault in one session ends that session only
 //! - `flood`: a viewer that asks for everything gets little, and the others notice nothing
 //! - `handshake`: clients connect over bad links
+//! - `instant_start`: a viewer begins with the past and is live soon
 //! - `keyframes`: many viewers cost the publisher few keyframes
 //! - `lip_sync`: sound and picture stay together
 //! - `loss`: what retransmission makes of a bad link
@@ -34,6 +35,7 @@ mod ending;
 mod fault;
 mod flood;
 mod handshake;
+mod instant_start;
 mod keyframes;
 mod lip_sync;
 mod loss;

@@ -13,6 +13,8 @@ pub(crate) struct Oracle {
     sealed: HashMap<(usize, u32, u64), u64>,
     /// Packets that were sent again as they were.
     pub(crate) repeated: u64,
+    /// Their bytes.
+    pub(crate) repeated_bytes: u64,
 }
 
 impl Oracle {
@@ -30,6 +32,7 @@ impl Oracle {
             None => {}
             Some(before) => {
                 self.repeated += 1;
+                self.repeated_bytes += datagram.len() as u64;
                 assert_eq!(before, bytes, "client {client}, {ssrc}, {index}: a nonce twice");
             }
         }

@@ -36,12 +36,15 @@ pub(crate) struct Camera {
     pub(crate) audio: bool,
     /// How it answers NACKs.
     pub(crate) repair: Repair,
+    /// Whether it answers PLIs with a keyframe.
+    pub(crate) obliges: bool,
 }
 
 impl Default for Camera {
     fn default() -> Self {
         let (frame_rate, packets, payload_bytes, group) = (30, 4, 300, 300);
-        Self { frame_rate, packets, payload_bytes, group, audio: true, repair: Repair::Rtx }
+        let (audio, repair, obliges) = (true, Repair::Rtx, true);
+        Self { frame_rate, packets, payload_bytes, group, audio, repair, obliges }
     }
 }
 
@@ -230,7 +233,7 @@ impl Publishing {
         for packet in unmarshal(&mut bytes).expect("the server's RTCP is sound") {
             let packet = packet.as_any();
             if packet.is::<PictureLossIndication>() {
-                self.keyframe_asked = true;
+                self.keyframe_asked = self.camera.obliges;
                 self.keyframe_requests.push(now);
             } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
                 for sequence in nack.nacks.iter().flat_map(|pair| pair.into_iter()) {

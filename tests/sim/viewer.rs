@@ -2,7 +2,7 @@
 //!
 //! Its receive side is the server's own for publishers, which has tests of its own.
 
-use crate::sessions::{received, ssrc, viewer_ssrc};
+use crate::sessions::{PLAYOUT_DELAY, received, ssrc, viewer_ssrc};
 use millrace::media::codec::Kind;
 use millrace::media::packet::PacketPool;
 use millrace::peer::header::RtpHeader;
@@ -36,6 +36,8 @@ pub(crate) struct Got {
     pub(crate) sequence: u64,
     pub(crate) timestamp: u32,
     pub(crate) marker: bool,
+    /// The limits it is told for its playout delay.
+    pub(crate) delay: Option<Vec<u8>>,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -103,6 +105,7 @@ impl Watching {
             sequence: packet.sequence,
             timestamp: packet.timestamp as u32,
             marker: packet.marker,
+            delay: header.extension(datagram, PLAYOUT_DELAY).map(<[u8]>::to_vec),
             payload: packet.payload.clone(),
         });
     }

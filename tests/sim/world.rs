@@ -142,6 +142,8 @@ pub(crate) struct World {
     pub(crate) oracle: Oracle,
     /// Whether whatever waits is sent at the end of each turn, as a shard does that is not busy.
     pub(crate) eager: bool,
+    /// Packets of the past that are sent per turn at most.
+    pub(crate) burst_max: usize,
     /// Turns that only the engine's deadline asked for.
     pub(crate) wakes: u64,
     /// Turns after which the engine's deadline still lay in the past.
@@ -195,6 +197,7 @@ impl World {
             events: Vec::new(),
             oracle: Oracle::default(),
             eager: false,
+            burst_max: 500,
             wakes: 0,
             overdue: 0,
             seed,
@@ -275,13 +278,18 @@ impl World {
         }
     }
 
-    /// Whether a session of this number has been connected.
-    pub(crate) fn connected(&self, number: usize) -> bool {
+    /// When the session of this number was connected.
+    pub(crate) fn connected_at(&self, number: usize) -> Option<Instant> {
         let of = |event: &Event| match event {
             Event::Connected { session: connected, .. } => *connected == session(number),
             _ => false,
         };
-        self.events.iter().any(|(_, event)| of(event))
+        self.events.iter().find(|(_, event)| of(event)).map(|(at, _)| *at)
+    }
+
+    /// Whether a session of this number has been connected.
+    pub(crate) fn connected(&self, number: usize) -> bool {
+        self.connected_at(number).is_some()
     }
 
     /// Why the session of this number ended, and when.
@@ -438,6 +446,10 @@ impl World {
             self.fan_out(shard + 1);
         }
         self.fan_out(0);
+        let burst_max = self.burst_max;
+        for shard in 0..=self.others.len() {
+            self.with_arena(shard, |engine, now, arena| engine.catch_up(now, burst_max, arena));
+        }
         self.overdue += u64::from(self.engine_deadline().is_some_and(|due| due <= self.now));
         let mut out = Vec::new();
         for number in 0..self.clients.len() {

@@ -112,7 +112,7 @@ pub(crate) fn viewer(client: &TestClient, number: usize, rtx: bool) -> Agreement
         kind,
         mid: kind.index().to_string(),
         formats: formats(kind, rtx),
-        extensions: ExtensionIds::default(),
+        extensions: ExtensionIds { playout_delay: Some(PLAYOUT_DELAY), ..Default::default() },
         feedback: feedback(true),
         ssrc: ssrc(viewer_ssrc(number), kind),
         rtx_ssrc: rtx.then(|| rtx_ssrc(viewer_ssrc(number), kind)),
@@ -120,6 +120,9 @@ pub(crate) fn viewer(client: &TestClient, number: usize, rtx: bool) -> Agreement
     let transport = client.agreement();
     Agreement::Viewer(ViewerAgreement { transport, media: media.into() })
 }
+
+/// The id of the playout-delay extension.
+pub(crate) const PLAYOUT_DELAY: u8 = 5;
 
 /// The first of a publisher's SSRCs.
 pub(crate) const PUBLISHER_SSRC: u32 = 1_000;

@@ -1,0 +1,263 @@
+//! Instant start, then live: a new viewer gets all since the newest keyframe as a paced burst of
+//! video, until it takes its packets from the batches as everybody does.
+//!
+//! Sound needs no keyframe: it comes with the batches from the first on.
+
+use super::Engine;
+use super::command::EndReason;
+use super::peer::{Peer, Side, Viewing};
+use super::report::Counters;
+use crate::media::arena::SendArena;
+use crate::media::codec::Kind;
+use crate::peer::outgoing::{Numbered, Outgoing, Sent};
+use crate::router::Router;
+use crate::router::cache::{At, KeyframeCache};
+use crate::router::subscription::Subscription;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// How a viewer begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// From the keyframe cache.
+    Cached,
+    /// With the next keyframe, which the publisher is asked for.
+    Requested,
+    /// It takes no video.
+    Sound,
+}
+
+/// Those who catch up, of all streams; who was served goes to the end.
+#[derive(Debug, Default)]
+pub(super) struct CatchUps {
+    queue: VecDeque<usize>,
+    due: Option<Instant>,
+}
+
+/// One viewer's walk through the cache of its stream.
+#[derive(Debug)]
+pub(super) struct CatchUp {
+    cursor: u64,
+    /// Until when what it was sent is paid for, at the pace.
+    paid_until: Instant,
+}
+
+impl CatchUps {
+    /// As long as a viewer's bucket takes to fill.
+    const TICK: Duration = Duration::from_millis(1);
+
+    /// A viewer begins.
+    pub(super) fn started(&mut self, key: usize, start: Start, now: Instant) {
+        if start == Start::Cached {
+            self.queue.push_back(key);
+            self.due = Some(now);
+        }
+    }
+
+    /// A session is over.
+    pub(super) fn ended(&mut self, key: usize) {
+        self.queue.retain(|&other| other != key);
+    }
+
+    /// When somebody may be sent more.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.due.filter(|_| !self.queue.is_empty())
+    }
+}
+
+impl CatchUp {
+    /// Ten packets a millisecond, and no more at once: a queue on the way to the viewer takes that
+    /// much, where a whole burst would overflow it; ten seconds of 2.5 Mb/s take 0.3 s.
+    const BUCKET: u32 = 10;
+    const PACKET: Duration = Duration::from_micros(100);
+
+    fn affordable(&self, now: Instant) -> usize {
+        let full = now + Self::PACKET * Self::BUCKET;
+        let credit = full.saturating_duration_since(self.paid_until.max(now));
+        (credit.as_nanos() / Self::PACKET.as_nanos()) as usize
+    }
+
+    fn pay(&mut self, packets: usize, now: Instant) {
+        self.paid_until = self.paid_until.max(now) + Self::PACKET * packets as u32;
+    }
+}
+
+impl Viewing {
+    /// Whether it takes video and has none yet.
+    pub(super) fn waits_for_video(&self) -> bool {
+        let waits = self.subscription(Kind::Video).is_some_and(Subscription::is_waiting);
+        waits && self.catching_up.is_none()
+    }
+
+    /// Begins at the keyframe that the cache holds, if it holds one.
+    pub(super) fn catch_up_from(&mut self, cache: &KeyframeCache, now: Instant) -> bool {
+        let subscription = self.subscriptions[Kind::Video.index()].as_mut();
+        let (Some((cursor, first)), Some(subscription), Some(track)) =
+            (cache.start(), subscription, self.viewer.track(Kind::Video))
+        else {
+            return false;
+        };
+        subscription.begin_at(first.sequence, cache.newest_timestamp());
+        track.playout_delay().catches_up();
+        self.catching_up = Some(Box::new(CatchUp { cursor, paid_until: now }));
+        true
+    }
+}
+
+/// How far a viewer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// There is more for it.
+    More,
+    /// There is more for it, and no room for that in the arena.
+    Full,
+    /// It has caught up.
+    Live,
+    /// Nothing is kept any more: it waits for a keyframe.
+    Waits,
+    /// It has not agreed to the codec that flows.
+    NotAgreed,
+}
+
+impl Engine {
+    /// How many viewers catch up.
+    pub fn catching_up(&self) -> usize {
+        self.catch_ups.queue.len()
+    }
+
+    /// Sends those who catch up what they may be sent now, `packets_max` packets in all and no
+    /// more than the arena has room for; tells how many it were.
+    pub fn catch_up(&mut self, now: Instant, packets_max: usize, arena: &mut SendArena) -> usize {
+        let mut left = packets_max;
+        for _ in 0..self.catch_ups.queue.len() {
+            if left == 0 {
+                break;
+            }
+            let Some(key) = self.catch_ups.queue.pop_front() else { break };
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            let index = peer.stream;
+            let Some(stream) = self.streams.get_mut(index) else { continue };
+            let counters = &mut self.counters;
+            let mut sent = 0;
+            let progress = catch_unwind(AssertUnwindSafe(|| {
+                advance(peer, &stream.router, (now, left), arena, &mut sent)
+            }));
+            left -= sent;
+            counters.packets_out += sent as u64;
+            counters.packets_burst += sent as u64;
+            match progress {
+                Ok(Progress::More) => self.catch_ups.queue.push_back(key),
+                Ok(Progress::Full) => {
+                    self.catch_ups.queue.push_front(key);
+                    break;
+                }
+                Ok(Progress::Live) => {}
+                Ok(Progress::Waits) => {
+                    stream.router.want_keyframe();
+                    self.request_keyframe(index, now);
+                }
+                Ok(Progress::NotAgreed) => self.end(key, EndReason::CodecNotAgreed, now, arena),
+                Err(_) => self.fault(key, now, arena),
+            }
+        }
+        self.catch_ups.due = Some(now + CatchUps::TICK);
+        packets_max - left
+    }
+}
+
+/// Seals for one viewer what comes next on its walk, as many packets as it may have and `left`
+/// allows; adds them to `sent`.
+fn advance(
+    peer: &mut Peer,
+    router: &Router,
+    (now, left): (Instant, usize),
+    arena: &mut SendArena,
+    sent: &mut usize,
+) -> Progress {
+    let Some(path) = peer.transport.path() else { return Progress::More };
+    let Side::Viewer(viewing) = &mut peer.side else { return Progress::Live };
+    let Viewing { viewer, subscriptions, catching_up, live_after } = &mut **viewing;
+    let (Some(walk), Some(subscription), Some(track)) = (
+        catching_up.as_mut(),
+        subscriptions[Kind::Video.index()].as_mut(),
+        viewer.track(Kind::Video),
+    ) else {
+        return Progress::Live;
+    };
+    let Some(sealer) = peer.transport.sealer() else { return Progress::More };
+    let packets_max = walk.affordable(now).min(left);
+    let cache = router.cache();
+    let progress = loop {
+        match cache.at(walk.cursor) {
+            At::End => break Progress::Live,
+            At::Dropped => {
+                subscription.wait();
+                break Progress::Waits;
+            }
+            At::Restarted => {
+                // The picture it was in stays in pieces, which decoders drop: as after a loss, but
+                // with the keyframe next to it.
+                let Some((cursor, first)) = cache.start() else { break Progress::More };
+                subscription.begin_at(first.sequence, cache.newest_timestamp());
+                walk.cursor = cursor;
+            }
+            At::Packet(departed) => {
+                let (packet, padding) = (&departed.packet, departed.padding);
+                if *sent == packets_max {
+                    break Progress::More;
+                }
+                if Outgoing::room(packet, padding) > arena.remaining() {
+                    break Progress::Full;
+                }
+                walk.cursor += 1;
+                let Some(sequence) = subscription.select(packet) else { continue };
+                let timestamp = subscription.timestamp(packet.timestamp);
+                let numbered = Numbered { packet, padding, sequence, timestamp };
+                match track.send(numbered, sealer, (path, &mut *arena)) {
+                    Sent::Yes => *sent += 1,
+                    Sent::No => {}
+                    Sent::NotAgreed => break Progress::NotAgreed,
+                }
+            }
+        }
+    };
+    walk.pay(*sent, now);
+    if matches!(progress, Progress::Live | Progress::Waits) {
+        track.playout_delay().is_live(subscription.next_out());
+        // What departs in this moment has been walked through.
+        *live_after = router.batch_number();
+        *catching_up = None;
+    }
+    progress
+}
+
+impl Counters {
+    /// A viewer begins.
+    pub(super) const fn started(&mut self, start: Start) {
+        match start {
+            Start::Cached => self.starts_cached += 1,
+            Start::Requested => self.starts_requested += 1,
+            Start::Sound => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_packets_go_at_once_and_ten_a_millisecond_after_that() {
+        let start = Instant::now();
+        let at = |us| start + Duration::from_micros(us);
+        let mut walk = CatchUp { cursor: 0, paid_until: start };
+        assert_eq!(walk.affordable(at(0)), 10);
+        walk.pay(10, at(0));
+        assert_eq!(walk.affordable(at(0)), 0);
+        assert_eq!(walk.affordable(at(550)), 5);
+        walk.pay(5, at(550));
+        assert_eq!(walk.affordable(at(600)), 1);
+        assert_eq!(walk.affordable(at(9_000)), 10, "what is not used is lost");
+    }
+}
