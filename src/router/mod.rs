@@ -100,8 +100,8 @@ impl Router {
         self.batch.is_due(now, eager)
     }
 
-    /// Lets what waits go out, or a slice of it: until [`Router::finish_batch`] it does not change, and what
-    /// comes in meanwhile waits for the next.
+    /// Lets what waits go out, or a slice of it: until [`Router::finish_batch`] it does not change,
+    /// and what comes in meanwhile waits for the next.
     pub fn begin_batch(&mut self, now: Instant) {
         self.batch.depart(now);
         for kind in Kind::ALL {
