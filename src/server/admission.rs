@@ -199,7 +199,9 @@ impl Admission {
             (None, Some(reason)) => {
                 let load: Vec<f32> = shards.iter().map(|shard| shard.load).collect();
                 let late: Vec<Duration> = shards.iter().map(|shard| shard.lateness).collect();
-                warn!(%reason, viewers, connecting, memory, ?load, ?late, "new viewers are refused");
+                warn!(
+                    %reason, viewers, connecting, memory, ?load, ?late, "new viewers are refused"
+                );
             }
             (Some(_), None) => info!(viewers, "new viewers are taken again"),
             _ => {}

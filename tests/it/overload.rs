@@ -43,7 +43,7 @@ async fn whole(viewer: &WhepClient, more: u64) -> anyhow::Result<()> {
         let summary = log.probe.summary();
         summary.into_values().find(|stream| stream.payload_type == payload_type)
     };
-    let enough = viewer.log().read(&video).map_or(0, |video| video.received) + more;
+    let enough = viewer.log().read(video).map_or(0, |video| video.received) + more;
     let nothing_is_missing = |log: &ViewLog| {
         let video = video(log).filter(|video| video.received >= enough)?;
         (video.lost == 0).then_some(())
