@@ -199,7 +199,9 @@ impl Admission {
             (None, Some(reason)) => {
                 let load: Vec<f32> = shards.iter().map(|shard| shard.load).collect();
                 let late: Vec<Duration> = shards.iter().map(|shard| shard.lateness).collect();
-                warn!(%reason, viewers, connecting, memory, ?load, ?late, "new viewers are refused");
+                warn!(
+                    %reason, viewers, connecting, memory, ?load, ?late, "new viewers are refused"
+                );
             }
             (Some(_), None) => info!(viewers, "new viewers are taken again"),
             _ => {}
@@ -228,19 +230,12 @@ mod tests {
     fn each_shortage_is_named_with_its_figures_and_its_option() {
         let late = Reading { lateness: Duration::from_millis(200), ..shard(0.5, 100) };
         let dropped = Reading { dropped: 1, ..shard(0.5, 100) };
+        let (busy, idle) = (shard(0.9, 100), shard(0.2, 9));
         let cases: [(&[Reading], u64, &str); 4] = [
-            (
-                &[shard(0.2, 9), shard(0.9, 100)],
-                0,
-                "91 % busy with one more viewer, and limits.load_max_percent is 85",
-            ),
+            (&[idle, busy], 0, "91 % busy with one more viewer, and limits.load_max_percent is 85"),
             (&[late], 0, "200 ms late, and limits.lateness_max_ms is 120"),
             (&[dropped], 0, "network.udp_send_buffer_bytes"),
-            (
-                &[shard(0.2, 9)],
-                2 << 30,
-                "2048 MiB of memory, and limits.memory_max_bytes allows 1024 MiB",
-            ),
+            (&[idle], 2 << 30, "2048 MiB of memory, and limits.memory_max_bytes allows 1024 MiB"),
         ];
         for (shards, memory, expected) in cases {
             let shortage = MARKS.shortage(shards, 0, memory).expect(expected).to_string();

@@ -225,7 +225,7 @@ impl MediaServer for Port {
         if self.stopping.load(Ordering::Acquire) {
             return Err("the server is stopping".to_owned());
         }
-        if let Some(shortage) = self.admission.shortage() {
+        if let Some(shortage) = self.look() {
             return Err(format!("new viewers are refused: {shortage}"));
         }
         Ok(())

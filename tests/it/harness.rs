@@ -81,11 +81,11 @@ impl Server {
             .with_context(|| output.read(Clone::clone))?;
         let http = Signaling::new(None)?;
         let server = Self { child, base, output, directory, http };
-        let ready = async || {
-            let answer = server.http.request(reqwest::Method::GET, &server.url("/readyz"));
+        let healthy = async || {
+            let answer = server.http.request(reqwest::Method::GET, &server.url("/healthz"));
             answer.send().await.is_ok_and(|it| it.status().is_success()).then_some(())
         };
-        until("the server is ready", ready).await?;
+        until("the server answers", healthy).await?;
         Ok(server)
     }
 

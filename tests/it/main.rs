@@ -7,6 +7,7 @@
 //! - `hostile`: malformed datagrams, SDP and HTTP beside a live stream
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
+//! - `overload`: more asked for than can be served
 //! - `relay`: a UDP relay that drops what a test wants dropped
 //! - `sessions`: how sessions end
 //! - `shutdown`: SIGTERM
@@ -22,6 +23,7 @@ mod harness;
 mod hostile;
 mod limits;
 mod loss;
+mod overload;
 mod relay;
 mod sessions;
 mod shard;
