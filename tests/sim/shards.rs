@@ -259,3 +259,24 @@ fn a_session_at_another_shard_keeps_its_address_while_it_lives() {
     assert!(newest > Some(world.ago(ms(200))), "it goes on watching");
     assert!(world.ended(victim).is_none());
 }
+
+/// A publisher that is asked for nothing, ten seconds from keyframe to keyframe.
+#[test]
+fn a_shard_s_first_viewer_begins_with_the_keyframe_that_the_publisher_s_shard_has() {
+    let camera = Camera { group: 300, obliges: false, ..Camera::default() };
+    let mut world = World::sharded(92, SHARDS);
+    let camera = publish_at(&mut world, 0, camera);
+    world.run_for(secs(5));
+    let viewers: Vec<usize> = (0..SHARDS).map(|shard| view_at(&mut world, shard)).collect();
+    world.run_for(secs(3));
+    assert!(world.publisher(camera).keyframe_requests.is_empty(), "nobody had to ask");
+    stop_sending(&mut world, camera);
+    for viewer in viewers {
+        assert_whole(&mut world, camera, viewer);
+        let got = &world.viewer(viewer).got[1];
+        let live = got.iter().rev().take(20).map(|got| got.timestamp).collect::<Vec<_>>();
+        let of_first = &world.viewer(1).got[1];
+        let others = of_first.iter().rev().take(20).map(|got| got.timestamp).collect::<Vec<_>>();
+        assert_eq!(live, others, "viewer {viewer} is as live as the one beside the publisher");
+    }
+}
