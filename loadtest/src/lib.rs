@@ -8,6 +8,7 @@ pub mod light;
 pub mod probe;
 pub mod report;
 pub mod source;
+pub mod swarm;
 pub mod watched;
 pub mod whep;
 pub mod whip;

@@ -65,9 +65,21 @@ pub struct AgentCounters {
     pub media_datagrams: u64,
 }
 
+/// What incoming media is sealed with, for who opens it without the agent.
+#[derive(Clone)]
+pub struct MediaKeys {
+    /// The profile DTLS agreed.
+    pub profile: SrtpProfile,
+    /// The server's master key.
+    pub key: Vec<u8>,
+    /// The server's master salt.
+    pub salt: Vec<u8>,
+}
+
 struct Srtp {
     outbound: Context,
     inbound: Context,
+    inbound_keys: MediaKeys,
 }
 
 /// The agent.
@@ -119,6 +131,11 @@ impl Agent {
     /// Whether media can be sent.
     pub fn is_connected(&self) -> bool {
         self.srtp.is_some()
+    }
+
+    /// What incoming media is sealed with, once DTLS is done.
+    pub fn inbound_keys(&self) -> Option<&MediaKeys> {
+        self.srtp.as_ref().map(|srtp| &srtp.inbound_keys)
     }
 
     /// What was counted so far.
@@ -199,7 +216,12 @@ impl Agent {
         let inbound = context(&keys.remote_master_key, &keys.remote_master_salt);
         match (outbound, inbound) {
             (Ok(outbound), Ok(inbound)) => {
-                self.srtp = Some(Srtp { outbound, inbound });
+                let inbound_keys = MediaKeys {
+                    profile: established.profile,
+                    key: keys.remote_master_key.clone(),
+                    salt: keys.remote_master_salt.clone(),
+                };
+                self.srtp = Some(Srtp { outbound, inbound, inbound_keys });
                 self.events.push_back(Event::Connected(established.profile));
             }
             (Err(error), _) | (_, Err(error)) => {

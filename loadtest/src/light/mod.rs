@@ -20,10 +20,12 @@ mod offer;
 mod peer;
 mod stun;
 
-pub use agent::{Agent, AgentConfig, AgentCounters, Event};
+pub use agent::{Agent, AgentConfig, AgentCounters, Event, MediaKeys};
 pub use answer::{AgreedPayload, AgreedSection, Answer, AnswerError};
 pub use dtls::{DtlsRole, SrtpProfile};
 pub use identity::Identity;
+#[cfg(test)]
+pub(crate) use identity::crypto_provider;
 pub use offer::{
     ABS_SEND_TIME, Direction, MID, Offer, PUBLISHED_SSRCS, Payload, Section, Setup, TRANSPORT_CC,
     VIDEO_FEEDBACK, publish_audio, publish_video,

@@ -29,6 +29,8 @@ pub enum Pacing {
     Burst,
     /// Spread over half the frame interval, as browsers do.
     Paced,
+    /// Spread over this long.
+    Over(Duration),
 }
 
 /// How a NACK is answered.
@@ -51,6 +53,8 @@ pub struct PublishOptions {
     pub pacing: Pacing,
     /// How a NACK is answered.
     pub resend: Resend,
+    /// Whether a PLI or FIR brings a keyframe; OBS ignores them.
+    pub answer_keyframe_requests: bool,
     /// Certificate, profiles, relay.
     pub light: LightOptions,
     /// The offer, where it is to differ from a browser's.
@@ -68,6 +72,7 @@ impl Default for PublishOptions {
             audio: true,
             pacing: Pacing::Burst,
             resend: Resend::Agreed,
+            answer_keyframe_requests: true,
             light: LightOptions::default(),
             offer: None,
             history: 2_048,

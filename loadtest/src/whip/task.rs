@@ -155,8 +155,12 @@ impl Loop {
     fn send_frame(&mut self, packets: Vec<rtp::Packet>, due: Instant, interval: Duration) {
         match self.options.pacing {
             Pacing::Burst => packets.into_iter().for_each(|packet| self.send(packet)),
-            Pacing::Paced => {
-                let step = interval / 2 / u32::try_from(packets.len().max(1)).unwrap_or(u32::MAX);
+            Pacing::Paced | Pacing::Over(_) => {
+                let whole = match self.options.pacing {
+                    Pacing::Over(spread) => spread,
+                    _ => interval / 2,
+                };
+                let step = whole / u32::try_from(packets.len().max(1)).unwrap_or(u32::MAX);
                 let times = (0..).map(|place| due + step * place);
                 self.paced.extend(times.zip(packets));
             }
@@ -231,7 +235,9 @@ impl Loop {
         let any = packet.as_any();
         if any.is::<PictureLossIndication>() || any.is::<FullIntraRequest>() {
             self.log.update(|log| log.keyframe_requests.push(at));
-            if let Some((source, _)) = &mut self.video {
+            if let Some((source, _)) = &mut self.video
+                && self.options.answer_keyframe_requests
+            {
                 source.request_keyframe();
             }
         }

@@ -1,0 +1,52 @@
+//! The commands of `millrace-loadtest`: what they take, what they do, what they print.
+//!
+//! - `options`: what several commands take
+//! - `publish`: sends a stream
+//! - `ramp`: joins viewers in groups and measures
+//! - `report`: the results of a ramp, for people and for programs
+
+pub(crate) mod options;
+pub(crate) mod publish;
+pub(crate) mod ramp;
+mod report;
+
+use std::io::Write;
+
+/// Writes a result to the standard output, as a table or as JSON.
+pub(crate) fn print<T>(json: bool, report: &T) -> anyhow::Result<()>
+where
+    T: std::fmt::Display + serde::Serialize,
+{
+    let text = if json { serde_json::to_string_pretty(report)? } else { report.to_string() };
+    writeln!(std::io::stdout().lock(), "{text}")?;
+    Ok(())
+}
+
+/// Writes how it goes to the standard error output.
+pub(crate) fn progress(text: std::fmt::Arguments<'_>) {
+    // Progress that nobody can read is no reason to stop.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Until the time is up, or Ctrl-C or SIGTERM.
+///
+/// Returns whether the time was up.
+pub(crate) async fn wait(seconds: u64) -> anyhow::Result<bool> {
+    let terminate = tokio::signal::unix::SignalKind::terminate();
+    let mut terminated = tokio::signal::unix::signal(terminate)?;
+    let stopped = async {
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result,
+            _ = terminated.recv() => Ok(()),
+        }
+    };
+    if seconds == 0 {
+        stopped.await?;
+        return Ok(false);
+    }
+    let limit = std::time::Duration::from_secs(seconds);
+    match tokio::time::timeout(limit, stopped).await {
+        Ok(stopped) => stopped.map(|()| false).map_err(Into::into),
+        Err(_) => Ok(true),
+    }
+}

@@ -1,0 +1,79 @@
+//! What several commands take.
+
+use clap::Args;
+use loadtest::codec::{Codec, Kind};
+use loadtest::source::VideoSettings;
+use loadtest::whip::{Pacing, PublishOptions};
+use std::time::Duration;
+
+/// Where to, and how long.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// The endpoint, for example `http://127.0.0.1:8080/whip/test`.
+    pub(crate) url: String,
+    /// The bearer token.
+    #[arg(long, env = "MILLRACE_LOADTEST_TOKEN")]
+    pub(crate) token: Option<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What is published.
+#[derive(Debug, Args)]
+pub(crate) struct Media {
+    /// h264, h265, vp8, vp9, av1, or none for audio only.
+    #[arg(long, default_value = "h264")]
+    video: String,
+    /// Video bitrate in kb/s.
+    #[arg(long, default_value_t = 2_500)]
+    kbps: u64,
+    /// Frames per second.
+    #[arg(long, default_value_t = 30)]
+    fps: u32,
+    /// Frames from one keyframe to the next; 0 means only when asked.
+    #[arg(long, default_value_t = 60)]
+    gop: u32,
+    /// Send no audio.
+    #[arg(long)]
+    no_audio: bool,
+    /// Milliseconds over which the packets of a frame are spread; 0 sends them at once.
+    #[arg(long, default_value_t = 0)]
+    pace_ms: u64,
+    /// Send no keyframe but those that are due, whoever asks, as OBS does.
+    #[arg(long)]
+    ignore_pli: bool,
+}
+
+impl Media {
+    /// What the publisher is told.
+    pub(crate) fn publish_options(&self) -> anyhow::Result<PublishOptions> {
+        let video = match self.video.as_str() {
+            "none" => None,
+            name => Some(video_codec(name)?),
+        };
+        let pacing = match self.pace_ms {
+            0 => Pacing::Burst,
+            spread => Pacing::Over(Duration::from_millis(spread)),
+        };
+        Ok(PublishOptions {
+            video: video.map(|codec| VideoSettings {
+                codec,
+                bitrate_bps: self.kbps * 1_000,
+                frame_rate: self.fps,
+                keyframe_interval_frames: self.gop,
+                ..VideoSettings::default()
+            }),
+            audio: !self.no_audio,
+            pacing,
+            answer_keyframe_requests: !self.ignore_pli,
+            ..PublishOptions::default()
+        })
+    }
+}
+
+fn video_codec(name: &str) -> anyhow::Result<Codec> {
+    let codec: Codec = name.parse()?;
+    anyhow::ensure!(codec.kind() == Kind::Video, "{codec} is no video codec");
+    Ok(codec)
+}

@@ -1,0 +1,271 @@
+//! `millrace-loadtest ramp` and `view`: viewers join in groups, watch, and are measured.
+
+use super::options::{Common, Media};
+use super::report::{Limits, Report, Watched};
+use super::{print, progress, publish, wait};
+use anyhow::Context;
+use clap::Args;
+use loadtest::http::Signaling;
+use loadtest::light::Identity;
+use loadtest::report::PublishReport;
+use loadtest::swarm::{JoinOptions, Joined, Status, Swarm, SwarmOptions, Usage, allow_descriptors};
+use loadtest::whip::{PublishOptions, WhipClient};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The viewers that join first, and those that join in a burst.
+const WATCHING: usize = 0;
+const BURST: usize = 1;
+/// How long a group may take until everybody is connected and has caught up.
+const SETTLE_WITHIN: Duration = Duration::from_secs(25);
+/// Between two looks at how it goes.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What `view` takes.
+#[derive(Debug, Args)]
+pub(crate) struct View {
+    #[command(flatten)]
+    common: Common,
+    /// How many viewers.
+    #[arg(long, default_value_t = 1)]
+    viewers: usize,
+    #[command(flatten)]
+    measure: Measure,
+}
+
+/// What `ramp` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Ramp {
+    #[command(flatten)]
+    common: Common,
+    /// How many viewers watch from the beginning.
+    #[arg(long, default_value_t = 50)]
+    watching: usize,
+    /// How many viewers join while those watch.
+    #[arg(long, default_value_t = 0)]
+    burst: usize,
+    /// How many of these a second; as fast as it goes without.
+    #[arg(long)]
+    burst_rate: Option<f64>,
+    /// Publish the stream here as well, by WHIP.
+    #[arg(long, value_name = "WHIP URL")]
+    publish: Option<String>,
+    /// The token to publish with.
+    #[arg(long, env = "MILLRACE_LOADTEST_PUBLISH_TOKEN")]
+    publish_token: Option<String>,
+    #[command(flatten)]
+    media: Media,
+    #[command(flatten)]
+    measure: Measure,
+}
+
+/// How is measured.
+#[derive(Debug, Args)]
+struct Measure {
+    /// Viewers that join a second.
+    #[arg(long, default_value_t = 100.0)]
+    rate: f64,
+    /// Seconds that are measured once everybody watches.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// POSTs and DELETEs under way at the same time.
+    #[arg(long, default_value_t = 32)]
+    in_flight: usize,
+    /// Viewers ask for lost packets again.
+    #[arg(long)]
+    nack: bool,
+    /// Viewers refused with 503 try again when the server says.
+    #[arg(long)]
+    retry: bool,
+    /// The server's process id, for its CPU time and memory.
+    #[arg(long)]
+    server_pid: Option<u32>,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+struct Plan {
+    common: Common,
+    watching: usize,
+    burst: usize,
+    burst_rate: Option<f64>,
+    publish: Option<(String, Option<String>, PublishOptions)>,
+    measure: Measure,
+}
+
+/// Joins viewers to a stream that is live.
+pub(crate) async fn view(arguments: View) -> anyhow::Result<()> {
+    let View { common, viewers, measure } = arguments;
+    let plan =
+        Plan { common, watching: viewers, burst: 0, burst_rate: None, publish: None, measure };
+    run(plan).await
+}
+
+/// Joins one group of viewers, then perhaps another in a burst.
+pub(crate) async fn ramp(arguments: Ramp) -> anyhow::Result<()> {
+    let options = arguments.media.publish_options()?;
+    let token = arguments.publish_token;
+    let Ramp { common, watching, burst, burst_rate, measure, .. } = arguments;
+    let publish = arguments.publish.map(|url| (url, token, options));
+    run(Plan { common, watching, burst, burst_rate, publish, measure }).await
+}
+
+async fn run(plan: Plan) -> anyhow::Result<()> {
+    allow_descriptors(plan.watching + plan.burst)?;
+    let server = plan.measure.server_pid.map(Usage::of).transpose()?;
+    let publisher = match plan.publish.clone() {
+        Some((url, token, options)) => Some(Publisher::start(url, token, options).await?),
+        None => None,
+    };
+    let (watched, interrupted) = watch(&plan).await?;
+    let published = publisher.map(Publisher::end).transpose()?;
+    let report = Report::new(watched, published, server);
+    print(plan.common.json, &report)?;
+    if !interrupted {
+        plan.measure.limits.check(&report)?;
+    }
+    Ok(())
+}
+
+/// Runs all phases; returns what was seen, and whether it was cut short.
+async fn watch(plan: &Plan) -> anyhow::Result<(Watched, bool)> {
+    let measure = &plan.measure;
+    let signaling = Signaling::new(plan.common.token.as_deref())?;
+    let options = SwarmOptions {
+        identity: Identity::generate()?,
+        groups: 2,
+        nack: measure.nack,
+        server_process: measure.server_pid,
+    };
+    let swarm = Arc::new(Swarm::start(options)?);
+    let reporter = tokio::spawn(report_progress(swarm.clone()));
+    let mut groups = Vec::new();
+    let phases = async {
+        groups.push(join(plan, &swarm, &signaling, WATCHING).await?);
+        swarm.phase("steady");
+        if !wait(measure.seconds).await? || plan.burst == 0 {
+            return Ok(());
+        }
+        swarm.phase("burst");
+        groups.push(join(plan, &swarm, &signaling, BURST).await?);
+        swarm.phase("after");
+        wait(measure.seconds).await?;
+        anyhow::Ok(())
+    };
+    let interrupted = tokio::select! {
+        result = phases => result.map(|()| false)?,
+        result = tokio::signal::ctrl_c() => result.map(|()| true)?,
+    };
+    swarm.finish();
+    reporter.abort();
+    let mut joins = Vec::new();
+    let mut undeleted = 0;
+    for group in groups {
+        joins.push(group.joins.clone());
+        undeleted += group.delete(&signaling, measure.in_flight).await;
+    }
+    // The reporter lets go of its share when it has ended.
+    let _ = reporter.await;
+    let swarm = Arc::into_inner(swarm).context("nobody else holds the swarm")?;
+    Ok((Watched { outcome: swarm.end()?, joins, undeleted }, interrupted))
+}
+
+/// Posts the offers of a group and waits until its viewers have caught up.
+async fn join(
+    plan: &Plan,
+    swarm: &Arc<Swarm>,
+    signaling: &Signaling,
+    group: usize,
+) -> anyhow::Result<Joined> {
+    let (viewers, rate) = match group {
+        WATCHING => (plan.watching, Some(plan.measure.rate)),
+        _ => (plan.burst, plan.burst_rate),
+    };
+    let options = JoinOptions {
+        url: plan.common.url.clone(),
+        group,
+        viewers,
+        rate,
+        in_flight: plan.measure.in_flight,
+        retry: plan.measure.retry,
+    };
+    let joined = Joined::post(swarm, signaling, &options).await?;
+    let invited = joined.joins.answered + if group == BURST { plan.watching } else { 0 };
+    let settled = async {
+        loop {
+            // Those that were refused before are not among the invited.
+            let Status { connecting, settling, invited: known, .. } = swarm.status();
+            if connecting == 0 && settling == 0 && known + plan.watching >= invited {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    // The status is a tenth of a second old at most.
+    tokio::time::sleep(LOOK * 10).await;
+    let _ = tokio::time::timeout(SETTLE_WITHIN, settled).await;
+    Ok(joined)
+}
+
+/// Says once a second how it goes.
+async fn report_progress(swarm: Arc<Swarm>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut before = 0;
+    loop {
+        ticks.tick().await;
+        let now = swarm.status();
+        let p99 = now.latency_p99_us.map_or(0.0, |micros| micros as f64 / 1_000.0);
+        progress(format_args!(
+            "{} watching, {} connecting, {} over; {} packets/s, {} lost, p99 {p99:.1} ms",
+            now.watching,
+            now.connecting,
+            now.over,
+            now.packets.saturating_sub(before),
+            now.lost,
+        ));
+        before = now.packets;
+    }
+}
+
+/// A publisher in a thread of its own, so that it does not wait for anything else here.
+struct Publisher {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<anyhow::Result<PublishReport>>,
+}
+
+impl Publisher {
+    async fn start(
+        url: String,
+        token: Option<String>,
+        options: PublishOptions,
+    ) -> anyhow::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = oneshot::channel();
+        let publishing = async move {
+            let signaling = Signaling::new(token.as_deref())?;
+            let client = WhipClient::publish(&signaling, &url, options).await?;
+            let _ = ready.send(());
+            let _ = stopped.await;
+            let report = client.log().read(publish::report);
+            client.end().await.context("the publisher's session did not end cleanly")?;
+            Ok(report)
+        };
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(publishing)
+        };
+        let thread = std::thread::Builder::new().name("publisher".to_owned()).spawn(run)?;
+        let this = Self { stop, thread };
+        match is_ready.await {
+            Ok(()) => Ok(this),
+            Err(_) => this.end().and_then(|_| anyhow::bail!("the publisher ended")),
+        }
+    }
+
+    fn end(self) -> anyhow::Result<PublishReport> {
+        let _ = self.stop.send(());
+        self.thread.join().map_err(|_| anyhow::anyhow!("the publisher's thread panicked"))?
+    }
+}

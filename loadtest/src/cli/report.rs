@@ -1,0 +1,326 @@
+//! The results of a ramp, as a table for people and as JSON for programs.
+
+use clap::Args;
+use loadtest::report::PublishReport;
+use loadtest::swarm::{Flow, Histogram, Joins, Outcome, Phase, Usage, ViewerOutcome};
+use serde::Serialize;
+use std::fmt;
+
+/// Names of the groups, in their order.
+const GROUPS: [&str; 2] = ["watching", "burst"];
+/// Reasons why viewers are over that are shown.
+const REASONS_MAX: usize = 5;
+
+/// What must hold, else the command fails.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Limits {
+    /// Fail when more packets than this are lost once everybody watches.
+    #[arg(long, value_name = "PACKETS")]
+    fail_lost: Option<u64>,
+    /// Fail when the latency's 99th percentile is above this once everybody watches.
+    #[arg(long, value_name = "MS")]
+    fail_p99_ms: Option<f64>,
+}
+
+impl Limits {
+    /// Holds the results against the limits.
+    pub(crate) fn check(&self, report: &Report) -> anyhow::Result<()> {
+        let measured = || report.phases.iter().filter(|phase| phase.name != "joining");
+        let lost: u64 = measured().map(|phase| phase.lost).sum();
+        let p99 = measured().filter_map(|phase| phase.latency_ms.p99).fold(0.0, f64::max);
+        if let Some(limit) = self.fail_lost {
+            anyhow::ensure!(lost <= limit, "{lost} packets are lost, {limit} may be");
+        }
+        if let Some(limit) = self.fail_p99_ms {
+            anyhow::ensure!(p99 <= limit, "p99 is {p99:.1} ms, {limit} may be");
+        }
+        anyhow::ensure!(report.packets > 0, "no packet has arrived");
+        Ok(())
+    }
+}
+
+/// What came in from a run.
+pub(crate) struct Watched {
+    pub(crate) outcome: Outcome,
+    pub(crate) joins: Vec<Joins>,
+    pub(crate) undeleted: usize,
+}
+
+/// Percentiles, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Spread {
+    p50: Option<f64>,
+    p99: Option<f64>,
+    p999: Option<f64>,
+    max: Option<f64>,
+}
+
+impl Spread {
+    fn of(histogram: &Histogram) -> Self {
+        let at = |percent| histogram.percentile(percent).map(milliseconds);
+        let max = histogram.largest().map(milliseconds);
+        Self { p50: at(50.0), p99: at(99.0), p999: at(99.9), max }
+    }
+
+    fn among(values: impl Iterator<Item = u64>) -> Self {
+        let mut histogram = Histogram::default();
+        values.for_each(|value| histogram.add(value));
+        Self::of(&histogram)
+    }
+}
+
+fn milliseconds(micros: u64) -> f64 {
+    micros as f64 / 1_000.0
+}
+
+/// One group in one phase.
+#[derive(Debug, Clone, Serialize)]
+struct PhaseReport {
+    name: &'static str,
+    group: &'static str,
+    seconds: f64,
+    packets: u64,
+    lost: u64,
+    duplicates: u64,
+    reordered: u64,
+    latency_ms: Spread,
+}
+
+/// How a group joined.
+#[derive(Debug, Clone, Serialize)]
+struct GroupReport {
+    group: &'static str,
+    joins: Joins,
+    connected: usize,
+    over: usize,
+    over_reasons: Vec<String>,
+    /// From POST to the end of DTLS.
+    connect_ms: Spread,
+    /// From the end of DTLS.
+    first_packet_ms: Spread,
+    /// From the end of DTLS.
+    first_keyframe_ms: Spread,
+    /// From POST.
+    post_to_keyframe_ms: Spread,
+    /// Viewers for whom it could be told, three seconds after connecting.
+    compared: usize,
+    /// How far behind the earliest viewer they were then; a lead counts as none.
+    behind_ms: Spread,
+    /// How far their RTP times were from the earliest viewer's.
+    rtp_offset_ms: Spread,
+}
+
+/// One phase's use of the machine.
+#[derive(Debug, Clone, Serialize)]
+struct CostReport {
+    phase: &'static str,
+    packets_a_second: f64,
+    server_us_per_packet: Option<f64>,
+    server_cpu_percent: Option<f64>,
+    generator_us_per_packet: Option<f64>,
+    generator_cpu_percent: f64,
+    server_resident_bytes: Option<u64>,
+}
+
+/// The results.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    packets: u64,
+    phases: Vec<PhaseReport>,
+    groups: Vec<GroupReport>,
+    costs: Vec<CostReport>,
+    /// Before anybody joined.
+    server_start_resident_bytes: Option<u64>,
+    /// What each viewer added, measured at the end.
+    server_resident_bytes_per_viewer: Option<u64>,
+    /// DELETEs that the server refused.
+    undeleted: usize,
+    publisher: Option<PublishReport>,
+}
+
+impl Report {
+    /// Puts the results of a run together.
+    pub(crate) fn new(
+        watched: Watched,
+        publisher: Option<PublishReport>,
+        server: Option<Usage>,
+    ) -> Self {
+        let Watched { outcome, joins, undeleted } = watched;
+        let Outcome { viewers, phases } = outcome;
+        let connected = viewers.iter().filter(|it| it.connect_us.is_some()).count() as u64;
+        let resident = |phase: &Phase| Some(phase.end.server?.resident_bytes);
+        let last = phases.last().and_then(resident);
+        let start = server.map(|usage| usage.resident_bytes);
+        let added = last.zip(start).map(|(last, start)| last.saturating_sub(start));
+        Self {
+            packets: phases.iter().map(Phase::packets).sum(),
+            groups: (0..).zip(joins).map(|(at, joins)| group_report(at, joins, &viewers)).collect(),
+            costs: phases.iter().map(cost_report).collect(),
+            phases: phases.iter().flat_map(phase_reports).collect(),
+            server_start_resident_bytes: start,
+            server_resident_bytes_per_viewer: added.and_then(|it| it.checked_div(connected)),
+            undeleted,
+            publisher,
+        }
+    }
+}
+
+fn phase_reports(phase: &Phase) -> impl Iterator<Item = PhaseReport> + '_ {
+    let present = |(_, (_, flow)): &(usize, (&&'static str, &Flow))| flow.packets > 0;
+    GROUPS.iter().zip(&phase.flows).enumerate().filter(present).map(|(at, (group, flow))| {
+        let counts = phase.counts(at);
+        PhaseReport {
+            name: phase.name,
+            group,
+            seconds: phase.duration().as_secs_f64(),
+            packets: flow.packets,
+            lost: counts.lost,
+            duplicates: counts.duplicates,
+            reordered: counts.reordered,
+            latency_ms: Spread::of(&flow.latency),
+        }
+    })
+}
+
+fn group_report(at: usize, joins: Joins, viewers: &[ViewerOutcome]) -> GroupReport {
+    let ours = || viewers.iter().filter(|viewer| viewer.group == at);
+    let keyframe = |it: &ViewerOutcome| Some(it.connect_us? + it.first_keyframe_us?);
+    let lags = || ours().filter_map(|viewer| viewer.lag);
+    let mut over_reasons: Vec<String> = ours().filter_map(|it| it.over.clone()).collect();
+    let over = over_reasons.len();
+    over_reasons.sort_unstable();
+    over_reasons.dedup();
+    over_reasons.truncate(REASONS_MAX);
+    GroupReport {
+        group: GROUPS.get(at).copied().unwrap_or_default(),
+        connected: ours().filter(|it| it.connect_us.is_some()).count(),
+        over,
+        over_reasons,
+        connect_ms: Spread::among(ours().filter_map(|it| it.connect_us)),
+        first_packet_ms: Spread::among(ours().filter_map(|it| it.first_packet_us)),
+        first_keyframe_ms: Spread::among(ours().filter_map(|it| it.first_keyframe_us)),
+        post_to_keyframe_ms: Spread::among(ours().filter_map(keyframe)),
+        compared: lags().count(),
+        behind_ms: Spread::among(lags().map(|lag| u64::try_from(lag.behind_us()).unwrap_or(0))),
+        rtp_offset_ms: Spread::among(
+            lags().filter_map(|lag| Some((lag.rtp_offset_ms?.abs() * 1_000.0) as u64)),
+        ),
+        joins,
+    }
+}
+
+fn cost_report(phase: &Phase) -> CostReport {
+    let seconds = phase.duration().as_secs_f64().max(0.001);
+    let percent = |cpu: std::time::Duration| cpu.as_secs_f64() / seconds * 100.0;
+    CostReport {
+        phase: phase.name,
+        packets_a_second: phase.packets() as f64 / seconds,
+        server_us_per_packet: phase.server_us_per_packet(),
+        server_cpu_percent: phase.server_cpu().map(percent),
+        generator_us_per_packet: phase.generator_us_per_packet(),
+        generator_cpu_percent: percent(
+            phase.end.generator_cpu.saturating_sub(phase.start.generator_cpu),
+        ),
+        server_resident_bytes: phase.end.server.map(|usage| usage.resident_bytes),
+    }
+}
+
+/// A number, or a dash.
+fn cell(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.1}"))
+}
+
+fn spread(out: &mut fmt::Formatter<'_>, name: &str, spread: &Spread) -> fmt::Result {
+    let Spread { p50, p99, max, .. } = *spread;
+    writeln!(out, "  {name:<34}{:>9} {:>9} {:>9}", cell(p50), cell(p99), cell(max))
+}
+
+impl fmt::Display for GroupReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Joins { asked, answered, failed, .. } = &self.joins;
+        write!(out, "{}: {asked} asked, {answered} answered, {failed} failed", self.group)?;
+        for (status, count) in &self.joins.refused {
+            write!(out, ", {count} refused with {status}")?;
+        }
+        for (seconds, count) in &self.joins.retry_after_s {
+            write!(out, ", {count} told to retry after {seconds} s")?;
+        }
+        writeln!(out, "; {} connected, {} over before the end", self.connected, self.over)?;
+        for reason in self.joins.reasons.iter().chain(&self.over_reasons).take(REASONS_MAX) {
+            writeln!(out, "  {reason}")?;
+        }
+        writeln!(out, "  {:<34}{:>9} {:>9} {:>9}", "ms", "p50", "p99", "max")?;
+        spread(out, "POST to connected", &self.connect_ms)?;
+        spread(out, "connected to first packet", &self.first_packet_ms)?;
+        spread(out, "connected to first keyframe", &self.first_keyframe_ms)?;
+        spread(out, "POST to first keyframe", &self.post_to_keyframe_ms)?;
+        spread(out, "behind the earliest after 3 s", &self.behind_ms)?;
+        spread(out, "RTP time off the earliest's", &self.rtp_offset_ms)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            out,
+            "{:<9} {:<9} {:>6} {:>10} {:>6} {:>4} {:>8} {:>8} {:>8} {:>8}",
+            "phase", "group", "s", "packets", "lost", "dup", "p50 ms", "p99 ms", "p99.9", "max"
+        )?;
+        for phase in &self.phases {
+            let Spread { p50, p99, p999, max } = phase.latency_ms;
+            writeln!(
+                out,
+                "{:<9} {:<9} {:>6.1} {:>10} {:>6} {:>4} {:>8} {:>8} {:>8} {:>8}",
+                phase.name,
+                phase.group,
+                phase.seconds,
+                phase.packets,
+                phase.lost,
+                phase.duplicates,
+                cell(p50),
+                cell(p99),
+                cell(p999),
+                cell(max)
+            )?;
+        }
+        writeln!(
+            out,
+            "{:<9} {:>10} {:>14} {:>9} {:>17} {:>12} {:>14}",
+            "phase",
+            "packets/s",
+            "server us/pkt",
+            "server %",
+            "generator us/pkt",
+            "generator %",
+            "server RSS MiB"
+        )?;
+        for cost in &self.costs {
+            let resident = cost.server_resident_bytes.map(|bytes| bytes as f64 / 1_048_576.0);
+            let us = |value: Option<f64>| value.map_or("-".to_owned(), |it| format!("{it:.2}"));
+            writeln!(
+                out,
+                "{:<9} {:>10.0} {:>14} {:>9} {:>17} {:>12.1} {:>14}",
+                cost.phase,
+                cost.packets_a_second,
+                us(cost.server_us_per_packet),
+                cell(cost.server_cpu_percent),
+                us(cost.generator_us_per_packet),
+                cost.generator_cpu_percent,
+                cell(resident)
+            )?;
+        }
+        for group in &self.groups {
+            write!(out, "{group}")?;
+        }
+        if let Some(bytes) = self.server_resident_bytes_per_viewer {
+            writeln!(out, "server memory: {:.1} KiB per viewer", bytes as f64 / 1_024.0)?;
+        }
+        if self.undeleted > 0 {
+            writeln!(out, "{} sessions could not be deleted", self.undeleted)?;
+        }
+        match &self.publisher {
+            Some(publisher) => write!(out, "publisher: {publisher}"),
+            None => write!(out, "{} packets in all", self.packets),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! One RTP stream that a viewer receives: its sequence, its stamps, its first keyframe.
+
+use super::keystream::{Keystream, Nonce};
+use super::sequence::{Place, SequenceWindow};
+use crate::codec::Codec;
+use crate::source::{STAMP_BYTES, Stamp};
+
+/// The fixed part of an RTP header (RFC 3550 §5.1).
+const HEADER: usize = 12;
+
+/// What is read of a packet's header, in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header<'a> {
+    pub(super) payload_type: u8,
+    pub(super) ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    padding: bool,
+    /// Encrypted, with its tag.
+    sealed: &'a [u8],
+}
+
+impl<'a> Header<'a> {
+    /// Reads a header with its sources and extensions.
+    pub(super) fn read(packet: &'a [u8]) -> Option<Self> {
+        let (fixed, mut rest) = packet.split_first_chunk::<HEADER>()?;
+        let [first, second, s1, s0, t3, t2, t1, t0, i3, i2, i1, i0] = *fixed;
+        rest = rest.get(usize::from(first & 0x0F) * 4..)?;
+        if first & 0x10 != 0 {
+            let (head, after) = rest.split_first_chunk::<4>()?;
+            rest = after.get(usize::from(u16::from_be_bytes([head[2], head[3]])) * 4..)?;
+        }
+        Some(Self {
+            payload_type: second & 0x7F,
+            ssrc: u32::from_be_bytes([i3, i2, i1, i0]),
+            sequence: u16::from_be_bytes([s1, s0]),
+            timestamp: u32::from_be_bytes([t3, t2, t1, t0]),
+            padding: first & 0x20 != 0,
+            sealed: rest,
+        })
+    }
+}
+
+/// A packet as the publisher knows it, and the RTP time it came here with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) stamp: Stamp,
+    pub(super) timestamp: u32,
+}
+
+/// What a packet turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// How much of it came; a duplicate says nothing new.
+    pub(super) place: Place,
+    /// Its stamp, if it has one.
+    pub(super) sample: Option<Sample>,
+    /// Whether a decoder can start here; only looked at while asked for.
+    pub(super) keyframe: bool,
+}
+
+/// One RTP stream.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) ssrc: u32,
+    pub(super) codec: Codec,
+    pub(super) window: SequenceWindow,
+    /// The packet sent last of all that came.
+    pub(super) newest: Option<Sample>,
+}
+
+impl Track {
+    pub(super) fn new(ssrc: u32, codec: Codec) -> Self {
+        Self { ssrc, codec, window: SequenceWindow::default(), newest: None }
+    }
+
+    /// Takes a packet of this stream; nothing of it is copied or kept.
+    pub(super) fn take(
+        &mut self,
+        header: &Header<'_>,
+        keys: &Keystream,
+        look_for_keyframe: bool,
+    ) -> Seen {
+        let (extended, place) = self.window.take(header.sequence);
+        let mut seen = Seen { place, sample: None, keyframe: false };
+        if matches!(place, Place::Duplicate | Place::Stale) {
+            return seen;
+        }
+        let nonce = Nonce {
+            ssrc: header.ssrc,
+            rollovers: SequenceWindow::rollovers(extended),
+            sequence: header.sequence,
+        };
+        let Some(payload) = payload(header, keys, nonce) else { return seen };
+        let stamp = payload
+            .len()
+            .checked_sub(STAMP_BYTES)
+            .and_then(|at| keys.open::<STAMP_BYTES>(nonce, payload, at))
+            .and_then(|bytes| Stamp::read(&bytes));
+        seen.sample = stamp.map(|stamp| Sample { stamp, timestamp: header.timestamp });
+        if let Some(sample) = seen.sample
+            && self.newest.is_none_or(|newest| newest.stamp.counter < sample.stamp.counter)
+        {
+            self.newest = seen.sample;
+        }
+        if look_for_keyframe && self.codec == Codec::H264 {
+            let start = keys.open::<4>(nonce, payload, 0);
+            seen.keyframe = start.is_some_and(|start| starts_keyframe(&start));
+        }
+        seen
+    }
+}
+
+/// The encrypted payload without tag and padding.
+fn payload<'a>(header: &Header<'a>, keys: &Keystream, nonce: Nonce) -> Option<&'a [u8]> {
+    let length = header.sealed.len().checked_sub(keys.tag_length())?;
+    let payload = header.sealed.get(..length)?;
+    if !header.padding {
+        return Some(payload);
+    }
+    // RFC 3550 §5.1: the last byte counts the padding, itself included.
+    let [padding] = keys.open::<1>(nonce, payload, length.checked_sub(1)?)?;
+    payload.get(..length.checked_sub(usize::from(padding))?)
+}
+
+/// RFC 6184: an aggregate that begins with parameter sets (§5.7.1), a parameter set, an IDR slice,
+/// or a fragment (§5.8) of one.
+fn starts_keyframe(start: &[u8; 4]) -> bool {
+    const IDR: u8 = 5;
+    const SPS: u8 = 7;
+    let kind = |byte: u8| byte & 0x1F;
+    match kind(start[0]) {
+        IDR | SPS => true,
+        24 => matches!(kind(start[3]), IDR | SPS),
+        28 => kind(start[1]) == IDR,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::light::{SrtpProfile, crypto_provider};
+    use crate::source::{VideoSettings, VideoSource};
+    use bytes::Bytes;
+    use rtc_shared::marshal::Marshal;
+    use rtc_srtp::context::Context;
+
+    struct Bench {
+        sealer: Context,
+        keys: Keystream,
+        track: Track,
+    }
+
+    impl Bench {
+        fn new(profile: SrtpProfile, salt_length: usize) -> Self {
+            let (key, salt) = ([7; 16], vec![9; salt_length]);
+            let provider = crypto_provider();
+            let context = Context::new(&key, &salt, profile.srtp(), None, None, provider.crypto());
+            Self {
+                sealer: context.expect("a context"),
+                keys: Keystream::new(profile, &key, &salt).expect("the lengths fit"),
+                track: Track::new(77, Codec::H264),
+            }
+        }
+
+        fn pass(&mut self, packet: &rtp::Packet) -> Seen {
+            let plain = packet.marshal().expect("it fits");
+            let sealed =
+                self.sealer.encrypt_rtp_with_header(&plain, &packet.header).expect("it is sealed");
+            let header = Header::read(&sealed).expect("a header");
+            assert_eq!((header.ssrc, header.payload_type), (77, 96));
+            self.track.take(&header, &self.keys, true)
+        }
+    }
+
+    #[test]
+    fn stamps_and_keyframes_are_read_from_sealed_packets_over_the_wrap() {
+        for (profile, salt) in [(SrtpProfile::Gcm, 12), (SrtpProfile::Cm80, 14)] {
+            let mut bench = Bench::new(profile, salt);
+            let mut source = VideoSource::new(VideoSettings::default(), 96, 77);
+            let mut keyframes = Vec::new();
+            for number in 0..90 {
+                for mut packet in source.next_frame().packets {
+                    let id = Bytes::from_static(b"0");
+                    packet.header.set_extension(3, id).expect("a short extension");
+                    let wanted = Stamp::read(&packet.payload);
+                    let seen = bench.pass(&packet);
+                    assert_eq!(seen.sample.map(|it| it.stamp), wanted);
+                    if seen.keyframe && keyframes.last() != Some(&number) {
+                        keyframes.push(number);
+                    }
+                }
+            }
+            assert_eq!(keyframes, [0, 60]);
+            assert_eq!(bench.track.window.lost(), 0);
+        }
+    }
+
+    #[test]
+    fn padding_is_no_part_of_the_payload() {
+        let mut bench = Bench::new(SrtpProfile::Gcm, 12);
+        let stamp = Stamp { counter: 3, sent_micros: 4 };
+        // The writer pads to a multiple of four bytes.
+        let mut payload = vec![1; 101];
+        stamp.write(&mut payload);
+        let header = rtp::Header {
+            version: 2,
+            padding: true,
+            payload_type: 96,
+            ssrc: 77,
+            ..Default::default()
+        };
+        let seen = bench.pass(&rtp::Packet { header, payload: payload.into() });
+        assert_eq!(seen.sample.map(|it| it.stamp), Some(stamp));
+    }
+
+    #[test]
+    fn a_header_that_is_cut_off_is_none() {
+        let mut packet = vec![0x91, 96];
+        packet.resize(12 + 4 + 4 + 8, 0);
+        packet[19] = 2;
+        assert!(Header::read(&packet).is_some_and(|header| header.sealed.is_empty()));
+        for length in 0..packet.len() {
+            assert_eq!(Header::read(&packet[..length]), None, "{length}");
+        }
+    }
+}
