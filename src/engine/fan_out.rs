@@ -97,7 +97,7 @@ impl Engine {
                     position += 1;
                     continue;
                 }
-                begin(stream, now);
+                self.counters.packets_dropped += begin(stream, now) as u64;
                 self.counters.batches += 1;
             }
             if !self.serve(index, now, arena) {
@@ -220,9 +220,10 @@ fn again<'r>(
     Some(Numbered { packet, padding, sequence, timestamp })
 }
 
-/// Lets a batch go out to everybody who is there now, each time from another one on.
-fn begin(stream: &mut Stream, now: Instant) {
-    stream.router.begin_batch(now);
+/// Lets a batch go out to everybody who is there now, each time from another one on; tells how many
+/// packets are lost because they have waited too long.
+fn begin(stream: &mut Stream, now: Instant) -> usize {
+    let lost = stream.router.begin_batch(now);
     stream.departing = true;
     stream.unserved.clear();
     stream.unserved.extend_from_slice(&stream.viewers);
@@ -230,6 +231,7 @@ fn begin(stream: &mut Stream, now: Instant) {
         stream.rotation = (stream.rotation + 1) % stream.unserved.len();
         stream.unserved.rotate_left(stream.rotation);
     }
+    lost
 }
 
 /// Seals a batch for one viewer into the arena: all of it or nothing.

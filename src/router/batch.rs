@@ -37,6 +37,10 @@ impl Batch {
     /// What may wait of a kind while a batch goes out: more than a viewer is sent at a time.
     pub const WAITING_MAX: usize = 1024;
 
+    /// Video that has waited for so long is of the past: a shard that lags behind so far would never
+    /// catch up by sending all of it, and whoever watches would be ever later.
+    pub const STALE: Duration = Duration::from_millis(400);
+
     /// An empty batch whose oldest packet waits at most `wait` for the rest of its frame.
     pub fn new(wait: Duration) -> Self {
         let room = || Vec::with_capacity(128);
@@ -124,6 +128,25 @@ impl Batch {
             }
         }
         self.equalise();
+    }
+
+    /// Whether video has waited for so long that it is better lost than sent.
+    pub fn is_stale(&self, now: Instant) -> bool {
+        let video = &self.waiting[Kind::Video.index()];
+        video.first().is_some_and(|first| first.packet.arrival + Self::STALE < now)
+    }
+
+    /// Lets go of the video that waits, up to the newest keyframe if that is not stale as well.
+    /// Tells how many packets are lost, and whether a keyframe is left.
+    pub fn skip(&mut self, now: Instant) -> (usize, bool) {
+        let video = &mut self.waiting[Kind::Video.index()];
+        let fresh = |it: &Waiting| it.packet.keyframe && it.packet.arrival + Self::STALE >= now;
+        let keyframe = video.iter().rfind(|it| fresh(it)).map(|it| it.packet.timestamp);
+        let begins = |it: &Waiting| Some(it.packet.timestamp) == keyframe && it.packet.keyframe;
+        let lost = video.iter().position(begins).unwrap_or(video.len());
+        video.drain(..lost);
+        self.complete[Kind::Video.index()] = !video.is_empty();
+        (lost, !video.is_empty())
     }
 
     /// When the oldest packet of those that are going out arrived.

@@ -59,10 +59,10 @@ impl KeyframeCache {
     ) {
         let packet = &departed.packet;
         if self.packets.first().is_some_and(|first| first.packet.codec != packet.codec) {
-            self.drop_all();
+            self.clear();
         }
         if self.begins(packet) {
-            self.drop_all();
+            self.clear();
             self.newest_timestamp = packet.timestamp;
             self.keep(departed);
             for (packet, padding) in since {
@@ -95,7 +95,7 @@ impl KeyframeCache {
         let span = packet.arrival.saturating_duration_since(began);
         let bytes = self.bytes + packet.payload.len();
         if place >= Self::SEQUENCES_MAX || span > Self::SPAN_MAX || bytes > Self::BYTES_MAX {
-            self.drop_all();
+            self.clear();
             return;
         }
         self.bytes = bytes;
@@ -108,7 +108,8 @@ impl KeyframeCache {
         self.packets.push(departed);
     }
 
-    fn drop_all(&mut self) {
+    /// Keeps nothing until the next keyframe.
+    pub fn clear(&mut self) {
         self.before += self.packets.len() as u64;
         self.packets.clear();
         self.places.clear();

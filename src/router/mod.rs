@@ -55,6 +55,8 @@ pub struct Router {
     cache: KeyframeCache,
     batch: Batch,
     batches: u64,
+    /// Nothing is taken in before the next keyframe.
+    skipping: bool,
     keyframe: KeyframeRequester,
     time_line: TimeLine,
 }
@@ -67,6 +69,7 @@ impl Router {
             cache: KeyframeCache::default(),
             batch: Batch::new(settings.batch_wait),
             batches: 0,
+            skipping: false,
             keyframe: KeyframeRequester::new(settings.keyframe_request_interval),
             time_line: TimeLine::new(epoch),
         }
@@ -76,7 +79,10 @@ impl Router {
     /// sent the same sequence number twice. So is one for which there is no room any more.
     pub fn push(&mut self, packet: Arc<Packet>) -> Pushed {
         let kind = packet.codec.kind();
-        if !self.batch.has_room(kind) {
+        if kind == Kind::Video && packet.keyframe {
+            self.skipping = false;
+        }
+        if !self.batch.has_room(kind) || (kind == Kind::Video && self.skipping) {
             return Pushed::NoRoom;
         }
         let pushed = self.histories[kind.index()].push(&packet);
@@ -134,8 +140,10 @@ impl Router {
     }
 
     /// Lets what waits go out, or a slice of it: until [`Router::finish_batch`] it does not change,
-    /// and what comes in meanwhile waits for the next.
-    pub fn begin_batch(&mut self, now: Instant) {
+    /// and what comes in meanwhile waits for the next. Tells how many packets had waited too long:
+    /// viewers go on with the next keyframe, as live as they were.
+    pub fn begin_batch(&mut self, now: Instant) -> usize {
+        let lost = if self.batch.is_stale(now) { self.skip(now) } else { 0 };
         self.batch.depart(now);
         self.batches += 1;
         for kind in Kind::ALL {
@@ -148,6 +156,17 @@ impl Router {
                 }
             }
         }
+        lost
+    }
+
+    fn skip(&mut self, now: Instant) -> usize {
+        let (lost, keyframe_waits) = self.batch.skip(now);
+        self.cache.clear();
+        if !keyframe_waits {
+            self.skipping = true;
+            self.keyframe.want();
+        }
+        lost
     }
 
     /// The number of the newest batch: they count from one.
@@ -273,6 +292,49 @@ mod tests {
         assert_eq!(gone, taken);
         assert!(later - now < Duration::from_millis(20), "even a backlog does not last");
         assert_eq!(push(&mut router, 100_000), Pushed::New, "it goes on");
+    }
+
+    /// Overload must not make whoever watches ever later.
+    #[test]
+    fn what_has_waited_too_long_is_lost_up_to_the_next_keyframe() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let mut router = Router::new(RouterSettings::default(), Epoch { instant: start, wall });
+        let push = |router: &mut Router, number: u64, keyframe| {
+            router.push(Arc::new(Packet {
+                codec: Codec::Vp8,
+                sequence: number,
+                timestamp: number * 3_000,
+                marker: true,
+                keyframe,
+                arrival: at(number * 100),
+                payload: vec![0],
+            }))
+        };
+        let sent = |router: &mut Router, ms| {
+            router.begin_batch(at(ms));
+            let sent: Vec<u64> =
+                router.batch(Kind::Video).iter().map(|it| it.packet.sequence).collect();
+            router.finish_batch();
+            sent
+        };
+        push(&mut router, 0, true);
+        assert_eq!(sent(&mut router, 0), [0]);
+        for number in 1..=4 {
+            push(&mut router, number, number == 3);
+        }
+        assert_eq!(router.cache().packets().count(), 1);
+        assert_eq!(sent(&mut router, 550), [3, 4], "on with the keyframe that came meanwhile");
+        push(&mut router, 5, false);
+        push(&mut router, 6, false);
+        assert!(sent(&mut router, 1_200).is_empty(), "nothing that waits is of use");
+        assert!(router.cache().start().is_none());
+        assert!(router.keyframe_request_due(at(1_200)));
+        assert_eq!(push(&mut router, 12, false), Pushed::NoRoom);
+        assert_eq!(push(&mut router, 13, true), Pushed::New);
+        assert_eq!(push(&mut router, 14, false), Pushed::New);
+        assert_eq!(sent(&mut router, 1_450), [13, 14]);
     }
 
     /// The nonce rule: what a packet will be padded with is not known before it goes out, and what
