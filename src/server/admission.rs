@@ -84,8 +84,9 @@ impl Marks {
             let (mebibytes, limit) = (memory / MEBIBYTE, self.memory_bytes / MEBIBYTE);
             Some(Shortage::Memory { mebibytes, limit })
         } else if load > self.load {
-            let percent = |share: f64| (share * 100.0).round() as u32;
-            Some(Shortage::Load { percent: percent(load), limit: percent(self.load) })
+            // Rounded so that what is above the limit reads so.
+            let (percent, limit) = ((load * 100.0).ceil(), (self.load * 100.0).round());
+            Some(Shortage::Load { percent: percent as u32, limit: limit as u32 })
         } else if lateness > self.lateness {
             let milliseconds = |span: Duration| span.as_millis() as u64;
             let (late, limit) = (milliseconds(lateness), milliseconds(self.lateness));
