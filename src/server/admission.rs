@@ -165,6 +165,10 @@ pub(super) struct Admission {
 }
 
 impl Admission {
+    /// Joins that come at 300 a second have no more than this on their way to their first check.
+    /// Anybody can make sessions that never connect: they shall not keep others out.
+    const PENDING_COUNTED_MAX: usize = 200;
+
     pub(super) const fn new(marks: Marks) -> Self {
         Self { gate: Mutex::new(Gate { marks, state: State::Open }) }
     }
@@ -179,16 +183,18 @@ impl Admission {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner).shortage()
     }
 
-    /// Looks at how the shards fare; `sessions` are all there are, those being connected included.
+    /// Looks at how the shards fare. Of all sessions there are, `pending` ones have an answer and
+    /// have not shown themselves yet.
     pub(super) fn look(
         &self,
         shards: &[Reading],
-        sessions: usize,
+        (pending, sessions): (usize, usize),
         memory: u64,
         now: Instant,
     ) -> Option<Shortage> {
         let connected: usize = shards.iter().map(|it| it.viewers + it.publishers).sum();
-        let connecting = sessions.saturating_sub(connected);
+        let shown = sessions.saturating_sub(pending).saturating_sub(connected);
+        let connecting = shown + pending.min(Self::PENDING_COUNTED_MAX);
         let (before, after) = {
             let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
             let before = gate.shortage();

@@ -18,6 +18,7 @@
 //! - `lip_sync`: sound and picture stay together
 //! - `loss`: what retransmission makes of a bad link
 //! - `nonce`: nothing is sealed twice with different bytes
+//! - `pacing`: a keyframe comes in slices, any other picture at once
 //! - `path`: a client's address may change
 //! - `sequence`: a viewer's stream has no hole of our making
 
@@ -37,5 +38,6 @@ mod keyframes;
 mod lip_sync;
 mod loss;
 mod nonce;
+mod pacing;
 mod path;
 mod sequence;
