@@ -84,8 +84,9 @@ impl Marks {
             let (mebibytes, limit) = (memory / MEBIBYTE, self.memory_bytes / MEBIBYTE);
             Some(Shortage::Memory { mebibytes, limit })
         } else if load > self.load {
-            let percent = |share: f64| (share * 100.0).round() as u32;
-            Some(Shortage::Load { percent: percent(load), limit: percent(self.load) })
+            // Rounded so that what is above the limit reads so.
+            let (percent, limit) = ((load * 100.0).ceil(), (self.load * 100.0).round());
+            Some(Shortage::Load { percent: percent as u32, limit: limit as u32 })
         } else if lateness > self.lateness {
             let milliseconds = |span: Duration| span.as_millis() as u64;
             let (late, limit) = (milliseconds(lateness), milliseconds(self.lateness));
@@ -164,6 +165,10 @@ pub(super) struct Admission {
 }
 
 impl Admission {
+    /// Joins that come at 300 a second have no more than this on their way to their first check.
+    /// Anybody can make sessions that never connect: they shall not keep others out.
+    const PENDING_COUNTED_MAX: usize = 200;
+
     pub(super) const fn new(marks: Marks) -> Self {
         Self { gate: Mutex::new(Gate { marks, state: State::Open }) }
     }
@@ -178,16 +183,18 @@ impl Admission {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner).shortage()
     }
 
-    /// Looks at how the shards fare; `sessions` are all there are, those being connected included.
+    /// Looks at how the shards fare. Of all sessions there are, `pending` ones have an answer and
+    /// have not shown themselves yet.
     pub(super) fn look(
         &self,
         shards: &[Reading],
-        sessions: usize,
+        (pending, sessions): (usize, usize),
         memory: u64,
         now: Instant,
     ) -> Option<Shortage> {
         let connected: usize = shards.iter().map(|it| it.viewers + it.publishers).sum();
-        let connecting = sessions.saturating_sub(connected);
+        let shown = sessions.saturating_sub(pending).saturating_sub(connected);
+        let connecting = shown + pending.min(Self::PENDING_COUNTED_MAX);
         let (before, after) = {
             let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
             let before = gate.shortage();

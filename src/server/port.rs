@@ -59,7 +59,7 @@ impl Port {
     /// Looks at how all fare; why no viewer can be taken now, if none can.
     pub(super) fn look(&self) -> Option<Shortage> {
         let readings: Vec<Reading> = self.shards.iter().map(Handle::gauges).collect();
-        let (_, sessions) = self.sessions.bus.directory().counts();
+        let sessions = self.sessions.bus.directory().counts();
         let memory = self.memory_bytes.load(Ordering::Relaxed);
         self.admission.look(&readings, sessions, memory, self.sessions.clock.now())
     }

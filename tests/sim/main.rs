@@ -19,6 +19,7 @@
 //! - `lip_sync`: sound and picture stay together
 //! - `loss`: what retransmission makes of a bad link
 //! - `nonce`: nothing is sealed twice with different bytes
+//! - `pacing`: a keyframe comes in slices, any other picture at once
 //! - `path`: a client's address may change
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
@@ -40,6 +41,7 @@ mod keyframes;
 mod lip_sync;
 mod loss;
 mod nonce;
+mod pacing;
 mod path;
 mod sequence;
 mod shards;
