@@ -5,10 +5,12 @@ use clap::{Args, Parser, Subcommand};
 use loadtest::codec::{Codec, Kind};
 use loadtest::http::Signaling;
 use loadtest::report::{PublishReport, ViewReport};
-use loadtest::source::VideoSettings;
+use loadtest::source::{AnnexB, VideoSettings};
 use loadtest::whep::{ViewOptions, WhepClient};
 use loadtest::whip::{Pacing, PublishOptions, WhipClient};
 use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Publishes to and watches any WHIP and WHEP server, and measures what arrives.
@@ -58,6 +60,10 @@ struct Publish {
     /// Frames from one keyframe to the next; 0 means only when asked.
     #[arg(long, default_value_t = 60)]
     gop: u32,
+    /// Send the H.264 pictures of this file (Annex B, no B-frames) at `--fps`, again and again.
+    /// Keyframes come where it has them, whoever asks.
+    #[arg(long)]
+    annexb: Option<PathBuf>,
     /// Send no audio.
     #[arg(long)]
     no_audio: bool,
@@ -88,7 +94,9 @@ async fn publish(arguments: Publish) -> anyhow::Result<()> {
         "none" => None,
         name => Some(video_codec(name)?),
     };
+    let file = arguments.annexb.as_deref().map(AnnexB::read).transpose()?;
     let options = PublishOptions {
+        file: file.map(Arc::new),
         video: video.map(|codec| VideoSettings {
             codec,
             bitrate_bps: arguments.kbps * 1_000,
