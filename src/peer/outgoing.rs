@@ -152,7 +152,7 @@ impl Outgoing {
             return Sent::NotAgreed;
         };
         let extension = self.playout_delay.extension(numbered.sequence);
-        let fields = self.fields(numbered, types, &extension);
+        let fields = self.fields(numbered, types, extension.as_ref());
         let written = seal_into(sealer, &fields, to);
         if written == 0 {
             return Sent::No;
@@ -181,7 +181,7 @@ impl Outgoing {
             return Sent::No;
         };
         let extension = self.playout_delay.extension(sequence);
-        let mut fields = self.fields(numbered, types, &extension);
+        let mut fields = self.fields(numbered, types, extension.as_ref());
         let original = (sequence as u16).to_be_bytes();
         if let (Some(payload_type), Some(ssrc)) = (types.rtx, self.media.rtx_ssrc) {
             fields = RtpFields {
@@ -208,7 +208,7 @@ impl Outgoing {
         &self,
         numbered: Numbered<'p>,
         types: PayloadTypes,
-        extension: &'p Option<Block>,
+        extension: Option<&'p Block>,
     ) -> RtpFields<'p> {
         let Numbered { packet, padding, sequence, timestamp } = numbered;
         RtpFields {
@@ -217,7 +217,7 @@ impl Outgoing {
             sequence,
             timestamp: timestamp as u32,
             ssrc: self.media.ssrc,
-            extensions: extension.as_ref().map_or(&[], |block| block),
+            extensions: extension.map_or(&[], |block| block),
             prefix: &[],
             payload: &packet.payload,
             padding,

@@ -37,8 +37,8 @@ impl Bursts {
     /// So many were sent, and took so long.
     pub(super) fn spent(&mut self, packets: usize, took: Duration) {
         self.reserve = (self.reserve - nanos(took)).max(-Self::RESERVE_MAX);
-        if packets > 0 {
-            let each = nanos(took) / packets as i64;
+        if let Ok(packets @ 1..) = u32::try_from(packets) {
+            let each = nanos(took / packets);
             self.packet = ((self.packet * 3 + each) / 4).max(Self::PACKET_MIN);
         }
     }

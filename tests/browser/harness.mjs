@@ -4,10 +4,10 @@
 // deadline that only a broken build reaches. Ports are the kernel's choice, traffic stays on
 // loopback, browsers are those of the system and are never downloaded.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
@@ -22,6 +22,8 @@ const ASK_EVERY_MS = 100;
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const out = here("out");
 const binary = process.env.MILLRACE_BIN ?? here("../../target/debug/millrace");
+
+const loadtest = process.env.MILLRACE_LOADTEST_BIN ?? join(dirname(binary), "millrace-loadtest");
 
 const CHROMIUM_FLAGS = [
   "--no-sandbox",
@@ -89,6 +91,7 @@ export function scenario(name, play) {
 class World {
   #servers = [];
   #browsers = [];
+  #publishers = [];
   #pages = [];
 
   async server(options = {}) {
@@ -96,6 +99,28 @@ class World {
     this.#servers.push(server);
     await server.start();
     return server;
+  }
+
+  /**
+   * A publisher of real H.264 with a keyframe every so many seconds, which nobody's request for
+   * one changes: as a PLI is lost on an RTMP encoder, and on many a hardware one.
+   */
+  publishFile(server, stream, { keyframeEvery }) {
+    const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
+    const file = join(directory, "stream.h264");
+    const source = `testsrc2=size=640x360:rate=30:duration=${keyframeEvery}`;
+    const codec = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"];
+    const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", "1500k"];
+    const group = ["-g", `${30 * keyframeEvery}`, "-sc_threshold", "0", "-bf", "0"];
+    const input = ["-v", "error", "-f", "lavfi", "-i", source];
+    const arguments_ = [...input, ...codec, ...pictures, ...group, "-f", "h264", file];
+    const { status, stderr } = spawnSync("ffmpeg", arguments_, { encoding: "utf8" });
+    if (status !== 0) throw new Error(`ffmpeg: ${stderr}`);
+    const url = `${server.url}/whip/${stream}`;
+    const sent = ["--annexb", file, "--fps", "30", "--no-audio", "--token", PUBLISH_TOKEN];
+    const stdio = ["ignore", "ignore", "inherit"];
+    const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
+    this.#publishers.push({ publisher, directory });
   }
 
   /** A Chromium with a fake camera; `demandsClick` leaves its rule that sound needs a click. */
@@ -134,6 +159,7 @@ class World {
     page.faults = [];
     page.on("pageerror", (error) => page.faults.push(String(error)));
     await page.evaluateOnNewDocument(keepPeers);
+    await page.evaluateOnNewDocument(keepFrames);
     await page.goto(address);
     return page;
   }
@@ -153,6 +179,10 @@ class World {
 
   async end() {
     for (const browser of this.#browsers) await browser.close();
+    for (const { publisher, directory } of this.#publishers) {
+      publisher.kill("SIGINT");
+      rmSync(directory, { recursive: true, force: true });
+    }
     for (const server of this.#servers) await server.end();
   }
 }
@@ -261,12 +291,29 @@ class Server {
 function keepPeers() {
   const Original = window.RTCPeerConnection;
   window.testPeers = [];
+  window.testBegan = [];
   window.RTCPeerConnection = class extends Original {
     constructor(...parameters) {
       super(...parameters);
       window.testPeers.push(this);
+      window.testBegan.push(performance.now());
     }
   };
+}
+
+/** Runs in each page before its own scripts: keeps when which of the last frames was shown. */
+function keepFrames() {
+  window.testFrames = [];
+  document.addEventListener("DOMContentLoaded", () => {
+    const video = document.querySelector("video");
+    const onFrame = (_, { expectedDisplayTime, rtpTimestamp }) => {
+      const at = performance.timeOrigin + expectedDisplayTime;
+      window.testFrames.push({ at, rtpTimestamp });
+      if (window.testFrames.length > 1_000) window.testFrames.shift();
+      video.requestVideoFrameCallback(onFrame);
+    };
+    video?.requestVideoFrameCallback(onFrame);
+  });
 }
 
 /** The path of a browser: from the environment, else the first of these names that is there. */

@@ -1,14 +1,17 @@
 //! Synthetic RTP: framed as each codec's payload format demands, with a counter and the send time
-//! at the end of every media payload. Nobody can decode a picture from it.
+//! at the end of every media payload. Nobody can decode a picture from it, unless it is a file's.
 //!
+//! - `annexb`: pictures from a file
 //! - `audio`: Opus-like packets, one per 20 ms
 //! - `payload`: the payload formats
 //! - `video`: frames of a chosen bitrate, frame rate and keyframe interval
 
+mod annexb;
 mod audio;
 mod payload;
 mod video;
 
+pub use annexb::{AnnexB, FileSource};
 pub use audio::AudioSource;
 pub use video::{Frame, VideoSettings, VideoSource};
 

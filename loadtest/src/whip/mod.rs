@@ -9,7 +9,7 @@ use crate::light::{
     Answer, Direction, LightError, LightOptions, LightPeer, LightSender, Offer, SrtpProfile,
     publish_audio, publish_video,
 };
-use crate::source::VideoSettings;
+use crate::source::{AnnexB, VideoSettings};
 use crate::watched::Watched;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub enum Resend {
 pub struct PublishOptions {
     /// The picture; none for audio only.
     pub video: Option<VideoSettings>,
+    /// Pictures from a file instead, at the frame rate of `video`.
+    pub file: Option<Arc<AnnexB>>,
     /// Whether there is sound.
     pub audio: bool,
     /// When packets leave.
@@ -69,6 +71,7 @@ impl Default for PublishOptions {
     fn default() -> Self {
         Self {
             video: Some(VideoSettings::default()),
+            file: None,
             audio: true,
             pacing: Pacing::Burst,
             resend: Resend::Agreed,

@@ -3,7 +3,7 @@
 use super::{Pacing, PublishLog, PublishOptions, Resend};
 use crate::codec::{Codec, Kind};
 use crate::light::{ABS_SEND_TIME, Arrival, Event, LightPeer, LightSender, MID, TRANSPORT_CC};
-use crate::source::{AudioSource, Stamp, VideoSource, now_micros};
+use crate::source::{AudioSource, FileSource, Frame, Stamp, VideoSource, now_micros};
 use crate::watched::Watched;
 use bytes::Bytes;
 use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
@@ -41,13 +41,42 @@ struct Rtx {
     sequence_number: u16,
 }
 
+/// Where pictures come from.
+enum Pictures {
+    Synthetic(VideoSource),
+    File(FileSource),
+}
+
+impl Pictures {
+    fn timestamp(&self) -> u32 {
+        match self {
+            Self::Synthetic(source) => source.timestamp(),
+            Self::File(source) => source.timestamp(),
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        match self {
+            Self::Synthetic(source) => source.interval(),
+            Self::File(source) => source.interval(),
+        }
+    }
+
+    fn next_frame(&mut self) -> Frame {
+        match self {
+            Self::Synthetic(source) => source.next_frame(),
+            Self::File(source) => source.next_frame(),
+        }
+    }
+}
+
 /// The publisher's task.
 pub(super) struct Loop {
     options: PublishOptions,
     log: Arc<Watched<PublishLog>>,
     sender: LightSender,
     tracks: Vec<Track>,
-    video: Option<(VideoSource, Instant)>,
+    video: Option<(Pictures, Instant)>,
     audio: Option<(AudioSource, Instant)>,
     paced: VecDeque<(Instant, rtp::Packet)>,
     report_at: Instant,
@@ -87,7 +116,14 @@ impl Loop {
                     this.audio.insert((source, now)).0.timestamp()
                 }
                 (Kind::Video, Some(settings)) => {
-                    let source = VideoSource::new(settings, payload_type, ssrc);
+                    let source = match &this.options.file {
+                        Some(file) => {
+                            let file = Arc::clone(file);
+                            let rate = settings.frame_rate;
+                            Pictures::File(FileSource::new(file, rate, payload_type, ssrc))
+                        }
+                        None => Pictures::Synthetic(VideoSource::new(settings, payload_type, ssrc)),
+                    };
                     this.video.insert((source, now)).0.timestamp()
                 }
                 _ => continue,
@@ -235,7 +271,7 @@ impl Loop {
         let any = packet.as_any();
         if any.is::<PictureLossIndication>() || any.is::<FullIntraRequest>() {
             self.log.update(|log| log.keyframe_requests.push(at));
-            if let Some((source, _)) = &mut self.video
+            if let Some((Pictures::Synthetic(source), _)) = &mut self.video
                 && self.options.answer_keyframe_requests
             {
                 source.request_keyframe();

@@ -1,0 +1,95 @@
+// A newcomer sees a picture at once, whatever the publisher's encoder does, and is soon as close to
+// live as who was there before.
+
+import assert from "node:assert/strict";
+import { plays, scenario, until } from "./harness.mjs";
+
+const NEWCOMERS = 3;
+const RTP_TICKS_PER_MS = 90;
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+function median(numbers) {
+  return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
+}
+
+/** How long after the page began to connect its first frame was shown; nothing before that. */
+function firstFrame(page) {
+  return page.evaluate(() => {
+    const [first] = window.testFrames;
+    return first && first.at - performance.timeOrigin - window.testBegan[0];
+  });
+}
+
+/** What the page has decoded and how long it has kept it, over all. */
+function buffered(page) {
+  return page.evaluate(async () => {
+    const report = await window.testPeers.at(-1).getStats();
+    const entry = [...report.values()].find(({ type }) => type === "inbound-rtp");
+    const { jitterBufferDelay, jitterBufferEmittedCount, framesDecoded, framesDropped } = entry;
+    return { delay: jitterBufferDelay, count: jitterBufferEmittedCount, framesDecoded, framesDropped };
+  });
+}
+
+/** Milliseconds that a frame stays in the jitter buffer, of late. */
+function delayBetween(before, after) {
+  return ((after.delay - before.delay) / (after.count - before.count)) * 1_000;
+}
+
+/** By how many milliseconds the newcomer shows a frame later than the old viewer. */
+async function behind(newcomer, old) {
+  const frames = (page) => page.evaluate(() => window.testFrames.slice(-30));
+  const [late, early] = await Promise.all([frames(newcomer), frames(old)]);
+  const shown = new Map(early.map(({ at, rtpTimestamp }) => [rtpTimestamp, at]));
+  const both = late.filter(({ rtpTimestamp }) => shown.has(rtpTimestamp));
+  assert.ok(both.length > 5, "both show the same frames");
+  return median(both.map(({ at, rtpTimestamp }) => at - shown.get(rtpTimestamp)));
+}
+
+async function keyframes(server) {
+  return (await server.report("stage")).tracks[0].keyframes;
+}
+
+for (const keyframeEvery of [2, 10]) {
+  scenario(`a keyframe every ${keyframeEvery} s: a newcomer need not wait for it`, async (world) => {
+    const server = await world.server();
+    const chromium = await world.chromium();
+    world.publishFile(server, "stage", { keyframeEvery });
+    await until("the stream is live", () => server.report("stage"));
+    const old = await world.open(chromium, server.watchPage("stage"));
+    await plays(old);
+    const results = [];
+    for (let number = 0; number < NEWCOMERS; number += 1) {
+      // Well within a group: there is a past to catch up with, and the next keyframe is not near.
+      const since = await keyframes(server);
+      await until("a keyframe comes", async () => (await keyframes(server)) > since);
+      await pause(keyframeEvery * 550);
+      const before = await keyframes(server);
+      const newcomer = await world.open(chromium, server.watchPage("stage"));
+      const first = await until("it shows a frame", () => firstFrame(newcomer), 10_000);
+      const came = (await keyframes(server)) - before;
+      await pause(2_000);
+      const pages = [newcomer, old];
+      const then = await Promise.all(pages.map(buffered));
+      await pause(1_000);
+      const now = await Promise.all(pages.map(buffered));
+      const [kept, keptByOld] = now.map((counts, index) => delayBetween(then[index], counts));
+      const later = await behind(newcomer, old);
+      results.push({ first, came, kept, keptByOld, later });
+      await newcomer.close();
+    }
+    const of = (key) => median(results.map((result) => result[key]));
+    const ms = (number) => `${number.toFixed(0)} ms`;
+    console.log(`keyframe every ${keyframeEvery} s, medians of ${NEWCOMERS} newcomers:`);
+    console.log(`  first frame ${ms(of("first"))} after the page began to connect`);
+    console.log(`  3 s later a frame is kept ${ms(of("kept"))}, by the old viewer ` +
+      `${ms(of("keptByOld"))}, and shown ${ms(of("later"))} later than there`);
+    console.log(`  ${JSON.stringify(results)}`);
+    assert.equal(of("came"), 0, "no keyframe came before the first frame");
+    assert.ok(of("first") < keyframeEvery * 225, `${of("first")}: half of the wait that was left`);
+    // A frame's time is what the moment of joining within it can cost.
+    const frame = 3_000 / RTP_TICKS_PER_MS;
+    assert.ok(of("kept") < of("keptByOld") + frame, JSON.stringify(results));
+    assert.ok(of("later") < frame, JSON.stringify(results));
+  });
+}
