@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench lint fmt fuzz web setup clean
+.PHONY: help run demo test bench load lint fmt fuzz web setup clean
 
 help: ## Lists these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ test: ## Checks everything: format, lints, documents, pages, all tests, real bro
 bench: ## Measures what a forwarded packet costs
 	scripts/setup run
 	cargo bench --locked
+
+load: web ## Measures the server under load, 50 to 2000 viewers; takes ten minutes
+	scripts/load
 
 lint: web ## Format, lints, documents and page types, without the tests
 	scripts/lint

@@ -2,6 +2,7 @@
 //! the server it publishes to and watches.
 
 pub mod codec;
+pub mod floor;
 pub mod http;
 pub mod interop;
 pub mod light;

@@ -4,7 +4,8 @@
 mod cli;
 
 use clap::{Parser, Subcommand};
-use cli::{publish, ramp};
+use cli::summary::Summary;
+use cli::{floor, print, publish, ramp};
 
 /// Publishes to and watches any WHIP and WHEP server, and measures what arrives.
 #[derive(Parser)]
@@ -22,6 +23,10 @@ enum Command {
     View(ramp::View),
     /// Joins viewers in two groups, publishes as well if asked to, and compares the groups.
     Ramp(ramp::Ramp),
+    /// Prints the head of the table that `--summary` fills.
+    SummaryHead,
+    /// Measures what sending UDP costs on this machine at least.
+    Floor(floor::Floor),
 }
 
 #[tokio::main]
@@ -30,5 +35,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Publish(arguments) => publish::run(arguments).await,
         Command::View(arguments) => ramp::view(arguments).await,
         Command::Ramp(arguments) => ramp::ramp(arguments).await,
+        Command::SummaryHead => print(false, &Summary::head()),
+        Command::Floor(arguments) => floor::run(&arguments),
     }
 }

@@ -1,14 +1,18 @@
 //! The commands of `millrace-loadtest`: what they take, what they do, what they print.
 //!
+//! - `floor`: what sending costs at least
 //! - `options`: what several commands take
 //! - `publish`: sends a stream
 //! - `ramp`: joins viewers in groups and measures
 //! - `report`: the results of a ramp, for people and for programs
+//! - `summary`: the same in a line or three, for a table of many runs
 
+pub(crate) mod floor;
 pub(crate) mod options;
 pub(crate) mod publish;
 pub(crate) mod ramp;
 mod report;
+pub(crate) mod summary;
 
 use std::io::Write;
 

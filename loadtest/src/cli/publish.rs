@@ -44,9 +44,9 @@ pub(crate) fn report(log: &PublishLog) -> PublishReport {
     }
 }
 
-/// The most that came within any second.
+/// The most that came within any second, or a little less: who asks once a second may be early.
 fn most_a_second(times: &[std::time::Instant]) -> usize {
-    let second = std::time::Duration::from_secs(1);
+    let second = std::time::Duration::from_millis(950);
     let within = |(at, first): (usize, &std::time::Instant)| {
         let rest = times.get(at..).unwrap_or_default();
         rest.iter().take_while(|time| time.duration_since(*first) < second).count()
@@ -64,6 +64,6 @@ mod tests {
         let start = Instant::now();
         let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
         assert_eq!(most_a_second(&[]), 0);
-        assert_eq!(most_a_second(&[at(0), at(900), at(1_000), at(1_800), at(1_950)]), 3);
+        assert_eq!(most_a_second(&[at(0), at(980), at(1_000), at(1_800), at(1_950)]), 3);
     }
 }

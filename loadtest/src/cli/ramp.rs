@@ -2,6 +2,7 @@
 
 use super::options::{Common, Media};
 use super::report::{Limits, Report, Watched};
+use super::summary::Summary;
 use super::{print, progress, publish, wait};
 use anyhow::Context;
 use clap::Args;
@@ -9,7 +10,8 @@ use loadtest::http::Signaling;
 use loadtest::light::Identity;
 use loadtest::report::PublishReport;
 use loadtest::swarm::{JoinOptions, Joined, Status, Swarm, SwarmOptions, Usage, allow_descriptors};
-use loadtest::whip::{PublishOptions, WhipClient};
+use loadtest::whip::{PublishLog, PublishOptions, WhipClient};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +22,8 @@ const WATCHING: usize = 0;
 const BURST: usize = 1;
 /// How long a group may take until everybody is connected and has caught up.
 const SETTLE_WITHIN: Duration = Duration::from_secs(25);
+/// A publisher that has sent so many packets is live.
+const FLOWING: u64 = 30;
 /// Between two looks at how it goes.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -82,6 +86,15 @@ struct Measure {
     /// The server's process id, for its CPU time and memory.
     #[arg(long)]
     server_pid: Option<u32>,
+    /// Writes the results to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json_file: Option<PathBuf>,
+    /// Print one line for each phase, under this name, instead of the tables.
+    #[arg(long, value_name = "NAME")]
+    summary: Option<String>,
+    /// What `floor` says of sendto, in microseconds: to be compared with in the summary.
+    #[arg(long, value_name = "US")]
+    sendto_us: Option<f64>,
     #[command(flatten)]
     limits: Limits,
 }
@@ -122,7 +135,14 @@ async fn run(plan: Plan) -> anyhow::Result<()> {
     let (watched, interrupted) = watch(&plan).await?;
     let published = publisher.map(Publisher::end).transpose()?;
     let report = Report::new(watched, published, server);
-    print(plan.common.json, &report)?;
+    if let Some(path) = &plan.measure.json_file {
+        std::fs::write(path, serde_json::to_string_pretty(&report)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    match &plan.measure.summary {
+        Some(name) => print(false, &Summary::new(name, &report, plan.measure.sendto_us))?,
+        None => print(plan.common.json, &report)?,
+    }
     if !interrupted {
         plan.measure.limits.check(&report)?;
     }
@@ -158,7 +178,7 @@ async fn watch(plan: &Plan) -> anyhow::Result<(Watched, bool)> {
         result = phases => result.map(|()| false)?,
         result = tokio::signal::ctrl_c() => result.map(|()| true)?,
     };
-    swarm.finish();
+    swarm.finish().await;
     reporter.abort();
     let mut joins = Vec::new();
     let mut undeleted = 0;
@@ -246,6 +266,9 @@ impl Publisher {
         let publishing = async move {
             let signaling = Signaling::new(token.as_deref())?;
             let client = WhipClient::publish(&signaling, &url, options).await?;
+            // Only a stream that has media can be watched.
+            let flows = |log: &PublishLog| (log.packets >= FLOWING).then_some(());
+            client.log().wait(SETTLE_WITHIN, "the first packets", flows).await?;
             let _ = ready.send(());
             let _ = stopped.await;
             let report = client.log().read(publish::report);

@@ -49,10 +49,10 @@ pub(crate) struct Watched {
 /// Percentiles, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct Spread {
-    p50: Option<f64>,
-    p99: Option<f64>,
-    p999: Option<f64>,
-    max: Option<f64>,
+    pub(super) p50: Option<f64>,
+    pub(super) p99: Option<f64>,
+    pub(super) p999: Option<f64>,
+    pub(super) max: Option<f64>,
 }
 
 impl Spread {
@@ -75,67 +75,67 @@ fn milliseconds(micros: u64) -> f64 {
 
 /// One group in one phase.
 #[derive(Debug, Clone, Serialize)]
-struct PhaseReport {
-    name: &'static str,
-    group: &'static str,
-    seconds: f64,
-    packets: u64,
-    lost: u64,
-    duplicates: u64,
-    reordered: u64,
-    latency_ms: Spread,
+pub(super) struct PhaseReport {
+    pub(super) name: &'static str,
+    pub(super) group: &'static str,
+    pub(super) seconds: f64,
+    pub(super) packets: u64,
+    pub(super) lost: u64,
+    pub(super) duplicates: u64,
+    pub(super) reordered: u64,
+    pub(super) latency_ms: Spread,
 }
 
 /// How a group joined.
 #[derive(Debug, Clone, Serialize)]
-struct GroupReport {
-    group: &'static str,
-    joins: Joins,
-    connected: usize,
-    over: usize,
-    over_reasons: Vec<String>,
+pub(super) struct GroupReport {
+    pub(super) group: &'static str,
+    pub(super) joins: Joins,
+    pub(super) connected: usize,
+    pub(super) over: usize,
+    pub(super) over_reasons: Vec<String>,
     /// From POST to the end of DTLS.
-    connect_ms: Spread,
+    pub(super) connect_ms: Spread,
     /// From the end of DTLS.
-    first_packet_ms: Spread,
+    pub(super) first_packet_ms: Spread,
     /// From the end of DTLS.
-    first_keyframe_ms: Spread,
+    pub(super) first_keyframe_ms: Spread,
     /// From POST.
-    post_to_keyframe_ms: Spread,
+    pub(super) post_to_keyframe_ms: Spread,
     /// Viewers for whom it could be told, three seconds after connecting.
-    compared: usize,
+    pub(super) compared: usize,
     /// How far behind the earliest viewer they were then; a lead counts as none.
-    behind_ms: Spread,
+    pub(super) behind_ms: Spread,
     /// How far their RTP times were from the earliest viewer's.
-    rtp_offset_ms: Spread,
+    pub(super) rtp_offset_ms: Spread,
 }
 
 /// One phase's use of the machine.
 #[derive(Debug, Clone, Serialize)]
-struct CostReport {
-    phase: &'static str,
-    packets_a_second: f64,
-    server_us_per_packet: Option<f64>,
-    server_cpu_percent: Option<f64>,
-    generator_us_per_packet: Option<f64>,
-    generator_cpu_percent: f64,
-    server_resident_bytes: Option<u64>,
+pub(super) struct CostReport {
+    pub(super) phase: &'static str,
+    pub(super) packets_a_second: f64,
+    pub(super) server_us_per_packet: Option<f64>,
+    pub(super) server_cpu_percent: Option<f64>,
+    pub(super) generator_us_per_packet: Option<f64>,
+    pub(super) generator_cpu_percent: f64,
+    pub(super) server_resident_bytes: Option<u64>,
 }
 
 /// The results.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
-    packets: u64,
-    phases: Vec<PhaseReport>,
-    groups: Vec<GroupReport>,
-    costs: Vec<CostReport>,
+    pub(super) packets: u64,
+    pub(super) phases: Vec<PhaseReport>,
+    pub(super) groups: Vec<GroupReport>,
+    pub(super) costs: Vec<CostReport>,
     /// Before anybody joined.
-    server_start_resident_bytes: Option<u64>,
+    pub(super) server_start_resident_bytes: Option<u64>,
     /// What each viewer added, measured at the end.
-    server_resident_bytes_per_viewer: Option<u64>,
+    pub(super) server_resident_bytes_per_viewer: Option<u64>,
     /// DELETEs that the server refused.
-    undeleted: usize,
-    publisher: Option<PublishReport>,
+    pub(super) undeleted: usize,
+    pub(super) publisher: Option<PublishReport>,
 }
 
 impl Report {
@@ -226,7 +226,7 @@ fn cost_report(phase: &Phase) -> CostReport {
 }
 
 /// A number, or a dash.
-fn cell(value: Option<f64>) -> String {
+pub(super) fn cell(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.1}"))
 }
 

@@ -16,6 +16,7 @@ use std::io;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// Between two rounds over the sockets once everybody is connected. The kernel stamps what comes
 /// meanwhile, and a sleeping generator need not be woken by each packet, which would be the
@@ -39,7 +40,7 @@ pub(super) enum Command {
     /// A phase begins, and with it the one before ends.
     Phase(&'static str),
     /// The last phase ends; what comes from now on does not count.
-    Finish,
+    Finish(oneshot::Sender<()>),
     /// It is over.
     End,
 }
@@ -112,7 +113,10 @@ impl EventLoop {
                 match command {
                     Command::Join(invitation) => self.join(*invitation),
                     Command::Phase(name) => self.begin_phase(name),
-                    Command::Finish => self.finish(),
+                    Command::Finish(done) => {
+                        self.finish();
+                        let _ = done.send(());
+                    }
                     Command::End => return Ok(self.end()),
                 }
             }

@@ -29,6 +29,7 @@ mod track;
 mod viewer;
 
 pub use histogram::Histogram;
+pub(crate) use inbox::{Inbox, prepare};
 pub use joining::{JoinOptions, Joined, Joins};
 pub use keystream::{Keystream, Nonce};
 pub use process::{Usage, allow_descriptors, thread_cpu};
@@ -42,6 +43,7 @@ use nix::sys::eventfd::EventFd;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use tokio::sync::oneshot;
 use viewer::Invitation;
 
 /// What a swarm is like.
@@ -105,8 +107,11 @@ impl Swarm {
     }
 
     /// Ends the last phase: what comes from now on, while sessions are ended, does not count.
-    pub fn finish(&self) {
-        self.tell(Command::Finish);
+    pub async fn finish(&self) {
+        let (done, is_done) = oneshot::channel();
+        self.tell(Command::Finish(done));
+        // A thread that is gone has finished, too.
+        let _ = is_done.await;
     }
 
     fn join(&self, invitation: Invitation) {
