@@ -12,6 +12,7 @@ const LARGE: Camera = Camera {
     group: 30,
     audio: true,
     repair: Repair::No,
+    obliges: true,
 };
 
 #[test]

@@ -2,8 +2,10 @@
 
 use clap::Args;
 use loadtest::codec::{Codec, Kind};
-use loadtest::source::VideoSettings;
+use loadtest::source::{AnnexB, VideoSettings};
 use loadtest::whip::{Pacing, PublishOptions};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where to, and how long.
@@ -34,6 +36,10 @@ pub(crate) struct Media {
     /// Frames from one keyframe to the next; 0 means only when asked.
     #[arg(long, default_value_t = 60)]
     gop: u32,
+    /// Send the H.264 pictures of this file (Annex B, no B-frames) at `--fps`, again and again.
+    /// Keyframes come where it has them, whoever asks.
+    #[arg(long)]
+    annexb: Option<PathBuf>,
     /// Send no audio.
     #[arg(long)]
     no_audio: bool,
@@ -56,7 +62,9 @@ impl Media {
             0 => Pacing::Burst,
             spread => Pacing::Over(Duration::from_millis(spread)),
         };
+        let file = self.annexb.as_deref().map(AnnexB::read).transpose()?;
         Ok(PublishOptions {
+            file: file.map(Arc::new),
             video: video.map(|codec| VideoSettings {
                 codec,
                 bitrate_bps: self.kbps * 1_000,
