@@ -3,6 +3,7 @@
 use super::bursts::Bursts;
 use super::gauges::{Gauges, Reading};
 use super::handshakes::Handshakes;
+use super::haste::Haste;
 use super::link::Links;
 use super::load::Load;
 use super::socket::{MediaSocket, ReceiveReport, SendReport};
@@ -110,6 +111,7 @@ impl Handle {
             engine,
             socket,
             load: Load::new(settings.clock.now()),
+            haste: Haste::new(settings.clock.now()),
             gauges: Arc::clone(&gauges),
             bursts: Bursts::new(settings.clock.now()),
             clock: settings.clock,

@@ -8,6 +8,7 @@
 //! - `bursts`: what the past may cost, for viewers who catch up
 //! - `handle`: a running shard as others see it
 //! - `handshakes`: DTLS datagrams that wait for the media to be done
+//! - `haste`: whether packets wait for the rest of their picture
 //! - `link`: the way from shard to shard
 //! - `load`: how busy it is
 //! - `socket`: batched UDP
@@ -16,6 +17,7 @@ mod bursts;
 pub mod gauges;
 mod handle;
 mod handshakes;
+mod haste;
 mod link;
 mod load;
 pub mod socket;
@@ -32,6 +34,7 @@ use bursts::Bursts;
 use crossbeam_channel::Receiver;
 use gauges::Gauges;
 use handshakes::Handshakes;
+use haste::Haste;
 use load::{Audience, Load};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -70,6 +73,7 @@ struct Shard {
     /// Takes the answers to what is read while the arena waits for room in the socket.
     spare: SendArena,
     load: Load,
+    haste: Haste,
     gauges: Arc<Gauges>,
     bursts: Bursts,
     receive_errors: u32,
@@ -343,7 +347,8 @@ impl Shard {
         let began = self.clock.now();
         loop {
             let now = self.clock.now();
-            let eager = self.load.share() < 0.5;
+            self.haste.note(self.engine.counters().packets_out, now);
+            let eager = self.haste.is_eager();
             let more = self.engine.fan_out(now, eager, &mut self.arena);
             self.transmit();
             self.note_lateness();
