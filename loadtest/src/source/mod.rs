@@ -3,13 +3,17 @@
 //!
 //! - `audio`: Opus-like packets, one per 20 ms
 //! - `payload`: the payload formats
+//! - `recorded`: sizes and times of what a real publisher sent
 //! - `video`: frames of a chosen bitrate, frame rate and keyframe interval
 
 mod audio;
 mod payload;
+mod recorded;
 mod video;
 
 pub use audio::AudioSource;
+pub(crate) use recorded::RecordedSource;
+pub use recorded::{Recording, RecordingError};
 pub use video::{Frame, VideoSettings, VideoSource};
 
 use bytes::Bytes;

@@ -9,7 +9,7 @@ use crate::light::{
     Answer, Direction, LightError, LightOptions, LightPeer, LightSender, Offer, SrtpProfile,
     publish_audio, publish_video,
 };
-use crate::source::VideoSettings;
+use crate::source::{Recording, VideoSettings};
 use crate::watched::Watched;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -47,6 +47,9 @@ pub enum Resend {
 pub struct PublishOptions {
     /// The picture; none for audio only.
     pub video: Option<VideoSettings>,
+    /// Sizes and times to send instead of those made up, of H.264 and Opus; the two fields around
+    /// this one then say only what is offered.
+    pub recorded: Option<Recording>,
     /// Whether there is sound.
     pub audio: bool,
     /// When packets leave.
@@ -69,6 +72,7 @@ impl Default for PublishOptions {
     fn default() -> Self {
         Self {
             video: Some(VideoSettings::default()),
+            recorded: None,
             audio: true,
             pacing: Pacing::Burst,
             resend: Resend::Agreed,
