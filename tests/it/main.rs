@@ -5,12 +5,14 @@
 //! - `fingerprint`: certificates other than those announced
 //! - `harness`: the real server as a process; publishing, viewing, waiting with a deadline
 //! - `hostile`: malformed datagrams, SDP and HTTP beside a live stream
+//! - `impair`: clients behind the load generator's bad network
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
 //! - `relay`: a UDP relay that drops what a test wants dropped
 //! - `sessions`: how sessions end
 //! - `shutdown`: SIGTERM
 //! - `shard`: a whole shard, seen from outside
+//! - `swarm`: the load generator's viewers against a server
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
@@ -19,11 +21,13 @@ mod feedback;
 mod fingerprint;
 mod harness;
 mod hostile;
+mod impair;
 mod limits;
 mod loss;
 mod relay;
 mod sessions;
 mod shard;
 mod shutdown;
+mod swarm;
 mod tidy;
 mod whip_whep;

@@ -20,6 +20,8 @@ use tokio::sync::oneshot;
 /// The viewers that join first, and those that join in a burst.
 const WATCHING: usize = 0;
 const BURST: usize = 1;
+/// Who has just connected is catching up for so long; and how it goes is known by then.
+const SETTLE_AFTER: Duration = Duration::from_secs(3);
 /// How long a group may take until everybody is connected and has caught up.
 const SETTLE_WITHIN: Duration = Duration::from_secs(25);
 /// A publisher that has sent so many packets is live.
@@ -223,8 +225,7 @@ async fn join(
             tokio::time::sleep(LOOK).await;
         }
     };
-    // The status is a tenth of a second old at most.
-    tokio::time::sleep(LOOK * 10).await;
+    tokio::time::sleep(SETTLE_AFTER).await;
     let _ = tokio::time::timeout(SETTLE_WITHIN, settled).await;
     Ok(joined)
 }
