@@ -1,9 +1,9 @@
 //! The load generator's viewers against a server: what they measure is what was sent.
 
-use crate::harness::{SOON, Server, until};
+use crate::harness::{Server, until};
 use loadtest::light::Identity;
 use loadtest::source::VideoSettings;
-use loadtest::swarm::{JoinOptions, Joined, Outcome, Status, Swarm, SwarmOptions};
+use loadtest::swarm::{JoinOptions, Joined, Joins, Outcome, Status, Swarm, SwarmOptions};
 use loadtest::whip::PublishOptions;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ async fn watch(
     server: &Server,
     viewers: usize,
     enough: impl Fn(Status) -> bool,
-) -> anyhow::Result<(Outcome, Joined)> {
+) -> anyhow::Result<(Outcome, Joins)> {
     let options = SwarmOptions {
         identity: Identity::generate()?,
         groups: 1,
@@ -43,19 +43,19 @@ async fn watch(
     let joined = Joined::post(&swarm, &client, &joining(server, viewers)).await?;
     until("the viewers have seen enough", async || enough(swarm.status()).then_some(())).await?;
     swarm.finish().await;
+    let joins = joined.joins.clone();
+    assert_eq!(joined.delete(&client, 4).await, 0, "every session was there to be ended");
     let swarm = Arc::into_inner(swarm).expect("the posts are done");
-    Ok((swarm.end()?, joined))
+    Ok((swarm.end()?, joins))
 }
 
 #[tokio::test]
 async fn every_viewer_of_a_swarm_sees_every_packet_and_a_keyframe() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let publisher = server.publish("swarm", video_only()).await?;
-    let flows = |log: &loadtest::whip::PublishLog| (log.packets > 30).then_some(());
-    publisher.log().wait(SOON, "the first packets", flows).await?;
-    let enough = |status: Status| status.watching == 8 && status.packets >= PACKETS;
-    let (outcome, joined) = watch(&server, 8, enough).await?;
-    assert_eq!((joined.joins.answered, joined.joins.failed), (8, 0));
+    let enough = |status: Status| status.served == 8 && status.packets >= PACKETS;
+    let (outcome, joins) = watch(&server, 8, enough).await?;
+    assert_eq!((joins.answered, joins.failed), (8, 0));
     for viewer in &outcome.viewers {
         assert_eq!((viewer.counts.lost, viewer.counts.duplicates), (0, 0), "{viewer:?}");
         assert!(viewer.connect_us.is_some() && viewer.first_keyframe_us.is_some(), "{viewer:?}");
@@ -66,7 +66,6 @@ async fn every_viewer_of_a_swarm_sees_every_packet_and_a_keyframe() -> anyhow::R
     assert_eq!(outcome.phases[0].packets(), received);
     // All but the parameter sets carry a stamp.
     assert!(latency.total() > received * 9 / 10, "{} of {received}", latency.total());
-    assert_eq!(joined.delete(&server.client(None), 4).await, 0);
     publisher.end().await?;
     server.assert_sound();
     Ok(())
@@ -75,12 +74,10 @@ async fn every_viewer_of_a_swarm_sees_every_packet_and_a_keyframe() -> anyhow::R
 #[tokio::test]
 async fn refused_viewers_are_counted_apart() -> anyhow::Result<()> {
     let server = Server::with(&[("limits.viewers_per_stream_max", "3")]).await?;
-    let publisher = server.publish("swarm", video_only()).await?;
-    let flows = |log: &loadtest::whip::PublishLog| (log.packets > 30).then_some(());
-    publisher.log().wait(SOON, "the first packets", flows).await?;
-    let (outcome, joined) = watch(&server, 5, |status| status.watching == 3).await?;
+    let _publisher = server.publish("swarm", video_only()).await?;
+    let (outcome, joins) = watch(&server, 5, |status| status.watching == 3).await?;
     assert_eq!(outcome.viewers.len(), 3);
-    assert_eq!(joined.joins.refused.get(&503), Some(&2), "{:?}", joined.joins);
-    assert_eq!(joined.joins.retry_after_s.values().sum::<usize>(), 2);
+    assert_eq!(joins.refused.get(&503), Some(&2), "{:?}", joins);
+    assert_eq!(joins.retry_after_s.values().sum::<usize>(), 2);
     Ok(())
 }

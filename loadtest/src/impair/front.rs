@@ -148,13 +148,15 @@ mod tests {
 
     #[test]
     fn every_section_has_one_candidate_which_is_the_relay() {
-        let sdp = "v=0\r\nm=audio 9\r\na=candidate:1 1 udp 2130706431 192.0.2.1 8189 typ host\r\n\
+        let sdp = "v=0\r\nm=audio 9\r\n\
+                   a=candidate:1 1 udp 2130706431 192.0.2.1 8189 typ host\r\n\
                    a=candidate:2 1 udp 2130706430 2001:db8::1 8189 typ host\r\n\
                    a=end-of-candidates\r\nm=video 9\r\n\
                    a=candidate:3 1 TCP 1 192.0.2.1 8189 typ host tcptype passive\r\n\
                    a=candidate:1 1 UDP 2130706431 192.0.2.1 8189 typ host generation 0\r\n";
         let relay = "127.0.0.1:5000".parse().expect("an address");
-        let wanted = "v=0\r\nm=audio 9\r\na=candidate:1 1 udp 2130706431 127.0.0.1 5000 typ host\r\n\
+        let wanted = "v=0\r\nm=audio 9\r\n\
+                      a=candidate:1 1 udp 2130706431 127.0.0.1 5000 typ host\r\n\
                       a=end-of-candidates\r\nm=video 9\r\n\
                       a=candidate:1 1 UDP 2130706431 127.0.0.1 5000 typ host generation 0\r\n";
         assert_eq!(rewrite_candidates(sdp, relay), wanted);

@@ -152,7 +152,7 @@ impl State {
                 received = self.front.recv_from(&mut buffer) => {
                     // An ICMP error is the client's, and no reason to stop.
                     if let Ok((length, from)) = received {
-                        let bytes = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
+                        let bytes = copied(&buffer, length);
                         self.take(Way::Up, from, bytes, &arrived).await;
                     }
                 }
@@ -233,7 +233,7 @@ impl State {
             let mut buffer = vec![0; DATAGRAM_MAX];
             loop {
                 let Ok(length) = socket.recv(&mut buffer).await else { continue };
-                let bytes = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
+                let bytes = copied(&buffer, length);
                 if arrived.send((address, bytes)).await.is_err() {
                     return;
                 }
@@ -264,6 +264,10 @@ impl State {
             self.counters.passed.fetch_add(u64::from(sent.is_ok()), Ordering::Relaxed);
         }
     }
+}
+
+fn copied(buffer: &[u8], length: usize) -> Bytes {
+    Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default())
 }
 
 #[cfg(test)]
