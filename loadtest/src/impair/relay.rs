@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 /// Clients at the same time; others are not served.
 const CLIENTS_MAX: usize = 1_024;
 /// A client that has sent nothing for so long is forgotten: longer than any consent check.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// Between two looks for such clients.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Datagrams under way; more are lost.
