@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod floor;
 pub mod http;
+pub mod impair;
 pub mod interop;
 pub mod light;
 pub mod probe;

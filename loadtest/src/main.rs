@@ -5,7 +5,7 @@ mod cli;
 
 use clap::{Parser, Subcommand};
 use cli::summary::Summary;
-use cli::{floor, print, publish, ramp};
+use cli::{floor, impair, print, publish, ramp};
 
 /// Publishes to and watches any WHIP and WHEP server, and measures what arrives.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Command {
     View(ramp::View),
     /// Joins viewers in two groups, publishes as well if asked to, and compares the groups.
     Ramp(ramp::Ramp),
+    /// Puts a bad network between real clients and a server.
+    Impair(impair::Impair),
     /// Prints the head of the table that `--summary` fills.
     SummaryHead,
     /// Measures what sending UDP costs on this machine at least.
@@ -35,6 +37,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Publish(arguments) => publish::run(arguments).await,
         Command::View(arguments) => ramp::view(arguments).await,
         Command::Ramp(arguments) => ramp::ramp(arguments).await,
+        Command::Impair(arguments) => impair::run(arguments).await,
         Command::SummaryHead => print(false, &Summary::head()),
         Command::Floor(arguments) => floor::run(&arguments),
     }

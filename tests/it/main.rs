@@ -5,6 +5,7 @@
 //! - `fingerprint`: certificates other than those announced
 //! - `harness`: the real server as a process; publishing, viewing, waiting with a deadline
 //! - `hostile`: malformed datagrams, SDP and HTTP beside a live stream
+//! - `impair`: clients behind the load generator's bad network
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
 //! - `overload`: more asked for than can be served
@@ -13,6 +14,7 @@
 //! - `shutdown`: SIGTERM
 //! - `shard`: a whole shard, seen from outside
 //! - `shards`: four shards on one port
+//! - `swarm`: the load generator's viewers against a server
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
@@ -21,6 +23,7 @@ mod feedback;
 mod fingerprint;
 mod harness;
 mod hostile;
+mod impair;
 mod limits;
 mod loss;
 mod overload;
@@ -29,5 +32,6 @@ mod sessions;
 mod shard;
 mod shards;
 mod shutdown;
+mod swarm;
 mod tidy;
 mod whip_whep;

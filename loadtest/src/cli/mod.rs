@@ -1,6 +1,7 @@
 //! The commands of `millrace-loadtest`: what they take, what they do, what they print.
 //!
 //! - `floor`: what sending costs at least
+//! - `impair`: a bad network for real clients
 //! - `options`: what several commands take
 //! - `publish`: sends a stream
 //! - `ramp`: joins viewers in groups and measures
@@ -8,6 +9,7 @@
 //! - `summary`: the same in a line or three, for a table of many runs
 
 pub(crate) mod floor;
+pub(crate) mod impair;
 pub(crate) mod options;
 pub(crate) mod publish;
 pub(crate) mod ramp;

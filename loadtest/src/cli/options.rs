@@ -1,10 +1,11 @@
 //! What several commands take.
 
+use anyhow::Context;
 use clap::Args;
 use loadtest::codec::{Codec, Kind};
-use loadtest::source::{AnnexB, VideoSettings};
+use loadtest::source::{AnnexB, Recording, VideoSettings};
 use loadtest::whip::{Pacing, PublishOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,11 @@ pub(crate) struct Media {
     /// Milliseconds over which the packets of a frame are spread; 0 sends them at once.
     #[arg(long, default_value_t = 0)]
     pace_ms: u64,
+    /// Send H.264 with the sizes and times of this file, again and again, without regard to the
+    /// options above but `--no-audio`. It is CSV as in tests/data/rtp: after lines that start with
+    /// `#` and a line of names, `time_us,kind,payload_bytes,marker,timestamp,keyframe`.
+    #[arg(long, value_name = "FILE")]
+    recorded: Option<PathBuf>,
     /// Send no keyframe but those that are due, whoever asks, as OBS does.
     #[arg(long)]
     ignore_pli: bool,
@@ -63,8 +69,14 @@ impl Media {
             spread => Pacing::Over(Duration::from_millis(spread)),
         };
         let file = self.annexb.as_deref().map(AnnexB::read).transpose()?;
+        let recorded = self.recorded.as_deref().map(read_recording).transpose()?;
+        anyhow::ensure!(
+            recorded.is_none() || video == Some(Codec::H264),
+            "a recording is sent as H.264"
+        );
         Ok(PublishOptions {
             file: file.map(Arc::new),
+            recorded,
             video: video.map(|codec| VideoSettings {
                 codec,
                 bitrate_bps: self.kbps * 1_000,
@@ -78,6 +90,12 @@ impl Media {
             ..PublishOptions::default()
         })
     }
+}
+
+fn read_recording(path: &Path) -> anyhow::Result<Recording> {
+    let name = || path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(name)?;
+    Recording::parse(&text).with_context(name)
 }
 
 fn video_codec(name: &str) -> anyhow::Result<Codec> {

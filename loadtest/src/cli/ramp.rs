@@ -10,7 +10,7 @@ use loadtest::http::Signaling;
 use loadtest::light::Identity;
 use loadtest::report::PublishReport;
 use loadtest::swarm::{JoinOptions, Joined, Status, Swarm, SwarmOptions, Usage, allow_descriptors};
-use loadtest::whip::{PublishLog, PublishOptions, WhipClient};
+use loadtest::whip::{PublishOptions, WhipClient};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,10 +20,10 @@ use tokio::sync::oneshot;
 /// The viewers that join first, and those that join in a burst.
 const WATCHING: usize = 0;
 const BURST: usize = 1;
+/// Who has just connected is catching up for so long; and how it goes is known by then.
+const SETTLE_AFTER: Duration = Duration::from_secs(3);
 /// How long a group may take until everybody is connected and has caught up.
 const SETTLE_WITHIN: Duration = Duration::from_secs(25);
-/// A publisher that has sent so many packets is live.
-const FLOWING: u64 = 30;
 /// Between two looks at how it goes.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -223,8 +223,7 @@ async fn join(
             tokio::time::sleep(LOOK).await;
         }
     };
-    // The status is a tenth of a second old at most.
-    tokio::time::sleep(LOOK * 10).await;
+    tokio::time::sleep(SETTLE_AFTER).await;
     let _ = tokio::time::timeout(SETTLE_WITHIN, settled).await;
     Ok(joined)
 }
@@ -266,9 +265,6 @@ impl Publisher {
         let publishing = async move {
             let signaling = Signaling::new(token.as_deref())?;
             let client = WhipClient::publish(&signaling, &url, options).await?;
-            // Only a stream that has media can be watched.
-            let flows = |log: &PublishLog| (log.packets >= FLOWING).then_some(());
-            client.log().wait(SETTLE_WITHIN, "the first packets", flows).await?;
             let _ = ready.send(());
             let _ = stopped.await;
             let report = client.log().read(publish::report);

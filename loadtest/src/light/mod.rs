@@ -6,6 +6,7 @@
 //!
 //! - `agent`: the endpoint, sans-IO
 //! - `answer`: what is read from the server's SDP
+//! - `burst`: several datagrams by one system call
 //! - `dtls`: the association, with retransmission that survives loss
 //! - `identity`: certificate and fingerprint
 //! - `offer`: the SDP it sends
@@ -14,6 +15,7 @@
 
 mod agent;
 mod answer;
+mod burst;
 mod dtls;
 mod identity;
 mod offer;

@@ -2,6 +2,7 @@
 
 use super::agent::{Agent, AgentConfig, AgentCounters, Event};
 use super::answer::Answer;
+use super::burst;
 use super::dtls::SrtpProfile;
 use super::identity::Identity;
 use super::offer::Offer;
@@ -100,6 +101,20 @@ impl LightSender {
     pub fn rtp(&self, packet: &rtp::Packet) -> anyhow::Result<()> {
         let sealed = self.0.agent().protect_rtp(packet)?;
         self.datagram(&sealed);
+        Ok(())
+    }
+
+    /// Encrypts media packets and sends them back to back.
+    ///
+    /// # Errors
+    ///
+    /// Before DTLS is done.
+    pub fn rtp_burst(&self, packets: &[rtp::Packet]) -> anyhow::Result<()> {
+        let sealed: Vec<_> = {
+            let mut agent = self.0.agent();
+            packets.iter().map(|packet| agent.protect_rtp(packet)).collect::<Result<_, _>>()?
+        };
+        burst::send(&self.0.socket, self.0.server, &sealed);
         Ok(())
     }
 

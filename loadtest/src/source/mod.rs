@@ -4,15 +4,19 @@
 //! - `annexb`: pictures from a file
 //! - `audio`: Opus-like packets, one per 20 ms
 //! - `payload`: the payload formats
+//! - `recorded`: sizes and times of what a real publisher sent
 //! - `video`: frames of a chosen bitrate, frame rate and keyframe interval
 
 mod annexb;
 mod audio;
 mod payload;
+mod recorded;
 mod video;
 
 pub use annexb::{AnnexB, FileSource};
 pub use audio::AudioSource;
+pub(crate) use recorded::RecordedSource;
+pub use recorded::{Recording, RecordingError};
 pub use video::{Frame, VideoSettings, VideoSource};
 
 use bytes::Bytes;

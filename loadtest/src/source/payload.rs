@@ -18,6 +18,9 @@ const H265_PPS: [u8; 6] = [0x44, 0x01, 0xC1, 0x72, 0xB4, 0x62];
 const VP9_KEYFRAME: [u8; 9] = [0x82, 0x49, 0x83, 0x42, 0x40, 0x27, 0xF0, 0x16, 0x70];
 /// A shown frame of profile 0 that is predicted from others.
 const VP9_DELTA_FRAME: [u8; 1] = [0x86];
+/// RFC 6184 §5.2: the two types of payload that hold more or less than one NAL unit.
+const STAP_A: u8 = 24;
+const FU_A: u8 = 28;
 /// Width and height in the headers that have them.
 const SIZE: [u16; 2] = [640, 360];
 
@@ -48,11 +51,9 @@ pub(super) fn packetize(shape: FrameShape) -> Vec<Vec<u8>> {
 
 /// RFC 6184: STAP-A with the parameter sets (§5.7.1), then the slice, as FU-A (§5.8) if need be.
 fn h264(shape: FrameShape) -> Vec<Vec<u8>> {
-    const STAP_A: u8 = 24;
-    const FU_A: u8 = 28;
     let mut payloads = Vec::new();
     if shape.keyframe {
-        payloads.push(aggregate(&[0x60 | STAP_A], &[&H264_SPS, &H264_PPS]));
+        payloads.push(h264_parameters());
     }
     let header: u8 = if shape.keyframe { 0x65 } else { 0x41 };
     let pieces = cut(shape, 2);
@@ -65,6 +66,20 @@ fn h264(shape: FrameShape) -> Vec<Vec<u8>> {
         [&[(header & 0x60) | FU_A, bits | (header & 0x1F)][..], &piece].concat()
     }));
     payloads
+}
+
+/// The parameter sets of H.264 as one aggregate.
+pub(super) fn h264_parameters() -> Vec<u8> {
+    aggregate(&[0x60 | STAP_A], &[&H264_SPS, &H264_PPS])
+}
+
+/// A fragment of a slice, of so many bytes.
+pub(super) fn h264_fragment(keyframe: bool, first: bool, last: bool, bytes: usize) -> Vec<u8> {
+    let header: u8 = if keyframe { 0x65 } else { 0x41 };
+    let edges = (u8::from(first) << 7) | (u8::from(last) << 6);
+    let mut payload = vec![0xA5; bytes];
+    payload.splice(..2.min(bytes), [(header & 0x60) | FU_A, edges | (header & 0x1F)]);
+    payload
 }
 
 /// RFC 7798: an aggregation packet (§4.4.2), then fragmentation units (§4.4.3).

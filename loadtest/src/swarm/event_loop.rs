@@ -254,12 +254,14 @@ impl EventLoop {
             self.recent = total;
         }
         let over = |viewer: &&Viewer| matches!(viewer.endpoint.state, State::Over(_));
+        let served = |viewer: &&Viewer| viewer.endpoint.times.first_packet.is_some();
         let over = self.viewers.iter().filter(over).count();
         let lost = self.counts().iter().map(|counts| counts.lost).sum();
         let status = Status {
             invited: self.viewers.len(),
             connecting: self.connecting,
             watching: self.viewers.len() - over - self.connecting,
+            served: self.viewers.iter().filter(served).count(),
             over,
             settling: self.lag_probe.waiting(),
             packets: self.phases.iter().map(Phase::packets).sum(),

@@ -11,14 +11,14 @@ const PLACES: usize = (STEPS as usize) * (40 - STEPS_LOG as usize + 1);
 /// Counts of values, in microseconds wherever this crate uses it.
 #[derive(Debug, Clone)]
 pub struct Histogram {
-    counts: Box<[u64; PLACES]>,
+    counts: Box<[u64]>,
     total: u64,
     largest: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: Box::new([0; PLACES]), total: 0, largest: 0 }
+        Self { counts: vec![0; PLACES].into_boxed_slice(), total: 0, largest: 0 }
     }
 }
 

@@ -24,7 +24,7 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct Inbox {
     headers: MultiHeaders<SockaddrStorage>,
-    buffers: Box<[[u8; DATAGRAM_MAX]; BATCH]>,
+    buffers: Box<[[u8; DATAGRAM_MAX]]>,
 }
 
 /// A UDP socket whose only peer is `server`, with time stamps and a large receive buffer.
@@ -57,7 +57,7 @@ fn headers() -> MultiHeaders<SockaddrStorage> {
 
 impl Inbox {
     pub(crate) fn new() -> Self {
-        Self { headers: headers(), buffers: Box::new([[0; DATAGRAM_MAX]; BATCH]) }
+        Self { headers: headers(), buffers: vec![[0; DATAGRAM_MAX]; BATCH].into_boxed_slice() }
     }
 
     /// Takes in one batch without waiting, and returns how many datagrams there were.
@@ -67,7 +67,11 @@ impl Inbox {
         socket: &UdpSocket,
         mut take: impl FnMut(&[u8], i64),
     ) -> io::Result<usize> {
-        let mut slices = self.buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
+        let mut buffers = self.buffers.iter_mut();
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
+            let buffer = buffers.next().map_or(&mut [][..], |buffer| &mut buffer[..]);
+            [IoSliceMut::new(buffer)]
+        });
         let fd = socket.as_fd().as_raw_fd();
         let flags = MsgFlags::MSG_DONTWAIT;
         let messages = match recvmmsg(fd, &mut self.headers, &mut slices, flags, None) {
@@ -79,7 +83,7 @@ impl Inbox {
         let (mut count, mut unstamped) = (0, false);
         for message in messages {
             count += 1;
-            let stamp = message.cmsgs().ok().and_then(|mut all| all.find_map(stamp));
+            let stamp = message.cmsgs().ok().and_then(|mut all| all.find_map(|it| stamp(&it)));
             unstamped |= stamp.is_none();
             let bytes = message.iovs().next().unwrap_or_default();
             take(bytes, stamp.unwrap_or_else(now_nanos));
@@ -92,7 +96,7 @@ impl Inbox {
     }
 }
 
-fn stamp(message: ControlMessageOwned) -> Option<i64> {
+fn stamp(message: &ControlMessageOwned) -> Option<i64> {
     match message {
         ControlMessageOwned::ScmTimestampns(time) => {
             Some(time.tv_sec() * 1_000_000_000 + time.tv_nsec())

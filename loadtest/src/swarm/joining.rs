@@ -16,6 +16,9 @@ use tokio::time::Instant;
 const TRIES_MAX: u32 = 10;
 /// How long a refused viewer waits where the server does not say.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How often a stream that is not live yet is asked for again, and how long after.
+const EARLY_MAX: u32 = 40;
+const EARLY_AGAIN: Duration = Duration::from_millis(50);
 /// Reasons of failures that are kept.
 const REASONS_MAX: usize = 20;
 
@@ -155,9 +158,8 @@ impl Joined {
 
 /// Posts one viewer's offer, again and again if that is wanted.
 async fn join(swarm: &Swarm, signaling: &Signaling, options: &JoinOptions) -> Joining {
-    let mut tries = 0;
+    let (mut tries, mut early) = (0, 0);
     loop {
-        tries += 1;
         let mut offer = Offer::view();
         offer.fingerprint = Some(swarm.identity.fingerprint());
         let posted = now_nanos();
@@ -171,9 +173,15 @@ async fn join(swarm: &Swarm, signaling: &Signaling, options: &JoinOptions) -> Jo
                 swarm.join(Invitation { group: options.group, local, answer, posted });
                 return Joining::Joined(session.url);
             }
+            // The publisher is there, and its first packet is not yet.
+            Err(SignalingError::Refused { status: 409, .. }) if early < EARLY_MAX => {
+                early += 1;
+                tokio::time::sleep(EARLY_AGAIN).await;
+            }
             Err(SignalingError::Refused { status: 503, retry_after, .. })
                 if options.retry && tries < TRIES_MAX =>
             {
+                tries += 1;
                 let wait = retry_after.map_or(RETRY_AFTER, Duration::from_secs);
                 tokio::time::sleep(wait).await;
             }

@@ -19,7 +19,7 @@ const TICKS: f64 = 90.0;
 #[derive(Debug)]
 pub(super) struct LagProbe {
     earliest: Option<usize>,
-    packets: Box<[Option<Sample>; REMEMBERED]>,
+    packets: Box<[Option<Sample>]>,
     waiting: VecDeque<Waiting>,
 }
 
@@ -33,7 +33,11 @@ struct Waiting {
 
 impl LagProbe {
     pub(super) fn new() -> Self {
-        Self { earliest: None, packets: Box::new([None; REMEMBERED]), waiting: VecDeque::new() }
+        Self {
+            earliest: None,
+            packets: vec![None; REMEMBERED].into_boxed_slice(),
+            waiting: VecDeque::new(),
+        }
     }
 
     /// A viewer has connected; the first one is whom the others are compared with.

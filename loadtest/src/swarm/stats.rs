@@ -162,6 +162,8 @@ pub struct Status {
     pub connecting: usize,
     /// Who is watching.
     pub watching: usize,
+    /// Who has got media.
+    pub served: usize,
     /// Who failed, or was ended by the server.
     pub over: usize,
     /// Who is connected and was not asked yet how far it is behind.

@@ -105,7 +105,7 @@ impl Track {
         }
         if look_for_keyframe && self.codec == Codec::H264 {
             let start = keys.open::<4>(nonce, payload, 0);
-            seen.keyframe = start.is_some_and(|start| starts_keyframe(&start));
+            seen.keyframe = start.is_some_and(starts_keyframe);
         }
         seen
     }
@@ -125,7 +125,7 @@ fn payload<'a>(header: &Header<'a>, keys: &Keystream, nonce: Nonce) -> Option<&'
 
 /// RFC 6184: an aggregate that begins with parameter sets (§5.7.1), a parameter set, an IDR slice,
 /// or a fragment (§5.8) of one.
-fn starts_keyframe(start: &[u8; 4]) -> bool {
+fn starts_keyframe(start: [u8; 4]) -> bool {
     const IDR: u8 = 5;
     const SPS: u8 = 7;
     let kind = |byte: u8| byte & 0x1F;

@@ -9,7 +9,7 @@ use crate::light::{
     Answer, Direction, LightError, LightOptions, LightPeer, LightSender, Offer, SrtpProfile,
     publish_audio, publish_video,
 };
-use crate::source::{AnnexB, VideoSettings};
+use crate::source::{AnnexB, Recording, VideoSettings};
 use crate::watched::Watched;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -49,6 +49,9 @@ pub struct PublishOptions {
     pub video: Option<VideoSettings>,
     /// Pictures from a file instead, at the frame rate of `video`.
     pub file: Option<Arc<AnnexB>>,
+    /// Sizes and times to send instead of those made up, of H.264 and Opus; the two fields around
+    /// this one then say only what is offered.
+    pub recorded: Option<Recording>,
     /// Whether there is sound.
     pub audio: bool,
     /// When packets leave.
@@ -72,6 +75,7 @@ impl Default for PublishOptions {
         Self {
             video: Some(VideoSettings::default()),
             file: None,
+            recorded: None,
             audio: true,
             pacing: Pacing::Burst,
             resend: Resend::Agreed,

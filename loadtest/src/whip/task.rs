@@ -3,7 +3,9 @@
 use super::{Pacing, PublishLog, PublishOptions, Resend};
 use crate::codec::{Codec, Kind};
 use crate::light::{ABS_SEND_TIME, Arrival, Event, LightPeer, LightSender, MID, TRANSPORT_CC};
-use crate::source::{AudioSource, FileSource, Frame, Stamp, VideoSource, now_micros};
+use crate::source::{
+    AudioSource, FileSource, Frame, RecordedSource, Stamp, VideoSource, now_micros,
+};
 use crate::watched::Watched;
 use bytes::Bytes;
 use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
@@ -14,6 +16,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Packets of a recording that are due within this time of each other are sent together.
+const RECORDED_TOGETHER: Duration = Duration::from_millis(1);
 /// Between sender reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// RTCP packets kept for the owner to look at.
@@ -79,6 +83,8 @@ pub(super) struct Loop {
     video: Option<(Pictures, Instant)>,
     audio: Option<(AudioSource, Instant)>,
     paced: VecDeque<(Instant, rtp::Packet)>,
+    /// Instead of the two above, with the time at which it began.
+    recorded: Option<(RecordedSource, Instant)>,
     report_at: Instant,
     transport_sequence: u16,
 }
@@ -98,6 +104,7 @@ impl Loop {
             video: None,
             audio: None,
             paced: VecDeque::new(),
+            recorded: options.recorded.clone().map(|it| (RecordedSource::new(it), now)),
             report_at: now,
             transport_sequence: 0,
             options,
@@ -128,6 +135,11 @@ impl Loop {
                 }
                 _ => continue,
             };
+            if let Some((source, _)) = &mut this.recorded {
+                // The recording is sent in place of what would have been made up.
+                (this.video, this.audio) = (None, None);
+                source.open(kind, payload_type, ssrc, first);
+            }
             let origin = (first, start);
             this.log.update(|log| log.clocks.insert(ssrc, origin));
             this.tracks.extend(track(peer, kind, payload_type, ssrc, rtx_ssrc, origin));
@@ -155,6 +167,7 @@ impl Loop {
             self.video.as_ref().map(|(_, at)| *at),
             self.audio.as_ref().map(|(_, at)| *at),
             self.paced.front().map(|(at, _)| *at),
+            self.recorded.as_ref().map(|(source, start)| *start + source.due()),
             Some(self.report_at),
         ]
         .into_iter()
@@ -164,14 +177,15 @@ impl Loop {
 
     fn send_due(&mut self, now: Instant) {
         while let Some((_, packet)) = self.paced.pop_front_if(|(at, _)| *at <= now) {
-            self.send(packet);
+            self.send(vec![packet]);
         }
+        self.send_recorded(now);
         if let Some((source, at)) = &mut self.audio
             && *at <= now
         {
             *at += source.interval();
             let packet = source.next_packet();
-            self.send(packet);
+            self.send(vec![packet]);
         }
         if let Some((source, at)) = &mut self.video
             && *at <= now
@@ -189,41 +203,58 @@ impl Loop {
     }
 
     fn send_frame(&mut self, packets: Vec<rtp::Packet>, due: Instant, interval: Duration) {
-        match self.options.pacing {
-            Pacing::Burst => packets.into_iter().for_each(|packet| self.send(packet)),
-            Pacing::Paced | Pacing::Over(_) => {
-                let whole = match self.options.pacing {
-                    Pacing::Over(spread) => spread,
-                    _ => interval / 2,
-                };
-                let step = whole / u32::try_from(packets.len().max(1)).unwrap_or(u32::MAX);
-                let times = (0..).map(|place| due + step * place);
-                self.paced.extend(times.zip(packets));
+        let spread = match self.options.pacing {
+            Pacing::Burst => return self.send(packets),
+            Pacing::Paced => interval / 2,
+            Pacing::Over(spread) => spread,
+        };
+        let step = spread / u32::try_from(packets.len().max(1)).unwrap_or(u32::MAX);
+        let times = (0..).map(|place| due + step * place);
+        self.paced.extend(times.zip(packets));
+    }
+
+    /// Sends what the recording holds for now; what follows within a millisecond goes along.
+    fn send_recorded(&mut self, now: Instant) {
+        let Some((source, start)) = &mut self.recorded else { return };
+        let mut packets = Vec::new();
+        if *start + source.due() <= now {
+            while *start + source.due() <= now + RECORDED_TOGETHER {
+                packets.extend(source.next_packets());
             }
+        }
+        let keyframes = source.keyframes;
+        if !packets.is_empty() {
+            self.log.update(|log| log.keyframes = keyframes);
+            self.send(packets);
         }
     }
 
-    fn send(&mut self, mut packet: rtp::Packet) {
-        Stamp::refresh(&mut packet);
-        let Some(track) = self.tracks.iter_mut().find(|it| it.ssrc == packet.header.ssrc) else {
-            return;
-        };
-        track.packets = track.packets.wrapping_add(1);
-        track.octets = track.octets.wrapping_add(packet.payload.len() as u32);
-        write_extensions(&mut packet, track, &mut self.transport_sequence);
-        let withhold = self.options.withhold.as_ref().is_some_and(|picks| picks(&packet));
-        if !withhold {
-            // Before DTLS is done there is no loop, and afterwards sealing does not fail.
-            let _ = self.sender.rtp(&packet);
-        }
+    /// Sends packets back to back, each with the present time in its stamp.
+    fn send(&mut self, mut packets: Vec<rtp::Packet>) {
+        let mut ready = Vec::with_capacity(packets.len());
+        let mut withheld = Vec::new();
+        packets.retain_mut(|packet| {
+            let track = self.tracks.iter_mut().find(|it| it.ssrc == packet.header.ssrc);
+            let Some(track) = track else { return false };
+            Stamp::refresh(packet);
+            track.packets = track.packets.wrapping_add(1);
+            track.octets = track.octets.wrapping_add(packet.payload.len() as u32);
+            write_extensions(packet, track, &mut self.transport_sequence);
+            if self.options.withhold.as_ref().is_some_and(|picks| picks(packet)) {
+                withheld.push((packet.header.ssrc, packet.header.sequence_number));
+            } else {
+                ready.push(packet.clone());
+            }
+            true
+        });
+        // Before DTLS is done there is no loop, and afterwards sealing does not fail.
+        let _ = self.sender.rtp_burst(&ready);
         let history = self.options.history;
         self.log.update(|log| {
-            log.packets += 1;
-            if withhold {
-                log.withheld.push((packet.header.ssrc, packet.header.sequence_number));
-            }
-            log.sent.push_back(packet);
-            if log.sent.len() > history {
+            log.packets += packets.len() as u64;
+            log.withheld.append(&mut withheld);
+            log.sent.extend(packets);
+            while log.sent.len() > history {
                 log.sent.pop_front();
             }
         });
