@@ -4,7 +4,7 @@
 //! follow, the last one's leaving ends that. A shard that hears of a later publisher ends its own.
 
 use super::Engine;
-use super::catch_up::Start as Begins;
+use super::catch_up::Begins;
 use super::command::EndReason;
 use super::message::{Message, SenderReport, Start, Term};
 use super::peer::Side;

@@ -9,9 +9,10 @@ use super::peer::{Peer, Side, Viewing};
 use super::report::Counters;
 use crate::media::arena::SendArena;
 use crate::media::codec::Kind;
+use crate::media::time::ticks_of;
 use crate::peer::outgoing::{Numbered, Outgoing, Sent};
 use crate::router::Router;
-use crate::router::cache::{At, KeyframeCache};
+use crate::router::cache::{At, KeyframeCache, Start};
 use crate::router::subscription::Subscription;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 /// How a viewer begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
+pub(super) enum Begins {
     /// From the keyframe cache.
     Cached,
     /// With the next keyframe, which the publisher is asked for.
@@ -39,6 +40,8 @@ pub(super) struct CatchUps {
 #[derive(Debug)]
 pub(super) struct CatchUp {
     cursor: u64,
+    /// When it began, and the RTP timestamp of that moment: a packet is due when its own has come.
+    began: (Instant, u64),
     /// Until when what it was sent is paid for, at the pace.
     paid_until: Instant,
 }
@@ -48,8 +51,8 @@ impl CatchUps {
     const TICK: Duration = Duration::from_millis(1);
 
     /// A viewer begins.
-    pub(super) fn started(&mut self, key: usize, start: Start, now: Instant) {
-        if start == Start::Cached {
+    pub(super) fn started(&mut self, key: usize, begins: Begins, now: Instant) {
+        if begins == Begins::Cached {
             self.queue.push_back(key);
             self.due = Some(now);
         }
@@ -72,6 +75,24 @@ impl CatchUp {
     const BUCKET: u32 = 10;
     const PACKET: Duration = Duration::from_micros(100);
 
+    /// So much more time is planned for a packet than it takes at the pace, for what departs
+    /// meanwhile.
+    const PLANNED: Duration = Duration::from_micros(125);
+
+    fn new(start: Start, now: Instant) -> Self {
+        Self { cursor: start.cursor, began: (now, start.present), paid_until: now }
+    }
+
+    /// Another keyframe is where it goes on.
+    fn restart(&mut self, start: Start, now: Instant) {
+        (self.cursor, self.began) = (start.cursor, (now, start.present));
+    }
+
+    fn is_due(&self, timestamp: u64, clock_rate: u32, now: Instant) -> bool {
+        let (began, present) = self.began;
+        timestamp <= present + ticks_of(now.saturating_duration_since(began), clock_rate)
+    }
+
     fn affordable(&self, now: Instant) -> usize {
         let full = now + Self::PACKET * Self::BUCKET;
         let credit = full.saturating_duration_since(self.paid_until.max(now));
@@ -93,14 +114,15 @@ impl Viewing {
     /// Begins at the keyframe that the cache holds, if it holds one.
     pub(super) fn catch_up_from(&mut self, cache: &KeyframeCache, now: Instant) -> bool {
         let subscription = self.subscriptions[Kind::Video.index()].as_mut();
-        let (Some((cursor, first)), Some(subscription), Some(track)) =
-            (cache.start(), subscription, self.viewer.track(Kind::Video))
+        let start = cache.start(CatchUp::PLANNED, now);
+        let (Some(start), Some(subscription), Some(track)) =
+            (start, subscription, self.viewer.track(Kind::Video))
         else {
             return false;
         };
-        subscription.begin_at(first.sequence, cache.newest_timestamp());
+        subscription.begin_at(start.first, start.past);
         track.playout_delay().catches_up();
-        self.catching_up = Some(Box::new(CatchUp { cursor, paid_until: now }));
+        self.catching_up = Some(Box::new(CatchUp::new(start, now)));
         true
     }
 }
@@ -198,13 +220,15 @@ fn advance(
             At::Restarted => {
                 // The picture it was in stays in pieces, which decoders drop: as after a loss, but
                 // with the keyframe next to it.
-                let Some((cursor, first)) = cache.start() else { break Progress::More };
-                subscription.begin_at(first.sequence, cache.newest_timestamp());
-                walk.cursor = cursor;
+                let Some(start) = cache.start(CatchUp::PLANNED, now) else { break Progress::More };
+                subscription.begin_at(start.first, start.past);
+                walk.restart(start, now);
             }
             At::Packet(departed) => {
                 let (packet, padding) = (&departed.packet, departed.padding);
-                if *sent == packets_max {
+                let timestamp = subscription.timestamp(packet.timestamp);
+                let clock_rate = packet.codec.clock_rate();
+                if *sent == packets_max || !walk.is_due(timestamp, clock_rate, now) {
                     break Progress::More;
                 }
                 if Outgoing::room(packet, padding) > arena.remaining() {
@@ -212,7 +236,6 @@ fn advance(
                 }
                 walk.cursor += 1;
                 let Some(sequence) = subscription.select(packet) else { continue };
-                let timestamp = subscription.timestamp(packet.timestamp);
                 let numbered = Numbered { packet, padding, sequence, timestamp };
                 match track.send(numbered, sealer, (path, &mut *arena)) {
                     Sent::Yes => *sent += 1,
@@ -234,11 +257,11 @@ fn advance(
 
 impl Counters {
     /// A viewer begins.
-    pub(super) const fn started(&mut self, start: Start) {
-        match start {
-            Start::Cached => self.starts_cached += 1,
-            Start::Requested => self.starts_requested += 1,
-            Start::Sound => {}
+    pub(super) const fn started(&mut self, begins: Begins) {
+        match begins {
+            Begins::Cached => self.starts_cached += 1,
+            Begins::Requested => self.starts_requested += 1,
+            Begins::Sound => {}
         }
     }
 }
@@ -251,7 +274,7 @@ mod tests {
     fn ten_packets_go_at_once_and_ten_a_millisecond_after_that() {
         let start = Instant::now();
         let at = |us| start + Duration::from_micros(us);
-        let mut walk = CatchUp { cursor: 0, paid_until: start };
+        let mut walk = CatchUp { cursor: 0, began: (start, 0), paid_until: start };
         assert_eq!(walk.affordable(at(0)), 10);
         walk.pay(10, at(0));
         assert_eq!(walk.affordable(at(0)), 0);

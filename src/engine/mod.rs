@@ -337,9 +337,9 @@ impl Engine {
         self.events.push_back(Event::Connected { session, role, stream: name, profile });
         match role {
             Role::Viewer => {
-                let start = stream.add_viewer(key, peer, now);
-                self.counters.started(start);
-                self.catch_ups.started(key, start, now);
+                let begins = stream.add_viewer(key, peer, now);
+                self.counters.started(begins);
+                self.catch_ups.started(key, begins, now);
                 self.request_keyframe(index, now);
             }
             Role::Publisher => self.begin_stream(key, index, now, arena),

@@ -1,7 +1,7 @@
 //! One stream: its router, its publisher, its viewers.
 
 use super::abroad::Parcel;
-use super::catch_up::Start;
+use super::catch_up::Begins;
 use super::message::Term;
 use super::peer::{Peer, Side};
 use super::report::{StreamState, TrackState};
@@ -90,20 +90,20 @@ impl Stream {
     }
 
     /// A viewer is connected: it gets what flows from the newest keyframe on, or from the next.
-    pub(super) fn add_viewer(&mut self, key: usize, peer: &mut Peer, now: Instant) -> Start {
-        let Side::Viewer(viewing) = &mut peer.side else { return Start::Sound };
+    pub(super) fn add_viewer(&mut self, key: usize, peer: &mut Peer, now: Instant) -> Begins {
+        let Side::Viewer(viewing) = &mut peer.side else { return Begins::Sound };
         for format in self.formats.iter().flatten() {
             viewing.set_format(format);
         }
         self.viewers.push(key);
         if viewing.subscription(Kind::Video).is_none() {
-            return Start::Sound;
+            return Begins::Sound;
         }
         if viewing.catch_up_from(self.router.cache(), now) {
-            return Start::Cached;
+            return Begins::Cached;
         }
         self.router.want_keyframe();
-        Start::Requested
+        Begins::Requested
     }
 
     pub(super) fn report(&self, peers: &Slab<Peer>, now: Instant) -> StreamState {

@@ -4,9 +4,11 @@
 //! had: a packet is only ever sent with that padding, or the nonce rule would break. Whoever walks
 //! through the cache is known to it by nothing but a cursor.
 
+use super::subscription::Past;
 use crate::media::packet::Packet;
+use crate::media::time::ticks_of;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A packet that has departed.
 #[derive(Debug)]
@@ -30,6 +32,19 @@ pub enum At<'a> {
     Dropped,
 }
 
+/// Where a walk begins.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// The cursor of the keyframe's first packet.
+    pub cursor: u64,
+    /// That packet's sequence number.
+    pub first: u64,
+    /// The RTP timestamp of the present.
+    pub present: u64,
+    /// What becomes of the timestamps before that.
+    pub past: Past,
+}
+
 /// The packets since the newest keyframe; empty while there are too many of them.
 #[derive(Debug, Default)]
 pub struct KeyframeCache {
@@ -39,7 +54,8 @@ pub struct KeyframeCache {
     /// How many were kept before these, over all: cursors count from there.
     before: u64,
     bytes: usize,
-    newest_timestamp: u64,
+    /// The highest RTP timestamp, and when it arrived.
+    newest: Option<(u64, Instant)>,
 }
 
 impl KeyframeCache {
@@ -47,6 +63,8 @@ impl KeyframeCache {
     const SPAN_MAX: Duration = Duration::from_secs(12);
     /// Ten seconds of 13 Mb/s, per stream.
     const BYTES_MAX: usize = 16 << 20;
+    /// The publisher's clock is not followed further than this after its last packet.
+    const SILENCE_MAX: Duration = Duration::from_secs(1);
     /// Half a turn of the numbering: more could not be asked for again.
     const SEQUENCES_MAX: u64 = 1 << 15;
 
@@ -63,7 +81,6 @@ impl KeyframeCache {
         }
         if self.begins(packet) {
             self.clear();
-            self.newest_timestamp = packet.timestamp;
             self.keep(departed);
             for (packet, padding) in since {
                 self.keep(Departed { packet: Arc::clone(packet), padding });
@@ -99,7 +116,9 @@ impl KeyframeCache {
             return;
         }
         self.bytes = bytes;
-        self.newest_timestamp = self.newest_timestamp.max(packet.timestamp);
+        if self.newest.is_none_or(|(newest, _)| newest < packet.timestamp) {
+            self.newest = Some((packet.timestamp, packet.arrival));
+        }
         let place = place as usize;
         if self.places.len() <= place {
             self.places.resize(place + 1, None);
@@ -114,12 +133,7 @@ impl KeyframeCache {
         self.packets.clear();
         self.places.clear();
         self.bytes = 0;
-        self.newest_timestamp = 0;
-    }
-
-    /// The keyframe's first packet with its cursor; `None` while nothing is kept.
-    pub fn start(&self) -> Option<(u64, &Packet)> {
-        self.packets.first().map(|first| (self.before, &*first.packet))
+        self.newest = None;
     }
 
     /// All that is kept.
@@ -127,9 +141,16 @@ impl KeyframeCache {
         self.packets.iter()
     }
 
-    /// The RTP timestamp of the newest packet.
-    pub const fn newest_timestamp(&self) -> u64 {
-        self.newest_timestamp
+    /// Where a walk begins that takes so long for each packet at least; `None` while nothing is
+    /// kept.
+    pub fn start(&self, each: Duration, now: Instant) -> Option<Start> {
+        let (Departed { packet, .. }, (newest, arrival)) = (self.packets.first()?, self.newest?);
+        let clock_rate = packet.codec.clock_rate();
+        let since = now.saturating_duration_since(arrival).min(Self::SILENCE_MAX);
+        let present = newest + ticks_of(since, clock_rate);
+        let least = ticks_of(each * self.packets.len() as u32, clock_rate);
+        let past = Past::between(packet.timestamp, present, least);
+        Some(Start { cursor: self.before, first: packet.sequence, present, past })
     }
 
     /// What lies at a cursor that came from here.
@@ -167,6 +188,10 @@ mod tests {
         cache.push(departed, std::iter::empty());
     }
 
+    fn start(cache: &KeyframeCache) -> Option<Start> {
+        cache.start(Duration::ZERO, Instant::now())
+    }
+
     fn sequences(cache: &KeyframeCache) -> Vec<u64> {
         cache.packets.iter().map(|departed| departed.packet.sequence).collect()
     }
@@ -175,7 +200,7 @@ mod tests {
     fn all_since_the_newest_keyframe_is_kept_in_the_order_of_departure() {
         let mut cache = KeyframeCache::default();
         push(&mut cache, packet(9, 0, false));
-        assert!(cache.start().is_none());
+        assert!(start(&cache).is_none());
         for (sequence, timestamp, keyframe) in [
             (10, 3_000, true),
             (11, 3_000, true), // the picture after its parameter sets
@@ -186,7 +211,7 @@ mod tests {
             push(&mut cache, packet(sequence, timestamp, keyframe));
         }
         assert_eq!(sequences(&cache), [10, 11, 13, 12]);
-        assert_eq!(cache.newest_timestamp(), 6_000);
+        assert!(start(&cache).is_some_and(|start| start.first == 10 && start.present >= 6_000));
         assert_eq!(cache.get(12).map(|found| found.packet.sequence), Some(12));
         assert!(cache.get(14).is_none() && cache.get(9).is_none());
     }
@@ -196,7 +221,7 @@ mod tests {
         let mut cache = KeyframeCache::default();
         assert!(matches!(cache.at(0), At::Dropped));
         push(&mut cache, packet(10, 0, true));
-        let (cursor, _) = cache.start().expect("a keyframe");
+        let cursor = start(&cache).expect("a keyframe").cursor;
         assert!(matches!(cache.at(cursor), At::Packet(_)));
         assert!(matches!(cache.at(cursor + 1), At::End));
         push(&mut cache, packet(11, 3_000, false));
@@ -243,7 +268,7 @@ mod tests {
             push(&mut cache, packet(10, 0, true));
             push(&mut cache, spoil(packet(11, 3_000, false)));
             push(&mut cache, packet(12, 6_000, false));
-            assert!(cache.start().is_none());
+            assert!(start(&cache).is_none());
             assert!(matches!(cache.at(1), At::Dropped));
             push(&mut cache, packet(13, 9_000, true));
             assert_eq!(sequences(&cache), [13]);

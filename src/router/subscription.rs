@@ -9,8 +9,51 @@ enum Forwarding {
     /// Nothing yet: the next keyframe (video) or packet (audio) begins.
     Waiting,
     /// Everything from the source sequence number `first` on, which goes out as `first_out`.
-    /// What was there before the RTP timestamp `live` is in the past and goes out compressed.
-    Flowing { first: u64, first_out: u64, live: u64 },
+    /// What is of the past goes out compressed.
+    Flowing { first: u64, first_out: u64, past: Past },
+}
+
+/// What was there before a viewer came goes out with compressed RTP timestamps.
+///
+/// It is sent in less time than it took, and its timestamps say so: they begin with the present,
+/// run as the time does in which it is sent, and meet those of the publisher where both are at the
+/// same moment. So a receiver learns the one clock that it needs from then on. (With timestamps
+/// that ended where the past did, Chromium took the burst's clock for the stream's: its picture
+/// stood for 0.6 s after the burst, and it smoothed no jitter for the next half minute.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// From this RTP timestamp on nothing is changed.
+    ends: u64,
+    /// The time before that runs so much faster.
+    compression: u64,
+}
+
+impl Past {
+    /// There is none.
+    const NONE: Self = Self { ends: 0, compression: 1 };
+    /// Pictures 33 ms apart go out 1 ms apart: faster than decoders are it need not be.
+    const COMPRESSION_MAX: u64 = 32;
+    /// Below that it would take as long as the past itself.
+    const COMPRESSION_MIN: u64 = 2;
+
+    /// The past from the timestamp `first` to that of the `present`, which takes `least` ticks to
+    /// send, or more.
+    pub fn between(first: u64, present: u64, least: u64) -> Self {
+        let span = present.saturating_sub(first);
+        let takes = least.max(span / (Self::COMPRESSION_MAX - 1)).max(1);
+        let compression = (span + takes) / takes;
+        let compression = compression.clamp(Self::COMPRESSION_MIN, Self::COMPRESSION_MAX);
+        // While the past is sent the present goes on.
+        Self { ends: present + span / (compression - 1), compression }
+    }
+
+    const fn compress(&self, timestamp: u64) -> u64 {
+        if timestamp < self.ends {
+            self.ends - (self.ends - timestamp) / self.compression
+        } else {
+            timestamp
+        }
+    }
 }
 
 /// A viewer's place in a track, and the sequence numbers it sees.
@@ -26,10 +69,6 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The past is compressed so much: pictures 33 ms apart go out 1 ms apart, at which a decoder
-    /// that shows them when they are due has them all behind it almost as soon as they come.
-    const COMPRESSION: u64 = 32;
-
     /// A subscription whose first packet will have this sequence number.
     ///
     /// Half the range is left before the first wrap, as RFC 3711 §3.3.1 advises: the rollover
@@ -48,7 +87,7 @@ impl Subscription {
                 if self.kind == Kind::Video && !packet.keyframe {
                     return None;
                 }
-                self.begin_at(packet.sequence, 0);
+                self.begin_at(packet.sequence, Past::NONE);
                 (packet.sequence, self.next_out)
             }
         };
@@ -57,11 +96,10 @@ impl Subscription {
         Some(out)
     }
 
-    /// From here on flows what the source numbers from `first` on; `live` is the RTP timestamp at
-    /// which the past ends. There is no gap to what flowed before, and that is over: none of it
-    /// can be sent again, as its timestamps might be others now.
-    pub const fn begin_at(&mut self, first: u64, live: u64) {
-        self.forwarding = Forwarding::Flowing { first, first_out: self.next_out, live };
+    /// From here on flows what the source numbers from `first` on. There is no gap to what flowed
+    /// before, and that is over: none of it can be sent again, as its timestamps are others now.
+    pub const fn begin_at(&mut self, first: u64, past: Past) {
+        self.forwarding = Forwarding::Flowing { first, first_out: self.next_out, past };
     }
 
     /// Nothing flows until the next start.
@@ -74,10 +112,8 @@ impl Subscription {
     /// that is sent again is the same packet.
     pub const fn timestamp(&self, timestamp: u64) -> u64 {
         match self.forwarding {
-            Forwarding::Flowing { live, .. } if timestamp < live => {
-                live - (live - timestamp) / Self::COMPRESSION
-            }
-            _ => timestamp,
+            Forwarding::Flowing { past, .. } => past.compress(timestamp),
+            Forwarding::Waiting => timestamp,
         }
     }
 
@@ -149,10 +185,10 @@ mod tests {
     #[test]
     fn a_new_start_leaves_no_gap_and_what_was_before_cannot_be_asked_for() {
         let mut subscription = Subscription::new(Kind::Video, 0);
-        subscription.begin_at(100, 9_000);
+        subscription.begin_at(100, Past::between(0, 9_000, 0));
         assert_eq!(subscription.select(&packet(100, true)), Some(0));
         assert_eq!(subscription.select(&packet(101, false)), Some(1));
-        subscription.begin_at(500, 90_000);
+        subscription.begin_at(500, Past::between(80_000, 90_000, 0));
         assert_eq!(subscription.select(&packet(101, false)), None);
         assert_eq!(subscription.select(&packet(500, true)), Some(2));
         assert_eq!(subscription.source_of(1), None);
@@ -164,20 +200,27 @@ mod tests {
     }
 
     proptest! {
-        /// A decoder must see the pictures in their order, each with a time of its own.
+        /// A decoder must see the pictures in their order, each with a time of its own; the first
+        /// is of the present, and the past is over when it has been sent.
         #[test]
-        fn compressed_timestamps_keep_the_order_and_end_at_the_present(
-            live in 1_u64 << 33..1 << 34,
-            before in 0_u64..1 << 33,
+        fn compressed_timestamps_keep_the_order_and_run_as_the_time_does(
+            first in 1_u64 << 33..1 << 34,
+            span in 0_u64..12 * 90_000,
+            least in 0_u64..90_000,
+            at in 0_u64..1 << 21,
             step in 32_u64..1 << 20,
         ) {
-            let mut subscription = Subscription::new(Kind::Video, 0);
-            subscription.begin_at(0, live);
-            let at = live - before;
-            prop_assert!(subscription.timestamp(at + step) > subscription.timestamp(at));
-            prop_assert!(subscription.timestamp(at + 1) >= subscription.timestamp(at));
-            prop_assert!(live - subscription.timestamp(at) <= before / 32);
-            prop_assert_eq!(subscription.timestamp(live + before), live + before);
+            let present = first + span;
+            let past = Past::between(first, present, least);
+            let at = first + at;
+            prop_assert!(past.compress(at + step) > past.compress(at));
+            prop_assert!(past.compress(at + 1) >= past.compress(at));
+            prop_assert!(past.compress(at) >= at);
+            prop_assert!(past.compress(first) >= present.saturating_sub(1));
+            prop_assert!(past.compress(first) <= present + 32);
+            let takes = past.ends - present;
+            prop_assert_eq!(past.compress(past.ends + at), past.ends + at);
+            prop_assert!(takes >= least.min(span) / 2, "{} for {}", takes, least);
         }
 
         /// The nonce rule (ARCHITECTURE.md): a sequence number never stands for two packets, and

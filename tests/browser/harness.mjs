@@ -180,7 +180,8 @@ class World {
   async end() {
     for (const browser of this.#browsers) await browser.close();
     for (const { publisher, directory } of this.#publishers) {
-      publisher.kill("SIGINT");
+      const exit = new Promise((resolve) => publisher.once("exit", resolve));
+      if (publisher.exitCode === null && publisher.kill("SIGINT")) await exit;
       rmSync(directory, { recursive: true, force: true });
     }
     for (const server of this.#servers) await server.end();

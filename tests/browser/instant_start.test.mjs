@@ -21,13 +21,13 @@ function firstFrame(page) {
   });
 }
 
-/** What the page has decoded and how long it has kept it, over all. */
+/** How many frames left the page's jitter buffer, how long they were in it, over all. */
 function buffered(page) {
   return page.evaluate(async () => {
     const report = await window.testPeers.at(-1).getStats();
     const entry = [...report.values()].find(({ type }) => type === "inbound-rtp");
-    const { jitterBufferDelay, jitterBufferEmittedCount, framesDecoded, framesDropped } = entry;
-    return { delay: jitterBufferDelay, count: jitterBufferEmittedCount, framesDecoded, framesDropped };
+    const { jitterBufferDelay: delay, jitterBufferEmittedCount: count, freezeCount } = entry;
+    return { delay, count, freezes: freezeCount };
   });
 }
 
@@ -75,7 +75,8 @@ for (const keyframeEvery of [2, 10]) {
       const now = await Promise.all(pages.map(buffered));
       const [kept, keptByOld] = now.map((counts, index) => delayBetween(then[index], counts));
       const later = await behind(newcomer, old);
-      results.push({ first, came, kept, keptByOld, later });
+      const { freezes } = now[0];
+      results.push({ first, came, kept, keptByOld, later, freezes });
       await newcomer.close();
     }
     const of = (key) => median(results.map((result) => result[key]));
@@ -91,5 +92,6 @@ for (const keyframeEvery of [2, 10]) {
     const frame = 3_000 / RTP_TICKS_PER_MS;
     assert.ok(of("kept") < of("keptByOld") + frame, JSON.stringify(results));
     assert.ok(of("later") < frame, JSON.stringify(results));
+    assert.equal(of("freezes"), 0, "it goes on where the past ends");
   });
 }

@@ -47,7 +47,7 @@ fn first_picture(world: &World, viewer: usize) -> Duration {
 
 #[test]
 fn a_newcomer_sees_a_keyframe_at_once_and_is_live_soon() {
-    for (group, wait) in [(2, 1_990), (2, 3_500), (10, 5_000), (10, 9_700)] {
+    for (group, wait) in [(2, 1_990), (2, 3_500), (10, 5_000), (10, 9_400)] {
         let mut world = World::seeded(group + wait);
         let camera = world.publish("lot-42", keyframe_every(group));
         world.run_for(ms(100));

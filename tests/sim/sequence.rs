@@ -18,13 +18,16 @@ pub(crate) fn assert_unbroken(kind: Kind, sent: &[Sent], got: &[Got]) {
     let is_live = |(got, sent): &(&Got, &Sent)| got.timestamp == sent.header.timestamp;
     let live = pairs().filter(is_live).map(|(_, sent)| ticks(sent.header.timestamp)).min();
     let live = live.expect("it reaches the present");
+    let mut before = None;
     for (number, (got, sent_then)) in pairs().enumerate() {
         assert_eq!(got.sequence, first.sequence + number as u64, "{kind}");
         assert_eq!(got.payload, sent_then.payload, "{kind} {number}");
         assert_eq!(got.marker, sent_then.header.marker, "{kind} {number}");
-        let sent_at = ticks(sent_then.header.timestamp);
-        let due = sent_at.max(live - live.saturating_sub(sent_at) / 32);
-        assert_eq!(ticks(got.timestamp), due, "{kind} {number}: its time");
+        let (sent_at, at) = (ticks(sent_then.header.timestamp), ticks(got.timestamp));
+        assert!(at == sent_at || (sent_at < at && sent_at < live && at <= live), "{kind} {number}");
+        let (sent_before, got_before) = before.replace((sent_at, at)).unwrap_or((sent_at, at));
+        let order = sent_at.cmp(&sent_before);
+        assert_eq!(at.cmp(&got_before), order, "{kind} {number}: in their order");
     }
 }
 
