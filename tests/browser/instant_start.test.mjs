@@ -51,7 +51,7 @@ async function keyframes(server) {
 }
 
 for (const keyframeEvery of [2, 10]) {
-  scenario(`a keyframe every ${keyframeEvery} s: a newcomer need not wait for it`, async (world) => {
+  scenario(`a keyframe every ${keyframeEvery} s is not waited for`, async (world) => {
     const server = await world.server();
     const chromium = await world.chromium();
     world.publishFile(server, "stage", { keyframeEvery });
