@@ -79,13 +79,16 @@ impl CatchUp {
     /// meanwhile.
     const PLANNED: Duration = Duration::from_micros(125);
 
-    fn new(start: Start, now: Instant) -> Self {
-        Self { cursor: start.cursor, began: (now, start.present), paid_until: now }
+    fn new(now: Instant) -> Self {
+        Self { cursor: 0, began: (now, 0), paid_until: now }
     }
 
-    /// Another keyframe is where it goes on.
-    fn restart(&mut self, start: Start, now: Instant) {
-        (self.cursor, self.began) = (start.cursor, (now, start.present));
+    /// Here is where it begins, or where it goes on with another keyframe.
+    fn begin(&mut self, start: Start<'_>, subscription: &mut Subscription, now: Instant) {
+        let Start { first, cursor, present, packets } = start;
+        let least = ticks_of(Self::PLANNED * packets as u32, first.codec.clock_rate());
+        let begins = subscription.begin_at(first, present, least);
+        (self.cursor, self.began) = (cursor, (now, begins));
     }
 
     fn is_due(&self, timestamp: u64, clock_rate: u32, now: Instant) -> bool {
@@ -114,15 +117,16 @@ impl Viewing {
     /// Begins at the keyframe that the cache holds, if it holds one.
     pub(super) fn catch_up_from(&mut self, cache: &KeyframeCache, now: Instant) -> bool {
         let subscription = self.subscriptions[Kind::Video.index()].as_mut();
-        let start = cache.start(CatchUp::PLANNED, now);
+        let start = cache.start(now);
         let (Some(start), Some(subscription), Some(track)) =
             (start, subscription, self.viewer.track(Kind::Video))
         else {
             return false;
         };
-        subscription.begin_at(start.first, start.past);
+        let mut walk = Box::new(CatchUp::new(now));
+        walk.begin(start, subscription, now);
         track.playout_delay().catches_up();
-        self.catching_up = Some(Box::new(CatchUp::new(start, now)));
+        self.catching_up = Some(walk);
         true
     }
 }
@@ -220,9 +224,8 @@ fn advance(
             At::Restarted => {
                 // The picture it was in stays in pieces, which decoders drop: as after a loss, but
                 // with the keyframe next to it.
-                let Some(start) = cache.start(CatchUp::PLANNED, now) else { break Progress::More };
-                subscription.begin_at(start.first, start.past);
-                walk.restart(start, now);
+                let Some(start) = cache.start(now) else { break Progress::More };
+                walk.begin(start, subscription, now);
             }
             At::Packet(departed) => {
                 let (packet, padding) = (&departed.packet, departed.padding);
@@ -274,7 +277,7 @@ mod tests {
     fn ten_packets_go_at_once_and_ten_a_millisecond_after_that() {
         let start = Instant::now();
         let at = |us| start + Duration::from_micros(us);
-        let mut walk = CatchUp { cursor: 0, began: (start, 0), paid_until: start };
+        let mut walk = CatchUp::new(start);
         assert_eq!(walk.affordable(at(0)), 10);
         walk.pay(10, at(0));
         assert_eq!(walk.affordable(at(0)), 0);

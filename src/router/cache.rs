@@ -4,7 +4,6 @@
 //! had: a packet is only ever sent with that padding, or the nonce rule would break. Whoever walks
 //! through the cache is known to it by nothing but a cursor.
 
-use super::subscription::Past;
 use crate::media::packet::Packet;
 use crate::media::time::ticks_of;
 use std::sync::Arc;
@@ -34,15 +33,15 @@ pub enum At<'a> {
 
 /// Where a walk begins.
 #[derive(Debug, Clone, Copy)]
-pub struct Start {
-    /// The cursor of the keyframe's first packet.
+pub struct Start<'a> {
+    /// The keyframe's first packet.
+    pub first: &'a Packet,
+    /// Its cursor.
     pub cursor: u64,
-    /// That packet's sequence number.
-    pub first: u64,
     /// The RTP timestamp of the present.
     pub present: u64,
-    /// What becomes of the timestamps before that.
-    pub past: Past,
+    /// How many packets there are.
+    pub packets: usize,
 }
 
 /// The packets since the newest keyframe; empty while there are too many of them.
@@ -141,16 +140,12 @@ impl KeyframeCache {
         self.packets.iter()
     }
 
-    /// Where a walk begins that takes so long for each packet at least; `None` while nothing is
-    /// kept.
-    pub fn start(&self, each: Duration, now: Instant) -> Option<Start> {
-        let (Departed { packet, .. }, (newest, arrival)) = (self.packets.first()?, self.newest?);
-        let clock_rate = packet.codec.clock_rate();
-        let since = now.saturating_duration_since(arrival).min(Self::SILENCE_MAX);
-        let present = newest + ticks_of(since, clock_rate);
-        let least = ticks_of(each * self.packets.len() as u32, clock_rate);
-        let past = Past::between(packet.timestamp, present, least);
-        Some(Start { cursor: self.before, first: packet.sequence, present, past })
+    /// Where a walk begins; `None` while nothing is kept.
+    pub fn start(&self, now: Instant) -> Option<Start<'_>> {
+        let (Departed { packet: first, .. }, (newest, at)) = (self.packets.first()?, self.newest?);
+        let since = now.saturating_duration_since(at).min(Self::SILENCE_MAX);
+        let present = newest + ticks_of(since, first.codec.clock_rate());
+        Some(Start { first, cursor: self.before, present, packets: self.packets.len() })
     }
 
     /// What lies at a cursor that came from here.
@@ -188,8 +183,8 @@ mod tests {
         cache.push(departed, std::iter::empty());
     }
 
-    fn start(cache: &KeyframeCache) -> Option<Start> {
-        cache.start(Duration::ZERO, Instant::now())
+    fn start(cache: &KeyframeCache) -> Option<Start<'_>> {
+        cache.start(Instant::now())
     }
 
     fn sequences(cache: &KeyframeCache) -> Vec<u64> {
@@ -211,7 +206,9 @@ mod tests {
             push(&mut cache, packet(sequence, timestamp, keyframe));
         }
         assert_eq!(sequences(&cache), [10, 11, 13, 12]);
-        assert!(start(&cache).is_some_and(|start| start.first == 10 && start.present >= 6_000));
+        assert!(
+            start(&cache).is_some_and(|start| start.first.sequence == 10 && start.present >= 6_000)
+        );
         assert_eq!(cache.get(12).map(|found| found.packet.sequence), Some(12));
         assert!(cache.get(14).is_none() && cache.get(9).is_none());
     }

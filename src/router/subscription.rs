@@ -21,7 +21,7 @@ enum Forwarding {
 /// that ended where the past did, Chromium took the burst's clock for the stream's: its picture
 /// stood for 0.6 s after the burst, and it smoothed no jitter for the next half minute.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Past {
+struct Past {
     /// From this RTP timestamp on nothing is changed.
     ends: u64,
     /// The time before that runs so much faster.
@@ -29,8 +29,6 @@ pub struct Past {
 }
 
 impl Past {
-    /// There is none.
-    const NONE: Self = Self { ends: 0, compression: 1 };
     /// Pictures 33 ms apart go out 1 ms apart: faster than decoders are it need not be.
     const COMPRESSION_MAX: u64 = 32;
     /// Below that it would take as long as the past itself.
@@ -38,7 +36,7 @@ impl Past {
 
     /// The past from the timestamp `first` to that of the `present`, which takes `least` ticks to
     /// send, or more.
-    pub fn between(first: u64, present: u64, least: u64) -> Self {
+    fn between(first: u64, present: u64, least: u64) -> Self {
         let span = present.saturating_sub(first);
         let takes = least.max(span / (Self::COMPRESSION_MAX - 1)).max(1);
         let compression = (span + takes) / takes;
@@ -66,16 +64,21 @@ pub struct Subscription {
     forwarding: Forwarding,
     /// The extended sequence number after the highest sent; the first one before that.
     next_out: u64,
+    /// The highest RTP timestamp sent; zero before that.
+    newest: u64,
 }
 
 impl Subscription {
+    /// Two seconds of video: where the publisher's timestamps go back further, they begin anew.
+    const BACK_MAX: u64 = 180_000;
+
     /// A subscription whose first packet will have this sequence number.
     ///
     /// Half the range is left before the first wrap, as RFC 3711 §3.3.1 advises: the rollover
     /// counter starts at zero on both sides.
     pub const fn new(kind: Kind, random: u16) -> Self {
         let next_out = (random & 0x7fff) as u64;
-        Self { kind, forwarding: Forwarding::Waiting, next_out }
+        Self { kind, forwarding: Forwarding::Waiting, next_out, newest: 0 }
     }
 
     /// The extended sequence number with which a packet goes to the viewer, or `None` if it does
@@ -87,19 +90,29 @@ impl Subscription {
                 if self.kind == Kind::Video && !packet.keyframe {
                     return None;
                 }
-                self.begin_at(packet.sequence, Past::NONE);
+                self.begin_at(packet, packet.timestamp, 0);
                 (packet.sequence, self.next_out)
             }
         };
         let out = packet.sequence.checked_sub(first)?.checked_add(first_out)?;
         self.next_out = self.next_out.max(out + 1);
+        self.newest = self.newest.max(self.timestamp(packet.timestamp));
         Some(out)
     }
 
-    /// From here on flows what the source numbers from `first` on. There is no gap to what flowed
-    /// before, and that is over: none of it can be sent again, as its timestamps are others now.
-    pub const fn begin_at(&mut self, first: u64, past: Past) {
-        self.forwarding = Forwarding::Flowing { first, first_out: self.next_out, past };
+    /// From here on flows what begins with this packet; what is older than the timestamp of the
+    /// `present` takes `least` ticks to send, or more. Tells the timestamp with which it begins:
+    /// the present's, or a little later, as it must come after all that was sent.
+    ///
+    /// There is no gap to what flowed before, and that is over: none of it can be sent again, as
+    /// its timestamps are others now.
+    pub fn begin_at(&mut self, packet: &Packet, present: u64, least: u64) -> u64 {
+        let next = self.newest + 1;
+        let present = if next <= present + Self::BACK_MAX { present.max(next) } else { present };
+        let (first, first_out) = (packet.sequence, self.next_out);
+        let past = Past::between(packet.timestamp, present, least);
+        self.forwarding = Forwarding::Flowing { first, first_out, past };
+        present
     }
 
     /// Nothing flows until the next start.
@@ -185,10 +198,10 @@ mod tests {
     #[test]
     fn a_new_start_leaves_no_gap_and_what_was_before_cannot_be_asked_for() {
         let mut subscription = Subscription::new(Kind::Video, 0);
-        subscription.begin_at(100, Past::between(0, 9_000, 0));
+        subscription.begin_at(&packet(100, true), 9_000, 0);
         assert_eq!(subscription.select(&packet(100, true)), Some(0));
         assert_eq!(subscription.select(&packet(101, false)), Some(1));
-        subscription.begin_at(500, Past::between(80_000, 90_000, 0));
+        subscription.begin_at(&packet(500, true), 90_000, 0);
         assert_eq!(subscription.select(&packet(101, false)), None);
         assert_eq!(subscription.select(&packet(500, true)), Some(2));
         assert_eq!(subscription.source_of(1), None);
@@ -221,6 +234,32 @@ mod tests {
             let takes = past.ends - present;
             prop_assert_eq!(past.compress(past.ends + at), past.ends + at);
             prop_assert!(takes >= least.min(span) / 2, "{} for {}", takes, least);
+        }
+
+        /// However far the publisher's clock was misjudged when the one before began.
+        #[test]
+        fn a_new_start_comes_after_all_that_was_sent(
+            sent in 180_000_u64..1 << 33,
+            back in 0_u64..90_000,
+            span in 0_u64..90_000,
+        ) {
+            let mut subscription = Subscription::new(Kind::Video, 0);
+            let at = |sequence, timestamp| Packet { timestamp, ..packet(sequence, true) };
+            subscription.select(&at(1, sent));
+            let first = sent - back;
+            subscription.wait();
+            let keyframe = at(2, first);
+            if span > 0 {
+                subscription.begin_at(&keyframe, first + span, 0);
+            }
+            prop_assert_eq!(subscription.select(&keyframe), Some(1));
+            prop_assert!(subscription.timestamp(first) > sent.min(first + back));
+            prop_assert!(subscription.timestamp(first + 3_000) > subscription.timestamp(first));
+            // Where they go back further, nothing is made of it.
+            let anew = Packet { timestamp: 5, ..packet(9, true) };
+            subscription.wait();
+            subscription.select(&anew);
+            prop_assert!(sent < 360_000 || subscription.timestamp(5) == 5);
         }
 
         /// The nonce rule (ARCHITECTURE.md): a sequence number never stands for two packets, and

@@ -113,8 +113,8 @@ class World {
     const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", "1500k"];
     const group = ["-g", `${30 * keyframeEvery}`, "-sc_threshold", "0", "-bf", "0"];
     const input = ["-v", "error", "-f", "lavfi", "-i", source];
-    const arguments_ = [...input, ...codec, ...pictures, ...group, "-f", "h264", file];
-    const { status, stderr } = spawnSync("ffmpeg", arguments_, { encoding: "utf8" });
+    const options = [...input, ...codec, ...pictures, ...group, "-f", "h264", file];
+    const { status, stderr } = spawnSync("ffmpeg", options, { encoding: "utf8" });
     if (status !== 0) throw new Error(`ffmpeg: ${stderr}`);
     const url = `${server.url}/whip/${stream}`;
     const sent = ["--annexb", file, "--fps", "30", "--no-audio", "--token", PUBLISH_TOKEN];

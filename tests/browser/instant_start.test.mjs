@@ -51,7 +51,7 @@ async function keyframes(server) {
 }
 
 for (const keyframeEvery of [2, 10]) {
-  scenario(`a keyframe every ${keyframeEvery} s: a newcomer need not wait for it`, async (world) => {
+  scenario(`a keyframe every ${keyframeEvery} s is not waited for`, async (world) => {
     const server = await world.server();
     const chromium = await world.chromium();
     world.publishFile(server, "stage", { keyframeEvery });
@@ -85,13 +85,12 @@ for (const keyframeEvery of [2, 10]) {
     console.log(`  first frame ${ms(of("first"))} after the page began to connect`);
     console.log(`  3 s later a frame is kept ${ms(of("kept"))}, by the old viewer ` +
       `${ms(of("keptByOld"))}, and shown ${ms(of("later"))} later than there`);
-    console.log(`  ${JSON.stringify(results)}`);
+    console.log(`  each: ${JSON.stringify(results)}`);
     assert.equal(of("came"), 0, "no keyframe came before the first frame");
     assert.ok(of("first") < keyframeEvery * 225, `${of("first")}: half of the wait that was left`);
     // A frame's time is what the moment of joining within it can cost.
     const frame = 3_000 / RTP_TICKS_PER_MS;
     assert.ok(of("kept") < of("keptByOld") + frame, JSON.stringify(results));
     assert.ok(of("later") < frame, JSON.stringify(results));
-    assert.equal(of("freezes"), 0, "it goes on where the past ends");
   });
 }

@@ -106,22 +106,25 @@ fn the_past_is_to_be_shown_at_once_and_says_nothing_of_the_time() {
 
 #[test]
 fn a_new_keyframe_takes_the_place_of_the_rest_of_the_past() {
-    let mut world = World::seeded(72);
-    world.burst_max = 1;
-    let camera = world.publish("lot-42", keyframe_every(10));
-    world.run_for(ms(100));
-    let old = world.view("lot-42", Screen::default());
-    world.run_for(ms(9_400));
-    let newcomer = world.view("lot-42", Screen::default());
-    world.run_for(secs(4));
-    assert_same(&world, newcomer, old, secs(3));
-    let got = &world.viewer(newcomer).got[VIDEO];
-    assert_in_order(got);
-    let keyframes: Vec<_> = got.iter().filter(|got| got.payload[0] == 0x67).collect();
-    assert_eq!(keyframes.len(), 2, "it was half way when the second came");
-    let skipped = world.viewer(old).got[VIDEO].len() - got.len();
-    assert!(skipped > 200, "{skipped}");
-    assert!(world.publisher(camera).keyframe_requests.is_empty());
+    for (seed, jitter) in (720..728).zip([0, 10, 25, 50].into_iter().cycle()) {
+        let mut world = World::seeded(seed);
+        world.burst_max = 1;
+        let camera = world.publish("lot-42", keyframe_every(10));
+        world.clients[camera].up.jitter = ms(jitter);
+        world.run_for(ms(300));
+        let old = world.view("lot-42", Screen::default());
+        world.run_for(ms(9_600));
+        let newcomer = world.view("lot-42", Screen::default());
+        world.run_for(secs(4));
+        assert_same(&world, newcomer, old, secs(3));
+        let got = &world.viewer(newcomer).got[VIDEO];
+        assert_in_order(got);
+        let keyframes: Vec<_> = got.iter().filter(|got| got.payload[0] == 0x67).collect();
+        assert_eq!(keyframes.len(), 2, "it was half way when the second came");
+        let skipped = world.viewer(old).got[VIDEO].len() - got.len();
+        assert!(skipped > 50, "{skipped} at {jitter} ms");
+        assert!(world.publisher(camera).keyframe_requests.is_empty());
+    }
 }
 
 #[test]
