@@ -83,6 +83,7 @@ pub(super) struct PhaseReport {
     pub(super) lost: u64,
     pub(super) duplicates: u64,
     pub(super) reordered: u64,
+    pub(super) recovered: u64,
     pub(super) latency_ms: Spread,
 }
 
@@ -177,6 +178,7 @@ fn phase_reports(phase: &Phase) -> impl Iterator<Item = PhaseReport> + '_ {
             lost: counts.lost,
             duplicates: counts.duplicates,
             reordered: counts.reordered,
+            recovered: counts.recovered,
             latency_ms: Spread::of(&flow.latency),
         }
     })

@@ -256,7 +256,8 @@ impl EventLoop {
         let over = |viewer: &&Viewer| matches!(viewer.endpoint.state, State::Over(_));
         let served = |viewer: &&Viewer| viewer.endpoint.times.first_packet.is_some();
         let over = self.viewers.iter().filter(over).count();
-        let lost = self.counts().iter().map(|counts| counts.lost).sum();
+        let mut counts = Counts::default();
+        self.counts().into_iter().for_each(|group| counts.add(group));
         let status = Status {
             invited: self.viewers.len(),
             connecting: self.connecting,
@@ -265,7 +266,8 @@ impl EventLoop {
             over,
             settling: self.lag_probe.waiting(),
             packets: self.phases.iter().map(Phase::packets).sum(),
-            lost,
+            lost: counts.lost,
+            recovered: counts.recovered,
             latency_p99_us: self.recent_p99,
         };
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
