@@ -68,7 +68,7 @@ async fn refused_viewers_are_counted_apart() -> anyhow::Result<()> {
     let (outcome, joins) =
         watch(server.whep("swarm"), 5, false, |status| status.watching == 3).await?;
     assert_eq!(outcome.viewers.len(), 3);
-    assert_eq!(joins.refused.get(&503), Some(&2), "{:?}", joins);
+    assert_eq!(joins.refused.get(&503), Some(&2), "{joins:?}");
     assert_eq!(joins.retry_after_s.values().sum::<usize>(), 2);
     Ok(())
 }
