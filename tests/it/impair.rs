@@ -10,8 +10,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A relay and its front before a server, which is asked where its media port is.
-async fn before(server: &Server, down: LinkSettings) -> anyhow::Result<(Relay, Front)> {
-    let direct = server.view("impaired", ViewOptions::default()).await?;
+pub(crate) async fn before(
+    server: &Server,
+    stream: &str,
+    down: LinkSettings,
+) -> anyhow::Result<(Relay, Front)> {
+    let direct = server.view(stream, ViewOptions::default()).await?;
     let media = direct.answer.candidates[0];
     direct.end().await?;
     let relay = Relay::start(RelayOptions {
@@ -38,7 +42,7 @@ async fn a_viewer_behind_a_lossy_relay_changes_only_the_url_and_repairs_by_nack(
         delay: Duration::from_millis(5),
         ..LinkSettings::default()
     };
-    let (relay, front) = before(&server, down).await?;
+    let (relay, front) = before(&server, "impaired", down).await?;
     let url = format!("http://{}/whep/impaired", front.address());
     let signaling = Signaling::new(None)?;
     let viewer = WhepClient::view(&signaling, &url, ViewOptions::default()).await?;
@@ -60,7 +64,7 @@ async fn a_viewer_behind_a_lossy_relay_changes_only_the_url_and_repairs_by_nack(
 async fn what_is_no_sdp_passes_the_front_as_it_is() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let _publisher = server.publish("impaired", PublishOptions::default()).await?;
-    let (_relay, front) = before(&server, LinkSettings::default()).await?;
+    let (_relay, front) = before(&server, "impaired", LinkSettings::default()).await?;
     let signaling = Signaling::new(None)?;
     let fetch = async |base: String| -> anyhow::Result<(u16, bytes::Bytes)> {
         let request = signaling.request(reqwest::Method::GET, &format!("{base}/readyz"));

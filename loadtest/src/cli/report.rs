@@ -26,6 +26,9 @@ impl Limits {
     /// Holds the results against the limits.
     pub(crate) fn check(&self, report: &Report) -> anyhow::Result<()> {
         let measured = || report.phases.iter().filter(|phase| phase.name != "joining");
+        let is_limited = self.fail_lost.is_some() || self.fail_p99_ms.is_some();
+        let packets: u64 = measured().map(|phase| phase.packets).sum();
+        anyhow::ensure!(!is_limited || packets > 0, "no packet came while it was measured");
         let lost: u64 = measured().map(|phase| phase.lost).sum();
         let p99 = measured().filter_map(|phase| phase.latency_ms.p99).fold(0.0, f64::max);
         if let Some(limit) = self.fail_lost {
@@ -34,7 +37,6 @@ impl Limits {
         if let Some(limit) = self.fail_p99_ms {
             anyhow::ensure!(p99 <= limit, "p99 is {p99:.1} ms, {limit} may be");
         }
-        anyhow::ensure!(report.packets > 0, "no packet has arrived");
         Ok(())
     }
 }
@@ -83,6 +85,7 @@ pub(super) struct PhaseReport {
     pub(super) lost: u64,
     pub(super) duplicates: u64,
     pub(super) reordered: u64,
+    pub(super) recovered: u64,
     pub(super) latency_ms: Spread,
 }
 
@@ -177,6 +180,7 @@ fn phase_reports(phase: &Phase) -> impl Iterator<Item = PhaseReport> + '_ {
             lost: counts.lost,
             duplicates: counts.duplicates,
             reordered: counts.reordered,
+            recovered: counts.recovered,
             latency_ms: Spread::of(&flow.latency),
         }
     })

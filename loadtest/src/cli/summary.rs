@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::fmt;
 
 /// The line above the others; `scripts/load` prints it by `summary-head`.
-const HEAD: [(&str, usize); 15] = [
+const HEAD: [(&str, usize); 16] = [
     ("run", 30),
     ("phase", 7),
     ("viewers", 8),
@@ -14,6 +14,7 @@ const HEAD: [(&str, usize); 15] = [
     ("us/pkt", 7),
     ("of sendto", 10),
     ("server %", 9),
+    ("generator us/pkt", 17),
     ("lost", 6),
     ("latency p50/p99", 16),
     ("connect p50/p99", 16),
@@ -74,6 +75,7 @@ fn row(name: &str, cost: &CostReport, report: &Report, sendto_us: Option<f64>) -
             two(cost.server_us_per_packet),
             two(ratio),
             cell(cost.server_cpu_percent),
+            two(cost.generator_us_per_packet),
             number(earliest.map(|it| it.lost)),
             pair(earliest.map(|it| &it.latency_ms)),
             pair(group.map(|it| &it.connect_ms)),

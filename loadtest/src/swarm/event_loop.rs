@@ -24,6 +24,8 @@ use tokio::sync::oneshot;
 const ROUND: Duration = Duration::from_millis(1);
 /// Longest wait while somebody connects, in milliseconds.
 const WAIT_MS: u8 = 1;
+/// Commands taken between two rounds.
+const COMMANDS: usize = 4;
 /// Sockets told ready by one system call.
 const EVENTS: usize = 4_096;
 /// Between two reports on how it goes.
@@ -109,7 +111,9 @@ impl EventLoop {
     pub(super) fn run(mut self) -> io::Result<Outcome> {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         loop {
-            while let Ok(command) = self.commands.try_recv() {
+            // A few at a time: those who are connecting are not to wait for all who come.
+            for _ in 0..COMMANDS {
+                let Ok(command) = self.commands.try_recv() else { break };
                 match command {
                     Command::Join(invitation) => self.join(*invitation),
                     Command::Phase(name) => self.begin_phase(name),
@@ -256,7 +260,8 @@ impl EventLoop {
         let over = |viewer: &&Viewer| matches!(viewer.endpoint.state, State::Over(_));
         let served = |viewer: &&Viewer| viewer.endpoint.times.first_packet.is_some();
         let over = self.viewers.iter().filter(over).count();
-        let lost = self.counts().iter().map(|counts| counts.lost).sum();
+        let mut counts = Counts::default();
+        self.counts().into_iter().for_each(|group| counts.add(group));
         let status = Status {
             invited: self.viewers.len(),
             connecting: self.connecting,
@@ -265,7 +270,8 @@ impl EventLoop {
             over,
             settling: self.lag_probe.waiting(),
             packets: self.phases.iter().map(Phase::packets).sum(),
-            lost,
+            lost: counts.lost,
+            recovered: counts.recovered,
             latency_p99_us: self.recent_p99,
         };
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;

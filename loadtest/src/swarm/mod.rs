@@ -53,8 +53,7 @@ pub struct SwarmOptions {
     pub identity: Identity,
     /// Groups of viewers that are reported apart.
     pub groups: usize,
-    /// Whether holes are asked for; retransmissions are then what the server sends in vain, since
-    /// losses are counted without them.
+    /// Whether holes are asked for again (RFC 4585 §6.2.1).
     pub nack: bool,
     /// The server's process, where it runs on this machine.
     pub server_process: Option<u32>,

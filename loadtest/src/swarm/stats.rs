@@ -25,8 +25,10 @@ pub struct Counts {
     pub lost: u64,
     /// Packets that came again.
     pub duplicates: u64,
-    /// Packets that came after a later one.
+    /// Packets that came after a later one, retransmitted ones included.
     pub reordered: u64,
+    /// Packets that came by retransmission.
+    pub recovered: u64,
 }
 
 impl Counts {
@@ -36,6 +38,7 @@ impl Counts {
         self.lost += other.lost;
         self.duplicates += other.duplicates;
         self.reordered += other.reordered;
+        self.recovered += other.recovered;
     }
 
     /// What was added since.
@@ -47,6 +50,7 @@ impl Counts {
             lost: self.lost.saturating_sub(before.lost),
             duplicates: self.duplicates.saturating_sub(before.duplicates),
             reordered: self.reordered.saturating_sub(before.reordered),
+            recovered: self.recovered.saturating_sub(before.recovered),
         }
     }
 }
@@ -172,6 +176,8 @@ pub struct Status {
     pub packets: u64,
     /// Packets lost so far.
     pub lost: u64,
+    /// Packets that came by retransmission so far.
+    pub recovered: u64,
     /// 99th percentile of the latency in the last second, in microseconds.
     pub latency_p99_us: Option<u64>,
 }

@@ -2,7 +2,7 @@
 
 use super::keystream::{Keystream, Nonce};
 use super::sequence::{Place, SequenceWindow};
-use crate::codec::Codec;
+use crate::codec::{Codec, Kind};
 use crate::source::{STAMP_BYTES, Stamp};
 
 /// The fixed part of an RTP header (RFC 3550 §5.1).
@@ -39,6 +39,11 @@ impl<'a> Header<'a> {
             sealed: rest,
         })
     }
+
+    fn nonce(&self, extended: u64) -> Nonce {
+        let rollovers = SequenceWindow::rollovers(extended);
+        Nonce { ssrc: self.ssrc, rollovers, sequence: self.sequence }
+    }
 }
 
 /// A packet as the publisher knows it, and the RTP time it came here with.
@@ -59,19 +64,46 @@ pub(super) struct Seen {
     pub(super) keyframe: bool,
 }
 
+/// What a payload type stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Media of this codec.
+    Media(Codec),
+    /// Retransmissions (RFC 4588) of the media with this payload type.
+    Repair(u8),
+}
+
+impl Format {
+    pub(super) fn is_video(self) -> bool {
+        matches!(self, Self::Media(codec) if codec.kind() == Kind::Video)
+    }
+}
+
 /// One RTP stream.
 #[derive(Debug)]
 pub(super) struct Track {
     pub(super) ssrc: u32,
-    pub(super) codec: Codec,
+    pub(super) payload_type: u8,
+    pub(super) format: Format,
     pub(super) window: SequenceWindow,
     /// The packet sent last of all that came.
     pub(super) newest: Option<Sample>,
 }
 
 impl Track {
-    pub(super) fn new(ssrc: u32, codec: Codec) -> Self {
-        Self { ssrc, codec, window: SequenceWindow::default(), newest: None }
+    pub(super) fn new(ssrc: u32, payload_type: u8, format: Format) -> Self {
+        Self { ssrc, payload_type, format, window: SequenceWindow::default(), newest: None }
+    }
+
+    /// Takes a retransmission, and returns the number that its packet had at first, which stands
+    /// before the payload (RFC 4588 §4).
+    pub(super) fn take_repair(&mut self, header: &Header<'_>, keys: &Keystream) -> Option<u16> {
+        let (extended, place) = self.window.take(header.sequence);
+        if matches!(place, Place::Duplicate | Place::Stale) {
+            return None;
+        }
+        let nonce = header.nonce(extended);
+        Some(u16::from_be_bytes(keys.open(nonce, payload(header, keys, nonce)?, 0)?))
     }
 
     /// Takes a packet of this stream; nothing of it is copied or kept.
@@ -86,11 +118,7 @@ impl Track {
         if matches!(place, Place::Duplicate | Place::Stale) {
             return seen;
         }
-        let nonce = Nonce {
-            ssrc: header.ssrc,
-            rollovers: SequenceWindow::rollovers(extended),
-            sequence: header.sequence,
-        };
+        let nonce = header.nonce(extended);
         let Some(payload) = payload(header, keys, nonce) else { return seen };
         let stamp = payload
             .len()
@@ -103,7 +131,7 @@ impl Track {
         {
             self.newest = seen.sample;
         }
-        if look_for_keyframe && self.codec == Codec::H264 {
+        if look_for_keyframe && self.format == Format::Media(Codec::H264) {
             let start = keys.open::<4>(nonce, payload, 0);
             seen.keyframe = start.is_some_and(starts_keyframe);
         }
@@ -160,7 +188,7 @@ mod tests {
             Self {
                 sealer: context.expect("a context"),
                 keys: Keystream::new(profile, &key, &salt).expect("the lengths fit"),
-                track: Track::new(77, Codec::H264),
+                track: Track::new(77, 96, Format::Media(Codec::H264)),
             }
         }
 
@@ -195,6 +223,19 @@ mod tests {
             assert_eq!(keyframes, [0, 60]);
             assert_eq!(bench.track.window.lost(), 0);
         }
+    }
+
+    #[test]
+    fn a_retransmission_tells_the_number_of_its_packet() {
+        let mut bench = Bench::new(SrtpProfile::Gcm, 12);
+        let header = rtp::Header { version: 2, ssrc: 77, ..Default::default() };
+        let packet = rtp::Packet { header, payload: Bytes::from_static(b"\x12\x34media") };
+        let plain = packet.marshal().expect("it fits");
+        let sealed = bench.sealer.encrypt_rtp_with_header(&plain, &packet.header);
+        let sealed = sealed.expect("it is sealed");
+        let header = Header::read(&sealed).expect("a header");
+        assert_eq!(bench.track.take_repair(&header, &bench.keys), Some(0x1234));
+        assert_eq!(bench.track.take_repair(&header, &bench.keys), None, "it came before");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use super::inbox::{self, Inbox};
 use super::keystream::Keystream;
+use super::sequence::Place;
 use super::stats::{Counts, Flow};
-use super::track::{Header, Sample, Track};
-use crate::codec::{Codec, Kind};
+use super::track::{Format, Header, Sample, Track};
+use crate::codec::Codec;
 use crate::light::{
     Agent, AgentConfig, Answer, Event, Identity, LightError, MediaKeys, SrtpProfile,
 };
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 /// Between receiver reports, as browsers send them for video.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between looks for holes to ask for.
-const NACK_INTERVAL: Duration = Duration::from_millis(50);
+const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// How far back holes are asked for, and how many at once.
 const NACK_REACH: u64 = 500;
 const NACK_MAX: usize = 64;
@@ -130,16 +131,14 @@ pub(super) struct Endpoint {
     pub(super) times: Times,
     pub(super) state: State,
     tracks: Vec<Track>,
-    formats: Vec<(u8, Codec)>,
+    formats: Vec<(u8, Format)>,
     agent: Agent,
     keys: Option<Keystream>,
     /// When it gives up connecting, then when the next receiver report is due.
     next_step: Instant,
     nack_at: Option<Instant>,
-    /// RTCP packets that came in.
-    rtcp: u64,
-    /// Packets that no stream could be found for: retransmissions, and what came before the keys.
-    other: u64,
+    /// Packets that came by retransmission.
+    recovered: u64,
 }
 
 impl Endpoint {
@@ -152,9 +151,11 @@ impl Endpoint {
     ) -> anyhow::Result<Self> {
         let Invitation { local, answer, posted, .. } = invitation;
         let payloads = answer.sections.iter().flat_map(|section| &section.payloads);
-        let formats = payloads
-            .filter_map(|it| Some((it.payload_type, Codec::from_rtpmap(&it.rtpmap)?)))
-            .collect();
+        let formats = payloads.filter_map(|payload| {
+            let codec = Codec::from_rtpmap(&payload.rtpmap).map(Format::Media);
+            Some((payload.payload_type, codec.or(payload.apt().map(Format::Repair))?))
+        });
+        let formats = formats.collect();
         let config = AgentConfig {
             identity: identity.clone(),
             role: answer.role,
@@ -173,8 +174,7 @@ impl Endpoint {
             keys: None,
             next_step: now + CONNECT_WITHIN,
             nack_at: nack.then_some(now),
-            rtcp: 0,
-            other: 0,
+            recovered: 0,
         })
     }
 
@@ -183,7 +183,7 @@ impl Endpoint {
     fn take(&mut self, bytes: &[u8], at: i64, flow: &mut Flow, now: Instant) -> Option<Sample> {
         match bytes {
             // RFC 5761 §4: these would be payload types 64 to 95.
-            [128..=191, 192..=223, ..] => self.rtcp += 1,
+            [128..=191, 192..=223, ..] => {}
             [128..=191, ..] => return self.take_media(bytes, at, flow),
             _ => self.take_control(bytes, at, now),
         }
@@ -192,15 +192,19 @@ impl Endpoint {
 
     fn take_media(&mut self, bytes: &[u8], at: i64, flow: &mut Flow) -> Option<Sample> {
         let header = Header::read(bytes)?;
-        let Some(index) = self.track_of(&header) else {
-            self.other += 1;
-            return None;
-        };
+        let index = self.track_of(&header)?;
         let (track, keys) = (self.tracks.get_mut(index)?, self.keys.as_ref()?);
-        let video = track.codec.kind() == Kind::Video;
-        let seen = track.take(&header, keys, video && self.times.first_keyframe.is_none());
         flow.packets += 1;
         flow.bytes += bytes.len() as u64;
+        if let Format::Repair(of) = track.format {
+            let number = track.take_repair(&header, keys)?;
+            let media = self.tracks.iter_mut().find(|track| track.payload_type == of)?;
+            let (_, place) = media.window.take(number);
+            self.recovered += u64::from(place == Place::Late);
+            return None;
+        }
+        let video = track.format.is_video();
+        let seen = track.take(&header, keys, video && self.times.first_keyframe.is_none());
         if let Some(sample) = seen.sample {
             let micros = at / 1_000 - sample.stamp.sent_micros.cast_signed();
             flow.latency.add(u64::try_from(micros).unwrap_or(0));
@@ -212,13 +216,15 @@ impl Endpoint {
         seen.sample.filter(|_| video)
     }
 
+    /// The stream that a packet belongs to; what comes before the keys belongs to none.
     fn track_of(&mut self, header: &Header<'_>) -> Option<usize> {
         let found = self.tracks.iter().position(|track| track.ssrc == header.ssrc);
         if found.is_some() || self.keys.is_none() || self.tracks.len() == TRACKS_MAX {
             return found;
         }
-        let (_, codec) = self.formats.iter().find(|(number, _)| *number == header.payload_type)?;
-        self.tracks.push(Track::new(header.ssrc, *codec));
+        let number = header.payload_type;
+        let (_, format) = self.formats.iter().find(|(it, _)| *it == number)?;
+        self.tracks.push(Track::new(header.ssrc, number, *format));
         Some(self.tracks.len() - 1)
     }
 
@@ -282,6 +288,7 @@ impl Endpoint {
         let reports: Vec<ReceptionReport> = self
             .tracks
             .iter()
+            .filter(|track| matches!(track.format, Format::Media(_)))
             .map(|track| ReceptionReport {
                 ssrc: track.ssrc,
                 total_lost: track.window.lost().min(0x007F_FFFF) as u32,
@@ -298,7 +305,7 @@ impl Endpoint {
 
     fn nacks(&mut self) -> Vec<bytes::Bytes> {
         let Self { tracks, agent, .. } = self;
-        let video = tracks.iter().filter(|track| track.codec.kind() == Kind::Video);
+        let video = tracks.iter().filter(|track| track.format.is_video());
         video
             .filter_map(|track| {
                 let holes: Vec<u16> = track.window.holes(NACK_REACH).take(NACK_MAX).collect();
@@ -314,14 +321,15 @@ impl Endpoint {
 
     /// The newest picture it has.
     pub(super) fn newest(&self) -> Option<Sample> {
-        let video = self.tracks.iter().filter(|track| track.codec.kind() == Kind::Video);
+        let video = self.tracks.iter().filter(|track| track.format.is_video());
         video.filter_map(|track| track.newest).max_by_key(|sample| sample.stamp.sent_micros)
     }
 
     /// What its streams counted.
     pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for window in self.tracks.iter().map(|track| &track.window) {
+        let mut counts = Counts { recovered: self.recovered, ..Counts::default() };
+        let media = self.tracks.iter().filter(|track| matches!(track.format, Format::Media(_)));
+        for window in media.map(|track| &track.window) {
             counts.received += window.received();
             counts.lost += window.lost();
             counts.duplicates += window.duplicates();
