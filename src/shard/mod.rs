@@ -131,7 +131,7 @@ const fn is_dtls(datagram: &[u8]) -> bool {
 impl Shard {
     /// Room for about 800 packets: well under a millisecond of sending, so that the socket is
     /// read often enough, and within the cache of a core.
-    const ARENA_BYTES: usize = 1 << 20;
+    const ARENA_BYTES: usize = 384 << 10;
     /// Kept free for the answers to one batch of datagrams.
     const ARENA_RESERVE: usize = 256 << 10;
     /// Batches of datagrams read per turn.
