@@ -28,7 +28,7 @@ bench: ## Measures what a forwarded packet costs
 	scripts/setup run
 	cargo bench --locked
 
-load: web ## Measures the server under load, 50 to 2000 viewers; takes ten minutes
+load: web ## Measures the server under load, 50 to 2000 viewers; takes five minutes
 	scripts/load
 
 lint: web ## Format, lints, documents and page types, without the tests

@@ -73,7 +73,7 @@ impl Keystream {
         }
     }
 
-    /// Opens `N` bytes of a payload, which stand at `offset`; at most [`OPEN_MAX`].
+    /// Opens `N` bytes of a payload, which stand at `offset`; 32 at most.
     pub fn open<const N: usize>(
         &self,
         nonce: Nonce,
