@@ -47,6 +47,10 @@ impl Parcel {
         self.oldest.map(|oldest| if self.complete { oldest } else { oldest + wait })
     }
 
+    fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
     fn take(&mut self) -> Arc<[Arc<Packet>]> {
         self.oldest = None;
         self.complete = false;
@@ -110,7 +114,7 @@ impl Engine {
             Message::Unpublished { stream, term } => {
                 self.unpublished(from, &stream, term, now, arena);
             }
-            Message::Follow(stream) => self.follower(from, &stream, now),
+            Message::Follow(stream) => self.follower(from, &stream),
             Message::Unfollow(stream) => {
                 if let Some(stream) = self.stream_mut(&stream) {
                     stream.followers.retain(|&follower| follower != from);
@@ -200,10 +204,18 @@ impl Engine {
     }
 
     /// Hands what is due of a stream to the shards that follow it.
-    pub(super) fn hand_over(&mut self, index: usize, now: Instant, eager: bool) {
+    pub(super) fn hand_over(&mut self, index: usize, now: Instant) {
         let wait = self.settings.router.batch_wait;
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if !stream.parcel.deadline(wait).is_some_and(|deadline| eager || deadline <= now) {
+        if stream.parcel.deadline(wait).is_some_and(|deadline| deadline <= now) {
+            self.hand_over_all(index);
+        }
+    }
+
+    /// Hands all that is gathered of a stream to the shards that follow it.
+    fn hand_over_all(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.parcel.is_empty() {
             return;
         }
         let (name, packets) = (stream.name.clone(), stream.parcel.take());
@@ -213,13 +225,8 @@ impl Engine {
     }
 
     /// Something of a stream that goes to its followers behind all packets so far.
-    pub(super) fn tell_followers(
-        &mut self,
-        index: usize,
-        now: Instant,
-        message: impl Fn(StreamName) -> Message,
-    ) {
-        self.hand_over(index, now, true);
+    pub(super) fn tell_followers(&mut self, index: usize, message: impl Fn(StreamName) -> Message) {
+        self.hand_over_all(index);
         let Some(stream) = self.streams.get(index) else { return };
         let name = stream.name.clone();
         for follower in stream.followers.clone() {
@@ -324,14 +331,14 @@ impl Engine {
     }
 
     /// Another shard has viewers of a stream of ours.
-    fn follower(&mut self, from: usize, name: &StreamName, now: Instant) {
+    fn follower(&mut self, from: usize, name: &StreamName) {
         let Some(stream) = self.stream_mut(name) else { return };
         if stream.publisher.is_none() || stream.followers.contains(&from) {
             return;
         }
         // What waits in the parcel is in the start of the new one already.
         let Some(&index) = self.names.get(name) else { return };
-        self.hand_over(index, now, true);
+        self.hand_over_all(index);
         let stream = &mut self.streams[index];
         let (time_line, packets) = stream.router.past_and_present();
         let start = Start { formats: stream.formats.clone(), time_line, packets };

@@ -16,7 +16,7 @@ use crate::router::history::Pushed;
 use crate::router::subscription::Subscription;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::trace;
 
 /// What one viewer got of a batch.
@@ -64,7 +64,7 @@ impl Engine {
         self.set_format(index, format);
         let Some(stream) = self.streams.get(index) else { return };
         let (name, formats) = (stream.name.clone(), stream.formats.clone());
-        self.tell_followers(index, now, |name| Message::Formats(name, formats.clone()));
+        self.tell_followers(index, |name| Message::Formats(name, formats.clone()));
         self.events.push_back(Event::Live { stream: name, formats });
     }
 
@@ -80,11 +80,19 @@ impl Engine {
         stream.formats[kind.index()] = Some(format);
     }
 
-    /// Sends what is due to those who take it; `eager` sends whatever waits. True: more is left
-    /// than the arena has room for; send and clear it, then call again.
-    pub fn fan_out(&mut self, now: Instant, eager: bool, arena: &mut SendArena) -> bool {
+    /// How long a packet waits at most for the rest of its frame, from now on.
+    pub fn set_batch_wait(&mut self, wait: Duration) {
+        if self.settings.router.batch_wait != wait {
+            self.settings.router.batch_wait = wait;
+            self.streams.iter_mut().for_each(|(_, stream)| stream.router.set_batch_wait(wait));
+        }
+    }
+
+    /// Sends what is due to those who take it. True: more is left than the arena has room for; send
+    /// and clear it, then call again.
+    pub fn fan_out(&mut self, now: Instant, arena: &mut SendArena) -> bool {
         for position in 0..self.waiting.len() {
-            self.hand_over(self.waiting[position], now, eager);
+            self.hand_over(self.waiting[position], now);
         }
         let mut position = 0;
         while let Some(&index) = self.waiting.get(position) {
@@ -93,7 +101,7 @@ impl Engine {
                 continue;
             };
             if !stream.departing {
-                if !stream.router.is_due(now, eager) {
+                if !stream.router.is_due(now) {
                     position += 1;
                     continue;
                 }
@@ -180,7 +188,7 @@ impl Engine {
                     }
                 });
                 for report in reports {
-                    self.tell_followers(index, now, |name| Message::SenderReport(name, report));
+                    self.tell_followers(index, |name| Message::SenderReport(name, report));
                 }
             }
             Side::Viewer(viewing) => {
@@ -313,10 +321,10 @@ mod tests {
         let remote = SocketAddr::from(([192, 0, 2, 9], 9));
         arena.push(Path { remote, local: None }, &[0; 9_500]);
         assert_eq!(engine.waiting, [waits, goes]);
-        assert!(engine.fan_out(now, false, &mut arena), "no room");
+        assert!(engine.fan_out(now, &mut arena), "no room");
         assert_eq!(engine.waiting, [goes, waits]);
         arena.clear();
-        assert!(!engine.fan_out(now, false, &mut arena));
+        assert!(!engine.fan_out(now, &mut arena));
         assert_eq!(engine.waiting, [waits]);
     }
 }

@@ -53,6 +53,11 @@ impl Batch {
         }
     }
 
+    /// How long the oldest packet waits for the rest of its frame from now on.
+    pub const fn set_wait(&mut self, wait: Duration) {
+        self.wait = wait;
+    }
+
     /// Whether one more packet of that kind may wait.
     pub fn has_room(&self, kind: Kind) -> bool {
         self.waiting[kind.index()].len() < Self::WAITING_MAX
@@ -77,10 +82,10 @@ impl Batch {
         Kind::ALL.into_iter().filter_map(of_kind).min()
     }
 
-    /// Whether something should go out now; `eager` does not wait for the rest of a picture.
-    pub fn is_due(&self, now: Instant, eager: bool) -> bool {
+    /// Whether something should go out now.
+    pub fn is_due(&self, now: Instant) -> bool {
         Kind::ALL.into_iter().any(|kind| {
-            let released = self.released_at(kind).is_some_and(|at| eager || at <= now);
+            let released = self.released_at(kind).is_some_and(|at| at <= now);
             released && self.may_go(kind, now)
         })
     }
@@ -240,31 +245,32 @@ mod tests {
     fn a_batch_goes_at_the_marker_or_when_the_oldest_has_waited() {
         let arrival = Instant::now();
         let mut batch = batch_of(&[10], arrival);
-        assert!(!batch.is_due(arrival, false));
-        assert!(batch.is_due(arrival, true));
-        assert!(batch.is_due(arrival + Duration::from_millis(4), false));
+        assert!(!batch.is_due(arrival));
+        assert!(batch.is_due(arrival + Duration::from_millis(4)));
+        batch.set_wait(Duration::from_millis(2));
+        assert!(batch.is_due(arrival + Duration::from_millis(2)));
         let mut last = (*batch.waiting[1][0].packet).clone();
         last.marker = true;
         batch.push(Arc::new(last));
-        assert!(batch.is_due(arrival, false));
+        assert!(batch.is_due(arrival));
         batch.depart(arrival);
         assert_eq!(batch.going(Kind::Video).len(), 2);
         assert_eq!(batch.oldest_going(), Some(arrival));
-        assert!(!batch.is_due(arrival + Duration::from_secs(1), true), "nothing waits any more");
+        assert!(!batch.is_due(arrival + Duration::from_secs(1)), "nothing waits any more");
         batch.gone();
         assert!(batch.going(Kind::Video).is_empty());
     }
 
     #[test]
-    fn a_keyframe_departs_in_slices_however_eager_the_shard_is() {
+    fn a_keyframe_departs_in_slices() {
         let arrival = Instant::now();
         let mut batch = batch_of(&[1_000; 40], arrival);
         batch.depart(arrival);
         assert_eq!(batch.going(Kind::Video).len(), 16);
-        assert!(!batch.is_due(arrival, true), "the rest is paced");
+        assert!(!batch.is_due(arrival), "the rest is paced");
         let next = batch.deadline().expect("something waits");
         assert_eq!(next, arrival + Duration::from_millis(1));
-        assert!(batch.is_due(next, false));
+        assert!(batch.is_due(next));
         batch.depart(next);
         assert_eq!(batch.going(Kind::Video).len(), 10);
     }
@@ -277,7 +283,7 @@ mod tests {
         let mut sound = (*batch.waiting[1][0].packet).clone();
         sound.codec = Codec::Opus;
         batch.push(Arc::new(sound));
-        assert!(batch.is_due(arrival, true));
+        assert!(batch.is_due(arrival + Duration::from_millis(4)));
         batch.depart(arrival);
         assert_eq!((batch.going(Kind::Audio).len(), batch.going(Kind::Video).len()), (1, 0));
     }

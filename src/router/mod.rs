@@ -42,7 +42,7 @@ impl Default for RouterSettings {
     fn default() -> Self {
         Self {
             history: Duration::from_secs(2),
-            batch_wait: Duration::from_millis(4),
+            batch_wait: Duration::from_millis(8),
             keyframe_request_interval: Duration::from_secs(1),
         }
     }
@@ -129,14 +129,19 @@ impl Router {
         }
     }
 
+    /// How long the oldest packet of a batch waits for the rest of its frame from now on.
+    pub const fn set_batch_wait(&mut self, wait: Duration) {
+        self.batch.set_wait(wait);
+    }
+
     /// When a waiting batch must go out, if nothing completes it before.
     pub fn deadline(&self) -> Option<Instant> {
         self.batch.deadline()
     }
 
-    /// Whether a batch should go out now; `eager` does not wait for the rest of a picture.
-    pub fn is_due(&self, now: Instant, eager: bool) -> bool {
-        self.batch.is_due(now, eager)
+    /// Whether a batch should go out now.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.batch.is_due(now)
     }
 
     /// Lets what waits go out, or a slice of it: until [`Router::finish_batch`] it does not change,
@@ -284,7 +289,7 @@ mod tests {
         let (mut later, mut gone) = (now, 0);
         while let Some(deadline) = router.deadline() {
             later = later.max(deadline);
-            assert!(router.is_due(later, false));
+            assert!(router.is_due(later));
             router.begin_batch(later);
             gone += router.batch(Kind::Video).len();
             router.finish_batch();

@@ -153,7 +153,12 @@ impl Server {
             let engine = Engine::new(settings(&config), Arc::clone(&identity), epoch, claims);
             let engine = engine.at(place);
             let pinned = place.shards > 1;
-            let settings = ShardSettings { index, pinned, clock: clock.clone() };
+            let settings = ShardSettings {
+                index,
+                pinned,
+                clock: clock.clone(),
+                batch_wait: config.whep.batch_wait,
+            };
             let ledger = Arc::clone(&ledger);
             let tell = move |event| ledger.take(event);
             let shard = Handle::spawn(settings, socket, engine, links, tell);

@@ -3,7 +3,6 @@
 use super::bursts::Bursts;
 use super::gauges::{Gauges, Reading};
 use super::handshakes::Handshakes;
-use super::haste::Haste;
 use super::link::Links;
 use super::load::Load;
 use super::socket::{MediaSocket, ReceiveReport, SendReport};
@@ -21,6 +20,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tracing::{debug, error};
 
 /// What a shard tells, in its own thread: whoever listens must not wait.
@@ -45,6 +45,9 @@ pub struct ShardSettings {
     pub pinned: bool,
     /// What it reads the time from.
     pub clock: Clock,
+    /// How long packets wait at most for others of their picture: the busier it is, the nearer it
+    /// comes to that.
+    pub batch_wait: Duration,
 }
 
 /// What a shard has counted since it started.
@@ -111,7 +114,7 @@ impl Handle {
             engine,
             socket,
             load: Load::new(settings.clock.now()),
-            haste: Haste::new(settings.clock.now()),
+            batch_wait: settings.batch_wait,
             gauges: Arc::clone(&gauges),
             bursts: Bursts::new(settings.clock.now()),
             clock: settings.clock,

@@ -8,7 +8,6 @@
 //! - `bursts`: what the past may cost, for viewers who catch up
 //! - `handle`: a running shard as others see it
 //! - `handshakes`: DTLS datagrams that wait for the media to be done
-//! - `haste`: whether packets wait for the rest of their picture
 //! - `link`: the way from shard to shard
 //! - `load`: how busy it is
 //! - `socket`: batched UDP
@@ -17,7 +16,6 @@ mod bursts;
 pub mod gauges;
 mod handle;
 mod handshakes;
-mod haste;
 mod link;
 mod load;
 pub mod socket;
@@ -34,7 +32,6 @@ use bursts::Bursts;
 use crossbeam_channel::Receiver;
 use gauges::Gauges;
 use handshakes::Handshakes;
-use haste::Haste;
 use load::{Audience, Load};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -73,7 +70,8 @@ struct Shard {
     /// Takes the answers to what is read while the arena waits for room in the socket.
     spare: SendArena,
     load: Load,
-    haste: Haste,
+    /// The longest that packets wait for others of their picture.
+    batch_wait: Duration,
     gauges: Arc<Gauges>,
     bursts: Bursts,
     receive_errors: u32,
@@ -187,6 +185,7 @@ impl Shard {
         let now = self.clock.now();
         if self.load.work_ends(now) {
             self.set_gauges();
+            self.engine.set_batch_wait(self.load.patience(self.batch_wait));
         }
         let until_deadline = match self.engine.deadline() {
             None => Self::WAIT_MAX,
@@ -347,9 +346,7 @@ impl Shard {
         let began = self.clock.now();
         loop {
             let now = self.clock.now();
-            self.haste.note(self.engine.counters().packets_out, now);
-            let eager = self.haste.is_eager();
-            let more = self.engine.fan_out(now, eager, &mut self.arena);
+            let more = self.engine.fan_out(now, &mut self.arena);
             self.transmit();
             self.note_lateness();
             if !more || self.clock.now() - began >= Self::SENDING_MAX {

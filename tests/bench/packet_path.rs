@@ -222,7 +222,7 @@ fn engine(viewers: usize) -> (f64, f64) {
             }
         }));
         forward.push(per(PICTURE * viewers, || {
-            while engine.fan_out(now, true, arena) {
+            while engine.fan_out(now, arena) {
                 arena.clear();
             }
         }));

@@ -66,8 +66,11 @@ impl World {
         Self { audience, socket, publisher: paths[0], _clients: clients, now: epoch.instant }
     }
 
-    /// Replays a recording; `eager` is a shard that is less than half busy.
+    /// Replays a recording; `eager` is a shard that has nothing else to do, any other is half busy.
     fn replay(mut self, recording: &[Recorded], eager: bool) -> Outcome {
+        if eager {
+            self.audience.engine.set_batch_wait(Duration::ZERO);
+        }
         let start = self.now;
         let mut outcome = Outcome::default();
         let mut rest = recording;
@@ -77,7 +80,7 @@ impl World {
             else {
                 break;
             };
-            if next_packet.is_none() && wake > self.now + Duration::from_millis(5) {
+            if next_packet.is_none() && wake > self.now + Duration::from_millis(9) {
                 break;
             }
             self.now = self.now.max(wake);
@@ -85,7 +88,7 @@ impl World {
             let due = rest.iter().take_while(due).count().min(MediaSocket::BATCH);
             let (batch, later) = rest.split_at(due);
             rest = later;
-            self.turn(batch, eager, &mut outcome);
+            self.turn(batch, &mut outcome);
         }
         assert_eq!(outcome.packets_in, recording.len() as u64);
         let through = outcome.packets_in * VIEWERS as u64;
@@ -94,7 +97,7 @@ impl World {
     }
 
     /// What a shard does when it wakes.
-    fn turn(&mut self, batch: &[Recorded], eager: bool, outcome: &mut Outcome) {
+    fn turn(&mut self, batch: &[Recorded], outcome: &mut Outcome) {
         outcome.turns += 1;
         for recorded in batch {
             let &Recorded { kind, payload_bytes, timestamp, marker, keyframe, .. } = recorded;
@@ -108,7 +111,7 @@ impl World {
         let Audience { engine, arena, .. } = &mut self.audience;
         engine.handle_timeout(self.now, arena);
         loop {
-            let more = engine.fan_out(self.now, eager, arena);
+            let more = engine.fan_out(self.now, arena);
             let report = self.socket.send(arena, &Clock::system(), |_| false);
             arena.clear();
             self.now += COST * report.datagrams as u32;

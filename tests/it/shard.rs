@@ -71,7 +71,8 @@ fn start(client: &TestClient, timeouts: Timeouts) -> Running {
     let address = socket.local_address().expect("a bound socket has an address");
     let (told, events) = bounded(64);
     let tell = move |event| told.send(event).expect("the test listens");
-    let settings = ShardSettings { index: 0, pinned: true, clock };
+    let settings =
+        ShardSettings { index: 0, pinned: true, clock, batch_wait: Duration::from_millis(8) };
     let links = Links::between(1).expect("a descriptor").remove(0);
     let handle = Handle::spawn(settings, socket, engine, links, tell).expect("a thread");
     Running { handle, events, address }

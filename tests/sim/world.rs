@@ -464,8 +464,10 @@ impl World {
     }
 
     fn fan_out(&mut self, shard: usize) {
-        let eager = self.eager;
-        while self.with_arena(shard, |engine, now, arena| engine.fan_out(now, eager, arena)) {}
+        if self.eager {
+            self.shard(shard).set_batch_wait(Duration::ZERO);
+        }
+        while self.with_arena(shard, |engine, now, arena| engine.fan_out(now, arena)) {}
     }
 
     fn deliver(&mut self, mut in_flight: InFlight) {

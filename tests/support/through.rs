@@ -124,7 +124,7 @@ impl Through {
             }
         }
         loop {
-            let more = engine.fan_out(*now, true, arena);
+            let more = engine.fan_out(*now, arena);
             socket.send(arena, &self.clock, |_| false);
             arena.clear();
             if !more {
