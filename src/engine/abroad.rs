@@ -192,7 +192,7 @@ impl Engine {
     fn begin_following(&mut self, index: usize, start: Start, now: Instant) {
         self.set_formats(index, start.formats);
         let Some(stream) = self.streams.get_mut(index) else { return };
-        stream.router.go_on(start.time_line, start.packets);
+        stream.router.go_on(start.time_line, start.packets, now);
         for &key in &stream.viewers {
             if let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|p| &mut p.side)
                 && viewing.waits_for_video()

@@ -127,7 +127,31 @@ impl Viewing {
         walk.begin(start, subscription, now);
         track.playout_delay().catches_up();
         self.catching_up = Some(walk);
+        self.began = Some(now);
         true
+    }
+}
+
+impl Engine {
+    /// How long a viewer that has begun in the past waits until it may do so again: on a link that
+    /// loses whole pictures bursts are no help.
+    const AGAIN_AFTER: Duration = Duration::from_secs(4);
+
+    /// A viewer cannot decode what flows, and the publisher sends no keyframe when it is asked: the
+    /// viewer begins again with the one that there was.
+    pub(super) fn begin_again(&mut self, key: usize, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(stream) = self.streams.get(peer.stream) else { return };
+        let Side::Viewer(viewing) = &mut peer.side else { return };
+        let rested = viewing.began.is_none_or(|began| now >= began + Self::AGAIN_AFTER);
+        if rested
+            && viewing.catching_up.is_none()
+            && stream.router.keyframe_requests_are_ignored(now)
+            && viewing.catch_up_from(stream.router.cache(), now)
+        {
+            self.counters.starts_again += 1;
+            self.catch_ups.started(key, Begins::Cached, now);
+        }
     }
 }
 
@@ -203,7 +227,7 @@ fn advance(
 ) -> Progress {
     let Some(path) = peer.transport.path() else { return Progress::More };
     let Side::Viewer(viewing) = &mut peer.side else { return Progress::Live };
-    let Viewing { viewer, subscriptions, catching_up, live_after } = &mut **viewing;
+    let Viewing { viewer, subscriptions, catching_up, live_after, .. } = &mut **viewing;
     let (Some(walk), Some(subscription), Some(track)) = (
         catching_up.as_mut(),
         subscriptions[Kind::Video.index()].as_mut(),

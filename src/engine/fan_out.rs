@@ -195,8 +195,9 @@ impl Engine {
                 let Some(sealer) = peer.transport.sealer() else { return };
                 let subscriptions = &viewing.subscriptions;
                 let counters = &mut self.counters;
+                let mut is_lost = false;
                 viewing.viewer.handle_rtcp(rtcp, wall, |viewer, asked| match asked {
-                    Asked::Keyframe => stream.router.want_keyframe(),
+                    Asked::Keyframe => is_lost = true,
                     Asked::Again(kind, sequence) => {
                         let subscription = subscriptions[kind.index()].as_ref();
                         let found = subscription.and_then(|s| again(s, &stream.router, sequence));
@@ -210,6 +211,10 @@ impl Engine {
                         }
                     }
                 });
+                if is_lost {
+                    stream.router.want_keyframe();
+                    self.begin_again(key, now);
+                }
                 self.request_keyframe(index, now);
             }
         }

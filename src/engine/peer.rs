@@ -62,6 +62,8 @@ pub(super) struct Viewing {
     pub(super) catching_up: Option<Box<CatchUp>>,
     /// It takes video from the batches with higher numbers.
     pub(super) live_after: u64,
+    /// When it began in the past last, if it ever did.
+    pub(super) began: Option<Instant>,
 }
 
 impl Publishing {
@@ -151,8 +153,8 @@ impl Peer {
                 let cname = session.to_string();
                 let share = settings.rtx_share;
                 let viewer = Viewer::new(agreement.media, cname, share, rtx_starts, now);
-                let (catching_up, live_after) = (None, 0);
-                let viewing = Viewing { viewer, subscriptions, catching_up, live_after };
+                let (catching_up, live_after, began) = (None, 0, None);
+                let viewing = Viewing { viewer, subscriptions, catching_up, live_after, began };
                 (agreement.transport, Side::Viewer(Box::new(viewing)))
             }
         };

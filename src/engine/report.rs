@@ -101,6 +101,8 @@ pub struct Counters {
     pub packets_handed: u64,
     /// Messages to other shards that were lost because too many waited.
     pub messages_dropped: u64,
+    /// Viewers that had lost the picture and began again from the keyframe cache.
+    pub starts_again: u64,
     /// Sessions ended by a fault in code.
     pub faults: u64,
 }

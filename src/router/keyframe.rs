@@ -10,12 +10,19 @@ pub struct KeyframeRequester {
     interval: Duration,
     wanted: bool,
     asked: Option<Instant>,
+    /// When the publisher was first asked for the keyframe that is wanted.
+    began: Option<Instant>,
+    /// The last keyframe came, if it came, too late to be an answer.
+    is_ignored: bool,
 }
 
 impl KeyframeRequester {
+    /// A publisher that answers does so within its round trip and a few frames.
+    const ANSWER_MAX: Duration = Duration::from_millis(500);
+
     /// Asks at most once per `interval`.
     pub const fn new(interval: Duration) -> Self {
-        Self { interval, wanted: false, asked: None }
+        Self { interval, wanted: false, asked: None, began: None, is_ignored: false }
     }
 
     /// Somebody waits for a keyframe.
@@ -24,8 +31,16 @@ impl KeyframeRequester {
     }
 
     /// A keyframe came: nobody waits any more.
-    pub const fn arrived(&mut self) {
+    pub fn arrived(&mut self, now: Instant) {
         self.wanted = false;
+        if let Some(began) = self.began.take() {
+            self.is_ignored = now >= began + Self::ANSWER_MAX;
+        }
+    }
+
+    /// Whether the publisher does not answer: OBS does not, nor can one that sends by RTMP.
+    pub fn is_ignored(&self, now: Instant) -> bool {
+        self.is_ignored || self.began.is_some_and(|began| now >= began + Self::ANSWER_MAX)
     }
 
     /// Whether to ask now; counts as asked.
@@ -33,6 +48,7 @@ impl KeyframeRequester {
         let due = self.deadline().is_some_and(|deadline| deadline <= now);
         if due || (self.wanted && self.asked.is_none()) {
             self.asked = Some(now);
+            self.began.get_or_insert(now);
             return true;
         }
         false
@@ -59,10 +75,30 @@ mod tests {
             })
             .count();
         assert_eq!(asked, 3);
-        requester.arrived();
+        requester.arrived(start + Duration::from_secs(3));
         assert!(!requester.poll(start + Duration::from_secs(9)));
         assert_eq!(requester.deadline(), None);
         requester.want();
         assert!(requester.poll(start + Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn a_publisher_that_does_not_answer_is_known_until_it_does() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut requester = KeyframeRequester::new(Duration::from_secs(1));
+        requester.want();
+        assert!(requester.poll(at(0)));
+        assert!(!requester.is_ignored(at(400)) && requester.is_ignored(at(500)));
+        requester.arrived(at(900));
+        assert!(requester.is_ignored(at(901)), "it came by itself");
+        for (asked, came, ignored) in [(2_000, 2_100, false), (4_000, 5_000, true)] {
+            requester.want();
+            assert!(requester.poll(at(asked)));
+            requester.arrived(at(came));
+            assert_eq!(requester.is_ignored(at(came)), ignored);
+        }
+        requester.arrived(at(9_000));
+        assert!(requester.is_ignored(at(9_000)), "an unasked one says nothing");
     }
 }

@@ -91,7 +91,7 @@ impl Router {
         }
         // Every sound can be a start; what is waited for is a picture.
         if packet.keyframe && kind == Kind::Video {
-            self.keyframe.arrived();
+            self.keyframe.arrived(packet.arrival);
         }
         self.time_line.packet(kind, packet.timestamp, packet.codec.clock_rate(), packet.arrival);
         self.batch.push(packet);
@@ -113,7 +113,7 @@ impl Router {
     }
 
     /// Goes on with the stream of another router, whose packets count as gone out.
-    pub fn go_on(&mut self, time_line: TimeLine, packets: Vec<(Arc<Packet>, u8)>) {
+    pub fn go_on(&mut self, time_line: TimeLine, packets: Vec<(Arc<Packet>, u8)>, now: Instant) {
         self.time_line = time_line;
         let history = &mut self.histories[Kind::Video.index()];
         for (packet, padding) in packets {
@@ -125,7 +125,7 @@ impl Router {
             self.cache.push(Departed { packet, padding }, history.after(sequence));
         }
         if self.cache.packets().next().is_some() {
-            self.keyframe.arrived();
+            self.keyframe.arrived(now);
         }
     }
 
@@ -223,6 +223,11 @@ impl Router {
     /// A viewer cannot go on without a keyframe.
     pub fn want_keyframe(&mut self) {
         self.keyframe.want();
+    }
+
+    /// Whether the publisher does not answer requests for keyframes.
+    pub fn keyframe_requests_are_ignored(&self, now: Instant) -> bool {
+        self.keyframe.is_ignored(now)
     }
 
     /// Whether the publisher should be asked for a keyframe now.

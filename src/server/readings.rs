@@ -106,7 +106,7 @@ fn refused_samples(ledger: &Ledger) -> Samples {
 
 fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
     type Read = fn(&ShardCounts) -> u64;
-    let rows: [(Row, Read); 24] = [
+    let rows: [(Row, Read); 25] = [
         (metrics::DATAGRAMS_IN, |c| c.received.datagrams),
         (metrics::STRANGERS, |c| c.engine.strangers),
         (metrics::PACKETS_IN, |c| c.engine.packets_in),
@@ -130,6 +130,7 @@ fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
         (metrics::CROSSING_DROPPED, |c| c.links_dropped + c.engine.messages_dropped),
         (metrics::HANDSHAKES_DROPPED, |c| c.handshakes_dropped),
         (metrics::RECEIVE_DROPPED, |c| c.received.overflowed),
+        (metrics::STARTS_AGAIN, |c| c.engine.starts_again),
         (metrics::FAULTS, |c| c.engine.faults),
     ];
     let samples = |read: Read| {

@@ -159,6 +159,11 @@ pub const RECEIVE_DROPPED: Row = counter(
     "millrace_datagrams_overflowed_total",
     "Datagrams from clients that found the receive buffer full.",
 );
+/// Viewers that lost the picture of a publisher that ignores requests and began again.
+pub const STARTS_AGAIN: Row = counter(
+    "millrace_starts_again_total",
+    "Viewers that lost the picture of a publisher that ignores requests and began again.",
+);
 /// Sessions ended by a fault in code.
 pub const FAULTS: Row = counter("millrace_faults_total", "Sessions ended by a fault in code.");
 
@@ -197,6 +202,7 @@ pub const ALL: &[Row] = &[
     ADMISSION_OPEN,
     MEMORY,
     MEMORY_MAX,
+    STARTS_AGAIN,
     FAULTS,
 ];
 

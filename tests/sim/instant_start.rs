@@ -201,3 +201,36 @@ fn who_catches_up_when_the_keyframe_gets_too_old_waits_for_the_next() {
     assert_eq!(got.last().and_then(|got| got.delay.clone()), None, "the limits are lifted");
     assert!(got.iter().any(|got| got.delay.as_deref() == Some(LIFTED)));
 }
+
+/// Else it would stand still for up to ten seconds: OBS does not answer requests for keyframes.
+#[test]
+fn who_has_lost_the_picture_of_a_publisher_that_does_not_answer_begins_again_at_once() {
+    let mut world = World::seeded(73);
+    let camera = world.publish("lot-42", keyframe_every(10));
+    world.run_for(ms(100));
+    let viewer = world.view("lot-42", Screen { rtx: true, nack: false });
+    world.run_for(secs(5));
+    world.clients[viewer].down.loss = 1.0;
+    world.run_for(ms(300));
+    world.clients[viewer].down.loss = 0.0;
+    // As a browser asks that cannot decode: again and again.
+    let mut again = Vec::new();
+    for _ in 0..25 {
+        world.send_rtcp(viewer, &picture_loss(viewer_ssrc(viewer) + VIDEO as u32));
+        world.run_for(ms(100));
+        again.push(world.engine.counters().starts_again);
+    }
+    assert_eq!(again[4], 0, "the publisher is given time to answer");
+    assert_eq!((again[7], again[24]), (1, 1), "one burst, however often it asks");
+    let keyframe = world.publisher(camera).sent[VIDEO][0].payload.clone();
+    let got = &world.viewer(viewer).got[VIDEO];
+    let starts = got.iter().filter(|got| got.payload == keyframe).count();
+    assert_eq!(starts, 2, "the keyframe of five seconds ago came again");
+    let step = got.windows(2).map(|pair| pair[1].timestamp.wrapping_sub(pair[0].timestamp));
+    assert!(step.map(u32::cast_signed).all(|step| step >= 0), "time does not run backwards");
+}
+
+/// RFC 4585 §6.3.1.
+fn picture_loss(media_ssrc: u32) -> Vec<u8> {
+    [&[0x81, 206, 0, 2, 0, 0, 0, 1][..], &media_ssrc.to_be_bytes()].concat()
+}
