@@ -210,6 +210,10 @@ impl Directory {
         let stale = entry.former_ufrag.replace(former);
         drop(entry);
         self.claimed.insert(local.ufrag.clone(), (session, local.clone()));
+        if !self.sessions.contains_key(&session) {
+            // It has ended in between: nobody would forget its name.
+            self.claimed.remove(&local.ufrag);
+        }
         if let Some(stale) = stale {
             self.claimed.remove(&stale);
         }
@@ -221,11 +225,14 @@ impl Directory {
         ufrag: &str,
         authentic: &mut dyn FnMut(&Credentials) -> bool,
     ) -> Option<(usize, SessionId)> {
-        let claimed = self.claimed.get(ufrag)?;
-        let (session, credentials) = claimed.value();
-        let session = authentic(credentials).then_some(*session)?;
-        drop(claimed);
-        Some((self.shard_of(session)?, session))
+        let claimed = self.claimed.get(ufrag).map(|claimed| claimed.value().clone());
+        let being_claimed = || {
+            let prepared = self.pending.get(ufrag)?;
+            Some((prepared.session, prepared.agreement.transport().local.clone()))
+        };
+        let (session, credentials) = claimed.or_else(being_claimed)?;
+        let shard = self.shard_of(session)?;
+        authentic(&credentials).then_some((shard, session))
     }
 
     /// Forgets a session; tells what it was.
@@ -293,19 +300,23 @@ impl Directory {
         ufrag: &str,
         authentic: &mut dyn FnMut(&Prepared) -> bool,
     ) -> Option<Prepared> {
-        if !self.pending.get(ufrag).is_some_and(|prepared| authentic(&prepared)) {
-            return None;
+        let prepared = self.pending.get(ufrag).filter(|prepared| authentic(prepared))?.clone();
+        {
+            // Whoever sets this owns the session. It may have been deleted: nobody would end it.
+            let mut entry = self.sessions.get_mut(&prepared.session)?;
+            if entry.shard.is_some() {
+                return None;
+            }
+            entry.shard = Some(shard);
         }
-        let (_, prepared) = self.pending.remove(ufrag)?;
+        // In this order: other shards find the owner in one map or the other at any time.
         let local = prepared.agreement.transport().local.clone();
         self.claimed.insert(local.ufrag.clone(), (prepared.session, local));
-        let Some(mut entry) = self.sessions.get_mut(&prepared.session) else {
-            // It was deleted in between: nobody would end it.
+        self.pending.remove(ufrag);
+        if !self.sessions.contains_key(&prepared.session) {
             self.claimed.remove(ufrag);
             return None;
-        };
-        entry.shard = Some(shard);
-        drop(entry);
+        }
         Some(prepared)
     }
 }

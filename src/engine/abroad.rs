@@ -9,7 +9,7 @@ use super::command::EndReason;
 use super::message::{Message, SenderReport, Start, Term};
 use super::peer::Side;
 use super::stream::Stream;
-use crate::media::arena::SendArena;
+use crate::media::arena::{Path, SendArena};
 use crate::media::codec::Format;
 use crate::media::id::StreamName;
 use crate::media::packet::Packet;
@@ -47,7 +47,8 @@ impl Parcel {
         self.oldest.map(|oldest| if self.complete { oldest } else { oldest + wait })
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether there is nothing to hand over.
+    pub(super) fn is_empty(&self) -> bool {
         self.packets.is_empty()
     }
 
@@ -87,6 +88,14 @@ impl Engine {
             return;
         }
         self.messages.push_back((shard, message));
+    }
+
+    /// A datagram that may be any other shard's.
+    pub fn scatter(&mut self, path: Path, bytes: &[u8]) {
+        let own = self.place.shard;
+        for shard in (0..self.place.shards).filter(|&shard| shard != own) {
+            self.tell(shard, Message::Datagram { path, bytes: bytes.to_vec() });
+        }
     }
 
     fn tell_others(&mut self, message: &Message) {

@@ -93,7 +93,8 @@ impl CatchUp {
 
     fn is_due(&self, timestamp: u64, clock_rate: u32, now: Instant) -> bool {
         let (began, present) = self.began;
-        timestamp <= present + ticks_of(now.saturating_duration_since(began), clock_rate)
+        let passed = ticks_of(now.saturating_duration_since(began), clock_rate);
+        timestamp <= present.saturating_add(passed)
     }
 
     fn affordable(&self, now: Instant) -> usize {
@@ -143,10 +144,16 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(stream) = self.streams.get(peer.stream) else { return };
         let Side::Viewer(viewing) = &mut peer.side else { return };
+        // The shard that has the publisher may let a request wait as long before it asks.
+        let held_back = match stream.source {
+            Some(_) => self.settings.router.keyframe_request_interval,
+            None => Duration::ZERO,
+        };
+        let asked_before = now.checked_sub(held_back);
         let rested = viewing.began.is_none_or(|began| now >= began + Self::AGAIN_AFTER);
         if rested
             && viewing.catching_up.is_none()
-            && stream.router.keyframe_requests_are_ignored(now)
+            && asked_before.is_some_and(|then| stream.router.keyframe_requests_are_ignored(then))
             && viewing.catch_up_from(stream.router.cache(), now)
         {
             self.counters.starts_again += 1;
@@ -255,7 +262,11 @@ fn advance(
                 let (packet, padding) = (&departed.packet, departed.padding);
                 let timestamp = subscription.timestamp(packet.timestamp);
                 let clock_rate = packet.codec.clock_rate();
-                if *sent == packets_max || !walk.is_due(timestamp, clock_rate, now) {
+                // What is of the present is due: its publisher's clock may be ahead of what the
+                // newest packet said when the walk began.
+                let is_past = subscription.is_past(packet.timestamp);
+                let is_due = !is_past || walk.is_due(timestamp, clock_rate, now);
+                if *sent == packets_max || !is_due {
                     break Progress::More;
                 }
                 if Outgoing::room(packet, padding) > arena.remaining() {
@@ -296,6 +307,10 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::codec::Codec;
+    use crate::media::packet::Packet;
+    use crate::router::cache::Departed;
+    use std::sync::Arc;
 
     #[test]
     fn ten_packets_go_at_once_and_ten_a_millisecond_after_that() {
@@ -309,5 +324,58 @@ mod tests {
         walk.pay(5, at(550));
         assert_eq!(walk.affordable(at(600)), 1);
         assert_eq!(walk.affordable(at(9_000)), 10, "what is not used is lost");
+    }
+
+    #[test]
+    fn a_hiccup_of_the_publisher_keeps_no_viewer_in_the_past() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let push = |cache: &mut KeyframeCache, n: u64, arrival: u64| {
+            let packet = Packet {
+                codec: Codec::Vp8,
+                sequence: 70_000 + n,
+                timestamp: (1 << 32) + n * 33 * 90,
+                marker: true,
+                keyframe: n == 0,
+                arrival: at(arrival),
+                payload: vec![0; 100],
+            };
+            cache.push(Departed { packet: Arc::new(packet), padding: 0 }, std::iter::empty());
+        };
+        for late in [0, 20, 60, 220] {
+            let mut cache = KeyframeCache::default();
+            for n in 0..60 {
+                push(&mut cache, n, n * 33);
+            }
+            let began = 60 * 33 + late;
+            push(&mut cache, 60, began);
+            let mut subscription = Subscription::new(Kind::Video, 0);
+            let mut walk = CatchUp::new(at(began));
+            walk.begin(cache.start(at(began)).expect("kept"), &mut subscription, at(began));
+            let mut next = 61;
+            let mut live = None;
+            for ms in began + 1..11_900 {
+                while next * 33 <= ms {
+                    push(&mut cache, next, (next * 33).max(began + 1));
+                    next += 1;
+                }
+                while let At::Packet(departed) = cache.at(walk.cursor) {
+                    let timestamp = departed.packet.timestamp;
+                    let is_due = !subscription.is_past(timestamp)
+                        || walk.is_due(subscription.timestamp(timestamp), 90_000, at(ms));
+                    if walk.affordable(at(ms)) == 0 || !is_due {
+                        break;
+                    }
+                    walk.cursor += 1;
+                    subscription.select(&departed.packet);
+                    walk.pay(1, at(ms));
+                }
+                if matches!(cache.at(walk.cursor), At::End) {
+                    live = Some(ms - began);
+                    break;
+                }
+            }
+            assert!(live.is_some_and(|ms| ms < 300), "{late} ms late: live after {live:?} ms");
+        }
     }
 }

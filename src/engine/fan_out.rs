@@ -44,12 +44,15 @@ impl Engine {
             self.format_changed(key, index, kind, now);
         }
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if stream.router.push(Arc::clone(packet)) != Pushed::New {
-            self.counters.packets_dropped += 1;
-            return;
+        let pushed = stream.router.push(Arc::clone(packet));
+        // That there is no room for it here says nothing of other shards.
+        if matches!(pushed, Pushed::New | Pushed::NoRoom) {
+            stream.gather(packet);
         }
-        stream.gather(packet);
-        self.counters.packets_in += 1;
+        match pushed {
+            Pushed::New => self.counters.packets_in += 1,
+            _ => self.counters.packets_dropped += 1,
+        }
         if !self.waiting.contains(&index) {
             self.waiting.push(index);
         }
@@ -105,8 +108,12 @@ impl Engine {
                     position += 1;
                     continue;
                 }
-                self.counters.packets_dropped += begin(stream, now) as u64;
+                let lost = begin(stream, now);
+                self.counters.packets_dropped += lost as u64;
                 self.counters.batches += 1;
+                if lost > 0 {
+                    self.wait_for_keyframe(index);
+                }
             }
             if !self.serve(index, now, arena) {
                 // It goes on before another begins, or the first streams would have all the room.
@@ -118,7 +125,7 @@ impl Engine {
             self.served = [self.served, arrived].into_iter().flatten().min();
             stream.router.finish_batch();
             stream.departing = false;
-            if stream.router.deadline().is_none() {
+            if stream.router.deadline().is_none() && stream.parcel.is_empty() {
                 self.waiting.swap_remove(position);
             } else {
                 position += 1;
@@ -138,6 +145,18 @@ impl Engine {
         let viewers = self.streams.iter().map(|(_, stream)| stream.viewers.len()).sum();
         let publishers = self.streams.iter().filter(|(_, s)| s.publisher.is_some()).count();
         (viewers, publishers)
+    }
+
+    /// Video was skipped: viewers go on with the next keyframe, without a gap in their numbers.
+    fn wait_for_keyframe(&mut self, index: usize) {
+        let Some(stream) = self.streams.get(index) else { return };
+        for &key in &stream.viewers {
+            if let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|peer| &mut peer.side)
+                && let Some(video) = &mut viewing.subscriptions[Kind::Video.index()]
+            {
+                video.wait();
+            }
+        }
     }
 
     /// Serves those of a batch who have not been served; false when the arena is full.
@@ -178,16 +197,17 @@ impl Engine {
                     return;
                 }
                 let is_followed = !stream.followers.is_empty();
-                let mut reports = Vec::new();
+                let mut reports = [None; 2];
                 publishing.receiver.handle_rtcp(rtcp, now, &mut |report| {
                     let (kind, timestamp) = (report.kind, report.rtp_timestamp);
                     let ntp = WallTime::from_ntp(report.ntp);
                     stream.router.sender_report(kind, ntp, timestamp, now);
                     if is_followed {
-                        reports.push(SenderReport { kind, ntp, timestamp, arrival: now });
+                        let report = SenderReport { kind, ntp, timestamp, arrival: now };
+                        reports[kind.index()] = Some(report);
                     }
                 });
-                for report in reports {
+                for report in reports.into_iter().flatten() {
                     self.tell_followers(index, |name| Message::SenderReport(name, report));
                 }
             }

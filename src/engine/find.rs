@@ -50,9 +50,11 @@ impl Engine {
         if self.lives_elsewhere(path, None, now) {
             return None;
         }
-        let key = match named {
-            Some(key) => key,
-            None => self.claim(ufrag, bytes, now)?,
+        let claimed = named.or_else(|| self.claim(ufrag, bytes, now));
+        let Some(key) = claimed else {
+            // Another shard may have been quicker.
+            let (shard, session) = self.owner(ufrag, bytes)?;
+            return self.hand_to(shard, session, path, now);
         };
         let peer = self.peers.get_mut(key)?;
         if !stun::authentic_check(bytes, &peer.credentials) {

@@ -17,6 +17,8 @@ pub(super) struct Foreign {
     of_session: HashMap<SessionId, Vec<SocketAddr>>,
     /// At so many addresses the silent ones are looked for.
     sweep_at: usize,
+    /// When they were looked for last.
+    swept: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +33,8 @@ impl Foreign {
     const ADDRESSES_MAX: usize = 65_536;
     /// A silent address is forgotten after longer than any session may be silent by default.
     const KEPT: Duration = Duration::from_mins(1);
+    /// Looking for silent ones costs a millisecond where the table is full.
+    const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
     /// Below so many there is nothing to gain by looking for silent ones.
     const SWEEP_MIN: usize = 1024;
 
@@ -64,7 +68,8 @@ impl Foreign {
         let known = self.owners.get(&address).copied();
         if known.is_none_or(|known| known.session != session) {
             self.forget(address);
-            if self.owners.len() >= self.sweep_at.max(Self::SWEEP_MIN) {
+            let rested = self.swept.is_none_or(|swept| now >= swept + Self::SWEEP_INTERVAL);
+            if rested && self.owners.len() >= self.sweep_at.max(Self::SWEEP_MIN) {
                 self.sweep(now);
             }
             if self.owners.len() >= Self::ADDRESSES_MAX {
@@ -102,7 +107,8 @@ impl Foreign {
             });
             !addresses.is_empty()
         });
-        self.sweep_at = self.owners.len() * 2;
+        self.sweep_at = (self.owners.len() * 2).min(Self::ADDRESSES_MAX);
+        self.swept = Some(now);
     }
 
     /// How many addresses are known.
@@ -160,5 +166,17 @@ mod tests {
         assert_eq!(foreign.shard_of(address(1), now), Some(2));
         foreign.forget(address(1));
         assert_eq!((foreign.len(), foreign.of_session.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_table_makes_room_again() {
+        let start = Instant::now();
+        let mut foreign = Foreign::default();
+        for number in 0..70_000 {
+            foreign.learn(address(number), 1, session(number), start);
+        }
+        let later = start + Duration::from_hours(1);
+        foreign.learn(address(100_000), 1, session(100_000), later);
+        assert_eq!(foreign.shard_of(address(100_000), later), Some(1));
     }
 }

@@ -87,8 +87,8 @@ pub struct SenderReport {
 }
 
 impl Message {
-    /// Whether it is better lost than late. All others must arrive.
+    /// Whether it is better lost than late, as there will be more of it. All others must arrive.
     pub const fn is_media(&self) -> bool {
-        matches!(self, Self::Datagram { .. } | Self::Packets(..))
+        matches!(self, Self::Datagram { .. } | Self::Packets(..) | Self::SenderReport(..))
     }
 }

@@ -12,6 +12,7 @@
 //! - `foreign`: addresses of other shards' sessions
 //! - `message`: what the engines of one server tell each other
 //! - `peer`: one session: transport and role
+//! - `publishers`: whose media a stream is, where from, and what it is asked for
 //! - `report`: what is live, as plain data
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `timers`: who is to be looked at when
@@ -25,6 +26,7 @@ mod find;
 mod foreign;
 pub mod message;
 mod peer;
+mod publishers;
 pub mod report;
 mod stream;
 pub mod timers;
@@ -172,7 +174,13 @@ impl Engine {
         match input {
             Input::Datagram { path, bytes } => self.datagram(path, bytes, now, arena),
             Input::Command(command) => self.command(command, now, arena),
-            Input::Message { from, message } => self.message(from, message, now, arena),
+            Input::Message { from, message } => {
+                let taken = AssertUnwindSafe(|| self.message(from, message, now, arena));
+                if catch_unwind(taken).is_err() {
+                    error!(from, "a fault in code lost a message; please report it with its trace");
+                    self.counters.faults += 1;
+                }
+            }
         }
     }
 
@@ -343,57 +351,6 @@ impl Engine {
                 self.request_keyframe(index, now);
             }
             Role::Publisher => self.begin_stream(key, index, now, arena),
-        }
-    }
-
-    /// A publisher is ready to send: the stream is its own from now on.
-    fn begin_stream(&mut self, key: usize, index: usize, now: Instant, arena: &mut SendArena) {
-        let Some(term) = self.peers.get(key).map(Peer::term) else { return };
-        let Some(stream) = self.streams.get(index) else { return };
-        if self.is_published_later(&stream.name, term) {
-            return self.end(key, EndReason::Replaced, now, arena);
-        }
-        // The one before takes its viewers with it: what they agreed to may not fit.
-        if let Some(old) = stream.publisher {
-            self.end(old, EndReason::Replaced, now, arena);
-        }
-        self.publish(index, term, now, arena);
-        if let Some(stream) = self.streams.get_mut(index) {
-            stream.publisher = Some(key);
-            self.publishers_moved += 1;
-        }
-    }
-
-    /// Counts up whenever [`Engine::publisher_paths`] has changed.
-    pub const fn publishers_moved(&self) -> u64 {
-        self.publishers_moved
-    }
-
-    /// Where the publishers of this shard's streams send from.
-    pub fn publisher_paths(&self) -> impl Iterator<Item = Path> {
-        let publishers = self.streams.iter().filter_map(|(_, stream)| stream.publisher);
-        publishers.filter_map(|key| self.peers.get(key)?.transport.path())
-    }
-
-    /// Asks the publisher for a keyframe, if somebody waits for one and it is time.
-    fn request_keyframe(&mut self, index: usize, now: Instant) {
-        let Some(stream) = self.streams.get_mut(index) else { return };
-        if stream.publisher.is_none() && stream.source.is_none() {
-            return;
-        }
-        if !stream.router.keyframe_request_due(now) {
-            return;
-        }
-        if let Some(shard) = stream.source {
-            let name = stream.name.clone();
-            return self.tell(shard, Message::KeyframeWanted(name));
-        }
-        let Some(peer) = stream.publisher.and_then(|key| self.peers.get_mut(key)) else { return };
-        let Side::Publisher(publishing) = &mut peer.side else { return };
-        publishing.receiver.request_keyframe(now);
-        self.counters.keyframe_requests += 1;
-        if let Some(key) = stream.publisher {
-            self.reschedule(key);
         }
     }
 

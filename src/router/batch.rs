@@ -37,8 +37,8 @@ impl Batch {
     /// What may wait of a kind while a batch goes out: more than a viewer is sent at a time.
     pub const WAITING_MAX: usize = 1024;
 
-    /// Video that has waited for so long is of the past: a shard that lags behind so far would never
-    /// catch up by sending all of it, and whoever watches would be ever later.
+    /// Video that has waited for so long is of the past: a shard that lags behind so far would
+    /// never catch up by sending all of it, and whoever watches would be ever later.
     pub const STALE: Duration = Duration::from_millis(400);
 
     /// An empty batch whose oldest packet waits at most `wait` for the rest of its frame.

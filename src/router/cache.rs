@@ -144,7 +144,7 @@ impl KeyframeCache {
     pub fn start(&self, now: Instant) -> Option<Start<'_>> {
         let (Departed { packet: first, .. }, (newest, at)) = (self.packets.first()?, self.newest?);
         let since = now.saturating_duration_since(at).min(Self::SILENCE_MAX);
-        let present = newest + ticks_of(since, first.codec.clock_rate());
+        let present = newest.saturating_add(ticks_of(since, first.codec.clock_rate()));
         Some(Start { first, cursor: self.before, present, packets: self.packets.len() })
     }
 

@@ -57,11 +57,17 @@ pub struct Router {
     batches: u64,
     /// Nothing is taken in before the next keyframe.
     skipping: bool,
+    /// Since when what departs has been stale.
+    stale_since: Option<Instant>,
     keyframe: KeyframeRequester,
     time_line: TimeLine,
 }
 
 impl Router {
+    /// A machine that stood still for a moment makes one batch stale, or two, and is live again;
+    /// one that lags behind for so long is overloaded.
+    const LAG_MAX: Duration = Duration::from_millis(200);
+
     /// A router for a stream that begins now.
     pub fn new(settings: RouterSettings, epoch: Epoch) -> Self {
         Self {
@@ -70,6 +76,7 @@ impl Router {
             batch: Batch::new(settings.batch_wait),
             batches: 0,
             skipping: false,
+            stale_since: None,
             keyframe: KeyframeRequester::new(settings.keyframe_request_interval),
             time_line: TimeLine::new(epoch),
         }
@@ -148,7 +155,13 @@ impl Router {
     /// and what comes in meanwhile waits for the next. Tells how many packets had waited too long:
     /// viewers go on with the next keyframe, as live as they were.
     pub fn begin_batch(&mut self, now: Instant) -> usize {
-        let lost = if self.batch.is_stale(now) { self.skip(now) } else { 0 };
+        let since = self.batch.is_stale(now).then(|| self.stale_since.unwrap_or(now));
+        self.stale_since = since;
+        let lost = if since.is_some_and(|since| now >= since + Self::LAG_MAX) {
+            self.skip(now)
+        } else {
+            0
+        };
         self.batch.depart(now);
         self.batches += 1;
         for kind in Kind::ALL {
@@ -165,6 +178,7 @@ impl Router {
     }
 
     fn skip(&mut self, now: Instant) -> usize {
+        self.stale_since = None;
         let (lost, keyframe_waits) = self.batch.skip(now);
         self.cache.clear();
         if !keyframe_waits {
@@ -331,20 +345,22 @@ mod tests {
         };
         push(&mut router, 0, true);
         assert_eq!(sent(&mut router, 0), [0]);
-        for number in 1..=4 {
-            push(&mut router, number, number == 3);
+        push(&mut router, 1, false);
+        assert_eq!(sent(&mut router, 550), [1], "a moment's delay costs nothing");
+        for number in 2..=5 {
+            push(&mut router, number, number == 4);
         }
-        assert_eq!(router.cache().packets().count(), 1);
-        assert_eq!(sent(&mut router, 550), [3, 4], "on with the keyframe that came meanwhile");
-        push(&mut router, 5, false);
+        assert_eq!(sent(&mut router, 750), [4, 5], "on with the keyframe that came meanwhile");
         push(&mut router, 6, false);
-        assert!(sent(&mut router, 1_200).is_empty(), "nothing that waits is of use");
+        assert_eq!(sent(&mut router, 1_150), [6]);
+        push(&mut router, 7, false);
+        assert!(sent(&mut router, 1_400).is_empty(), "nothing that waits is of use");
         assert_eq!(router.cache().packets().count(), 0);
-        assert!(router.keyframe_request_due(at(1_200)));
-        assert_eq!(push(&mut router, 12, false), Pushed::NoRoom);
-        assert_eq!(push(&mut router, 13, true), Pushed::New);
-        assert_eq!(push(&mut router, 14, false), Pushed::New);
-        assert_eq!(sent(&mut router, 1_450), [13, 14]);
+        assert!(router.keyframe_request_due(at(1_400)));
+        assert_eq!(push(&mut router, 14, false), Pushed::NoRoom);
+        assert_eq!(push(&mut router, 15, true), Pushed::New);
+        assert_eq!(push(&mut router, 16, false), Pushed::New);
+        assert_eq!(sent(&mut router, 1_650), [15, 16]);
     }
 
     /// The nonce rule: what a packet will be padded with is not known before it goes out, and what

@@ -22,6 +22,8 @@ enum Forwarding {
 /// stood for 0.6 s after the burst, and it smoothed no jitter for the next half minute.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Past {
+    /// The first RTP timestamp of it.
+    begins: u64,
     /// From this RTP timestamp on nothing is changed.
     ends: u64,
     /// The time before that runs so much faster.
@@ -29,6 +31,8 @@ struct Past {
 }
 
 impl Past {
+    /// There is none.
+    const NONE: Self = Self { begins: 0, ends: 0, compression: 1 };
     /// Pictures 33 ms apart go out 1 ms apart: faster than decoders are it need not be.
     const COMPRESSION_MAX: u64 = 32;
     /// Below that it would take as long as the past itself.
@@ -42,11 +46,17 @@ impl Past {
         let compression = (span + takes) / takes;
         let compression = compression.clamp(Self::COMPRESSION_MIN, Self::COMPRESSION_MAX);
         // While the past is sent the present goes on.
-        Self { ends: present + span / (compression - 1), compression }
+        let ends = present.saturating_add(span / (compression - 1));
+        Self { begins: first, ends, compression }
+    }
+
+    /// Whether a timestamp is of it. A clock that was set back is not.
+    const fn covers(&self, timestamp: u64) -> bool {
+        timestamp < self.ends && timestamp.saturating_add(Subscription::BACK_MAX) >= self.begins
     }
 
     const fn compress(&self, timestamp: u64) -> u64 {
-        if timestamp < self.ends {
+        if self.covers(timestamp) {
             self.ends - (self.ends - timestamp) / self.compression
         } else {
             timestamp
@@ -71,6 +81,8 @@ pub struct Subscription {
 impl Subscription {
     /// Two seconds of video: where the publisher's timestamps go back further, they begin anew.
     const BACK_MAX: u64 = 180_000;
+    /// Fifteen seconds of video, more than is kept: beyond it the timestamps have jumped.
+    const PAST_MAX: u64 = 1_350_000;
 
     /// A subscription whose first packet will have this sequence number.
     ///
@@ -107,12 +119,26 @@ impl Subscription {
     /// There is no gap to what flowed before, and that is over: none of it can be sent again, as
     /// its timestamps are others now.
     pub fn begin_at(&mut self, packet: &Packet, present: u64, least: u64) -> u64 {
-        let next = self.newest + 1;
-        let present = if next <= present + Self::BACK_MAX { present.max(next) } else { present };
+        let next = self.newest.saturating_add(1);
+        let follows = next <= present.saturating_add(Self::BACK_MAX);
+        let present = if follows { present.max(next) } else { present };
         let (first, first_out) = (packet.sequence, self.next_out);
-        let past = Past::between(packet.timestamp, present, least);
+        let span = present.saturating_sub(packet.timestamp);
+        let past = if span <= Self::PAST_MAX {
+            Past::between(packet.timestamp, present, least)
+        } else {
+            Past::NONE
+        };
         self.forwarding = Forwarding::Flowing { first, first_out, past };
         present
+    }
+
+    /// Whether a packet with this RTP timestamp goes out with another one.
+    pub const fn is_past(&self, timestamp: u64) -> bool {
+        match self.forwarding {
+            Forwarding::Flowing { past, .. } => past.covers(timestamp),
+            Forwarding::Waiting => false,
+        }
     }
 
     /// Nothing flows until the next start.
@@ -281,5 +307,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_clock_set_back_runs_on_at_its_own_pace() {
+        let mut subscription = Subscription::new(Kind::Video, 0);
+        let at = |sequence, timestamp| Packet { timestamp, ..packet(sequence, true) };
+        subscription.select(&at(1, 1 << 33));
+        let back = (1 << 33) - 54_000_000;
+        let step = subscription.timestamp(back + 3_000) - subscription.timestamp(back);
+        assert_eq!(step, 3_000);
     }
 }

@@ -30,10 +30,7 @@ pub(super) enum Shortage {
     Load { percent: u32, limit: u32 },
     #[error("media leaves {milliseconds} ms late, and limits.lateness_max_ms is {limit}")]
     Lateness { milliseconds: u64, limit: u64 },
-    #[error(
-        "the buffers of the media port overflow; see network.udp_send_buffer_bytes and \
-         network.udp_receive_buffer_bytes"
-    )]
+    #[error("the send buffer of the media port overflows; see network.udp_send_buffer_bytes")]
     Socket,
     #[error(
         "the process holds {mebibytes} MiB of memory, and limits.memory_max_bytes allows {limit} \
@@ -80,7 +77,9 @@ impl Marks {
         let newcomers = (connecting + 1).div_ceil(shards.len().max(1));
         let load = shards.iter().map(|shard| projected(shard, newcomers)).fold(0.0, f64::max);
         let lateness = shards.iter().map(|shard| shard.lateness).max().unwrap_or_default();
-        if memory > self.memory_bytes {
+        // What was freed is not given back at once: without viewers it is no reason.
+        let is_watched = shards.iter().any(|shard| shard.viewers > 0);
+        if memory > self.memory_bytes && is_watched {
             let (mebibytes, limit) = (memory / MEBIBYTE, self.memory_bytes / MEBIBYTE);
             Some(Shortage::Memory { mebibytes, limit })
         } else if load > self.load {
@@ -165,9 +164,9 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Joins that come at 300 a second have no more than this on their way to their first check.
-    /// Anybody can make sessions that never connect: they shall not keep others out.
-    const PENDING_COUNTED_MAX: usize = 200;
+    /// Joins that come at 300 a second have no more than this on their way. Anybody can make
+    /// sessions that never connect: they shall not keep others out.
+    const CONNECTING_COUNTED_MAX: usize = 300;
 
     pub(super) const fn new(marks: Marks) -> Self {
         Self { gate: Mutex::new(Gate { marks, state: State::Open }) }
@@ -194,7 +193,7 @@ impl Admission {
     ) -> Option<Shortage> {
         let connected: usize = shards.iter().map(|it| it.viewers + it.publishers).sum();
         let shown = sessions.saturating_sub(pending).saturating_sub(connected);
-        let connecting = shown + pending.min(Self::PENDING_COUNTED_MAX);
+        let connecting = (shown + pending).min(Self::CONNECTING_COUNTED_MAX);
         let (before, after) = {
             let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
             let before = gate.shortage();

@@ -19,6 +19,8 @@ impl Bursts {
     const RESERVE_MAX: i64 = 2_000_000;
     /// Taken for a packet's cost before any is known; more than it is on any machine of today.
     const PACKET: i64 = 4_000;
+    /// Nor does one cost more: who was interrupted for long has learnt nothing of packets.
+    const PACKET_MAX: i64 = 50_000;
     /// No packet is cheaper: a clock that stands still must not make them free.
     const PACKET_MIN: i64 = 100;
 
@@ -31,14 +33,16 @@ impl Bursts {
         let elapsed = nanos(now.saturating_duration_since(self.earned_until));
         self.earned_until = self.earned_until.max(now);
         self.reserve = (self.reserve + elapsed / Self::PART).min(Self::RESERVE_MAX);
-        usize::try_from(self.reserve / self.packet).unwrap_or(0)
+        let packets = usize::try_from(self.reserve / self.packet).unwrap_or(0);
+        // One at least, or what a packet costs would never be learnt again.
+        packets.max(usize::from(self.reserve > 0))
     }
 
     /// So many were sent, and took so long.
     pub(super) fn spent(&mut self, packets: usize, took: Duration) {
         self.reserve = (self.reserve - nanos(took)).max(-Self::RESERVE_MAX);
         if let Ok(packets @ 1..) = u32::try_from(packets) {
-            let each = nanos(took / packets);
+            let each = nanos(took / packets).min(Self::PACKET_MAX);
             self.packet = ((self.packet * 3 + each) / 4).max(Self::PACKET_MIN);
         }
     }
@@ -93,7 +97,20 @@ mod tests {
         bursts.spent(at_once, Duration::from_hours(1));
         assert_eq!(bursts.affordable(start + Duration::from_hours(1)), 0, "it is in debt");
         let later = start + Duration::from_hours(1) + Duration::from_secs(1);
-        bursts.packet = Bursts::PACKET;
-        assert_eq!(bursts.affordable(later), at_once, "and free of it soon");
+        assert!(bursts.affordable(later) > 0, "and free of it soon");
+    }
+
+    #[test]
+    fn one_slow_packet_does_not_end_all_bursts() {
+        let start = Instant::now();
+        let mut bursts = Bursts::new(start);
+        assert!(bursts.affordable(start) > 0);
+        bursts.spent(1, Duration::from_millis(9));
+        for second in 1..60 {
+            let now = start + Duration::from_secs(second);
+            let packets = bursts.affordable(now);
+            bursts.spent(packets, Duration::from_micros(packets as u64));
+        }
+        assert!(bursts.affordable(start + Duration::from_mins(1)) > 0);
     }
 }

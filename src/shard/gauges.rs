@@ -20,7 +20,7 @@ pub struct Reading {
     /// How long after its oldest packet came a batch was completely served: what lasts, without
     /// single keyframes.
     pub lateness: Duration,
-    /// Datagrams for which a buffer of the socket had no room.
+    /// Datagrams for which the socket's send buffer had no room.
     pub dropped: u64,
 }
 

@@ -117,6 +117,7 @@ impl Handle {
             batch_wait: settings.batch_wait,
             gauges: Arc::clone(&gauges),
             bursts: Bursts::new(settings.clock.now()),
+            publishers_stay_until: settings.clock.now(),
             clock: settings.clock,
             requests: taken,
             links,

@@ -88,6 +88,11 @@ impl Links {
     pub(super) fn send(&mut self, to: usize, message: Message) {
         let Some(link) = self.others.get_mut(to).and_then(Option::as_mut) else { return };
         let is_media = message.is_media();
+        // Whoever sends much to the wrong socket takes no room from streams.
+        if matches!(message, Message::Datagram { .. }) && link.ring.len() >= Self::RING / 2 {
+            self.dropped += 1;
+            return;
+        }
         if !link.backlog.is_empty() {
             if is_media {
                 self.dropped += 1;

@@ -38,7 +38,7 @@ pub(super) struct Audience {
     pub(super) viewers: usize,
     /// Publishers that are connected.
     pub(super) publishers: usize,
-    /// Datagrams for which a buffer of the socket had no room, since it was made.
+    /// Datagrams for which the socket's send buffer had no room, since it was made.
     pub(super) dropped: u64,
 }
 

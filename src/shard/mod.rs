@@ -63,6 +63,8 @@ struct Shard {
     handshakes: Handshakes,
     /// The publishers' sockets are those of this count of [`Engine::publishers_moved`].
     publishers_moved: u64,
+    /// Before that they stay as they are, whatever moves.
+    publishers_stay_until: Instant,
     /// Which of the publishers' sockets have something to read.
     publishers_ready: [bool; MediaSocket::PUBLISHERS_MAX],
     /// What goes out next.
@@ -96,6 +98,16 @@ struct Intake<'a> {
 }
 
 impl Intake<'_> {
+    /// A datagram from the socket of a publisher, which may be from somebody else: it arrived when
+    /// the socket was not connected yet, and perhaps at the wrong shard.
+    fn datagram_at(&mut self, publisher: Option<Path>, path: Path, bytes: &mut [u8]) {
+        if publisher.is_some_and(|own| own.remote != path.remote) && !self.engine.owns(path) {
+            self.engine.scatter(path, bytes);
+        } else {
+            self.datagram(path, bytes);
+        }
+    }
+
     fn datagram(&mut self, path: Path, bytes: &mut [u8]) {
         if self.waits(path, bytes) {
             self.handshakes.push(path, bytes);
@@ -144,6 +156,9 @@ impl Shard {
     const WAIT_OVERDUE: Duration = Duration::from_millis(1);
     /// Handshakes take at most so much of a turn, after its media.
     const HANDSHAKING_MAX: Duration = Duration::from_millis(1);
+    /// How long publishers' sockets stay as they are: what arrives in the moment between binding
+    /// and connecting one takes a detour.
+    const PUBLISHERS_STAY: Duration = Duration::from_secs(1);
     /// Messages of other shards taken per turn.
     const MESSAGES_MAX: usize = 256;
     /// So many failures to receive in a row mean that the socket is lost.
@@ -168,7 +183,7 @@ impl Shard {
             more |= self.shake_hands();
             self.catch_up();
             let owes_others = self.send_messages();
-            self.follow_publishers();
+            self.follow_publishers()?;
             while let Some(event) = self.engine.poll() {
                 tell(ShardEvent::Engine(event));
             }
@@ -242,10 +257,11 @@ impl Shard {
                 self.transmit();
             }
             let Self { socket, engine, handshakes, clock, arena, .. } = self;
+            let only = publisher.and_then(|index| socket.publisher(index));
             let mut intake = Intake { engine, handshakes, now: clock.now(), arena };
-            let take = |path: Path, bytes: &mut [u8]| intake.datagram(path, bytes);
+            let take = |path: Path, bytes: &mut [u8]| intake.datagram_at(only, path, bytes);
             let received = match publisher {
-                Some(index) => socket.receive_from_publisher(index, take),
+                Some(index) => Ok(socket.receive_from_publisher(index, take)),
                 None => socket.receive(take),
             };
             match received {
@@ -314,12 +330,20 @@ impl Shard {
     }
 
     /// Gives publishers sockets of their own where they send from now.
-    fn follow_publishers(&mut self) {
-        let moved = self.engine.publishers_moved();
-        if moved != self.publishers_moved {
-            self.publishers_moved = moved;
-            self.socket.set_publishers(self.engine.publisher_paths());
+    fn follow_publishers(&mut self) -> io::Result<()> {
+        let (moved, now) = (self.engine.publishers_moved(), self.clock.now());
+        if moved == self.publishers_moved || now < self.publishers_stay_until {
+            return Ok(());
         }
+        self.publishers_moved = moved;
+        self.publishers_stay_until = now + Self::PUBLISHERS_STAY;
+        // What is in the buffers goes with the sockets that are closed.
+        let publishers = self.socket.publishers().len();
+        for index in 0..publishers {
+            self.receive_batches(Some(index))?;
+        }
+        self.socket.set_publishers(self.engine.publisher_paths());
+        Ok(())
     }
 
     /// Takes requests, within bounds; true: the shard is to end.
@@ -378,13 +402,15 @@ impl Shard {
         let Self { socket, engine, handshakes, clock, arena, spare, .. } = self;
         socket.send(arena, clock, |socket| {
             let mut intake = Intake { engine, handshakes, now: clock.now(), arena: spare };
-            let mut take = |path: Path, bytes: &mut [u8]| intake.datagram(path, bytes);
-            // A failure shows again when the socket is read next.
             let publishers = socket.publishers().len();
-            for publisher in 0..publishers {
-                let _ = socket.receive_from_publisher(publisher, &mut take);
+            for index in 0..publishers {
+                let only = socket.publisher(index);
+                socket.receive_from_publisher(index, |path, bytes| {
+                    intake.datagram_at(only, path, bytes);
+                });
             }
-            let _ = socket.receive(&mut take);
+            // A failure shows again when the socket is read next.
+            let _ = socket.receive(|path, bytes| intake.datagram(path, bytes));
             spare.remaining() >= Self::ARENA_RESERVE
         });
         self.arena.clear();
@@ -400,7 +426,10 @@ impl Shard {
 
     fn set_gauges(&mut self) {
         let (viewers, publishers) = self.engine.audience();
-        let dropped = self.socket.sent().overflowed + self.socket.received().overflowed;
+        // What strangers send too much of closes no gate; who catches up does not cost yet what a
+        // viewer does.
+        let dropped = self.socket.sent().overflowed;
+        let viewers = viewers.saturating_sub(self.engine.catching_up());
         let audience = Audience { viewers, publishers, dropped };
         self.gauges.set(self.load.reading(audience));
     }

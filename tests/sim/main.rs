@@ -5,6 +5,7 @@
 //! - `link`: one direction of a network
 //! - `oracle`: what must always hold
 //! - `publisher`: a simulated publisher above its transport
+//! - `told`: what the engines have told of a session
 //! - `viewer`: a simulated viewer above its transport
 //! - `world`: an engine, its clients and the links between
 //!
@@ -29,6 +30,7 @@ mod oracle;
 mod publisher;
 #[path = "../support/sessions.rs"]
 mod sessions;
+mod told;
 mod viewer;
 mod world;
 

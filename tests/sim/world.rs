@@ -5,7 +5,7 @@ use crate::oracle::Oracle;
 use crate::publisher::{Camera, Publishing, Repair};
 use crate::sessions::{Waiting, client, prepare, publisher, session, settings, viewer};
 use crate::viewer::{Screen, Watching};
-use millrace::engine::command::{Command, EndReason, Event};
+use millrace::engine::command::{Command, Event};
 use millrace::engine::{Engine, EngineSettings, Input, Place};
 use millrace::media::arena::{Path, SendArena};
 use millrace::media::time::{Epoch, WallTime};
@@ -287,24 +287,6 @@ impl World {
         self.events.iter().find(|(_, event)| of(event)).map(|(at, _)| *at)
     }
 
-    /// Whether a session of this number has been connected.
-    pub(crate) fn connected(&self, number: usize) -> bool {
-        self.connected_at(number).is_some()
-    }
-
-    /// Why the session of this number ended, and when.
-    pub(crate) fn ended(&self, number: usize) -> Option<(Instant, &EndReason)> {
-        let mut ends = self.events.iter().filter_map(|(at, event)| match event {
-            Event::Ended { session: ended, reason, .. } if *ended == session(number) => {
-                Some((*at, reason))
-            }
-            _ => None,
-        });
-        let end = ends.next();
-        assert!(ends.next().is_none(), "a session ends once");
-        end
-    }
-
     /// Somebody commands.
     pub(crate) fn command(&mut self, command: Command) {
         self.engine.handle(Input::Command(command), self.now, &mut self.arena);
@@ -467,7 +449,7 @@ impl World {
         if self.eager {
             self.shard(shard).set_batch_wait(Duration::ZERO);
         }
-        while self.with_arena(shard, |engine, now, arena| engine.fan_out(now, arena)) {}
+        while self.with_arena(shard, Engine::fan_out) {}
     }
 
     fn deliver(&mut self, mut in_flight: InFlight) {
