@@ -41,6 +41,10 @@ impl Engine {
         let kind = packet.codec.kind();
         let known = stream.formats[kind.index()].as_ref().map(|format| format.codec);
         if known != Some(packet.codec) {
+            if known.is_some() && !stream.may_change(kind, now) {
+                self.counters.packets_dropped += 1;
+                return;
+            }
             self.format_changed(key, index, kind, now);
         }
         let Some(stream) = self.streams.get_mut(index) else { return };

@@ -10,7 +10,7 @@ use crate::media::id::StreamName;
 use crate::media::time::Epoch;
 use crate::router::{Router, RouterSettings};
 use slab::Slab;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What one publisher sends, and who takes it.
 pub(super) struct Stream {
@@ -32,6 +32,8 @@ pub(super) struct Stream {
     pub(super) members: usize,
     /// What flows now.
     pub(super) formats: [Option<Format>; 2],
+    /// When that changed last.
+    changed: [Option<Instant>; 2],
     /// Those of the batch that goes out who have not been served yet; last first.
     pub(super) unserved: Vec<usize>,
     /// Whether a batch is going out.
@@ -42,6 +44,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
+    /// No encoder changes its codec as often.
+    const FORMAT_KEPT: Duration = Duration::from_millis(200);
+
     pub(super) fn new(
         name: StreamName,
         settings: RouterSettings,
@@ -59,11 +64,23 @@ impl Stream {
             viewers: Vec::new(),
             members: 0,
             formats: [None, None],
+            changed: [None; 2],
             unserved: Vec::new(),
             departing: false,
             rotation: 0,
             since: now,
         }
+    }
+
+    /// Whether another format may flow from now on. It costs work for every viewer, and messages
+    /// that must arrive: a publisher that sends two codecs at a time gets one of them through.
+    pub(super) fn may_change(&mut self, kind: Kind, now: Instant) -> bool {
+        let changed = &mut self.changed[kind.index()];
+        let may = changed.is_none_or(|changed| now >= changed + Self::FORMAT_KEPT);
+        if may {
+            *changed = Some(now);
+        }
+        may
     }
 
     /// Whether media flows.
@@ -81,6 +98,7 @@ impl Stream {
     ) -> Vec<usize> {
         self.router = Router::new(settings, epoch);
         self.formats = [None, None];
+        self.changed = [None; 2];
         self.unserved.clear();
         self.departing = false;
         self.followers.clear();
@@ -138,5 +156,23 @@ impl Stream {
                 .filter_map(|&key| peers.get(key)?.viewer_report(now))
                 .collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::time::WallTime;
+
+    #[test]
+    fn a_publisher_that_sends_two_codecs_at_a_time_changes_the_format_a_few_times_a_second() {
+        let start = Instant::now();
+        let epoch = Epoch { instant: start, wall: WallTime::since_unix_epoch(Duration::ZERO) };
+        let name = StreamName::parse("lot-42").expect("a name");
+        let mut stream = Stream::new(name, RouterSettings::default(), epoch, start);
+        let at = |ms| start + Duration::from_millis(ms);
+        let changes = (0..1_000).filter(|&ms| stream.may_change(Kind::Video, at(ms))).count();
+        assert_eq!(changes, 5);
+        assert!(stream.may_change(Kind::Audio, at(999)), "the other kind is none of its business");
     }
 }
