@@ -7,7 +7,6 @@ use super::Engine;
 use super::catch_up::Begins;
 use super::command::EndReason;
 use super::message::{Message, SenderReport, Start, Term};
-use super::peer::Side;
 use super::stream::Stream;
 use crate::media::arena::{Path, SendArena};
 use crate::media::codec::Format;
@@ -92,15 +91,13 @@ impl Engine {
 
     /// A datagram that may be any other shard's.
     pub fn scatter(&mut self, path: Path, bytes: &[u8]) {
-        let own = self.place.shard;
-        for shard in (0..self.place.shards).filter(|&shard| shard != own) {
-            self.tell(shard, Message::Datagram { path, bytes: bytes.to_vec() });
-        }
+        self.tell_others(&Message::Datagram { path, bytes: bytes.to_vec() });
     }
 
     fn tell_others(&mut self, message: &Message) {
-        for shard in (0..self.place.shards).filter(|&shard| shard != self.place.shard) {
-            self.messages.push_back((shard, message.clone()));
+        let own = self.place.shard;
+        for shard in (0..self.place.shards).filter(|&shard| shard != own) {
+            self.tell(shard, message.clone());
         }
     }
 
@@ -202,14 +199,12 @@ impl Engine {
         self.set_formats(index, start.formats);
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.router.go_on(start.time_line, start.packets, now);
-        for &key in &stream.viewers {
-            if let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|p| &mut p.side)
-                && viewing.waits_for_video()
-                && viewing.catch_up_from(stream.router.cache(), now)
-            {
-                self.catch_ups.started(key, Begins::Cached, now);
+        let catch_ups = &mut self.catch_ups;
+        stream.each_viewer(&mut self.peers, |key, viewing| {
+            if viewing.waits_for_video() && viewing.catch_up_from(stream.router.cache(), now) {
+                catch_ups.started(key, Begins::Cached, now);
             }
-        }
+        });
     }
 
     /// Hands what is due of a stream to the shards that follow it.

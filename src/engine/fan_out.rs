@@ -78,11 +78,7 @@ impl Engine {
     /// This format flows on a stream from now on.
     pub(super) fn set_format(&mut self, index: usize, format: Format) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        for &viewer in &stream.viewers {
-            if let Some(Side::Viewer(viewing)) = self.peers.get_mut(viewer).map(|p| &mut p.side) {
-                viewing.set_format(&format);
-            }
-        }
+        stream.each_viewer(&mut self.peers, |_, viewing| viewing.set_format(&format));
         let kind = format.codec.kind();
         stream.formats[kind.index()] = Some(format);
     }
@@ -154,13 +150,11 @@ impl Engine {
     /// Video was skipped: viewers go on with the next keyframe, without a gap in their numbers.
     fn wait_for_keyframe(&mut self, index: usize) {
         let Some(stream) = self.streams.get(index) else { return };
-        for &key in &stream.viewers {
-            if let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|peer| &mut peer.side)
-                && let Some(video) = &mut viewing.subscriptions[Kind::Video.index()]
-            {
+        stream.each_viewer(&mut self.peers, |_, viewing| {
+            if let Some(video) = &mut viewing.subscriptions[Kind::Video.index()] {
                 video.wait();
             }
-        }
+        });
     }
 
     /// Serves those of a batch who have not been served; false when the arena is full.

@@ -26,6 +26,12 @@ impl Engine {
         self.demux.by_address(path.remote).is_some()
     }
 
+    /// Whether this is a DTLS record of a client that is known here: what it asks for takes long,
+    /// and may wait. A stranger's costs nothing.
+    pub fn shakes_hands(&self, path: Path, bytes: &[u8]) -> bool {
+        classify(bytes) == DatagramKind::Dtls && self.owns(path)
+    }
+
     /// Whose datagram this is. A check for a session that waits to be claimed makes its peer.
     pub(super) fn find(&mut self, path: Path, bytes: &[u8], now: Instant) -> Option<Found> {
         let known = self.demux.by_address(path.remote);

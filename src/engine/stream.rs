@@ -3,7 +3,7 @@
 use super::abroad::Parcel;
 use super::catch_up::Begins;
 use super::message::Term;
-use super::peer::{Peer, Side};
+use super::peer::{Peer, Side, Viewing};
 use super::report::{StreamState, TrackState};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::StreamName;
@@ -69,6 +69,19 @@ impl Stream {
             departing: false,
             rotation: 0,
             since: now,
+        }
+    }
+
+    /// Does something with all who take it.
+    pub(super) fn each_viewer(
+        &self,
+        peers: &mut Slab<Peer>,
+        mut work: impl FnMut(usize, &mut Viewing),
+    ) {
+        for &key in &self.viewers {
+            if let Some(Side::Viewer(viewing)) = peers.get_mut(key).map(|peer| &mut peer.side) {
+                work(key, viewing);
+            }
         }
     }
 

@@ -109,7 +109,7 @@ impl Intake<'_> {
     }
 
     fn datagram(&mut self, path: Path, bytes: &mut [u8]) {
-        if self.waits(path, bytes) {
+        if self.engine.shakes_hands(path, bytes) {
             self.handshakes.push(path, bytes);
         } else {
             self.engine.handle(Input::Datagram { path, bytes }, self.now, self.arena);
@@ -118,7 +118,7 @@ impl Intake<'_> {
 
     fn message(&mut self, from: usize, message: Message) {
         match message {
-            Message::Datagram { path, bytes } if self.waits(path, &bytes) => {
+            Message::Datagram { path, bytes } if self.engine.shakes_hands(path, &bytes) => {
                 self.handshakes.push(path, &bytes);
             }
             message => {
@@ -126,16 +126,6 @@ impl Intake<'_> {
             }
         }
     }
-
-    /// Only those of known clients: a stranger's cost nothing.
-    fn waits(&self, path: Path, bytes: &[u8]) -> bool {
-        is_dtls(bytes) && self.engine.owns(path)
-    }
-}
-
-/// Tells a DTLS record by its first byte (RFC 7983 §7).
-const fn is_dtls(datagram: &[u8]) -> bool {
-    matches!(datagram, [20..=63, ..])
 }
 
 impl Shard {
@@ -250,12 +240,17 @@ impl Shard {
         Ok(self.receive_batches(None)? && drained)
     }
 
+    /// Sees to it that the answers to one batch of datagrams find room in the arena.
+    fn make_room(&mut self) {
+        if self.arena.remaining() < Self::ARENA_RESERVE {
+            self.transmit();
+        }
+    }
+
     /// Reads one socket: that of a publisher, or the one that serves everybody.
     fn receive_batches(&mut self, publisher: Option<usize>) -> io::Result<bool> {
         for _ in 0..Self::BATCHES_MAX {
-            if self.arena.remaining() < Self::ARENA_RESERVE {
-                self.transmit();
-            }
+            self.make_room();
             let Self { socket, engine, handshakes, clock, arena, .. } = self;
             let only = publisher.and_then(|index| socket.publisher(index));
             let mut intake = Intake { engine, handshakes, now: clock.now(), arena };
@@ -288,9 +283,7 @@ impl Shard {
     fn take_messages(&mut self) {
         for _ in 0..Self::MESSAGES_MAX {
             let Some((from, message)) = self.links.receive() else { return };
-            if self.arena.remaining() < Self::ARENA_RESERVE {
-                self.transmit();
-            }
+            self.make_room();
             let Self { engine, handshakes, clock, arena, .. } = self;
             let mut intake = Intake { engine, handshakes, now: clock.now(), arena };
             intake.message(from, message);
@@ -313,9 +306,7 @@ impl Shard {
         let began = self.clock.now();
         let mut now = began;
         while let Some((path, mut bytes)) = self.handshakes.pop() {
-            if self.arena.remaining() < Self::ARENA_RESERVE {
-                self.transmit();
-            }
+            self.make_room();
             let input = Input::Datagram { path, bytes: &mut bytes };
             self.engine.handle(input, now, &mut self.arena);
             self.handshakes.done(bytes);
@@ -352,9 +343,7 @@ impl Shard {
             let Ok(request) = self.requests.try_recv() else { break };
             match request {
                 Request::Command(command) => {
-                    if self.arena.remaining() < Self::ARENA_RESERVE {
-                        self.transmit();
-                    }
+                    self.make_room();
                     let now = self.clock.now();
                     self.engine.handle(Input::Command(command), now, &mut self.arena);
                 }
