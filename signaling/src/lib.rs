@@ -9,16 +9,20 @@
 //! - `cors`: access for pages from elsewhere
 //! - `error`: the one table of refusals
 //! - `pages`: the pages, which are part of the binary
-//! - `serve`: listeners and graceful stop; `tls`: certificates
+//! - `serve`: listeners and graceful stop; `probe`: whether some server answers
+//! - `tls`: the certificate in use; `certificate`: what one says; `acme`: one from an authority
 
+mod acme;
 mod api;
 pub mod auth;
+pub mod certificate;
 pub mod config;
 mod cors;
 mod error;
 pub mod media_server;
 mod metrics;
 mod pages;
+pub mod probe;
 pub mod sdp_fragment;
 pub mod serve;
 mod session;

@@ -1,5 +1,6 @@
 //! The operator's words, made into checked types once at the start.
 //!
+//! - `acme`: a certificate that comes by itself
 //! - `address`: where to listen, which addresses to announce
 //! - `arguments`: the command line
 //! - `auth`: tokens and who may use what with them
@@ -9,6 +10,7 @@
 //! - `limits`: how many, how large, how long
 //! - `log`: what is written about it
 //! - `network`: ports, TLS, ICE servers
+//! - `reach`: from how far an address can be reached
 //! - `reader`: file, environment and flags behind one look-up
 //! - `server`: threads, state, stopping
 //! - `token`: one secret, and the tokens that the first start makes
@@ -17,6 +19,7 @@
 //! before. An option is one field and one line that names its key, default and range; the same
 //! line serves the check, the error and `--help`. `configs/default.toml` explains each.
 
+pub mod acme;
 pub mod address;
 pub mod arguments;
 pub mod auth;
@@ -26,6 +29,7 @@ pub mod ingest;
 pub mod limits;
 pub mod log;
 pub mod network;
+pub mod reach;
 mod reader;
 pub mod server;
 pub mod token;

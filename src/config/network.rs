@@ -1,5 +1,6 @@
 //! `[network]`: ports, announced addresses, TLS, ICE servers.
 
+use super::acme::{self, Acme};
 use super::address::{Listen, PublicAddresses};
 use super::reader::Reader;
 use std::fmt;
@@ -16,7 +17,11 @@ pub struct Network {
     pub media_listen: Listen,
     /// The addresses that clients are told.
     pub public_addresses: PublicAddresses,
-    /// The operator's certificate; without one the first start makes a self-signed one.
+    /// The name that clients reach this server by.
+    pub domain: Option<String>,
+    /// Who certifies that name, where the operator gives no certificate.
+    pub acme: Acme,
+    /// The operator's certificate; without one and without a name the first start makes one.
     pub tls: Option<Tls>,
     /// STUN and TURN servers, handed to clients as `Link` headers (RFC 9725 §4.6).
     pub ice_servers: Vec<IceServer>,
@@ -104,6 +109,8 @@ impl Network {
                 "a list of up to 16 addresses such as [\"203.0.113.7\"], of which one may be auto",
                 PublicAddresses::parse,
             ),
+            domain: acme::read_domain(reader),
+            acme: Acme::read(reader),
             tls,
             ice_servers: reader.list(
                 "network.ice_servers",
@@ -126,6 +133,12 @@ impl Network {
             reader.conflict(
                 "network.http_listen and network.https_listen are both off: \
                  nobody could publish or watch",
+            );
+        }
+        if network.domain.is_some() && network.https_listen == Listen::Off {
+            reader.conflict(
+                "network.domain asks for a certificate, which comes by network.https_listen; but \
+                 that is off: listen there, or leave the domain out",
             );
         }
         network

@@ -1,6 +1,7 @@
 //! Wiring: the one folder that knows every part; start and stop order.
 //!
 //! - `admission`: whether one more viewer can be served
+//! - `certificate`: where that for HTTPS comes from
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `ledger`: what shards tell, kept for the directory and the metrics
 //! - `memory`: what the process holds, and what it may
@@ -9,6 +10,7 @@
 //! - `welcome`: what is printed at the start
 
 mod admission;
+mod certificate;
 mod kernel;
 mod ledger;
 mod memory;
@@ -33,7 +35,7 @@ use admission::{Admission, Marks};
 use kernel::Grants;
 use ledger::Ledger;
 use port::Port;
-use signaling::config::{CertificateSource, IceServer, IceServerError, Limits as HttpLimits};
+use signaling::config::{IceServer, IceServerError, Limits as HttpLimits};
 use signaling::serve::{Addresses, Listeners, ServeError};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -352,16 +354,6 @@ fn http_config(
             Some((username, credential)) => IceServer::turn(&server.url, username, credential)?,
         });
     }
-    let certificate = match &config.network.tls {
-        Some(tls) => CertificateSource::Files {
-            certificate: tls.certificate_file.clone(),
-            key: tls.key_file.clone(),
-        },
-        None => CertificateSource::SelfSigned {
-            directory: config.server.state_directory.clone(),
-            names: announced.iter().map(|address| address.ip().to_string()).collect(),
-        },
-    };
     let limits = HttpLimits {
         offer_bytes_max: config.limits.http_body_max_bytes,
         connections_max: config.limits.http_connections_max,
@@ -373,7 +365,7 @@ fn http_config(
     Ok(signaling::Config {
         http: config.network.http_listen.address(ipv6),
         https: config.network.https_listen.address(ipv6),
-        certificate,
+        certificate: certificate::source(config, announced),
         credentials,
         ice_servers,
         pages: true,
