@@ -7,7 +7,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench load lint fmt fuzz web setup clean
+.PHONY: help run demo deb test bench load lint fmt fuzz web setup clean
 
 help: ## Lists these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,10 @@ demo: web ## The same, with a moving test picture and a tone as a stream to watc
 	scripts/setup demo
 	cargo build --release --locked --bin millrace
 	scripts/demo
+
+deb: web ## Builds a package for Debian and Ubuntu: target/deb/millrace_*.deb
+	cargo build --release --locked --bin millrace
+	scripts/deb
 
 test: ## Checks everything: format, lints, documents, pages, all tests, real browsers
 	scripts/test

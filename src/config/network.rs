@@ -137,8 +137,8 @@ impl Network {
         }
         if network.domain.is_some() && network.https_listen == Listen::Off {
             reader.conflict(
-                "network.domain asks for a certificate, which comes by network.https_listen; but \
-                 that is off: listen there, or leave the domain out",
+                "network.domain needs network.https_listen, by which its certificate comes: set \
+                 both, or neither",
             );
         }
         network

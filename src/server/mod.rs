@@ -2,8 +2,10 @@
 //!
 //! - `admission`: whether one more viewer can be served
 //! - `certificate`: where that for HTTPS comes from
+//! - `doctor`: whether this machine can serve, and what to do where it cannot
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `ledger`: what shards tell, kept for the directory and the metrics
+//! - `listeners`: every port
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
@@ -11,8 +13,10 @@
 
 mod admission;
 mod certificate;
+mod doctor;
 mod kernel;
 mod ledger;
+mod listeners;
 mod memory;
 mod port;
 mod readings;
@@ -38,13 +42,14 @@ use port::Port;
 use signaling::config::{IceServer, IceServerError, Limits as HttpLimits};
 use signaling::serve::{Addresses, Listeners, ServeError};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+pub use doctor::{Report, check_health, diagnose};
 pub use welcome::welcome;
 
 /// Why the server does not start.
@@ -98,6 +103,8 @@ pub struct Bound {
     pub media: SocketAddr,
     /// What clients are told to send media to, the public one first.
     pub announced: Vec<SocketAddr>,
+    /// The server's name, if it has one.
+    pub domain: Option<String>,
 }
 
 /// A running server.
@@ -186,7 +193,8 @@ impl Server {
         let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
         let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
         let Addresses { http: http_address, https, .. } = addresses;
-        let bound = Bound { http: http_address, https, media, announced };
+        let domain = config.network.domain.clone();
+        let bound = Bound { http: http_address, https, media, announced, domain };
         info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
         let shutdown_timeout = config.server.shutdown_timeout;
         Ok(Self { bound, tokens, advice, port, shards, http, sweeper, stop, shutdown_timeout })
@@ -373,14 +381,4 @@ fn http_config(
         retry_after: Duration::from_secs(2),
         limits,
     })
-}
-
-/// An address as a URL has it; a wildcard becomes the name of this machine for itself.
-fn host_of(address: SocketAddr, announced: &[SocketAddr]) -> String {
-    let ip = if address.ip().is_unspecified() {
-        announced.first().map_or(IpAddr::from([127, 0, 0, 1]), SocketAddr::ip)
-    } else {
-        address.ip()
-    };
-    SocketAddr::new(ip, address.port()).to_string()
 }

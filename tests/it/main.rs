@@ -1,11 +1,13 @@
 //! Integration tests: one binary, real sockets on loopback.
 //!
 //! - `auth`: who may publish, watch and administer
+//! - `doctor`: what is said of good and bad machines
 //! - `feedback`: RTCP and retransmission, both ways
 //! - `fingerprint`: certificates other than those announced
 //! - `harness`: the real server as a process; publishing, viewing, waiting with a deadline
 //! - `hostile`: malformed datagrams, SDP and HTTP beside a live stream
 //! - `impair`: clients behind the load generator's bad network
+//! - `install`: the package, and what the image is built from
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
 //! - `overload`: more asked for than can be served
@@ -19,11 +21,13 @@
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
 mod auth;
+mod doctor;
 mod feedback;
 mod fingerprint;
 mod harness;
 mod hostile;
 mod impair;
+mod install;
 mod limits;
 mod loss;
 mod overload;
