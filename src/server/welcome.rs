@@ -90,12 +90,13 @@ fn firewall(listeners: &[Listener]) -> String {
         (!ports.is_empty()).then(|| format!("ufw allow {}/{protocol}", ports.join(",")))
     };
     let ufw: Vec<String> = [Protocol::Tcp, Protocol::Udp].into_iter().filter_map(of).collect();
-    let ports: String = outer.iter().map(|it| format!(" --add-port={it}")).collect();
+    let ports: Vec<String> = outer.iter().map(|it| format!("--add-port={it}")).collect();
     format!(
         "  open in the firewall   {}\n    with ufw             {}\n    with firewalld       \
-         firewall-cmd{ports}\n                         (and the same with --permanent)\n",
+         firewall-cmd {}\n                         (and the same with --permanent)\n",
         named.join(", "),
         ufw.join(" && "),
+        ports.join(" "),
     )
 }
 

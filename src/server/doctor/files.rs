@@ -23,7 +23,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     let (_, https, _) = addresses_of(config);
     if https.is_some() {
         let source = source(config, &[]);
-        let now = Clock::system().wall().as_unix().as_secs() as i64;
+        let now = Clock::system().wall().as_unix().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
         let domain = config.network.domain.as_deref();
         findings.push(certificate(&source, &examine(&source), domain, now));
     }

@@ -49,15 +49,16 @@ fn buffers(wanted: &Grants, granted: &Grants) -> Finding {
     if short.is_empty() {
         return Finding::fine("socket buffers are as large as configured");
     }
-    let settings: String =
-        short.iter().map(|(setting, wanted, _)| format!(" {setting}={wanted}")).collect();
+    let settings: Vec<String> =
+        short.iter().map(|(setting, wanted, _)| format!("{setting}={wanted}")).collect();
+    let settings = settings.join(" ");
     Finding::warning(
         format!(
             "socket buffers are {} (receive) and {} bytes (send) of {} and {}: under load packets \
              will be lost",
             granted.receive, granted.send, wanted.receive, wanted.send
         ),
-        format!("as root: sysctl -w{settings}, and the same in /etc/sysctl.d/60-millrace.conf"),
+        format!("as root: sysctl -w {settings}, and the same in /etc/sysctl.d/60-millrace.conf"),
     )
 }
 
