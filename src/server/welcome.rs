@@ -115,8 +115,7 @@ pub(super) fn unreachable(announced: &[IpAddr]) -> Option<(String, &'static str)
         format!("clients are told to send media to {}", told.join(" and "))
     };
     let advice = "Clients elsewhere will connect and see nothing. Set network.public_addresses to \
-                  the outside address,\nas [\"auto\", \"OUTSIDE ADDRESS\"]; for a server in a local \
-                  network all is well.";
+                  [\"auto\", \"OUTSIDE ADDRESS\"]; for a server in a local network all is well.";
     Some((fault, advice))
 }
 

@@ -90,7 +90,7 @@ fn authority_port(https: SocketAddr) -> Option<Finding> {
     (https.port() != HTTPS_PORT).then(|| {
         Finding::warning(
             format!("network.domain asks for a certificate, but HTTPS is on port {}", https.port()),
-            "set network.https_listen to *:443, or forward port 443 to it: the authority asks there",
+            "set network.https_listen to *:443, or forward port 443 to it",
         )
     })
 }

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_stands_before_the_program_is_wrong() {
-        let at = |days| WallTime::since_unix_epoch(Duration::from_hours(24 * days));
+        let at = |days: u64| WallTime::since_unix_epoch(Duration::from_hours(24 * days));
         assert_eq!(clock(at(5), Some(at(4))).verdict, Verdict::Fine);
         assert_eq!(clock(at(5), None).verdict, Verdict::Fine);
         assert_eq!(clock(at(0), Some(at(20_000))).verdict, Verdict::Failure);
