@@ -5,12 +5,14 @@
 //! - `fingerprint`: certificates other than those announced
 //! - `harness`: the real server as a process; publishing, viewing, waiting with a deadline
 //! - `hostile`: malformed datagrams, SDP and HTTP beside a live stream
+//! - `ice_restart`: new ICE credentials in mid-stream
 //! - `impair`: clients behind the load generator's bad network
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
 //! - `overload`: more asked for than can be served
 //! - `relay`: a UDP relay that drops what a test wants dropped
 //! - `sessions`: how sessions end
+//! - `spread`: a way to the server with many addresses at its end
 //! - `shutdown`: SIGTERM
 //! - `shard`: a whole shard, seen from outside
 //! - `shards`: four shards on one port
@@ -23,6 +25,7 @@ mod feedback;
 mod fingerprint;
 mod harness;
 mod hostile;
+mod ice_restart;
 mod impair;
 mod limits;
 mod loss;
@@ -32,6 +35,7 @@ mod sessions;
 mod shard;
 mod shards;
 mod shutdown;
+mod spread;
 mod swarm;
 mod tidy;
 mod whip_whep;
