@@ -10,6 +10,7 @@
 //! - `error`: the one table of refusals
 //! - `pages`: the pages, which are part of the binary
 //! - `serve`: listeners and graceful stop; `tls`: certificates
+//! - `places`: how many connections there may be; `proxy`: who the client is behind a proxy
 
 mod api;
 pub mod auth;
@@ -19,6 +20,8 @@ mod error;
 pub mod media_server;
 mod metrics;
 mod pages;
+mod places;
+mod proxy;
 pub mod sdp_fragment;
 pub mod serve;
 mod session;

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, real sockets on loopback.
 //!
+//! - `addresses`: IPv4 and IPv6, NAT, proxies
 //! - `auth`: who may publish, watch and administer
 //! - `feedback`: RTCP and retransmission, both ways
 //! - `fingerprint`: certificates other than those announced
@@ -20,6 +21,7 @@
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
+mod addresses;
 mod auth;
 mod feedback;
 mod fingerprint;
