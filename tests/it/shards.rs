@@ -16,7 +16,7 @@ const CROSSED: &str = "millrace_datagrams_crossed_total";
 const STRANGERS: &str = "millrace_datagrams_unknown_total";
 
 async fn four_shards() -> anyhow::Result<Server> {
-    Server::with(&[("server.shards", "4")]).await
+    Server::with(&[("server.shards", "4"), ("whip.grace_time_s", "1")]).await
 }
 
 /// A viewer has lost nothing of what it has been sent.
