@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
@@ -379,7 +380,7 @@ struct Requests {
     open: AtomicUsize,
 }
 
-/// Ends the count of one request when its answer is made or given up.
+/// Ends the count of one request when its answer is sent or given up.
 struct OpenRequest(Arc<Requests>);
 
 impl Drop for OpenRequest {
@@ -434,9 +435,12 @@ impl Service<Request<Incoming>> for Answering {
         let span = tracing::debug_span!("request", client = %client.address);
         let answer = self.app.clone().oneshot(request.map(Body::new));
         let answered = async move {
-            let response = answer.await;
-            drop(open);
-            response
+            // It is open until the last of its body is sent: a stream of events lasts.
+            let held = move |frame| {
+                let _ = &open;
+                frame
+            };
+            answer.await.map(|response| response.map(|body| Body::new(body.map_frame(held))))
         };
         Box::pin(answered.instrument(span))
     }

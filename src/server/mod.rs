@@ -3,6 +3,7 @@
 //! - `admission`: whether one more viewer can be served
 //! - `announce`: which addresses clients are told
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
+//! - `audience`: viewers who listen to what is told of their stream
 //! - `ledger`: what shards tell, kept for the directory and the metrics
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
@@ -11,6 +12,7 @@
 
 mod admission;
 mod announce;
+mod audience;
 mod kernel;
 mod ledger;
 mod memory;
@@ -33,6 +35,7 @@ use crate::shard::socket::MediaSocket;
 use crate::shard::{Handle, Links, ShardSettings};
 use admission::{Admission, Marks};
 use announce::Announced;
+use audience::Audience;
 use kernel::Grants;
 use ledger::Ledger;
 use port::Port;
@@ -146,7 +149,8 @@ impl Server {
         let advice: String = short.into_iter().chain(advice).collect();
 
         let directory = Arc::new(Directory::new(directory_limits(&config)));
-        let ledger = Arc::new(Ledger::new(Arc::clone(&directory)));
+        let audience = Arc::new(Audience::new(config.limits.event_streams_max));
+        let ledger = Arc::new(Ledger::new(Arc::clone(&directory), Arc::clone(&audience)));
         let epoch = clock.epoch();
         let mut shards = Vec::new();
         let place = |shard| Place { shard, shards: sockets.len() };
@@ -178,7 +182,7 @@ impl Server {
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let port = Port::new(sessions, Arc::clone(&shards), ledger, admission, epoch);
+        let port = Port::new(sessions, Arc::clone(&shards), ledger, audience, admission, epoch);
         let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
