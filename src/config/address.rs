@@ -251,7 +251,7 @@ mod tests {
             interface("lo", "::1"),
             interface("wlan0", "192.168.1.20"),
             interface("wlan0", "fe80::1"),
-            interface("wlan0", "2001:db8::20"),
+            interface("wlan0", "2a01:db8::20"),
             interface("docker0", "172.17.0.1"),
             interface("br-4f2a91c0d3e5", "172.18.0.1"),
             interface("eth9", "169.254.3.4"),
@@ -283,20 +283,20 @@ mod tests {
 
     #[test]
     fn auto_announces_what_others_can_reach_the_public_ones_first() {
-        assert_eq!(announced(&["auto"], "*:8189", &laptop()), ["2001:db8::20", "192.168.1.20"]);
+        assert_eq!(announced(&["auto"], "*:8189", &laptop()), ["2a01:db8::20", "192.168.1.20"]);
         let server = [
             interface("wg0", "fd12::1"),
             interface("tailscale0", "100.101.102.103"),
             interface("eth1", "10.0.0.5"),
-            interface("eth0", "2001:db8::1"),
-            interface("ppp0", "203.0.113.7"),
+            interface("eth0", "2a01:db8::1"),
+            interface("ppp0", "8.8.4.4"),
             interface("clat4", "192.0.0.4"),
             interface("br-lan", "192.168.1.1"),
             interface("kube-ipvs0", "10.96.0.1"),
         ];
         assert_eq!(
             announced(&["auto"], "*:8189", &server),
-            ["203.0.113.7", "2001:db8::1", "100.101.102.103", "10.0.0.5", "192.168.1.1", "fd12::1"]
+            ["8.8.4.4", "2a01:db8::1", "100.101.102.103", "10.0.0.5", "192.168.1.1", "fd12::1"]
         );
     }
 
@@ -304,26 +304,26 @@ mod tests {
     fn what_the_outside_sees_comes_before_what_the_machine_has_and_never_twice() {
         let cloud = [interface("lo", "127.0.0.1"), interface("eth0", "10.0.0.5")];
         let announced = |words, outside| announced_with(words, "*:8189", &cloud, Some(outside));
-        assert_eq!(announced(&["auto"], "203.0.113.7"), ["203.0.113.7", "10.0.0.5"]);
+        assert_eq!(announced(&["auto"], "8.8.4.4"), ["8.8.4.4", "10.0.0.5"]);
         assert_eq!(announced(&["auto"], "10.0.0.5"), ["10.0.0.5"]);
-        assert_eq!(announced(&["192.0.2.1"], "203.0.113.7"), ["192.0.2.1"], "nobody asked");
+        assert_eq!(announced(&["192.0.2.1"], "8.8.4.4"), ["192.0.2.1"], "nobody asked");
     }
 
     #[test]
     fn a_machine_is_hidden_where_none_of_its_addresses_is_public() {
         let lo = || interface("lo", "127.0.0.1");
-        let cloud = [lo(), interface("eth0", "10.0.0.5"), interface("eth0", "2001:db8::5")];
+        let cloud = [lo(), interface("eth0", "10.0.0.5"), interface("eth0", "2a01:db8::5")];
         let at = |words: &[&str], listen| hidden_at(words, listen, &cloud);
         assert_eq!(at(&["auto"], "*:8189").as_deref(), Some("0.0.0.0"), "to clients by IPv4");
         assert_eq!(at(&["auto"], "10.0.0.5:8189").as_deref(), Some("10.0.0.5"));
-        assert_eq!(at(&["auto"], "[2001:db8::5]:8189"), None);
-        assert_eq!(at(&["auto", "203.0.113.7"], "*:8189"), None, "the operator has said it");
+        assert_eq!(at(&["auto"], "[2a01:db8::5]:8189"), None);
+        assert_eq!(at(&["auto", "8.8.4.4"], "*:8189"), None, "the operator has said it");
         assert_eq!(at(&["10.0.0.5"], "*:8189"), None, "the operator wants no other");
-        let public = [lo(), interface("eth0", "10.0.0.5"), interface("eth1", "203.0.113.7")];
+        let public = [lo(), interface("eth0", "10.0.0.5"), interface("eth1", "8.8.4.4")];
         assert_eq!(hidden_at(&["auto"], "*:8189", &public), None);
         let ipv6 = [interface("eth0", "fd00::2")];
         assert_eq!(hidden_at(&["auto"], "*:8189", &ipv6).as_deref(), Some("::"));
-        let ipv6 = [interface("eth0", "fd00::2"), interface("eth0", "2001:db8::5")];
+        let ipv6 = [interface("eth0", "fd00::2"), interface("eth0", "2a01:db8::5")];
         assert_eq!(hidden_at(&["auto"], "*:8189", &ipv6), None);
     }
 
@@ -331,16 +331,16 @@ mod tests {
     fn addresses_that_do_not_last_are_told_by_their_flags() {
         let listed = "\
             00000000000000000000000000000001 01 80 10 80       lo\n\
-            20010db8000000000000000000000001 02 40 00 01     eth0\n\
-            20010db8000000000000000000000002 02 40 00 00     eth0\n\
-            20010db8000000000000000000000003 02 40 00 20     eth0\n\
-            20010db8000000000000000000000004 02 40 00 48     eth0\n\
-            20010db8000000000000000000000005 02 40 00 40     eth0\n\
-            20010db8000000000000000000000006 02 40 00 301    eth0\n\
+            2a010db8000000000000000000000001 02 40 00 01     eth0\n\
+            2a010db8000000000000000000000002 02 40 00 00     eth0\n\
+            2a010db8000000000000000000000003 02 40 00 20     eth0\n\
+            2a010db8000000000000000000000004 02 40 00 48     eth0\n\
+            2a010db8000000000000000000000005 02 40 00 40     eth0\n\
+            2a010db8000000000000000000000006 02 40 00 301    eth0\n\
             no address\n";
         let mut passing: Vec<String> = passing(listed).iter().map(ToString::to_string).collect();
         passing.sort();
-        assert_eq!(passing, ["2001:db8::1", "2001:db8::3", "2001:db8::4", "2001:db8::6"]);
+        assert_eq!(passing, ["2a01:db8::1", "2a01:db8::3", "2a01:db8::4", "2a01:db8::6"]);
     }
 
     #[test]
@@ -363,8 +363,8 @@ mod tests {
     #[test]
     fn named_addresses_come_first_and_none_comes_twice() {
         assert_eq!(
-            announced(&["auto", "203.0.113.7", "192.168.1.20"], "*:8189", &laptop()),
-            ["203.0.113.7", "192.168.1.20", "2001:db8::20"],
+            announced(&["auto", "8.8.4.4", "192.168.1.20"], "*:8189", &laptop()),
+            ["8.8.4.4", "192.168.1.20", "2a01:db8::20"],
             "the operator's order counts"
         );
     }

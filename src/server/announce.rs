@@ -123,7 +123,7 @@ fn advice(announced: &[IpAddr], failure: Option<&str>) -> Option<String> {
     let who = match reach {
         Some(Reach::Machine) | None => "this machine",
         Some(Reach::Internet) => "the internet by IPv6",
-        Some(_) => "the own network",
+        Some(_) => "this network",
     };
     let failure = failure.map(|text| format!("{text}\n")).unwrap_or_default();
     Some(format!(
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn outside() -> SocketAddr {
-        SocketAddr::from(([203, 0, 113, 7], 8_189))
+        SocketAddr::from(([8, 8, 4, 4], 8_189))
     }
 
     /// Asks a server that answers its first question with these datagrams, a stranger's first.
@@ -285,12 +285,12 @@ mod tests {
             texts.iter().map(|text| text.parse().expect("an address")).collect()
         };
         let text = |texts: &[&str]| advice(&addresses(texts), None).unwrap_or_default();
-        assert!(text(&["10.0.0.5"]).contains("only clients on the own network"));
+        assert!(text(&["10.0.0.5"]).contains("only clients on this network"));
         assert!(text(&["10.0.0.5"]).contains("network.stun_server"));
         assert!(text(&["127.0.0.1"]).contains("only clients on this machine"));
-        assert_eq!(text(&["203.0.113.7", "10.0.0.5"]), "");
-        assert_eq!(text(&["2001:db8::1", "10.0.0.5"]), "", "nobody was asked");
-        let failed = advice(&addresses(&["2001:db8::1", "10.0.0.5"]), Some("stun:x: silent."));
+        assert_eq!(text(&["8.8.4.4", "10.0.0.5"]), "");
+        assert_eq!(text(&["2a01:db8::1", "10.0.0.5"]), "", "nobody was asked");
+        let failed = advice(&addresses(&["2a01:db8::1", "10.0.0.5"]), Some("stun:x: silent."));
         assert!(failed.is_some_and(|text| text.contains("stun:x: silent.\nFor clients")));
     }
 
@@ -300,6 +300,6 @@ mod tests {
         assert_eq!(tell(outside(), 8_189, &[inside]), None, "1:1 NAT");
         assert_eq!(tell(outside(), 5_000, &[outside().ip()]), None, "no NAT");
         let note = tell(outside(), 5_000, &[inside]).expect("a note");
-        assert!(note.contains("UDP port 5000") && note.contains("203.0.113.7"), "{note}");
+        assert!(note.contains("UDP port 5000") && note.contains("8.8.4.4"), "{note}");
     }
 }
