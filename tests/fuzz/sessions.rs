@@ -112,7 +112,7 @@ fn wishes(bytes: &[u8]) -> usize {
     let mut viewer = Viewer::new(media, "mill".to_owned(), 0.15, [1, 2], now);
     let mut asked = 0;
     let wall = WallTime::since_unix_epoch(Duration::from_hours(500_000));
-    viewer.handle_rtcp(bytes, wall, |_, _| asked += 1);
+    viewer.handle_rtcp(bytes, (now, wall), |_, _| asked += 1);
     asked
 }
 
