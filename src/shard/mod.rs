@@ -162,6 +162,8 @@ impl Shard {
             self.take_messages();
             let drained = self.receive()?;
             let exits = self.take_requests();
+            // Whoever asks for much again has filled the arena; others' reports need room in it.
+            self.make_room();
             let now = self.clock.now();
             self.engine.handle_timeout(now, &mut self.arena);
             if exits {
