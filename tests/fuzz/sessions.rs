@@ -165,7 +165,7 @@ fn forwarded(bytes: &[u8], rids: &[&str]) -> usize {
 }
 
 /// Audio, and video in these layers with retransmission: as Chromium agrees on.
-fn media(rids: &[&str]) -> Vec<ReceivedMedia> {
+pub(crate) fn media(rids: &[&str]) -> Vec<ReceivedMedia> {
     let format = |codec, payload_type, rtx| PayloadFormat {
         payload_type,
         format: Format { codec, parameters: String::new() },
