@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 
 /// A publisher, a viewer with RTX and one without.
 const CLIENTS: usize = 3;
-/// Steps of an input that are taken.
-const STEPS_MAX: usize = 200;
+/// What is said of an input: more takes long and shows no more.
+const SAID_MAX: usize = 1_000;
 /// Each packet of a step is followed by so many more, numbered on, where that is asked for.
-const TIMES_MAX: u8 = 32;
+const TIMES: usize = 32;
 
 static IDENTITY: LazyLock<Arc<Identity>> =
     LazyLock::new(|| Arc::new(Identity::generate().expect("the crypto library works")));
@@ -248,13 +248,16 @@ pub(crate) fn run(bytes: &[u8]) {
 fn played(bytes: &[u8]) -> Outcome {
     let mut stage = Stage::set();
     let mut rest = bytes;
-    for _ in 0..STEPS_MAX {
+    let mut left = SAID_MAX;
+    while left > 0 {
         let Some((&[who, len], tail)) = rest.split_first_chunk() else { break };
         let (said, tail) = tail.split_at(usize::from(len).min(tail.len()));
         rest = tail;
         let client = usize::from(who & 3).min(CLIENTS - 1);
         let mut said = said.to_vec();
-        for _ in 0..if who & 4 == 0 { 1 } else { TIMES_MAX } {
+        let times = if who & 4 == 0 { 1 } else { TIMES };
+        left = left.saturating_sub(times);
+        for _ in 0..times {
             stage.say(client, &said);
             if let Some(number) = said.get_mut(2..4) {
                 let next = u16::from_be_bytes([number[0], number[1]]).wrapping_add(1);

@@ -1,8 +1,8 @@
 //! What a viewer may seal and ask for: nonsense, everything again, keyframes without end.
 
 use super::{Bystanders, Pace, at_full_speed, corpus, mutate};
-use crate::harness::{SOON, received};
-use crate::relay::Dice;
+use crate::harness::{SOON, media_address, received};
+use crate::relay::{Dice, Relay, Way};
 use anyhow::Context;
 use loadtest::codec::{Codec, Kind};
 use loadtest::light::{
@@ -15,8 +15,9 @@ use rtc_rtcp::transport_feedbacks::transport_layer_nack::{
     TransportLayerNack, nack_pairs_from_sequence_numbers,
 };
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const RTCP: &str = include_str!("../../data/hostile/rtcp.hex");
@@ -202,6 +203,63 @@ async fn a_viewer_that_asks_for_everything_gets_its_share_and_costs_nobody_else(
 #[tokio::test]
 async fn a_viewer_without_rtx_that_asks_for_everything_gets_no_more() -> anyhow::Result<()> {
     gets_its_share(false).await
+}
+
+/// A viewer's way to the server; keeps the last check that went by.
+async fn wiretapped(bystanders: &Bystanders) -> anyhow::Result<(Relay, Arc<Mutex<Vec<u8>>>)> {
+    let server = media_address(&bystanders.server).await?;
+    let check = Arc::new(Mutex::new(Vec::new()));
+    let tap = check.clone();
+    let relay = Relay::start(server, move |way, datagram| {
+        if way == Way::Up && matches!(datagram.first(), Some(0..=3)) {
+            *tap.lock().unwrap_or_else(PoisonError::into_inner) = datagram.to_vec();
+        }
+        false
+    });
+    Ok((relay.await?, check))
+}
+
+/// What a viewer sends from a hundred addresses arrives at all shards, and is handed to its own by
+/// the ways that media takes as well.
+#[tokio::test]
+async fn a_viewer_that_floods_from_everywhere_takes_no_room_between_the_shards()
+-> anyhow::Result<()> {
+    const DATAGRAMS: usize = 30_000;
+    Bystanders::start(&[])
+        .await?
+        .survive(async |bystanders, _| {
+            let server = &bystanders.server;
+            let (relay, check) = wiretapped(bystanders).await?;
+            let light = LightOptions { via: Some(relay.address), ..LightOptions::default() };
+            let options = ViewOptions { light, ..ViewOptions::default() };
+            let viewer = server.view("live", options).await?;
+            received(&viewer, Codec::H264, 10).await?;
+            let media_ssrc = viewer.summary_of(Codec::H264).context("video")?.ssrc;
+            let check = check.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let crossed = server.metric("millrace_datagrams_crossed_total").await?;
+            let (sender, address) = (viewer.sender().clone(), media_address(server).await?);
+            at_full_speed(move || {
+                let sockets: Vec<UdpSocket> =
+                    (0..100).filter_map(|_| UdpSocket::bind("127.0.0.1:0").ok()).collect();
+                for number in 0..DATAGRAMS {
+                    let socket = &sockets[number % sockets.len()];
+                    // Of a session so many addresses are known; the newest are.
+                    if number % 1_000 < sockets.len() {
+                        let _ = socket.send_to(&check, address);
+                    }
+                    let nacks = nack_pairs_from_sequence_numbers(&[number as u16]);
+                    let nack = TransportLayerNack { sender_ssrc: 1, media_ssrc, nacks };
+                    let sealed = sender.with_agent(|agent| agent.protect_rtcp(&[Box::new(nack)]));
+                    let _ = sealed.map(|sealed| socket.send_to(&sealed, address));
+                }
+            })
+            .await?;
+            let crossed = server.metric("millrace_datagrams_crossed_total").await? - crossed;
+            assert!(crossed > 500.0, "{crossed} of {DATAGRAMS}");
+            viewer.end().await?;
+            Ok(())
+        })
+        .await
 }
 
 #[tokio::test]
