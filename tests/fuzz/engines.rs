@@ -181,7 +181,7 @@ impl Stage {
         for (to, datagram) in datagrams {
             let client = usize::from(to.remote.port() - 50_000);
             match classify(&datagram) {
-                DatagramKind::Rtp => self.note(client, datagram),
+                DatagramKind::Rtp => self.note(client, &datagram),
                 DatagramKind::Rtcp => {}
                 _ => self.clients[client].handle(&datagram, self.now),
             }
@@ -189,12 +189,12 @@ impl Stage {
     }
 
     /// The nonce rule: the same number is never sealed twice with different bytes.
-    fn note(&mut self, client: usize, datagram: Vec<u8>) {
-        let header = RtpHeader::read(&datagram).expect("what we send has a header");
+    fn note(&mut self, client: usize, datagram: &[u8]) {
+        let header = RtpHeader::read(datagram).expect("what we send has a header");
         let numbering = self.numberings.entry((client, header.ssrc)).or_default();
         let index = numbering.extend(u32::from(header.sequence), 16);
         self.sent[client] += 1;
-        let before = self.sealed.insert((client, header.ssrc, index), datagram.clone());
+        let before = self.sealed.insert((client, header.ssrc, index), datagram.to_vec());
         assert!(before.is_none_or(|before| before == datagram), "a nonce twice");
     }
 
@@ -231,16 +231,16 @@ impl Stage {
             let end = Command::End(session(number), EndReason::Deleted);
             self.engine.handle(Input::Command(end), self.now, &mut self.arena);
         }
-        self.turn(Duration::from_secs(3_600));
+        self.turn(Duration::from_hours(1));
         assert_eq!(self.engine.sizes(), [0; 3]);
         let (again, requests) = (counters.retransmissions, counters.keyframe_requests);
         Outcome { sent: self.sent, again, requests }
     }
 }
 
-/// An input is a sequence of steps: who speaks (the low two bits; the third: several times, numbered
-/// on), how long passes afterwards (the other five, in squares of milliseconds), how long what is
-/// said is, and that.
+/// An input is a sequence of steps: who speaks (the low two bits; the third: several times,
+/// numbered on), how long passes afterwards (the other five, in squares of milliseconds), how long
+/// what is said is, and that.
 pub(crate) fn run(bytes: &[u8]) {
     let _ = played(bytes);
 }

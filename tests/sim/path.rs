@@ -53,8 +53,8 @@ fn a_check_that_does_not_nominate_moves_no_media() {
     assert!(newest(&world, viewer).is_some_and(|newest| newest > world.ago(ms(100))));
 }
 
-/// A shard gives publishers sockets of their own where they send from, but only so often: what is no
-/// change must not use that up, or a publisher is without one in its first second.
+/// A shard gives publishers sockets of their own where they send from, but only so often: what is
+/// no change must not use that up, or a publisher is without one in its first second.
 #[test]
 fn where_publishers_send_from_counts_as_changed_when_it_has() {
     let mut world = World::seeded(75);

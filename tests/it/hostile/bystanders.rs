@@ -101,12 +101,13 @@ impl Bystanders {
 
     /// What the server counts of what it could not take in, hand over or send.
     async fn told_of_losses(&self) -> anyhow::Result<String> {
-        let mut told = format!("{:?}", self.server.stream("live").await?);
+        let stream = self.server.stream("live").await?;
+        let mut told = vec![format!("{stream:?}")];
         for name in ["packets_dropped", "crossing_dropped", "datagrams_unsent"] {
             let name = format!("millrace_{name}_total");
-            told += &format!(", {name} {:?}", self.server.samples(&name).await?);
+            told.push(format!("{name} {:?}", self.server.samples(&name).await?));
         }
-        Ok(told)
+        Ok(told.join(", "))
     }
 
     /// How many packets a viewer lacks of those that were sent since its first. What it has is

@@ -32,7 +32,9 @@ pub(super) async fn send_rtcp(sender: &LightSender, ssrc: u32, dice: &mut Dice) 
             if round % 2 == 0 {
                 let named: Vec<usize> =
                     (0..packet.len()).filter(|&at| packet[at..].starts_with(&theirs)).collect();
-                named.iter().for_each(|&at| packet[at..at + 4].copy_from_slice(&ours));
+                for at in named {
+                    packet[at..at + 4].copy_from_slice(&ours);
+                }
             }
             let mut bytes = if round < 2 { packet } else { mutate(&packet, dice) };
             // Sealing needs a header and an SSRC; these four bits make it RTCP.
