@@ -129,7 +129,9 @@ scenario("an encoder that dies and others that follow keep the audience in its s
   assert.equal((await server.report("stage")).publisher, null);
   world.publishFile(server, "stage", { keyframeEvery: 2, size: "1280x720" });
   await shows(viewer, "1280x720");
-  assert.equal(await textOf(viewer, "#title"), "");
+  await until("the page says no more that the publisher is away", async () => {
+    return (await textOf(viewer, "#title")) === "";
+  });
 
   // Another codec, and sound; and it takes over while the one before still sends.
   const page = await world.open(chromium, server.publishPage("stage"));
