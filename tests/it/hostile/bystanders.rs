@@ -23,6 +23,10 @@ pub(super) struct Bystanders {
     viewers: Vec<WhepClient>,
 }
 
+/// A viewer is live after so many packets of video. Before that it walks through the past, and a
+/// newer keyframe makes it leave the rest of that out.
+const LIVE_AFTER: u64 = 60;
+
 impl Bystanders {
     pub(super) async fn start(options: &[(&str, &str)]) -> anyhow::Result<Self> {
         let server = Server::with(options).await?;
@@ -36,7 +40,7 @@ impl Bystanders {
             viewers.push(server.view("live", options).await?);
         }
         for viewer in &viewers {
-            received(viewer, Codec::H264, 30).await?;
+            received(viewer, Codec::H264, LIVE_AFTER).await?;
         }
         Ok(Self { server, publisher, viewers })
     }
@@ -110,8 +114,8 @@ impl Bystanders {
         Ok(told.join(", "))
     }
 
-    /// How many packets a viewer lacks of those that were sent since its first. What it has is
-    /// what was sent, each packet once.
+    /// How many packets a viewer lacks of those that were sent since it is live. What it has is what
+    /// was sent, each packet once.
     fn missing(&self, viewer: &WhepClient, codec: Codec, ssrc: u32) -> anyhow::Result<usize> {
         let payload_type = viewer.answer.payload_type(codec).context("agreed")?;
         let received = viewer.log().read(|log| {
@@ -122,12 +126,14 @@ impl Bystanders {
             let of_track = log.sent.iter().filter(|packet| packet.header.ssrc == ssrc);
             of_track.map(|packet| packet.payload.clone()).collect()
         });
+        let begins = if codec == Codec::H264 { LIVE_AFTER as usize } else { 0 };
+        let received = received.get(begins..).unwrap_or_default();
         // Parameter sets are the same each time; a stamp is not.
         let stamped = received.iter().position(|it| Stamp::read(it).is_some()).context("stamps")?;
         let place = sent.iter().position(|it| *it == received[stamped]).context("it was sent")?;
         let mut rest = sent.get(place.saturating_sub(stamped)..).unwrap_or_default();
         let mut missing = 0;
-        for payload in &received {
+        for payload in received {
             let passed = rest.iter().position(|sent| sent == payload);
             let passed = passed.with_context(|| format!("{codec}: a packet that was not sent"))?;
             missing += passed;
