@@ -114,8 +114,8 @@ impl Bystanders {
         Ok(told.join(", "))
     }
 
-    /// How many packets a viewer lacks of those that were sent since it is live. What it has is what
-    /// was sent, each packet once.
+    /// How many packets a viewer lacks of those that were sent since it is live. What it has is
+    /// what was sent, each packet once.
     fn missing(&self, viewer: &WhepClient, codec: Codec, ssrc: u32) -> anyhow::Result<usize> {
         let payload_type = viewer.answer.payload_type(codec).context("agreed")?;
         let received = viewer.log().read(|log| {
