@@ -316,7 +316,9 @@ impl Engine {
         match peer.transport.handle(path, bytes, now, arena) {
             Received::Nothing => {
                 let moved = lived_at != peer.transport.path();
-                self.publishers_moved += u64::from(moved && peer.role() == Role::Publisher);
+                let stream = self.streams.get(peer.stream).filter(|_| moved);
+                let has_media = stream.is_some_and(|stream| stream.publisher == Some(key));
+                self.publishers_moved += u64::from(has_media);
             }
             Received::Connected => self.connected(key, now, arena),
             Received::Rtp { header, datagram } => {

@@ -96,7 +96,7 @@ pub struct Transport {
     srtp: Option<Srtp>,
     state: State,
     timeouts: Timeouts,
-    /// When the client last gave a sign of life.
+    /// When the client last gave a sign of life from where media goes.
     heard: Instant,
     /// When the client was first reached.
     handshake_began: Option<Instant>,
@@ -150,13 +150,13 @@ impl Transport {
             DatagramKind::Rtp => {
                 let opened = self.srtp.as_mut().and_then(|srtp| srtp.opener.open(datagram));
                 let Some((header, datagram)) = opened else { return Received::Nothing };
-                self.heard = now;
+                self.hear(path, now);
                 Received::Rtp { header, datagram }
             }
             DatagramKind::Rtcp => {
                 let opened = self.srtp.as_mut().and_then(|srtp| srtp.opener.open_rtcp(datagram));
                 let Some(compound) = opened else { return Received::Nothing };
-                self.heard = now;
+                self.hear(path, now);
                 Received::Rtcp(compound)
             }
             DatagramKind::Dtls | DatagramKind::Other => Received::Nothing,
@@ -173,7 +173,7 @@ impl Transport {
         if !self.ice.handle(path, datagram, arena) {
             return Received::Nothing;
         }
-        self.heard = now;
+        self.hear(path, now);
         if self.state == State::New {
             self.state = State::Handshaking;
             self.handshake_began = Some(now);
@@ -183,6 +183,15 @@ impl Transport {
             }
         }
         Received::Nothing
+    }
+
+    /// Something authentic came. It is consent to go on sending where it came from, and nowhere
+    /// else (RFC 7675 §5.1): whoever has a session and can forge addresses could else turn its
+    /// media on somebody with a single check, and keep it there from its own address.
+    fn hear(&mut self, path: Path, now: Instant) {
+        if self.ice.path.is_some_and(|own| own.remote == path.remote) {
+            self.heard = now;
+        }
     }
 
     /// Follows what the DTLS association came to.
@@ -256,7 +265,7 @@ impl Transport {
         self.ice.path
     }
 
-    /// When the client last gave a sign of life.
+    /// When the client last gave a sign of life from where media goes.
     pub fn last_heard(&self) -> Instant {
         self.heard
     }
@@ -756,6 +765,24 @@ mod tests {
             world.run(Duration::from_secs(20));
             assert!(world.exchange(sequence));
         }
+    }
+
+    /// Media that a forged check has sent to a victim must not stay there because its owner lives.
+    #[test]
+    fn signs_of_life_from_elsewhere_are_no_consent_of_the_address_media_goes_to() {
+        let mut world = World::connected(as_role(DtlsRole::Server));
+        let mut forged = world.client.check(true);
+        world.transport.handle(path(6_000), &mut forged, world.now, &mut world.arena);
+        assert_eq!(world.transport.path(), Some(path(6_000)));
+        world.next_check = world.now + Duration::from_hours(1);
+        for sequence in 0..16 {
+            let mut check = world.client.check(false);
+            world.transport.handle(path(5_000), &mut check, world.now, &mut world.arena);
+            let media = world.client.seal(&rtp(sequence));
+            world.send(To::Server, path(5_000), media);
+            world.run(Duration::from_secs(2));
+        }
+        assert_eq!(world.transport.state(), &State::Ended(EndReason::ConsentLost));
     }
 
     #[test]

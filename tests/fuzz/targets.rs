@@ -3,7 +3,7 @@
 //! A target fails by panicking: because the parser does, or because what it says of the bytes
 //! cannot be true.
 
-use crate::{handshake, sdp_check, sessions};
+use crate::{engines, handshake, sdp_check, sessions};
 use millrace::codec;
 use millrace::media::codec::{Codec, Format};
 use millrace::peer::agreement::{Credentials, Fingerprint, HashAlgorithm};
@@ -48,6 +48,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("viewer_rtcp", sessions::viewer_rtcp),
     Target::new("rtx", sessions::rtx),
     Target::new("publisher", sessions::publisher),
+    Target { mutations: 150, ..Target::new("engine", engines::run) },
     Target::new("codec_h264", |bytes| payload(Codec::H264, bytes)),
     Target::new("codec_h265", |bytes| payload(Codec::H265, bytes)),
     Target::new("codec_vp8", |bytes| payload(Codec::Vp8, bytes)),

@@ -5,14 +5,14 @@
 //! - `feedback`: RTCP and retransmission, both ways
 //! - `fingerprint`: certificates other than those announced
 //! - `harness`: the real server as a process; publishing, viewing, waiting with a deadline
-//! - `hostile`: malformed datagrams, SDP and HTTP beside a live stream
+//! - `hostile`: hostile input from strangers and from clients with a session
 //! - `ice_restart`: new ICE credentials in mid-stream
 //! - `impair`: clients behind the load generator's bad network
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
 //! - `overload`: more asked for than can be served
 //! - `reconnect`: viewers outlast their publisher, and are told
-//! - `relay`: a UDP relay that drops what a test wants dropped
+//! - `relay`: a UDP relay that drops or changes what a test wants it to
 //! - `sessions`: how sessions end
 //! - `spread`: a way to the server with many addresses at its end
 //! - `shutdown`: SIGTERM

@@ -107,3 +107,23 @@ fn clients_restart_ice_again_and_again_wherever_they_are_and_leave_no_name_behin
     }
     assert_eq!(world.engine.sizes(), [0; 3]);
 }
+
+/// A shard gives publishers sockets of their own where they send from, but only so often: what is
+/// no change must not use that up, or a publisher is without one in its first second.
+#[test]
+fn where_publishers_send_from_counts_as_changed_when_it_has() {
+    let mut world = World::seeded(75);
+    let camera = world.publish("lot-42", Camera::default());
+    let (mut paths, mut changes) = (Vec::new(), 0);
+    for step in 0..400 {
+        if step == 200 {
+            world.rebind(camera, 7_000);
+        }
+        world.run_for(ms(10));
+        let now: Vec<_> = world.engine.publisher_paths().collect();
+        let changed = world.engine.publishers_moved();
+        assert_eq!(changed > changes, now != paths, "step {step}");
+        (paths, changes) = (now, changed);
+    }
+    assert_eq!((paths.len(), changes), (1, 2));
+}
