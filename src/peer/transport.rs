@@ -11,7 +11,7 @@ use super::identity::Identity;
 use super::open::Opener;
 use super::seal::Sealer;
 use super::srtp::SrtpProfile;
-use super::stun::{ANSWER_MAX, Check, DatagramKind, classify};
+use super::stun::{ANSWER_MAX, Check, DatagramKind, authentic_check, classify};
 use crate::media::arena::{Path, SendArena};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -283,9 +283,16 @@ impl Transport {
     }
 
     /// New ICE credentials (RFC 8445 §9). The old ones stay good until the client nominates a
-    /// pair with the new ones; DTLS, SRTP and the path stay as they are.
-    pub fn restart_ice(&mut self, local: Credentials) {
-        self.ice.restart(local);
+    /// pair with the new ones; DTLS, SRTP and the path stay as they are. False where those that
+    /// are replaced were never used: then the ones before them stay good instead.
+    pub fn restart_ice(&mut self, local: Credentials) -> bool {
+        self.ice.restart(local)
+    }
+
+    /// Whether a check is made with credentials of ours that are good now.
+    pub fn is_authentic(&self, check: &[u8]) -> bool {
+        let good = [Some(&self.ice.local), self.ice.previous.as_ref()];
+        good.into_iter().flatten().any(|local| authentic_check(check, local))
     }
 
     fn end(&mut self, reason: EndReason) {
@@ -350,9 +357,11 @@ impl Ice {
         self.checked.contains(&address)
     }
 
-    fn restart(&mut self, local: Credentials) {
+    fn restart(&mut self, local: Credentials) -> bool {
         let replaced = std::mem::replace(&mut self.local, local);
+        let was_used = self.previous.is_none();
         self.previous.get_or_insert(replaced);
+        was_used
     }
 }
 
@@ -797,7 +806,7 @@ mod tests {
         let mut world = World::connected(as_role(DtlsRole::Server));
         let old = world.client.check(true);
         let renewed = Credentials { ufrag: "new".into(), pwd: "n".repeat(24) };
-        world.transport.restart_ice(renewed.clone());
+        assert!(world.transport.restart_ice(renewed.clone()));
         let answered = |world: &mut World, check: &[u8], port| {
             world.arena.clear();
             let mut check = check.to_vec();
@@ -812,6 +821,22 @@ mod tests {
         assert!(!answered(&mut world, &old, 5_000));
         assert_eq!(world.transport.path(), Some(path(7_000)));
         assert!(world.exchange(1), "DTLS and SRTP stay as they were");
+    }
+
+    #[test]
+    fn a_restart_whose_answer_is_lost_leaves_the_credentials_in_use_good() {
+        let mut world = World::connected(as_role(DtlsRole::Server));
+        let renewed = |name: &str| Credentials { ufrag: name.into(), pwd: name.repeat(24) };
+        assert!(world.transport.restart_ice(renewed("a")), "those in use are kept");
+        assert!(!world.transport.restart_ice(renewed("b")), "those never used are not");
+        let check = |world: &mut World, server: Credentials| {
+            world.client.server = server;
+            let check = world.client.check(true);
+            world.transport.is_authentic(&check)
+        };
+        assert!(check(&mut world, server_credentials()));
+        assert!(check(&mut world, renewed("b")));
+        assert!(!check(&mut world, renewed("a")));
     }
 
     #[test]

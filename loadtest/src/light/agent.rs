@@ -148,6 +148,17 @@ impl Agent {
         self.next_check = None;
     }
 
+    /// Checks with new credentials, ours and the server's, from now on (RFC 8445 §9); DTLS and
+    /// media go on as they were.
+    pub fn restart_ice(&mut self, local: (String, String), remote: (String, String), now: Instant) {
+        self.check.username = format!("{}:{}", remote.0, local.0);
+        self.check.password.clone_from(&remote.1);
+        (self.config.local, self.config.remote) = (local, remote);
+        self.transactions.clear();
+        self.nominated = false;
+        self.next_check = Some(now);
+    }
+
     /// Takes one datagram (RFC 7983 §7 tells the protocols apart by the first byte).
     pub fn handle(&mut self, datagram: &[u8], now: Instant) {
         self.counters.datagrams += 1;
@@ -183,6 +194,10 @@ impl Agent {
         self.nominated = true;
         if self.next_check.is_some() {
             self.next_check = Some(now + CONSENT_INTERVAL);
+        }
+        if self.is_connected() {
+            // It was ICE alone that began anew.
+            return;
         }
         if let Err(error) = self.dtls.start(now) {
             self.events.push_back(Event::Closed(error.to_string()));
