@@ -10,6 +10,7 @@
 //! - `fan_out`: batches to viewers
 //! - `find`: whose a datagram is; sessions are claimed there
 //! - `foreign`: addresses of other shards' sessions
+//! - `held`: what an engine holds, for bounds and leaks
 //! - `message`: what the engines of one server tell each other
 //! - `peer`: one session: transport and role
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
@@ -24,6 +25,7 @@ pub mod demux;
 mod fan_out;
 mod find;
 mod foreign;
+pub mod held;
 pub mod message;
 mod peer;
 mod publishers;

@@ -78,6 +78,11 @@ impl Publishing {
 }
 
 impl Publishing {
+    /// How many packets its pool remembers.
+    pub(super) fn pooled(&self) -> usize {
+        self.pool.len()
+    }
+
     /// It may send from now on.
     pub(super) fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
