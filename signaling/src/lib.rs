@@ -3,6 +3,7 @@
 //! - `media_server`: the port to the media server, which `millrace` implements and tests fake
 //! - `config`: what the operator decides about HTTP
 //! - `whip`, `whep`: the two protocols; `session`: what they share
+//! - `events`: what a player is told while it watches
 //! - `sdp_fragment`: `application/trickle-ice-sdpfrag`
 //! - `api`, `metrics`: what operators see
 //! - `auth`: bearer tokens
@@ -11,6 +12,7 @@
 //! - `pages`: the pages, which are part of the binary
 //! - `serve`: listeners and graceful stop; `probe`: whether some server answers
 //! - `tls`: the certificate in use; `certificate`: what one says; `acme`: one from an authority
+//! - `places`: how many connections there may be; `proxy`: who the client is behind a proxy
 
 mod acme;
 mod api;
@@ -19,10 +21,13 @@ pub mod certificate;
 pub mod config;
 mod cors;
 mod error;
+mod events;
 pub mod media_server;
 mod metrics;
 mod pages;
+mod places;
 pub mod probe;
+mod proxy;
 pub mod sdp_fragment;
 pub mod serve;
 mod session;
@@ -71,6 +76,7 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
         .route("/whip/@session/{id}", whip::session())
         .route("/whep/{*stream}", whep::endpoint())
         .route("/whep/@session/{id}", whep::session())
+        .route("/whep/@session/{id}/events", events::entry())
         .route("/api/v1/streams", read(get(api::streams)))
         .route("/metrics", read(get(api::metrics)))
         .route("/healthz", read(get(api::healthz)))

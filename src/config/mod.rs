@@ -10,7 +10,7 @@
 //! - `limits`: how many, how large, how long
 //! - `log`: what is written about it
 //! - `network`: ports, TLS, ICE servers
-//! - `reach`: from how far an address can be reached
+//! - `reach`: how far an address reaches
 //! - `reader`: file, environment and flags behind one look-up
 //! - `server`: threads, state, stopping
 //! - `token`: one secret, and the tokens that the first start makes

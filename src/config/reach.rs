@@ -1,63 +1,50 @@
-//! From how far an address can be reached, as the registries of special addresses say
-//! (RFC 6890, RFC 4193, RFC 6598).
+//! How far an address reaches, told by the address alone (RFC 6890, RFC 6598, RFC 4193).
 
-use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// From where packets to an address may come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who can send to an address, the most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// This machine only.
-    Machine,
-    /// The same cable.
+    /// Everybody.
+    Internet,
+    /// Its own network: private, behind a carrier's NAT (RFC 6598, which VPNs use too), unique
+    /// local (RFC 4193), or set aside for documents and tests, which some virtual machines have.
+    Network,
+    /// The same wire.
     Link,
-    /// The same house or company: private (RFC 1918) and unique local (RFC 4193) addresses.
-    Site,
-    /// The same provider: shared by many of its customers (RFC 6598).
-    Provider,
-    /// Written in manuals; nobody has it (RFC 5737, RFC 3849).
-    Nowhere,
-    /// Everywhere.
-    World,
+    /// This machine, or nobody at all.
+    Machine,
 }
 
 impl Reach {
-    /// How far an address reaches.
-    pub fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(v4) => match v4.octets() {
-                _ if v4.is_loopback() => Self::Machine,
-                _ if v4.is_link_local() => Self::Link,
-                _ if v4.is_private() => Self::Site,
-                [100, 64..=127, ..] => Self::Provider,
-                _ if v4.is_documentation() => Self::Nowhere,
-                _ => Self::World,
-            },
-            IpAddr::V6(v6) => match v6.segments() {
-                _ if v6.is_loopback() => Self::Machine,
-                _ if v6.is_unicast_link_local() => Self::Link,
-                _ if v6.is_unique_local() => Self::Site,
-                [0x2001, 0xdb8, ..] => Self::Nowhere,
-                _ => match v6.to_ipv4_mapped() {
-                    Some(v4) => Self::of(IpAddr::V4(v4)),
-                    None => Self::World,
-                },
-            },
+    /// That of an address.
+    pub const fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self::of_v4(address),
+            IpAddr::V6(address) => Self::of_v6(address),
         }
     }
-}
 
-/// As part of a sentence: "192.168.1.20 can be reached from ..".
-impl fmt::Display for Reach {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Machine => "this machine only",
-            Self::Link => "the same cable only",
-            Self::Site => "its own private network only",
-            Self::Provider => "its provider's network only",
-            Self::Nowhere => "nowhere: it is an example of manuals",
-            Self::World => "everywhere",
-        })
+    const fn of_v4(address: Ipv4Addr) -> Self {
+        match address.octets() {
+            _ if address.is_link_local() => Self::Link,
+            // RFC 7335: what a phone's or a host's translation to IPv6 calls itself.
+            [192, 0, 0, _] | [0 | 127 | 224..=255, ..] => Self::Machine,
+            [100, 64..=127, ..] | [198, 18..=19, ..] => Self::Network,
+            _ if address.is_private() || address.is_documentation() => Self::Network,
+            _ => Self::Internet,
+        }
+    }
+
+    const fn of_v6(address: Ipv6Addr) -> Self {
+        match address.segments() {
+            // RFC 3849, RFC 9637.
+            [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Self::Network,
+            [0x2000..=0x3fff, ..] => Self::Internet,
+            _ if address.is_unique_local() => Self::Network,
+            _ if address.is_unicast_link_local() => Self::Link,
+            _ => Self::Machine,
+        }
     }
 }
 
@@ -66,21 +53,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_reach_as_far_as_the_registries_say() {
+    fn an_address_tells_how_far_it_reaches() {
         for (reach, addresses) in [
-            (Reach::Machine, &["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"][..]),
-            (Reach::Link, &["169.254.3.4", "fe80::1"]),
-            (Reach::Site, &["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.2", "fd00::1"]),
-            (Reach::Provider, &["100.64.0.1", "100.127.255.255"]),
-            (Reach::Nowhere, &["203.0.113.7", "192.0.2.1", "198.51.100.9", "2001:db8::7"]),
+            (Reach::Internet, &["8.8.8.8", "100.63.255.255", "2a01:4f8::1"][..]),
             (
-                Reach::World,
-                &["8.8.8.8", "172.32.0.1", "100.63.255.255", "100.128.0.1", "2a00:1450::1"],
+                Reach::Network,
+                &["10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "100.127.255.255"],
             ),
+            (Reach::Network, &["192.0.2.2", "203.0.113.7", "2001:db8::1", "3fff::1"]),
+            (Reach::Network, &["198.18.0.1", "fd00::2", "fc00::1", "::ffff:10.0.0.1"]),
+            (Reach::Link, &["169.254.1.1", "fe80::1"]),
+            (Reach::Machine, &["127.0.0.1", "::1", "0.0.0.0", "::", "192.0.0.4", "224.0.0.1"]),
+            (Reach::Machine, &["255.255.255.255", "ff02::1", "64:ff9b::1"]),
         ] {
-            for address in addresses {
-                let address = address.parse().expect("an address");
-                assert_eq!(Reach::of(address), reach, "{address}");
+            for text in addresses {
+                assert_eq!(Reach::of(text.parse().expect("an address")), reach, "{text}");
             }
         }
     }

@@ -1,9 +1,8 @@
 //! What is printed at the start: the addresses to open, the lines to type into OBS, the ports to
-//! open in a firewall, and a warning where nobody outside can reach what clients are told.
+//! open in a firewall.
 
 use super::Bound;
 use super::listeners::{Listener, Protocol, listeners};
-use crate::config::reach::Reach;
 use crate::config::token::Tokens;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -49,10 +48,6 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
         None => line("Bearer Token", "the publish token of your configuration"),
     }
     text.push_str(&firewall(&listeners(bound.http, bound.https, bound.media)));
-    let announced: Vec<IpAddr> = bound.announced.iter().map(SocketAddr::ip).collect();
-    if let Some((fault, advice)) = unreachable(&announced) {
-        let _ = writeln!(text, "\nWARNING: {fault}.\n{advice}");
-    }
     text
 }
 
@@ -98,25 +93,6 @@ fn firewall(listeners: &[Listener]) -> String {
         ufw.join(" && "),
         ports.join(" "),
     )
-}
-
-/// What is wrong with announced addresses of which none can be reached from everywhere, and what to
-/// do about it.
-pub(super) fn unreachable(announced: &[IpAddr]) -> Option<(String, &'static str)> {
-    let reach = |address: &IpAddr| Reach::of(*address);
-    if announced.iter().any(|address| reach(address) == Reach::World) {
-        return None;
-    }
-    let told: Vec<String> =
-        announced.iter().map(|it| format!("{it} (reached from {})", reach(it))).collect();
-    let fault = if told.is_empty() {
-        "clients are told no address to send media to".to_owned()
-    } else {
-        format!("clients are told to send media to {}", told.join(" and "))
-    };
-    let advice = "Clients elsewhere will connect and see nothing. Set network.public_addresses to \
-                  [\"auto\", \"OUTSIDE ADDRESS\"]; for a server in a local network all is well.";
-    Some((fault, advice))
 }
 
 #[cfg(test)]
@@ -192,21 +168,5 @@ mod tests {
         let media = SocketAddr::from(([127, 0, 0, 1], 8189));
         let alone = Bound { http, media, ..bound("127.0.0.1:8189") };
         assert!(!text(&alone, None).contains("ufw"));
-    }
-
-    #[test]
-    fn addresses_that_nobody_outside_can_reach_are_warned_of() {
-        for address in ["127.0.0.1", "192.168.1.20", "100.64.0.9", "[fd00::1]", "203.0.113.7"] {
-            let text = text(&bound(&format!("{address}:8189")), None);
-            let ip = address.trim_matches(['[', ']']);
-            let warning = format!("WARNING: clients are told to send media to {ip} (reached");
-            assert!(text.contains(&warning), "{text}");
-            assert!(text.contains("network.public_addresses"), "{text}");
-        }
-        let mut both = bound("192.168.1.20:8189");
-        both.announced.push(SocketAddr::from(([8, 8, 8, 8], 8189)));
-        assert!(!text(&both, None).contains("WARNING"));
-        both.announced.clear();
-        assert!(text(&both, None).contains("told no address"));
     }
 }

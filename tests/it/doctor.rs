@@ -53,7 +53,11 @@ async fn a_machine_that_can_serve_is_well() -> anyhow::Result<()> {
     assert!(said.line("state directory").starts_with("ok "), "{}", said.text);
     assert!(!folder("state").exists(), "nothing was made");
     // It listens on loopback and has nobody's certificate: both are said.
-    assert!(said.line("127.0.0.1 (reached from this machine").starts_with("warn"), "{}", said.text);
+    assert!(
+        said.line("127.0.0.1, which only this machine reaches").starts_with("warn"),
+        "{}",
+        said.text
+    );
     assert!(said.line("browsers warn about").starts_with("warn"), "{}", said.text);
     Ok(())
 }

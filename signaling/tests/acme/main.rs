@@ -67,6 +67,7 @@ impl Server {
             certificate,
             credentials: Credentials::new("publish-token", "admin-token"),
             ice_servers: vec![],
+            trusted_proxies: vec![],
             pages: false,
             media_hint: String::new(),
             retry_after: Duration::from_secs(2),

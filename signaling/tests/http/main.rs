@@ -2,9 +2,11 @@
 //!
 //! - `fake`: the media server
 //! - `whip_whep`: RFC 9725 and draft-ietf-wish-whep-04
+//! - `events`: what a player is told while it watches
 //! - `operators`: API, metrics, health, pages, cross-origin access
 //! - `sockets`: what only real connections show
 
+mod events;
 mod fake;
 mod operators;
 mod sockets;
@@ -40,6 +42,7 @@ fn config() -> Config {
         credentials: Credentials::new("publish-token", "admin-token")
             .with_publish_rule("ana/*", "ana-token"),
         ice_servers: vec![],
+        trusted_proxies: vec![],
         pages: true,
         media_hint: "192.0.2.1:8189".into(),
         retry_after: Duration::from_secs(2),

@@ -1,6 +1,6 @@
 //! What clients are told, whether they can reach it, and where the server's name leads.
 
-use super::super::welcome::{HTTPS_PORT, unreachable};
+use super::super::welcome::HTTPS_PORT;
 use super::{Finding, addresses_of};
 use crate::config::Config;
 use crate::config::address::{interfaces, ipv6_works};
@@ -9,44 +9,64 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    let (_, https, media) = addresses_of(config);
-    let announced: Vec<IpAddr> = match super::super::announced(config, media) {
-        Ok(announced) => announced.iter().map(SocketAddr::ip).collect(),
-        Err(error) => return vec![Finding::failure(error.to_string(), "see the system's log")],
+    let network = &config.network;
+    let interfaces = match interfaces() {
+        Ok(interfaces) => interfaces,
+        Err(error) => {
+            return vec![Finding::failure(
+                format!("the system does not list its network interfaces: {error}"),
+                "see the system's log",
+            )];
+        }
     };
-    let own: Vec<IpAddr> =
-        interfaces().unwrap_or_default().into_iter().map(|interface| interface.address).collect();
-    let mut findings = vec![told(&announced), ipv6(ipv6_works(), &own, &announced)];
+    let announced = network.public_addresses.announced(&network.media_listen, &interfaces, None);
+    let own: Vec<IpAddr> = interfaces.iter().map(|interface| interface.address).collect();
+    let asks = network.stun_server.as_ref().map(ToString::to_string);
+    let mut findings =
+        vec![told(&announced, asks.as_deref()), ipv6(ipv6_works(), &own, &announced)];
     if let Some(domain) = &config.network.domain {
         let found = (domain.as_str(), HTTPS_PORT).to_socket_addrs();
         let found = found.map(|all| all.map(|address| address.ip()).collect());
         findings.push(name(domain, &found, &announced));
         if config.network.tls.is_none() {
+            let (_, https, _) = addresses_of(config);
             findings.extend(https.and_then(authority_port));
         }
     }
     findings
 }
 
-/// The addresses in the answers to clients.
-fn told(announced: &[IpAddr]) -> Finding {
-    if announced.is_empty() {
+/// The addresses in the answers to clients. What a STUN server would tell is not known here: the
+/// server asks it at its start, from the media port.
+fn told(announced: &[IpAddr], asks: Option<&str>) -> Finding {
+    let Some(reach) = announced.iter().map(|address| Reach::of(*address)).min() else {
         return Finding::failure(
             "clients are told no address to send media to",
             "set network.public_addresses",
         );
-    }
-    if let Some((fault, advice)) = unreachable(announced) {
-        return Finding::warning(fault, advice.replace('\n', " "));
-    }
+    };
     let all: Vec<String> = announced.iter().map(ToString::to_string).collect();
-    Finding::fine(format!("clients are told to send media to {}", all.join(", ")))
+    let all = all.join(", ");
+    match (reach, asks) {
+        (Reach::Internet, _) => Finding::fine(format!("clients are told to send media to {all}")),
+        (_, Some(server)) => Finding::fine(format!(
+            "clients are told to send media to {all}, and to what {server} says at the start"
+        )),
+        (Reach::Machine, None) => Finding::warning(
+            format!("clients are told to send media to {all}, which only this machine reaches"),
+            "set network.public_addresses to the address that clients reach",
+        ),
+        (Reach::Network | Reach::Link, None) => Finding::warning(
+            format!("clients are told to send media to {all}, which only this network reaches"),
+            "for clients elsewhere set network.public_addresses to the outside address, or network.stun_server; for a server in a local network all is well",
+        ),
+    }
 }
 
 /// Whether clients that have no IPv4 can come.
 fn ipv6(works: bool, own: &[IpAddr], announced: &[IpAddr]) -> Finding {
     let outer =
-        |all: &[IpAddr]| all.iter().any(|it| it.is_ipv6() && Reach::of(*it) == Reach::World);
+        |all: &[IpAddr]| all.iter().any(|it| it.is_ipv6() && Reach::of(*it) == Reach::Internet);
     if !works {
         return Finding::fine("IPv6 is not there; IPv4 is used alone");
     }
@@ -106,12 +126,15 @@ mod tests {
 
     #[test]
     fn one_address_that_reaches_everywhere_is_enough() {
-        assert_eq!(told(&ips(&["10.0.0.5", "8.8.8.8"])).verdict, Verdict::Fine);
-        let inside = told(&ips(&["10.0.0.5", "fd00::5"]));
+        assert_eq!(told(&ips(&["10.0.0.5", "8.8.8.8"]), None).verdict, Verdict::Fine);
+        let inside = told(&ips(&["10.0.0.5", "fd00::5"]), None);
         assert_eq!(inside.verdict, Verdict::Warning);
         assert!(inside.advice.contains("network.public_addresses"), "{inside}");
         assert_eq!(inside.to_string().lines().count(), 1);
-        assert_eq!(told(&[]).verdict, Verdict::Failure);
+        let asked = told(&ips(&["10.0.0.5"]), Some("stun:stun.example"));
+        assert_eq!(asked.verdict, Verdict::Fine);
+        assert_eq!(told(&ips(&["127.0.0.1"]), None).verdict, Verdict::Warning);
+        assert_eq!(told(&[], None).verdict, Verdict::Failure);
     }
 
     #[test]
