@@ -58,7 +58,8 @@ fn told(announced: &[IpAddr], asks: Option<&str>) -> Finding {
         ),
         (Reach::Network | Reach::Link, None) => Finding::warning(
             format!("clients are told to send media to {all}, which only this network reaches"),
-            "for clients elsewhere set network.public_addresses to the outside address, or network.stun_server; for a server in a local network all is well",
+            "for clients elsewhere set network.public_addresses to the outside address, or \
+             network.stun_server; for a server in a local network all is well",
         ),
     }
 }
