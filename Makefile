@@ -49,4 +49,5 @@ setup: ## Installs what building and testing need
 	scripts/setup test
 
 clean: ## Removes everything that was built
-	rm -rf target web/dist web/node_modules tests/browser/node_modules
+	rm -rf target web/dist web/node_modules tests/browser/node_modules \
+		tests/clients/node_modules tests/clients/.venv
