@@ -17,6 +17,7 @@ const python = here(".venv/bin/python");
 const FRAMES = 60;
 /** One second of audio. */
 const SAMPLES = 48_000;
+const plays = ({ frames, samples }) => frames > FRAMES && samples > SAMPLES;
 
 // --- aiortc -----------------------------------------------------------------------------------
 
@@ -26,7 +27,7 @@ for (const [codec, roles] of Object.entries({ H264: [], VP8: ["--passive"] })) {
     const publisher = start.aiortc("publish", server, ["--codec", codec, ...roles]);
     await isLive(server);
     const viewer = start.aiortc("view", server, roles);
-    const seen = await viewer.reaches(({ frames, samples }) => frames > FRAMES && samples > SAMPLES);
+    const seen = await viewer.reaches(plays);
     assert.deepEqual(seen.size, [320, 180]);
     assert.ok(seen.shades > 10, "the picture changes");
     const expected = roles.length ? "server" : "client";
@@ -49,13 +50,14 @@ for (const roles of [[], ["--passive"]]) {
     await isLive(server);
     const received = join(directory, "received.h264");
     const viewer = start.datachannel("view", server, ["--file", received, ...roles]);
-    const enough = ({ frames, keyframes, samples }) =>
-      frames > FRAMES && keyframes > 1 && samples > SAMPLES;
-    const seen = await viewer.reaches(enough);
+    const seen = await viewer.reaches((seen) => plays(seen) && seen.keyframes > 1);
     assert.equal(seen.gaps, 0, "one unbroken numbering");
+    assert.equal(publisher.last.offeredCandidates, 0, "as OBS");
+    const expected = roles.length ? "server" : "client";
+    assert.deepEqual([seen.dtlsRole, publisher.last.dtlsRole], [expected, expected]);
     await viewer.end();
     await publisher.end();
-    assert.ok(decode(received) >= FRAMES);
+    assert.ok(decode(received).length >= FRAMES);
     await until("the stream is over", async () => (await server.report("stage")) === undefined);
   });
 }
@@ -65,8 +67,7 @@ clients("each stack watches what the other one publishes", async ({ server, star
   const first = start.datachannel("publish", server, ["--file", file]);
   await isLive(server);
   const aiortc = start.aiortc("view", server, []);
-  const enough = ({ frames, samples }) => frames > FRAMES && samples > SAMPLES;
-  assert.deepEqual((await aiortc.reaches(enough)).size, [640, 360]);
+  assert.deepEqual((await aiortc.reaches(plays)).size, [640, 360]);
   await aiortc.end();
   await first.end();
   await until("the stream is over", async () => (await server.report("stage")) === undefined);
@@ -75,10 +76,39 @@ clients("each stack watches what the other one publishes", async ({ server, star
   await isLive(server);
   const received = join(directory, "received.h264");
   const datachannel = start.datachannel("view", server, ["--file", received]);
-  await datachannel.reaches(enough);
+  await datachannel.reaches(plays);
   await datachannel.end();
   await second.end();
-  assert.ok(decode(received) >= FRAMES);
+  assert.ok(decode(received).length >= FRAMES);
+});
+
+clients("simulcast is its best layer, or the next while that one is gone", async (world) => {
+  const { server, start, directory } = world;
+  const sizes = ["640x360", "320x180", "160x90"];
+  const layers = sizes.map((size, index) => {
+    const rate = `${1_000 / 4 ** index}k`;
+    return encode(join(directory, `${size}.h264`), size, rate);
+  });
+  const files = layers.flatMap((file) => ["--file", file]);
+  const publisher = start.datachannel("publish", server, files);
+  await isLive(server);
+  const received = join(directory, "received.h264");
+  const viewer = start.datachannel("view", server, ["--file", received]);
+  const enough = async (formats) => {
+    const { frames } = await viewer.reaches((seen) => seen.formats === formats);
+    await viewer.reaches((seen) => seen.frames > frames + FRAMES);
+  };
+  await enough(1);
+  publisher.say("send 1 2");
+  await enough(2);
+  publisher.say("send 0 1 2");
+  await enough(3);
+  assert.equal(viewer.last.gaps, 0, "one unbroken numbering");
+  await viewer.end();
+  await publisher.end();
+  const seen = decode(received);
+  const changes = seen.filter((size, index) => size !== seen[index - 1]);
+  assert.deepEqual(changes, [sizes[0], sizes[1], sizes[0]]);
 });
 
 // --- what the tests are made of ---------------------------------------------------------------
@@ -105,6 +135,9 @@ function clients(name, play) {
     };
     try {
       await play({ server, start, directory });
+    } catch (error) {
+      for (const client of started) console.error(client.story());
+      throw error;
     } finally {
       for (const client of started) await client.kill();
       rmSync(directory, { recursive: true, force: true });
@@ -136,20 +169,27 @@ class Client {
 
   /** Waits until what it says is so. */
   async reaches(isSo) {
-    await until(`${isSo} of a client`, () => {
-      if (this.#code !== undefined) return true;
-      return isSo(this.last);
-    }).catch((error) => {
-      throw new Error(`it said ${JSON.stringify(this.last)}\n${this.#errors}`, { cause: error });
-    });
-    assert.equal(this.#code, undefined, `it ended\n${this.#errors}`);
+    await until(`a client says what is ${isSo}`, () => this.#code !== undefined || isSo(this.last));
+    assert.equal(this.#code, undefined, "it ended before");
     return this.last;
+  }
+
+  /** What is to be told of it when a test fails. */
+  story() {
+    const said = JSON.stringify(this.last);
+    const command = this.#process.spawnargs.join(" ");
+    return `--- ${command}\nended: ${this.#code}\n${said}\n${this.#errors}`;
+  }
+
+  /** Tells it something. */
+  say(line) {
+    this.#process.stdin.write(`${line}\n`);
   }
 
   /** Ends it as a person does; it must not complain. */
   async end() {
     this.#process.stdin.end();
-    assert.equal(await this.#exit, 0, this.#errors);
+    assert.equal(await this.#exit, 0);
   }
 
   async kill() {
@@ -166,23 +206,24 @@ function isLive(server) {
 }
 
 /** A few seconds of H.264 as OBS encodes for WHIP: no B-frames, a keyframe each second. */
-function encode(file) {
-  const input = ["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=30:duration=3"];
+function encode(file, size = "640x360", rate = "1000k") {
+  const input = ["-v", "error", "-f", "lavfi", "-i", `testsrc2=size=${size}:rate=30:duration=3`];
   const codec = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"];
-  const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", "1M", "-g", "30"];
-  ffmpeg([...input, ...codec, ...pictures, "-f", "h264", file]);
+  const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", rate, "-g", "30"];
+  run("ffmpeg", [...input, ...codec, ...pictures, "-f", "h264", file]);
   return file;
 }
 
-/** How many pictures ffmpeg decodes without any complaint. */
+/** The sizes of the pictures that ffmpeg's decoder makes of a file without any complaint. */
 function decode(file) {
-  const strict = ["-v", "error", "-err_detect", "explode", "-xerror"];
-  const count = ffmpeg([...strict, "-i", file, "-f", "null", "-progress", "-", "-"]);
-  return Number(/.*^frame=(\d+)/ms.exec(count)[1]);
+  const strict = ["-v", "error", "-err_detect", "explode"];
+  const wanted = ["-show_entries", "frame=width,height", "-of", "json"];
+  const { frames } = JSON.parse(run("ffprobe", [...strict, ...wanted, file]));
+  return frames.map(({ width, height }) => `${width}x${height}`);
 }
 
-function ffmpeg(parameters) {
-  const { status, stdout, stderr } = spawnSync("ffmpeg", parameters, { encoding: "utf8" });
+function run(program, parameters) {
+  const { status, stdout, stderr } = spawnSync(program, parameters, { encoding: "utf8" });
   assert.equal(status, 0, stderr);
   assert.equal(stderr, "");
   return stdout;
