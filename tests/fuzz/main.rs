@@ -13,7 +13,7 @@
 
 mod handshake;
 mod mutate;
-#[path = "../sdp/check.rs"]
+#[path = "../sdp/check/mod.rs"]
 mod sdp_check;
 mod sessions;
 mod targets;
