@@ -270,6 +270,10 @@ fn odd_but_legal_offers_are_served() {
         (obs.replace("BUNDLE 0 1", "BUNDLE 2 0 1") + data, 2),
         (obs.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + "m=video" + &second, 2),
         (obs.replace("a=setup:actpass\r\n", ""), 2),
+        (obs.replace("minptime=10", "minptime=1000"), 2),
+        (obs.replace("minptime=10", "minptime=\"10\""), 2),
+        (obs.replace("=42e01f", "=42 e01f"), 1),
+        (obs.replace("=42e01f;", "=42e01f;profile-level-id=640c1f;"), 2),
         (
             obs.replace("m=audio 9", "m=audio 0").replacen(
                 "a=mid:0",

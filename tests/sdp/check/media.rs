@@ -180,12 +180,14 @@ fn check_extensions(offer: &Part<'_>, asked: &Part<'_>, given: &Part<'_>) -> Res
 /// RFC 8853 §5.3, RFC 8851 §6; and every layer that can be is accepted, since OBS demands it.
 fn check_layers(asked: &Part<'_>, given: &Part<'_>) -> Result<(), String> {
     let offered = asked.all("rid");
-    let offered: HashMap<&str, &str> =
-        offered.iter().filter_map(|value| value.split_once(" send")).collect();
+    let offered = |rid: &str| {
+        let mut lines = offered.iter().filter_map(|line| line.strip_prefix(rid)?.strip_prefix(' '));
+        lines.find_map(|line| line.strip_prefix("send"))
+    };
     let mut rids = Vec::new();
     for value in given.all("rid") {
         let (rid, rest) = value.split_once(" recv").ok_or(format!("rid {value} not received"))?;
-        let offer = offered.get(rid).ok_or(format!("rid {rid} was not offered"))?;
+        let offer = offered(rid).ok_or(format!("rid {rid} was not offered"))?;
         let offer: Vec<&str> = offer.trim().split(';').collect();
         for restriction in rest.trim().split(';').filter(|text| !text.is_empty()) {
             let kept = match restriction.strip_prefix("pt=") {
@@ -196,31 +198,30 @@ fn check_layers(asked: &Part<'_>, given: &Part<'_>) -> Result<(), String> {
         }
         rids.push(rid);
     }
-    let Some(simulcast) = given.get("simulcast") else {
-        demand!(rids.is_empty(), "a=rid without a=simulcast");
-        demand!(!asked.has("simulcast") || given.direction() != Some("recvonly"), "no simulcast");
-        return Ok(());
-    };
     let has_id = given.all("extmap").iter().any(|value| value.ends_with(RID));
-    demand!(has_id, "layers without the extension that names them");
-    let list = simulcast.strip_prefix("recv ").ok_or("simulcast is not received")?;
-    let listed: Vec<&str> = list.split(';').map(|rid| rid.trim_start_matches('~')).collect();
+    demand!(has_id || rids.is_empty(), "layers without the extension that names them");
+    let listed: Vec<&str> = match given.get("simulcast") {
+        Some(list) => list.strip_prefix("recv ").ok_or("simulcast is not received")?.split(';'),
+        None => "".split(';'),
+    }
+    .map(|rid| rid.trim_start_matches('~'))
+    .filter(|rid| !rid.is_empty())
+    .collect();
     demand!(listed == rids, "a=simulcast and a=rid disagree");
-    let wanted = asked.get("simulcast").unwrap_or_default();
-    let wanted = wanted.split("send ").nth(1).unwrap_or_default();
-    let wanted = wanted.split(' ').next().unwrap_or_default();
+    let mut words = asked.get("simulcast").unwrap_or_default().split(' ');
+    let wanted = words.find(|word| *word == "send").and(words.next()).unwrap_or_default();
+    let wanted = wanted.split(';').map(|stream| stream.split(',').next().unwrap_or_default());
     let mut order = rids.iter();
-    for stream in wanted.split(';') {
-        let first = stream.split(',').next().unwrap_or_default().trim_start_matches('~');
-        let restrictions = offered.get(first).copied().unwrap_or_default().trim();
-        let formats = restrictions.split(';').find_map(|text| text.strip_prefix("pt="));
-        let is_possible = formats
-            .is_none_or(|list| list.split(',').any(|format| given.formats().contains(&format)));
-        if is_possible && offered.contains_key(first) {
-            demand!(order.next() == Some(&first), "layer {first} is not accepted in its place");
+    let mut next = order.next();
+    for rid in wanted.map(|rid| rid.trim_start_matches('~')) {
+        if next == Some(&rid) {
+            next = order.next();
+        } else if has_id && !rids.contains(&rid) {
+            let is_name = (1..=16).contains(&rid.len()) && rid.chars().all(char::is_alphanumeric);
+            demand!(!is_name || offered(rid) != Some(""), "layer {rid} is not accepted");
         }
     }
-    demand!(order.next().is_none(), "a layer that was not offered");
+    demand!(next.is_none(), "layer {next:?} was not offered in this place");
     Ok(())
 }
 
