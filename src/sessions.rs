@@ -152,7 +152,7 @@ impl Sessions {
     /// [`OfferError`]: nothing was made.
     pub fn view(&self, stream: &str, offer: &str) -> Result<Made, OfferError> {
         let stream = StreamName::parse(stream)?;
-        let live = self.bus.directory().formats(&stream);
+        let live = self.bus.directory().formats(&stream, self.clock.now());
         let fresh = Fresh::make()?;
         let cname = fresh.session.to_string();
         let local = self.local(&fresh, &cname, &stream);

@@ -56,6 +56,14 @@ struct StreamEntry {
     publishers: Vec<SessionId>,
     viewers: usize,
     formats: [Option<Format>; 2],
+    /// Its publisher has left, and its viewers wait until then for another.
+    vacant_until: Option<Instant>,
+}
+
+impl StreamEntry {
+    fn is_published(&self) -> bool {
+        !self.publishers.is_empty() && self.formats.iter().any(Option::is_some)
+    }
 }
 
 /// Why a session cannot be.
@@ -98,17 +106,21 @@ impl Directory {
         }
     }
 
-    /// What flows on a live stream.
+    /// What flows on a live stream, or did before its publisher left, if that may come back.
     ///
     /// # Errors
     ///
     /// [`DirectoryError::NotLive`] where nothing does.
-    pub fn formats(&self, stream: &StreamName) -> Result<Vec<Format>, DirectoryError> {
-        let formats: Vec<Format> = match self.streams.get(stream) {
-            Some(entry) => entry.formats.iter().flatten().cloned().collect(),
-            None => Vec::new(),
-        };
-        if formats.is_empty() { Err(DirectoryError::NotLive) } else { Ok(formats) }
+    pub fn formats(
+        &self,
+        stream: &StreamName,
+        now: Instant,
+    ) -> Result<Vec<Format>, DirectoryError> {
+        let entry = self.streams.get(stream).ok_or(DirectoryError::NotLive)?;
+        if entry.is_published() || entry.vacant_until.is_some_and(|until| now < until) {
+            return Ok(entry.formats.iter().flatten().cloned().collect());
+        }
+        Err(DirectoryError::NotLive)
     }
 
     /// Whether this token may publish the stream now, without making anything.
@@ -246,12 +258,7 @@ impl Directory {
         if let MapEntry::Occupied(mut occupied) = self.streams.entry(entry.stream.clone()) {
             let stream = occupied.get_mut();
             match entry.role {
-                Role::Publisher => {
-                    stream.publishers.retain(|&publisher| publisher != session);
-                    if stream.publishers.is_empty() {
-                        stream.formats = [None, None];
-                    }
-                }
+                Role::Publisher => stream.publishers.retain(|&publisher| publisher != session),
                 Role::Viewer => stream.viewers = stream.viewers.saturating_sub(1),
             }
             if stream.publishers.is_empty() && stream.viewers == 0 {
@@ -267,14 +274,21 @@ impl Directory {
             && !entry.publishers.is_empty()
         {
             entry.formats = formats;
+            entry.vacant_until = None;
         }
     }
 
-    /// The names of the live streams, sorted.
+    /// The publisher of a stream has left; its viewers wait until then for another.
+    pub fn vacant(&self, stream: &StreamName, until: Instant) {
+        if let Some(mut entry) = self.streams.get_mut(stream) {
+            entry.vacant_until = Some(until);
+        }
+    }
+
+    /// The names of the streams that are published, sorted.
     pub fn live_streams(&self) -> Vec<StreamName> {
-        let live = |entry: &StreamEntry| entry.formats.iter().any(Option::is_some);
-        let mut names: Vec<_> =
-            self.streams.iter().filter(|e| live(e)).map(|e| e.key().clone()).collect();
+        let published = self.streams.iter().filter(|entry| entry.is_published());
+        let mut names: Vec<_> = published.map(|entry| entry.key().clone()).collect();
         names.sort();
         names
     }
@@ -437,9 +451,11 @@ mod tests {
         let name = StreamName::parse("a").expect("a name");
         assert_eq!(add(&directory, 1, Role::Viewer, "a", 0), Err(DirectoryError::NotLive));
         let publisher = add(&directory, 2, Role::Publisher, "a", 7).expect("nobody else");
-        assert_eq!(directory.formats(&name), Err(DirectoryError::NotLive));
+        let now = Instant::now();
+        let formats = |at| directory.formats(&name, at).map(|formats| formats.len());
+        assert_eq!(formats(now), Err(DirectoryError::NotLive));
         go_live(&directory, "a");
-        assert_eq!(directory.formats(&name).map(|f| f.len()), Ok(1));
+        assert_eq!(formats(now), Ok(1));
         assert_eq!(directory.live_streams(), std::slice::from_ref(&name));
         let viewer = add(&directory, 3, Role::Viewer, "a", 0).expect("live");
         add(&directory, 4, Role::Viewer, "a", 0).expect("a second");
@@ -448,7 +464,14 @@ mod tests {
         directory.remove(viewer);
         add(&directory, 6, Role::Viewer, "a", 0).expect("a place is free again");
         directory.remove(publisher);
-        assert_eq!(directory.formats(&name), Err(DirectoryError::NotLive));
+        let grace = Duration::from_secs(30);
+        directory.vacant(&name, now + grace);
+        assert_eq!(formats(now), Ok(1), "its publisher may come back");
+        assert!(directory.live_streams().is_empty());
+        assert_eq!(formats(now + grace), Err(DirectoryError::NotLive));
+        add(&directory, 7, Role::Publisher, "a", 7).expect("the same token");
+        go_live(&directory, "a");
+        assert_eq!(formats(now + grace), Ok(1));
     }
 
     #[test]

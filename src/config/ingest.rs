@@ -12,6 +12,9 @@ pub struct Whip {
     /// The publisher is asked for keyframes at most this often per layer: a hundred viewers
     /// joining at once must not cost it a hundred keyframes.
     pub keyframe_request_interval: Duration,
+    /// How long viewers stay where their publisher has left: an uplink that drops, or an encoder
+    /// that is started anew, must not cost it its audience.
+    pub grace_time: Duration,
 }
 
 /// The order in which video codecs are answered unless the operator says otherwise.
@@ -31,6 +34,7 @@ impl Whip {
                 1000,
                 100..=60_000,
             ),
+            grace_time: reader.seconds("whip.grace_time_s", 30, 0..=3600),
         }
     }
 }

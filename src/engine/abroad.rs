@@ -117,9 +117,7 @@ impl Engine {
             Message::Published { stream, term } => {
                 self.published(from, &stream, term, now, arena);
             }
-            Message::Unpublished { stream, term } => {
-                self.unpublished(from, &stream, term, now, arena);
-            }
+            Message::Unpublished { stream, term } => self.unpublished(from, &stream, term, now),
             Message::Follow(stream) => self.follower(from, &stream),
             Message::Unfollow(stream) => {
                 if let Some(stream) = self.stream_mut(&stream) {
@@ -196,12 +194,13 @@ impl Engine {
 
     /// What a followed stream is has come: its viewers begin with what there is.
     fn begin_following(&mut self, index: usize, start: Start, now: Instant) {
+        self.begin_term(index);
         self.set_formats(index, start.formats);
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.router.go_on(start.time_line, start.packets, now);
         let catch_ups = &mut self.catch_ups;
         stream.each_viewer(&mut self.peers, |key, viewing| {
-            if viewing.waits_for_video() && viewing.catch_up_from(stream.router.cache(), now) {
+            if viewing.waits_for_video() && viewing.catch_up_from(&stream.router, now) {
                 catch_ups.started(key, Begins::Cached, now);
             }
         });
@@ -243,15 +242,9 @@ impl Engine {
         self.abroad.get(stream).is_some_and(|abroad| abroad.term > term)
     }
 
-    /// Our publisher's stream begins: whoever watched another's is let go, all are told.
-    pub(super) fn publish(
-        &mut self,
-        index: usize,
-        term: Term,
-        now: Instant,
-        arena: &mut SendArena,
-    ) {
-        self.lose_source(index, now, arena);
+    /// Our publisher's stream begins: nobody else's is followed any more, and all are told.
+    pub(super) fn publish(&mut self, index: usize, term: Term) {
+        self.unfollow(index);
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.term = Some(term);
         let stream = stream.name.clone();
@@ -285,21 +278,12 @@ impl Engine {
         }
         self.abroad.insert(name.clone(), Abroad { shard: from, term });
         if let Some(&index) = self.names.get(name) {
-            self.lose_source(index, now, arena);
-        }
-        if let Some(&index) = self.names.get(name) {
+            self.unfollow(index);
             self.follow(index);
         }
     }
 
-    fn unpublished(
-        &mut self,
-        from: usize,
-        name: &StreamName,
-        term: Term,
-        now: Instant,
-        arena: &mut SendArena,
-    ) {
+    fn unpublished(&mut self, from: usize, name: &StreamName, term: Term, now: Instant) {
         if self.abroad.get(name).is_none_or(|abroad| abroad.term != term) {
             return;
         }
@@ -307,7 +291,8 @@ impl Engine {
         if let Some(&index) = self.names.get(name)
             && self.streams[index].source == Some(from)
         {
-            self.lose_source(index, now, arena);
+            self.unfollow(index);
+            self.streams[index].vacate(now + self.settings.grace);
         }
     }
 
@@ -319,19 +304,17 @@ impl Engine {
         }
         let Some(abroad) = self.abroad.get(&stream.name) else { return };
         stream.source = Some(abroad.shard);
+        stream.vacant_until = None;
         let (shard, name) = (abroad.shard, stream.name.clone());
         self.tell(shard, Message::Follow(name));
     }
 
-    /// What was followed is over: its viewers end with it.
-    fn lose_source(&mut self, index: usize, now: Instant, arena: &mut SendArena) {
+    /// What was followed is over, or somebody else's from now on.
+    fn unfollow(&mut self, index: usize) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(source) = stream.source.take() else { return };
         let name = stream.name.clone();
         self.tell(source, Message::Unfollow(name));
-        for viewer in self.streams[index].restart(self.settings.router, self.epoch, now) {
-            self.end(viewer, EndReason::StreamEnded, now, arena);
-        }
     }
 
     /// Another shard has viewers of a stream of ours.

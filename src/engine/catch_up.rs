@@ -12,7 +12,7 @@ use crate::media::codec::Kind;
 use crate::media::time::ticks_of;
 use crate::peer::outgoing::{Numbered, Outgoing, Sent};
 use crate::router::Router;
-use crate::router::cache::{At, KeyframeCache, Start};
+use crate::router::cache::{At, Start};
 use crate::router::subscription::Subscription;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -84,10 +84,16 @@ impl CatchUp {
     }
 
     /// Here is where it begins, or where it goes on with another keyframe.
-    fn begin(&mut self, start: Start<'_>, subscription: &mut Subscription, now: Instant) {
+    fn begin(
+        &mut self,
+        start: Start<'_>,
+        shift: u64,
+        subscription: &mut Subscription,
+        now: Instant,
+    ) {
         let Start { first, cursor, present, packets } = start;
         let least = ticks_of(Self::PLANNED * packets as u32, first.codec.clock_rate());
-        let begins = subscription.begin_at(first, present, least);
+        let begins = subscription.begin_at(first, shift, present, least);
         (self.cursor, self.began) = (cursor, (now, begins));
     }
 
@@ -116,16 +122,16 @@ impl Viewing {
     }
 
     /// Begins at the keyframe that the cache holds, if it holds one.
-    pub(super) fn catch_up_from(&mut self, cache: &KeyframeCache, now: Instant) -> bool {
+    pub(super) fn catch_up_from(&mut self, router: &Router, now: Instant) -> bool {
         let subscription = self.subscriptions[Kind::Video.index()].as_mut();
-        let start = cache.start(now);
+        let start = router.cache().start(now);
         let (Some(start), Some(subscription), Some(track)) =
             (start, subscription, self.viewer.track(Kind::Video))
         else {
             return false;
         };
         let mut walk = Box::new(CatchUp::new(now));
-        walk.begin(start, subscription, now);
+        walk.begin(start, router.shift(Kind::Video), subscription, now);
         track.playout_delay().catches_up();
         self.catching_up = Some(walk);
         self.began = Some(now);
@@ -154,7 +160,7 @@ impl Engine {
         if rested
             && viewing.catching_up.is_none()
             && asked_before.is_some_and(|then| stream.router.keyframe_requests_are_ignored(then))
-            && viewing.catch_up_from(stream.router.cache(), now)
+            && viewing.catch_up_from(&stream.router, now)
         {
             self.counters.starts_again += 1;
             self.catch_ups.started(key, Begins::Cached, now);
@@ -244,7 +250,7 @@ fn advance(
     };
     let Some(sealer) = peer.transport.sealer() else { return Progress::More };
     let packets_max = walk.affordable(now).min(left);
-    let cache = router.cache();
+    let (cache, shift) = (router.cache(), router.shift(Kind::Video));
     let progress = loop {
         match cache.at(walk.cursor) {
             At::End => break Progress::Live,
@@ -256,7 +262,7 @@ fn advance(
                 // The picture it was in stays in pieces, which decoders drop: as after a loss, but
                 // with the keyframe next to it.
                 let Some(start) = cache.start(now) else { break Progress::More };
-                walk.begin(start, subscription, now);
+                walk.begin(start, shift, subscription, now);
             }
             At::Packet(departed) => {
                 let (packet, padding) = (&departed.packet, departed.padding);
@@ -273,7 +279,7 @@ fn advance(
                     break Progress::Full;
                 }
                 walk.cursor += 1;
-                let Some(sequence) = subscription.select(packet) else { continue };
+                let Some(sequence) = subscription.select(packet, shift) else { continue };
                 let numbered = Numbered { packet, padding, sequence, timestamp };
                 match track.send(numbered, sealer, (path, &mut *arena)) {
                     Sent::Yes => *sent += 1,
@@ -309,7 +315,7 @@ mod tests {
     use super::*;
     use crate::media::codec::Codec;
     use crate::media::packet::Packet;
-    use crate::router::cache::Departed;
+    use crate::router::cache::{Departed, KeyframeCache};
     use std::sync::Arc;
 
     #[test]
@@ -351,7 +357,8 @@ mod tests {
             push(&mut cache, 60, began);
             let mut subscription = Subscription::new(Kind::Video, 0);
             let mut walk = CatchUp::new(at(began));
-            walk.begin(cache.start(at(began)).expect("kept"), &mut subscription, at(began));
+            let start = cache.start(at(began)).expect("kept");
+            walk.begin(start, 0, &mut subscription, at(began));
             let mut next = 61;
             let mut live = None;
             for ms in began + 1..11_900 {
@@ -367,7 +374,7 @@ mod tests {
                         break;
                     }
                     walk.cursor += 1;
-                    subscription.select(&departed.packet);
+                    subscription.select(&departed.packet, 0);
                     walk.pay(1, at(ms));
                 }
                 if matches!(cache.at(walk.cursor), At::End) {

@@ -208,6 +208,13 @@ pub enum Event {
         /// What flows now, audio and video.
         formats: [Option<Format>; 2],
     },
+    /// The publisher of a stream has left; its viewers wait until then for another.
+    Vacant {
+        /// Which stream.
+        stream: StreamName,
+        /// How long they wait.
+        until: Instant,
+    },
     /// A session is over.
     Ended {
         /// Which.

@@ -294,8 +294,9 @@ fn serve_one(
         let Some(subscription) = &mut viewing.subscriptions[kind.index()] else { continue };
         let Some(track) = viewing.viewer.track(kind) else { continue };
         track.playout_delay().batch_begins(subscription.next_out());
+        let shift = router.shift(kind);
         let mut forward = |subscription: &mut Subscription, packet: &Packet, padding| {
-            let Some(sequence) = subscription.select(packet) else { return true };
+            let Some(sequence) = subscription.select(packet, shift) else { return true };
             let timestamp = subscription.timestamp(packet.timestamp);
             let numbered = Numbered { packet, padding, sequence, timestamp };
             let sent = track.send(numbered, sealer, (path, &mut *arena));

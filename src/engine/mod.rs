@@ -64,6 +64,8 @@ pub struct EngineSettings {
     pub timeouts: Timeouts,
     /// How long a publisher may send nothing.
     pub publisher_silence: Duration,
+    /// How long viewers stay where their publisher has left.
+    pub grace: Duration,
     /// The part of a viewer's rate that may go to retransmissions.
     pub rtx_share: f64,
 }
@@ -208,13 +210,15 @@ impl Engine {
         let keyframes =
             self.streams.iter().filter_map(|(_, stream)| stream.router.keyframe_deadline());
         let catch_up = self.catch_ups.deadline();
-        batches.chain(keyframes).chain(self.timers.next()).chain(catch_up).min()
+        let vacant = self.streams.iter().filter_map(|(_, stream)| stream.vacant_until);
+        batches.chain(keyframes).chain(self.timers.next()).chain(catch_up).chain(vacant).min()
     }
 
     /// Does what is due by the clock.
     pub fn handle_timeout(&mut self, now: Instant, arena: &mut SendArena) {
         for index in 0..self.streams.capacity() {
             self.request_keyframe(index, now);
+            self.end_grace(index, now, arena);
         }
         // Nobody is looked at twice: a deadline that stays in the past waits for the next turn.
         for _ in 0..self.peers.len() {
@@ -346,6 +350,7 @@ impl Engine {
         match role {
             Role::Viewer => {
                 let begins = stream.add_viewer(key, peer, now);
+                stream.wait_for_publisher(now + self.settings.grace);
                 self.counters.started(begins);
                 self.catch_ups.started(key, begins, now);
                 self.request_keyframe(index, now);
@@ -384,7 +389,7 @@ impl Engine {
         live.map(|(_, stream)| stream.report(&self.peers, now)).collect()
     }
 
-    /// Ends a session and frees what it held; a publisher takes its stream with it.
+    /// Ends a session and frees what it held. A publisher's viewers stay and wait for another.
     fn end(&mut self, key: usize, reason: EndReason, now: Instant, arena: &mut SendArena) {
         let Some(mut peer) = self.peers.try_remove(key) else { return };
         let (session, role) = (peer.session, peer.role());
@@ -402,19 +407,19 @@ impl Engine {
         let Some(stream) = self.streams.get_mut(peer.stream) else { return };
         let name = stream.name.clone();
         info!(?session, stream = %name, %role, %reason, "session ended");
+        let is_replaced = reason == EndReason::Replaced;
         self.events.push_back(Event::Ended { session, role, stream: name.clone(), reason });
         stream.viewers.retain(|&viewer| viewer != key);
-        let mut orphans = Vec::new();
         if stream.publisher == Some(key) {
-            stream.publisher = None;
-            orphans = stream.restart(self.settings.router, self.epoch, now);
             self.publishers_moved += 1;
+            let until = now + self.settings.grace;
+            stream.vacate(until);
+            if !is_replaced {
+                self.events.push_back(Event::Vacant { stream: name.clone(), until });
+            }
             self.unpublish(name, peer.term());
         }
         self.leave(peer.stream);
-        for viewer in orphans {
-            self.end(viewer, EndReason::StreamEnded, now, arena);
-        }
     }
 
     /// A session is no more of this stream, which goes with its last one.
@@ -514,6 +519,7 @@ mod tests {
             router: RouterSettings::default(),
             timeouts: Timeouts::default(),
             publisher_silence: Duration::from_secs(30),
+            grace: Duration::from_secs(30),
             rtx_share: 0.1,
         };
         let identity = Arc::new(Identity::generate().expect("a certificate"));

@@ -109,6 +109,21 @@ impl Viewing {
         }
     }
 
+    /// Another publisher goes on after the batch of this number.
+    pub(super) fn begin_term(&mut self, batch: u64) {
+        for subscription in self.subscriptions.iter_mut().flatten() {
+            subscription.wait();
+        }
+        if self.catching_up.take().is_some() {
+            let next_out = self.subscription(Kind::Video).map_or(0, Subscription::next_out);
+            if let Some(track) = self.viewer.track(Kind::Video) {
+                track.playout_delay().is_live(next_out);
+            }
+        }
+        self.live_after = batch;
+        self.began = None;
+    }
+
     /// This format flows from now on.
     pub(super) fn set_format(&mut self, format: &Format) {
         let kind = format.codec.kind();

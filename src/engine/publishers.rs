@@ -21,14 +21,32 @@ impl Engine {
         if self.is_published_later(&stream.name, term) {
             return self.end(key, EndReason::Replaced, now, arena);
         }
-        // The one before takes its viewers with it: what they agreed to may not fit.
         if let Some(old) = stream.publisher {
             self.end(old, EndReason::Replaced, now, arena);
         }
-        self.publish(index, term, now, arena);
+        self.publish(index, term);
+        self.begin_term(index);
         if let Some(stream) = self.streams.get_mut(index) {
             stream.publisher = Some(key);
             self.publishers_moved += 1;
+        }
+    }
+
+    /// Another publisher's media flows from now on, here or from another shard.
+    pub(super) fn begin_term(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.begin_term(&mut self.peers, &mut self.catch_ups);
+    }
+
+    /// Lets the viewers of a stream go that have waited for a publisher long enough.
+    pub(super) fn end_grace(&mut self, index: usize, now: Instant, arena: &mut SendArena) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.vacant_until.is_none_or(|until| now < until) {
+            return;
+        }
+        stream.vacant_until = None;
+        for viewer in stream.viewers.clone() {
+            self.end(viewer, EndReason::StreamEnded, now, arena);
         }
     }
 

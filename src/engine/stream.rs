@@ -1,7 +1,7 @@
-//! One stream: its router, its publisher, its viewers.
+//! One stream: its router, its publisher, its viewers, who outlast the publisher.
 
 use super::abroad::Parcel;
-use super::catch_up::Begins;
+use super::catch_up::{Begins, CatchUps};
 use super::message::Term;
 use super::peer::{Peer, Side, Viewing};
 use super::report::{StreamState, TrackState};
@@ -12,7 +12,7 @@ use crate::router::{Router, RouterSettings};
 use slab::Slab;
 use std::time::{Duration, Instant};
 
-/// What one publisher sends, and who takes it.
+/// What one publisher sends at a time, and who takes it.
 pub(super) struct Stream {
     pub(super) name: StreamName,
     pub(super) router: Router,
@@ -30,6 +30,8 @@ pub(super) struct Stream {
     pub(super) viewers: Vec<usize>,
     /// Sessions of either side, connected or not: the stream goes with the last.
     pub(super) members: usize,
+    /// Until when its viewers wait for a publisher, while there is none.
+    pub(super) vacant_until: Option<Instant>,
     /// What flows now.
     pub(super) formats: [Option<Format>; 2],
     /// When that changed last.
@@ -63,6 +65,7 @@ impl Stream {
             parcel: Parcel::default(),
             viewers: Vec::new(),
             members: 0,
+            vacant_until: None,
             formats: [None, None],
             changed: [None; 2],
             unserved: Vec::new(),
@@ -96,28 +99,44 @@ impl Stream {
         may
     }
 
-    /// Whether media flows.
+    /// Whether media flows, or did and there are viewers who wait for more.
     pub(super) fn is_live(&self) -> bool {
-        (self.publisher.is_some() || self.source.is_some())
-            && self.formats.iter().any(Option::is_some)
+        let is_watched = self.publisher.is_some() || !self.viewers.is_empty();
+        is_watched && self.formats.iter().any(Option::is_some)
     }
 
-    /// The publisher left: forgets its media; tells who is left behind.
-    pub(super) fn restart(
-        &mut self,
-        settings: RouterSettings,
-        epoch: Epoch,
-        now: Instant,
-    ) -> Vec<usize> {
-        self.router = Router::new(settings, epoch);
+    /// Nobody sends it any more. What is on its way still goes out, and the viewers stay until
+    /// then: another publisher may go on.
+    pub(super) fn vacate(&mut self, until: Instant) {
+        self.publisher = None;
+        self.source = None;
+        self.followers.clear();
+        self.parcel.clear();
+        self.wait_for_publisher(until);
+    }
+
+    /// If nobody sends it, whoever watches it stays until then, and no longer than it was said
+    /// before.
+    pub(super) fn wait_for_publisher(&mut self, until: Instant) {
+        if self.publisher.is_none() && self.source.is_none() {
+            self.vacant_until.get_or_insert(until);
+        }
+    }
+
+    /// Another publisher begins. Viewers go on with its first keyframe, without a gap in what they
+    /// are sent, and whoever was still catching up with the one before need not any more.
+    pub(super) fn begin_term(&mut self, peers: &mut Slab<Peer>, catch_ups: &mut CatchUps) {
+        self.vacant_until = None;
+        self.router.begin_term();
         self.formats = [None, None];
         self.changed = [None; 2];
         self.unserved.clear();
         self.departing = false;
-        self.followers.clear();
-        self.parcel.clear();
-        self.since = now;
-        std::mem::take(&mut self.viewers)
+        let batch = self.router.batch_number();
+        self.each_viewer(peers, |key, viewing| {
+            viewing.begin_term(batch);
+            catch_ups.ended(key);
+        });
     }
 
     /// A viewer is connected: it gets what flows from the newest keyframe on, or from the next.
@@ -130,7 +149,7 @@ impl Stream {
         if viewing.subscription(Kind::Video).is_none() {
             return Begins::Sound;
         }
-        if viewing.catch_up_from(self.router.cache(), now) {
+        if viewing.catch_up_from(&self.router, now) {
             return Begins::Cached;
         }
         self.router.want_keyframe();

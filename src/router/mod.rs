@@ -5,6 +5,7 @@
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
 //! - `pacer`: a keyframe departs in slices
+//! - `shift`: the timestamps of a later publisher go on from those of the one before
 //! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers
 //! - `time_line`: RTP timestamps of both tracks on the server's clock
 
@@ -13,6 +14,7 @@ pub mod cache;
 pub mod history;
 pub mod keyframe;
 pub mod pacer;
+pub mod shift;
 pub mod subscription;
 pub mod time_line;
 
@@ -23,6 +25,7 @@ use batch::Batch;
 use cache::{Departed, KeyframeCache};
 use history::{History, Pushed};
 use keyframe::KeyframeRequester;
+use shift::Shifts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use time_line::TimeLine;
@@ -48,9 +51,11 @@ impl Default for RouterSettings {
     }
 }
 
-/// The forwarding core of one stream: a publisher's packets in, batches for its viewers out.
+/// The forwarding core of one stream: its publishers' packets in, batches for its viewers out.
 #[derive(Debug)]
 pub struct Router {
+    settings: RouterSettings,
+    epoch: Epoch,
     histories: [History; 2],
     cache: KeyframeCache,
     batch: Batch,
@@ -61,6 +66,9 @@ pub struct Router {
     stale_since: Option<Instant>,
     keyframe: KeyframeRequester,
     time_line: TimeLine,
+    shifts: Shifts,
+    /// Nothing of a later publisher's video has come yet.
+    begins: bool,
 }
 
 impl Router {
@@ -71,6 +79,8 @@ impl Router {
     /// A router for a stream that begins now.
     pub fn new(settings: RouterSettings, epoch: Epoch) -> Self {
         Self {
+            settings,
+            epoch,
             histories: Kind::ALL.map(|kind| History::new(kind, settings.history)),
             cache: KeyframeCache::default(),
             batch: Batch::new(settings.batch_wait),
@@ -79,7 +89,23 @@ impl Router {
             stale_since: None,
             keyframe: KeyframeRequester::new(settings.keyframe_request_interval),
             time_line: TimeLine::new(epoch),
+            shifts: Shifts::default(),
+            begins: false,
         }
+    }
+
+    /// Another publisher goes on with the stream: what is kept of the one before is of no use any
+    /// more, as its numbers say nothing here. Batches count on, and timestamps go on rising.
+    pub fn begin_term(&mut self) {
+        let mut shifts = self.shifts;
+        shifts.begin_term();
+        let batches = self.batches;
+        *self = Self { shifts, batches, begins: true, ..Self::new(self.settings, self.epoch) };
+    }
+
+    /// What the present publisher's timestamps of a kind are moved by for the viewers.
+    pub const fn shift(&self, kind: Kind) -> u64 {
+        self.shifts.by(kind)
     }
 
     /// Takes a packet in. A duplicate, or one too old to be of use, is dropped: no viewer is ever
@@ -99,8 +125,14 @@ impl Router {
         // Every sound can be a start; what is waited for is a picture.
         if packet.keyframe && kind == Kind::Video {
             self.keyframe.arrived(packet.arrival);
+        } else if self.begins && kind == Kind::Video {
+            // Encoders begin with a keyframe: it was lost.
+            self.keyframe.want();
         }
-        self.time_line.packet(kind, packet.timestamp, packet.codec.clock_rate(), packet.arrival);
+        self.begins &= kind != Kind::Video;
+        let (timestamp, clock_rate) = (packet.timestamp, packet.codec.clock_rate());
+        self.time_line.packet(kind, timestamp, clock_rate, packet.arrival);
+        self.shifts.packet(kind, timestamp, clock_rate, packet.arrival);
         self.batch.push(packet);
         Pushed::New
     }
@@ -128,16 +160,20 @@ impl Router {
                 continue;
             }
             history.departed(packet.sequence, padding);
+            let (timestamp, clock_rate) = (packet.timestamp, packet.codec.clock_rate());
+            self.shifts.packet(Kind::Video, timestamp, clock_rate, packet.arrival);
             let sequence = packet.sequence;
             self.cache.push(Departed { packet, padding }, history.after(sequence));
         }
         if self.cache.packets().next().is_some() {
             self.keyframe.arrived(now);
+            self.begins = false;
         }
     }
 
     /// How long the oldest packet of a batch waits for the rest of its frame from now on.
     pub const fn set_batch_wait(&mut self, wait: Duration) {
+        self.settings.batch_wait = wait;
         self.batch.set_wait(wait);
     }
 
@@ -254,9 +290,11 @@ impl Router {
         self.keyframe.deadline()
     }
 
-    /// The RTP timestamp of this moment, for a sender report; `None` while it is not known.
+    /// The RTP timestamp of this moment as viewers see it, for a sender report; `None` while it is
+    /// not known.
     pub fn timestamp_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
-        self.time_line.timestamp_at(kind, now)
+        let (wall, timestamp) = self.time_line.timestamp_at(kind, now)?;
+        Some((wall, timestamp.wrapping_add(self.shifts.by(kind))))
     }
 }
 

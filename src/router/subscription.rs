@@ -8,9 +8,9 @@ use crate::media::packet::Packet;
 enum Forwarding {
     /// Nothing yet: the next keyframe (video) or packet (audio) begins.
     Waiting,
-    /// Everything from the source sequence number `first` on, which goes out as `first_out`.
-    /// What is of the past goes out compressed.
-    Flowing { first: u64, first_out: u64, past: Past },
+    /// Everything from the source sequence number `first` on, which goes out as `first_out`, with
+    /// timestamps moved by `shift`. What is of the past goes out compressed.
+    Flowing { first: u64, first_out: u64, shift: u64, past: Past },
 }
 
 /// What was there before a viewer came goes out with compressed RTP timestamps.
@@ -94,15 +94,16 @@ impl Subscription {
     }
 
     /// The extended sequence number with which a packet goes to the viewer, or `None` if it does
-    /// not: nothing before a keyframe, nothing from before the start.
-    pub fn select(&mut self, packet: &Packet) -> Option<u64> {
+    /// not: nothing before a keyframe, nothing from before the start. With this packet may begin
+    /// what flows; its timestamps are then moved by `shift`.
+    pub fn select(&mut self, packet: &Packet, shift: u64) -> Option<u64> {
         let (first, first_out) = match self.forwarding {
             Forwarding::Flowing { first, first_out, .. } => (first, first_out),
             Forwarding::Waiting => {
                 if self.kind == Kind::Video && !packet.keyframe {
                     return None;
                 }
-                self.begin_at(packet, packet.timestamp, 0);
+                self.begin_at(packet, shift, packet.timestamp, 0);
                 (packet.sequence, self.next_out)
             }
         };
@@ -112,31 +113,32 @@ impl Subscription {
         Some(out)
     }
 
-    /// From here on flows what begins with this packet; what is older than the timestamp of the
-    /// `present` takes `least` ticks to send, or more. Tells the timestamp with which it begins:
-    /// the present's, or a little later, as it must come after all that was sent.
+    /// From here on flows what begins with this packet, its timestamps moved by `shift`; what is
+    /// older than the timestamp of the `present` takes `least` ticks to send, or more. Tells the
+    /// timestamp with which it begins: the present's, or a little later, as it must come after all
+    /// that was sent.
     ///
     /// There is no gap to what flowed before, and that is over: none of it can be sent again, as
     /// its timestamps are others now.
-    pub fn begin_at(&mut self, packet: &Packet, present: u64, least: u64) -> u64 {
+    pub fn begin_at(&mut self, packet: &Packet, shift: u64, present: u64, least: u64) -> u64 {
+        let (begins, present) = (packet.timestamp.wrapping_add(shift), present.wrapping_add(shift));
         let next = self.newest.saturating_add(1);
         let follows = next <= present.saturating_add(Self::BACK_MAX);
         let present = if follows { present.max(next) } else { present };
         let (first, first_out) = (packet.sequence, self.next_out);
-        let span = present.saturating_sub(packet.timestamp);
-        let past = if span <= Self::PAST_MAX {
-            Past::between(packet.timestamp, present, least)
+        let past = if present.saturating_sub(begins) <= Self::PAST_MAX {
+            Past::between(begins, present, least)
         } else {
             Past::NONE
         };
-        self.forwarding = Forwarding::Flowing { first, first_out, past };
+        self.forwarding = Forwarding::Flowing { first, first_out, shift, past };
         present
     }
 
-    /// Whether a packet with this RTP timestamp goes out with another one.
+    /// Whether a packet with this RTP timestamp is of the past, and goes out compressed.
     pub const fn is_past(&self, timestamp: u64) -> bool {
         match self.forwarding {
-            Forwarding::Flowing { past, .. } => past.covers(timestamp),
+            Forwarding::Flowing { past, shift, .. } => past.covers(timestamp.wrapping_add(shift)),
             Forwarding::Waiting => false,
         }
     }
@@ -147,11 +149,11 @@ impl Subscription {
     }
 
     /// The RTP timestamp with which a packet of this one goes to the viewer: of the present it is
-    /// the same, of the past nearer to the present. It depends on nothing else, so that a packet
-    /// that is sent again is the same packet.
+    /// the same but for the shift, of the past nearer to the present. It depends on nothing else,
+    /// so that a packet that is sent again is the same packet.
     pub const fn timestamp(&self, timestamp: u64) -> u64 {
         match self.forwarding {
-            Forwarding::Flowing { past, .. } => past.compress(timestamp),
+            Forwarding::Flowing { past, shift, .. } => past.compress(timestamp.wrapping_add(shift)),
             Forwarding::Waiting => timestamp,
         }
     }
@@ -205,11 +207,11 @@ mod tests {
     #[test]
     fn video_begins_at_a_keyframe_and_what_came_before_stays_out() {
         let mut subscription = Subscription::new(Kind::Video, 0x8005);
-        assert_eq!(subscription.select(&packet(100, false)), None);
-        assert_eq!(subscription.select(&packet(101, true)), Some(5));
-        assert_eq!(subscription.select(&packet(100, false)), None);
-        assert_eq!(subscription.select(&packet(103, false)), Some(7));
-        assert_eq!(subscription.select(&packet(102, false)), Some(6));
+        assert_eq!(subscription.select(&packet(100, false), 0), None);
+        assert_eq!(subscription.select(&packet(101, true), 0), Some(5));
+        assert_eq!(subscription.select(&packet(100, false), 0), None);
+        assert_eq!(subscription.select(&packet(103, false), 0), Some(7));
+        assert_eq!(subscription.select(&packet(102, false), 0), Some(6));
         assert_eq!(subscription.source_of(6), Some((102, 6)));
         assert_eq!(subscription.source_of(8), None, "not sent yet");
         assert_eq!(subscription.source_of(4), None, "before the first");
@@ -218,24 +220,24 @@ mod tests {
     #[test]
     fn audio_begins_at_once() {
         let mut subscription = Subscription::new(Kind::Audio, 0);
-        assert_eq!(subscription.select(&packet(7, false)), Some(0));
+        assert_eq!(subscription.select(&packet(7, false), 0), Some(0));
     }
 
     #[test]
     fn a_new_start_leaves_no_gap_and_what_was_before_cannot_be_asked_for() {
         let mut subscription = Subscription::new(Kind::Video, 0);
-        subscription.begin_at(&packet(100, true), 9_000, 0);
-        assert_eq!(subscription.select(&packet(100, true)), Some(0));
-        assert_eq!(subscription.select(&packet(101, false)), Some(1));
-        subscription.begin_at(&packet(500, true), 90_000, 0);
-        assert_eq!(subscription.select(&packet(101, false)), None);
-        assert_eq!(subscription.select(&packet(500, true)), Some(2));
+        subscription.begin_at(&packet(100, true), 0, 9_000, 0);
+        assert_eq!(subscription.select(&packet(100, true), 0), Some(0));
+        assert_eq!(subscription.select(&packet(101, false), 0), Some(1));
+        subscription.begin_at(&packet(500, true), 0, 90_000, 0);
+        assert_eq!(subscription.select(&packet(101, false), 0), None);
+        assert_eq!(subscription.select(&packet(500, true), 0), Some(2));
         assert_eq!(subscription.source_of(1), None);
         assert_eq!(subscription.source_of(2), Some((500, 2)));
         subscription.wait();
         assert_eq!(subscription.source_of(2), None);
-        assert_eq!(subscription.select(&packet(501, false)), None);
-        assert_eq!(subscription.select(&packet(600, true)), Some(3));
+        assert_eq!(subscription.select(&packet(501, false), 0), None);
+        assert_eq!(subscription.select(&packet(600, true), 0), Some(3));
     }
 
     proptest! {
@@ -271,20 +273,20 @@ mod tests {
         ) {
             let mut subscription = Subscription::new(Kind::Video, 0);
             let at = |sequence, timestamp| Packet { timestamp, ..packet(sequence, true) };
-            subscription.select(&at(1, sent));
+            subscription.select(&at(1, sent), 0);
             let first = sent - back;
             subscription.wait();
             let keyframe = at(2, first);
             if span > 0 {
-                subscription.begin_at(&keyframe, first + span, 0);
+                subscription.begin_at(&keyframe, 0, first + span, 0);
             }
-            prop_assert_eq!(subscription.select(&keyframe), Some(1));
+            prop_assert_eq!(subscription.select(&keyframe, 0), Some(1));
             prop_assert!(subscription.timestamp(first) > sent.min(first + back));
             prop_assert!(subscription.timestamp(first + 3_000) > subscription.timestamp(first));
             // Where they go back further, nothing is made of it.
             let anew = Packet { timestamp: 5, ..packet(9, true) };
             subscription.wait();
-            subscription.select(&anew);
+            subscription.select(&anew, 0);
             prop_assert!(sent < 360_000 || subscription.timestamp(5) == 5);
         }
 
@@ -301,7 +303,7 @@ mod tests {
             let mut source = start + 70_000;
             for step in steps {
                 source = source.saturating_add_signed(step);
-                if let Some(out) = subscription.select(&packet(source, false)) {
+                if let Some(out) = subscription.select(&packet(source, false), 0) {
                     prop_assert_eq!(*sent.entry(out).or_insert(source), source);
                     prop_assert_eq!(subscription.source_of(out as u16), Some((source, out)));
                 }
@@ -313,7 +315,7 @@ mod tests {
     fn a_clock_set_back_runs_on_at_its_own_pace() {
         let mut subscription = Subscription::new(Kind::Video, 0);
         let at = |sequence, timestamp| Packet { timestamp, ..packet(sequence, true) };
-        subscription.select(&at(1, 1 << 33));
+        subscription.select(&at(1, 1 << 33), 0);
         let back = (1 << 33) - 54_000_000;
         let step = subscription.timestamp(back + 3_000) - subscription.timestamp(back);
         assert_eq!(step, 3_000);

@@ -39,6 +39,9 @@ impl Ledger {
             ShardEvent::Engine(Event::Live { stream, formats }) => {
                 self.directory.live(&stream, formats);
             }
+            ShardEvent::Engine(Event::Vacant { stream, until }) => {
+                self.directory.vacant(&stream, until);
+            }
             ShardEvent::Engine(Event::Ended { session, role, reason, .. }) => {
                 self.directory.remove(session);
                 self.ended(role, &reason);

@@ -318,6 +318,7 @@ fn settings(config: &Config) -> EngineSettings {
             consent: config.limits.consent_timeout,
         },
         publisher_silence: config.limits.publisher_silence_timeout,
+        grace: config.whip.grace_time,
         rtx_share: f64::from(config.whep.rtx_share_percent) / 100.0,
     }
 }

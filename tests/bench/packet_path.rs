@@ -188,7 +188,7 @@ fn route(viewers: usize) -> f64 {
             router.begin_batch(arrival);
             for subscription in &mut subscriptions {
                 for waiting in router.batch(Kind::Video) {
-                    black_box(subscription.select(&waiting.packet));
+                    black_box(subscription.select(&waiting.packet, 0));
                 }
             }
             router.finish_batch();

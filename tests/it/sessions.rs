@@ -35,9 +35,9 @@ async fn a_viewer_that_deletes_its_session_is_gone() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn when_the_publisher_leaves_its_viewers_are_told_and_the_stream_is_gone()
+async fn when_the_publisher_leaves_for_good_its_viewers_are_told_and_the_stream_is_gone()
 -> anyhow::Result<()> {
-    let server = Server::start().await?;
+    let server = Server::with(&[("whip.grace_time_s", "1")]).await?;
     let publisher = server.publish("a", PublishOptions::default()).await?;
     let viewer = server.view("a", ViewOptions::default()).await?;
     received(&viewer, Codec::H264, 20).await?;

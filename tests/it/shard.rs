@@ -60,6 +60,7 @@ fn start(client: &TestClient, timeouts: Timeouts) -> Running {
         router: RouterSettings::default(),
         timeouts,
         publisher_silence: Duration::from_secs(30),
+        grace: Duration::from_secs(30),
         rtx_share: 0.15,
     };
     let identity = Arc::new(Identity::generate().expect("a certificate"));

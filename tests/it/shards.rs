@@ -90,7 +90,7 @@ fn is_stun(datagram: &[u8]) -> bool {
 }
 
 async fn four_shards() -> anyhow::Result<Server> {
-    Server::with(&[("server.shards", "4")]).await
+    Server::with(&[("server.shards", "4"), ("whip.grace_time_s", "1")]).await
 }
 
 /// A viewer has lost nothing of what it has been sent.

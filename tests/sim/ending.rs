@@ -84,10 +84,10 @@ fn a_viewer_that_falls_silent_loses_its_consent_after_30_seconds() {
 }
 
 #[test]
-fn a_publisher_that_falls_silent_takes_its_stream_and_viewers_with_it() {
+fn a_publisher_that_falls_silent_is_given_up_and_its_viewers_after_the_grace_time() {
     let mut world = lot(84);
     world.clients[CAMERA].dead = true;
-    world.run_for(secs(32));
+    world.run_for(secs(62));
     let lost = EndReason::Transport(TransportEnd::ConsentLost);
     // Consent is lost and the stream silent at the same moment; either is right.
     let reasons = [Some(lost), Some(EndReason::Silent)];
@@ -104,7 +104,7 @@ fn a_publisher_that_is_there_and_sends_nothing_is_ended() {
     let mut world = lot(85);
     world.publisher(CAMERA).sends = false;
     let stopped = world.now;
-    world.run_for(secs(33));
+    world.run_for(secs(63));
     let (at, reason_of) = world.ended(CAMERA).expect("it is over");
     assert_eq!(*reason_of, EndReason::Silent);
     assert!((secs(30)..=secs(31)).contains(&(at - stopped)), "{:?}", at - stopped);
@@ -129,19 +129,6 @@ fn a_publisher_that_never_sends_anything_is_ended_as_soon() {
 }
 
 #[test]
-fn the_publishers_end_is_the_viewers_end() {
-    let mut world = lot(87);
-    world.command(Command::End(session(CAMERA), EndReason::Deleted));
-    world.run_for(ms(20));
-    assert_eq!(reason(&world, CAMERA), Some(EndReason::Deleted));
-    for viewer in [ANA, BEN] {
-        assert_eq!(reason(&world, viewer), Some(EndReason::StreamEnded));
-    }
-    assert!([CAMERA, ANA, BEN].into_iter().all(|number| told(&world, number)));
-    assert_nothing_is_left(&world);
-}
-
-#[test]
 fn stop_ends_everybody_and_tells_them() {
     let mut world = lot(88);
     world.command(Command::Stop);
@@ -153,25 +140,6 @@ fn stop_ends_everybody_and_tells_them() {
     }
     assert_eq!(reason(&world, CAMERA), Some(EndReason::Stopping));
     assert_nothing_is_left(&world);
-}
-
-#[test]
-fn who_publishes_the_stream_anew_replaces_the_one_before() {
-    let mut world = lot(89);
-    let again = world.publish("lot-42", Camera::default());
-    world.run_for(secs(1));
-    assert_eq!(reason(&world, CAMERA), Some(EndReason::Replaced));
-    assert!(told(&world, CAMERA));
-    for viewer in [ANA, BEN] {
-        assert_eq!(reason(&world, viewer), Some(EndReason::StreamEnded));
-        assert!(told(&world, viewer), "it comes back and agrees to what flows now");
-    }
-    let back = world.view("lot-42", Screen::default());
-    world.run_for(secs(2));
-    assert_eq!((reason(&world, again), reason(&world, back)), (None, None));
-    let (missing, expected) = world.viewer(back).missing();
-    assert!(missing == 0 && expected > 150, "{missing} of {expected}");
-    assert_eq!(world.engine.sessions(), 2);
 }
 
 #[test]

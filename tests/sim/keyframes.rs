@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 /// A publisher that sends keyframes only when it is asked for one.
 pub(crate) const UNASKED_NEVER: Camera = Camera {
+    mark: 0,
     frame_rate: 15,
     packets: 1,
     payload_bytes: 300,

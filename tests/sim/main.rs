@@ -22,6 +22,7 @@
 //! - `nonce`: nothing is sealed twice with different bytes
 //! - `pacing`: a keyframe comes in slices, any other picture at once
 //! - `path`: a client's address may change
+//! - `reconnect`: viewers outlast their publisher and go on with the next
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
 
@@ -45,5 +46,6 @@ mod loss;
 mod nonce;
 mod pacing;
 mod path;
+mod reconnect;
 mod sequence;
 mod shards;

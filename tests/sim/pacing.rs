@@ -6,6 +6,7 @@ use crate::world::{World, ms, secs};
 
 /// Pictures of 14 packets, a keyframe of four times as many each second.
 const LARGE: Camera = Camera {
+    mark: 0,
     frame_rate: 30,
     packets: 14,
     payload_bytes: 1_000,

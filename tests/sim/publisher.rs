@@ -38,13 +38,15 @@ pub(crate) struct Camera {
     pub(crate) repair: Repair,
     /// Whether it answers PLIs with a keyframe.
     pub(crate) obliges: bool,
+    /// A byte that every payload carries, to tell one publisher's from another's.
+    pub(crate) mark: u8,
 }
 
 impl Default for Camera {
     fn default() -> Self {
         let (frame_rate, packets, payload_bytes, group) = (30, 4, 300, 300);
-        let (audio, repair, obliges) = (true, Repair::Rtx, true);
-        Self { frame_rate, packets, payload_bytes, group, audio, repair, obliges }
+        let (audio, repair, obliges, mark) = (true, Repair::Rtx, true, 0);
+        Self { frame_rate, packets, payload_bytes, group, audio, repair, obliges, mark }
     }
 }
 
@@ -145,6 +147,7 @@ impl Publishing {
             let timestamp = Self::timestamp(Kind::Audio, self.sound_time());
             let mut payload = vec![self.sounds as u8; 80 + (self.sounds % 3) as usize];
             payload[..8].copy_from_slice(&self.sounds.to_be_bytes());
+            payload[8] = self.camera.mark;
             self.send(Kind::Audio, timestamp, (false, false), payload, peer, out);
             self.sounds += 1;
         }
@@ -163,7 +166,7 @@ impl Publishing {
             self.keyframe_asked = false;
             // Parameter sets apart from the picture, as most encoders have them.
             for (start, keyframe) in [(SPS, true), (PPS, false)] {
-                let payload = [start, &self.pictures.to_be_bytes()].concat();
+                let payload = [start, &self.pictures.to_be_bytes(), &[self.camera.mark]].concat();
                 self.send(Kind::Video, timestamp, (false, keyframe), payload, peer, out);
             }
         }
@@ -187,6 +190,7 @@ impl Publishing {
         let place = u8::from(index == 0) << 7 | u8::from(last) << 6;
         payload[..3].copy_from_slice(&[0x7c, place | kind, if index == 0 { 0x88 } else { 0x11 }]);
         payload[3..11].copy_from_slice(&(number as u64).to_be_bytes());
+        payload[11] = self.camera.mark;
         payload
     }
 

@@ -148,29 +148,6 @@ fn a_browser_s_pairs_may_arrive_at_every_shard_and_media_goes_to_the_one_it_chos
 }
 
 #[test]
-fn a_publisher_that_takes_a_stream_over_at_another_shard_ends_the_one_before() {
-    let mut world = World::sharded(86, SHARDS);
-    let first = publish_at(&mut world, 0, Camera::default());
-    world.run_for(secs(1));
-    let old: Vec<usize> = (0..SHARDS).map(|shard| view_at(&mut world, shard)).collect();
-    world.run_for(secs(2));
-    let second = publish_at(&mut world, 3, Camera::default());
-    world.run_for(secs(2));
-    assert_eq!(world.ended(first).map(|(_, reason)| reason), Some(&EndReason::Replaced));
-    for viewer in old {
-        let reason = world.ended(viewer).map(|(_, reason)| reason);
-        assert_eq!(reason, Some(&EndReason::StreamEnded), "{viewer}");
-        assert!(world.viewer(viewer).goodbye);
-    }
-    let new: Vec<usize> = (0..SHARDS).map(|shard| view_at(&mut world, shard)).collect();
-    world.run_for(secs(3));
-    stop_sending(&mut world, second);
-    for viewer in new {
-        assert_whole(&mut world, second, viewer);
-    }
-}
-
-#[test]
 fn of_two_publishers_that_connect_at_the_same_time_at_two_shards_one_stays() {
     let mut world = World::sharded(87, SHARDS);
     let first = publish_at(&mut world, 0, Camera::default());
@@ -187,14 +164,14 @@ fn of_two_publishers_that_connect_at_the_same_time_at_two_shards_one_stays() {
 }
 
 #[test]
-fn when_the_publisher_leaves_viewers_everywhere_are_told_and_nothing_stays() {
+fn when_the_publisher_stays_away_viewers_everywhere_are_told_and_nothing_stays() {
     let mut world = World::sharded(88, SHARDS);
     let camera = publish_at(&mut world, 2, Camera::default());
     world.run_for(secs(1));
     let viewers: Vec<usize> = (0..8).map(|n| view_at(&mut world, n % SHARDS)).collect();
     world.run_for(secs(2));
     world.clients[camera].peer.close(world.now);
-    world.run_for(secs(1));
+    world.run_for(secs(31));
     for viewer in viewers {
         assert!(world.viewer(viewer).goodbye, "{viewer}");
     }

@@ -76,6 +76,7 @@ pub(crate) fn settings() -> EngineSettings {
         router: RouterSettings::default(),
         timeouts: Timeouts::default(),
         publisher_silence: Duration::from_secs(30),
+        grace: Duration::from_secs(30),
         rtx_share: 0.15,
     }
 }
