@@ -105,10 +105,10 @@ class World {
    * A publisher of real H.264 with a keyframe every so many seconds, which nobody's request for
    * one changes: as a PLI is lost on an RTMP encoder, and on many a hardware one.
    */
-  publishFile(server, stream, { keyframeEvery }) {
+  publishFile(server, stream, { keyframeEvery, size = "640x360" }) {
     const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
     const file = join(directory, "stream.h264");
-    const source = `testsrc2=size=640x360:rate=30:duration=${keyframeEvery}`;
+    const source = `testsrc2=size=${size}:rate=30:duration=${keyframeEvery}`;
     const codec = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"];
     const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", "1500k"];
     const group = ["-g", `${30 * keyframeEvery}`, "-sc_threshold", "0", "-bf", "0"];
@@ -121,6 +121,7 @@ class World {
     const stdio = ["ignore", "ignore", "inherit"];
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });
+    return publisher;
   }
 
   /** A Chromium with a fake camera; `demandsClick` leaves its rule that sound needs a click. */
@@ -150,9 +151,9 @@ class World {
 
   /**
    * Opens an address as another person would: in a window and with a store of its own. A tab behind
-   * another one would be hidden, and hidden pages draw nothing.
+   * another one would be hidden, and hidden pages draw nothing. `hook` runs before its own scripts.
    */
-  async open(browser, address) {
+  async open(browser, address, hook = () => {}) {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
     this.#pages.push(page);
@@ -160,6 +161,7 @@ class World {
     page.on("pageerror", (error) => page.faults.push(String(error)));
     await page.evaluateOnNewDocument(keepPeers);
     await page.evaluateOnNewDocument(keepFrames);
+    await page.evaluateOnNewDocument(hook);
     await page.goto(address);
     return page;
   }
@@ -181,7 +183,8 @@ class World {
     for (const browser of this.#browsers) await browser.close();
     for (const { publisher, directory } of this.#publishers) {
       const exit = new Promise((resolve) => publisher.once("exit", resolve));
-      if (publisher.exitCode === null && publisher.kill("SIGINT")) await exit;
+      const isOver = publisher.exitCode !== null || publisher.signalCode !== null;
+      if (!isOver && publisher.kill("SIGINT")) await exit;
       rmSync(directory, { recursive: true, force: true });
     }
     for (const server of this.#servers) await server.end();
