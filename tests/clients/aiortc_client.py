@@ -1,7 +1,7 @@
 """aiortc as a WHIP publisher and as a WHEP viewer.
 
-    aiortc_client.py publish URL [--token TOKEN] [--codec H264|VP8] [--passive]
-    aiortc_client.py view URL [--passive]
+    aiortc_client.py publish URL [--token TOKEN] [--codec H264|VP8] [--passive] [--bundle-only]
+    aiortc_client.py view URL [--passive] [--bundle-only]
 
 Writes a JSON object per line, twice a second: the state of the connection, our DTLS role, and what
 was decoded. When its input ends it deletes its session and ends.
@@ -10,6 +10,7 @@ was decoded. When its input ends it deletes its session and ends.
 import argparse
 import asyncio
 import json
+import re
 import sys
 import urllib.parse
 import urllib.request
@@ -120,6 +121,8 @@ async def run(options: argparse.Namespace) -> None:
         prefer(peer, options.codec)
     await peer.setLocalDescription(await peer.createOffer())
     offer = peer.localDescription.sdp
+    if options.bundle_only:
+        offer = re.sub("m=video [0-9]+ (.*)", r"m=video 0 \1\r\na=bundle-only", offer)
     if options.passive:
         offer = offer.replace("a=setup:actpass", "a=setup:passive")
     answer, location = await asyncio.to_thread(request, "POST", options.url, options.token, offer)
@@ -139,6 +142,7 @@ def main() -> None:
     parser.add_argument("--token")
     parser.add_argument("--codec", choices=["H264", "VP8"])
     parser.add_argument("--passive", action="store_true", help="be the DTLS server")
+    parser.add_argument("--bundle-only", action="store_true", help="offer video so, as GStreamer")
     asyncio.run(run(parser.parse_args()))
 
 

@@ -184,7 +184,7 @@ const ONLY_FIRST: [Fault; 8] = [
 fn each_rule_is_broken_and_the_strict_reader_says_which() {
     let everywhere = [&LINES[..], &SECTIONS, &TRANSPORT, &FORMATS, &EXTENSIONS].concat();
     let faults = everywhere.into_iter().map(|fault| (fault, usize::MAX));
-    let mut unnoticed = String::new();
+    let mut unnoticed = Vec::new();
     for ((name, good, bad, why), times) in faults.chain(ONLY_FIRST.map(|fault| (fault, 1))) {
         let offer = offer(name);
         let answer = answer(name, &offer).expect("a real offer is served");
@@ -192,10 +192,10 @@ fn each_rule_is_broken_and_the_strict_reader_says_which() {
         assert_ne!(answer, faulty, "{name}: {good:?} is not in the answer");
         let result = check::check(&offer, &faulty);
         if !result.as_ref().is_err_and(|refusal| refusal.contains(why)) {
-            unnoticed += &format!("{name}: {good:?} -> {bad:?}: {why:?}, not {result:?}\n");
+            unnoticed.push(format!("{name}: {good:?} -> {bad:?}: {why:?}, not {result:?}"));
         }
     }
-    assert!(unnoticed.is_empty(), "{unnoticed}");
+    assert!(unnoticed.is_empty(), "{unnoticed:#?}");
 }
 
 /// What the first place in an offer and the first in its answer are changed to.

@@ -223,7 +223,7 @@ fn the_largest_layer_is_taken_up_with_the_keyframe_it_begins_with() {
             world.advance(33);
         }
         let sides = forwarded.iter().filter_map(|packet| packet.payload.last());
-        assert_eq!(sides.clone().last(), Some(&4), "{order:?}");
+        assert_eq!(sides.clone().next_back(), Some(&4), "{order:?}");
         assert_eq!(sides.filter(|side| **side == 4).count(), 29, "{order:?}: from its first on");
         for pair in forwarded.windows(2) {
             assert_eq!(pair[1].sequence, pair[0].sequence + 1, "{order:?}");
