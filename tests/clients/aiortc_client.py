@@ -12,6 +12,7 @@ import asyncio
 import json
 import re
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -75,8 +76,11 @@ def request(method: str, url: str, token: str | None, body: str | None = None):
         headers["Authorization"] = f"Bearer {token}"
     data = body.encode() if body else None
     made = urllib.request.Request(url, data=data, headers=headers, method=method)
-    with urllib.request.urlopen(made, timeout=HTTP_TIMEOUT_SECONDS) as response:
-        return response.read().decode(), response.headers.get("Location")
+    try:
+        with urllib.request.urlopen(made, timeout=HTTP_TIMEOUT_SECONDS) as response:
+            return response.read().decode(), response.headers.get("Location")
+    except urllib.error.HTTPError as error:
+        sys.exit(f"{error}: {error.read().decode()}")
 
 
 def prefer(peer: RTCPeerConnection, codec: str) -> None:
@@ -122,7 +126,8 @@ async def run(options: argparse.Namespace) -> None:
     await peer.setLocalDescription(await peer.createOffer())
     offer = peer.localDescription.sdp
     if options.bundle_only:
-        offer = re.sub("m=video [0-9]+ (.*)", r"m=video 0 \1\r\na=bundle-only", offer)
+        first, video = re.split(r"m=video \d+", offer)
+        offer = f"{first}m=video 0{video}a=bundle-only\r\n"
     if options.passive:
         offer = offer.replace("a=setup:actpass", "a=setup:passive")
     answer, location = await asyncio.to_thread(request, "POST", options.url, options.token, offer)
