@@ -1,5 +1,6 @@
 // Stacks that are neither ours nor a browser's, in both directions and in both DTLS roles: aiortc,
-// and libdatachannel, which OBS is made with. Each decodes what it gets, or has ffmpeg decode it.
+// libdatachannel, which OBS is made with, and ffmpeg, which only publishes. Each decodes what it
+// gets, or has ffmpeg decode it.
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -64,6 +65,27 @@ for (const [dtlsRole, options] of [
     await until("the stream is over", async () => (await server.report("stage")) === undefined);
   });
 }
+
+// --- ffmpeg -----------------------------------------------------------------------------------
+
+for (const [dtlsRole, options] of [
+  ["server", []],
+  ["client", ["--active"]],
+]) {
+  clients(`ffmpeg's WHIP muxer publishes, as DTLS ${dtlsRole}`, async ({ server, start }) => {
+    const publisher = start.ffmpeg("publish", server, options);
+    await isLive(server);
+    const viewer = start.aiortc("view", server, []);
+    const seen = await viewer.reaches(plays);
+    assert.deepEqual(seen.size, [320, 180]);
+    assert.ok(seen.shades > 10, "the picture changes");
+    await viewer.end();
+    await publisher.end();
+    await until("the stream is over", async () => (await server.report("stage")) === undefined);
+  });
+}
+
+// --- all together -----------------------------------------------------------------------------
 
 clients("each stack watches what the other one publishes", async ({ server, start, directory }) => {
   const file = encode(join(directory, "sent.h264"));
@@ -134,6 +156,7 @@ function clients(name, play) {
     };
     const start = {
       aiortc: add(python, "aiortc_client.py"),
+      ffmpeg: add(python, "ffmpeg_client.py"),
       datachannel: add(process.execPath, "datachannel_client.mjs"),
     };
     try {
