@@ -70,8 +70,10 @@ function open(): Promise<Session> {
   });
 }
 
-/** Shows the numbers until the session is over or nothing has come in for too long. What the
- * server tells of its publisher is shown at once; without it, silence says the same later. */
+/**
+ * Shows the numbers until the session is over or nothing has come in for too long. What the server
+ * tells of the publisher is shown at once; where it tells nothing, silence says the same later.
+ */
 async function lasts(session: Session, signal: AbortSignal): Promise<Fault> {
   const meter = new stats.Meter();
   let packets = 0;
@@ -205,8 +207,8 @@ function say(heading: string, text: string): void {
 function showSilence(isSilent: boolean, hadMedia: boolean): void {
   if (phase.at !== "live") return;
   veil.hidden = !isSilent;
-  if (!isSilent) return;
   write(countdown, "");
+  if (!isSilent) return say("", "");
   if (hadMedia) say("The stream has paused", "Waiting for the publisher to go on.");
   else say("Waiting for the first picture", "The connection stands; nothing has been sent yet.");
 }
