@@ -74,17 +74,20 @@ export async function until(what, probe, deadlineMs = DEADLINE_MS) {
 
 /** A test with a `World` of its own, of which everything is ended with it. */
 export function scenario(name, play) {
-  test(name, { timeout: 150_000 }, async () => {
-    const world = new World();
-    try {
-      await play(world);
-    } catch (error) {
-      await world.showWhatIsThere(name);
-      throw error;
-    } finally {
-      await world.end();
-    }
-  });
+  test(name, { timeout: 150_000 }, () => inWorld(play, name));
+}
+
+/** Plays in a `World` of its own, of which everything is ended; gives what came of it. */
+export async function inWorld(play, name = "measurement") {
+  const world = new World();
+  try {
+    return await play(world);
+  } catch (error) {
+    await world.showWhatIsThere(name);
+    throw error;
+  } finally {
+    await world.end();
+  }
 }
 
 /** What one scenario has started. */
@@ -92,6 +95,7 @@ class World {
   #servers = [];
   #browsers = [];
   #publishers = [];
+  #networks = [];
   #pages = [];
 
   async server(options = {}) {
@@ -105,12 +109,12 @@ class World {
    * A publisher of real H.264 with a keyframe every so many seconds, which nobody's request for
    * one changes: as a PLI is lost on an RTMP encoder, and on many a hardware one.
    */
-  publishFile(server, stream, { keyframeEvery }) {
+  publishFile(server, stream, { keyframeEvery, size = "640x360", kbps = 1500 }) {
     const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
     const file = join(directory, "stream.h264");
-    const source = `testsrc2=size=640x360:rate=30:duration=${keyframeEvery}`;
+    const source = `testsrc2=size=${size}:rate=30:duration=${keyframeEvery}`;
     const codec = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"];
-    const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", "1500k"];
+    const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", `${kbps}k`];
     const group = ["-g", `${30 * keyframeEvery}`, "-sc_threshold", "0", "-bf", "0"];
     const input = ["-v", "error", "-f", "lavfi", "-i", source];
     const options = [...input, ...codec, ...pictures, ...group, "-f", "h264", file];
@@ -121,6 +125,26 @@ class World {
     const stdio = ["ignore", "ignore", "inherit"];
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });
+  }
+
+  /**
+   * A network that loses so much each way, with so much delay each way. Gives the address to use in
+   * place of the server's; each client gets a path of its own.
+   */
+  async impair(server, { lossPercent, delayMs, seed }) {
+    const way = `loss_percent=${lossPercent},delay_ms=${delayMs}`;
+    const addresses = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    const servers = ["--server", server.media, "--http-server", new URL(server.url).host];
+    const options = [...addresses, ...servers, "--up", way, "--down", way, "--seed", `${seed}`];
+    const network = spawn(loadtest, ["impair", ...options], { stdio: ["ignore", "ignore", "pipe"] });
+    this.#networks.push(network);
+    let log = "";
+    network.stderr.on("data", (chunk) => (log += chunk));
+    const address = await until("the network says where it is", () => {
+      if (network.exitCode !== null) throw new Hopeless(`the network exited\n${log}`);
+      return /use (http:\S+)/.exec(log);
+    });
+    return address[1];
   }
 
   /** A Chromium with a fake camera; `demandsClick` leaves its rule that sound needs a click. */
@@ -150,9 +174,10 @@ class World {
 
   /**
    * Opens an address as another person would: in a window and with a store of its own. A tab behind
-   * another one would be hidden, and hidden pages draw nothing.
+   * another one would be hidden, and hidden pages draw nothing. `before` runs in it before its own
+   * scripts, with these arguments.
    */
-  async open(browser, address) {
+  async open(browser, address, before, ...parameters) {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
     this.#pages.push(page);
@@ -160,6 +185,7 @@ class World {
     page.on("pageerror", (error) => page.faults.push(String(error)));
     await page.evaluateOnNewDocument(keepPeers);
     await page.evaluateOnNewDocument(keepFrames);
+    if (before !== undefined) await page.evaluateOnNewDocument(before, ...parameters);
     await page.goto(address);
     return page;
   }
@@ -180,12 +206,18 @@ class World {
   async end() {
     for (const browser of this.#browsers) await browser.close();
     for (const { publisher, directory } of this.#publishers) {
-      const exit = new Promise((resolve) => publisher.once("exit", resolve));
-      if (publisher.exitCode === null && publisher.kill("SIGINT")) await exit;
+      await interrupt(publisher);
       rmSync(directory, { recursive: true, force: true });
     }
+    for (const network of this.#networks) await interrupt(network);
     for (const server of this.#servers) await server.end();
   }
+}
+
+/** Ends a program as Ctrl-C does. */
+async function interrupt(program) {
+  const exit = new Promise((resolve) => program.once("exit", resolve));
+  if (program.exitCode === null && program.kill("SIGINT")) await exit;
 }
 
 /**
@@ -202,6 +234,8 @@ export function reachableByFirefox() {
 /** The server under test. */
 class Server {
   log = "";
+  /** Where it takes media, on loopback. */
+  media;
   #process;
   #directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
   #options;
@@ -246,6 +280,7 @@ class Server {
     });
     this.#port = Number(address[1]);
     await until("the server is ready", async () => (await fetch(`${this.url}/readyz`)).ok);
+    this.media = /media.*?(127\.0\.0\.1:\d+)/.exec(log.text)?.[1];
   }
 
   get url() {
