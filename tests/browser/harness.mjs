@@ -136,7 +136,8 @@ class World {
     const addresses = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
     const servers = ["--server", server.media, "--http-server", new URL(server.url).host];
     const options = [...addresses, ...servers, "--up", way, "--down", way, "--seed", `${seed}`];
-    const network = spawn(loadtest, ["impair", ...options], { stdio: ["ignore", "ignore", "pipe"] });
+    const stdio = ["ignore", "ignore", "pipe"];
+    const network = spawn(loadtest, ["impair", ...options], { stdio });
     this.#networks.push(network);
     let log = "";
     network.stderr.on("data", (chunk) => (log += chunk));

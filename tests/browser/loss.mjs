@@ -25,7 +25,7 @@ const WITHOUT = {
   nack: ["rtx", "nack"],
 };
 
-/** Runs in a page before its own scripts: what it offers lacks this, once the page has written it. */
+/** Runs in a page before its own scripts: what the page then offers lacks this. */
 function leaveOut(what) {
   const without = (sdp) => {
     const repairs = [...sdp.matchAll(/^a=rtpmap:(\d+) rtx\//gm)].map(([, number]) => number);
@@ -36,7 +36,8 @@ function leaveOut(what) {
       what.includes(/^a=rtcp-fb:\S+ (\S+)$/.exec(line)?.[1]);
     const lines = sdp.split("\r\n").filter((line) => !isLeftOut(line));
     const formats = (line) => line.split(" ").filter((word, at) => at < 3 || !isRepair(word));
-    return lines.map((line) => (line.startsWith("m=") ? formats(line).join(" ") : line)).join("\r\n");
+    const shortened = lines.map((line) => (line.startsWith("m=") ? formats(line).join(" ") : line));
+    return shortened.join("\r\n");
   };
   const { fetch } = window;
   window.fetch = (url, request) => {
