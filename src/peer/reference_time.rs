@@ -4,6 +4,8 @@
 //! Who only receives has no other way to know, and libwebrtc then takes 100 ms for granted: what is
 //! lost twice at 40 ms stands on the screen for 60 ms more, which is seen, and its buffer does not
 //! grow by what a repair takes.
+//!
+//! Fuzz target: `viewer_rtcp`.
 
 use crate::media::time::WallTime;
 use rtc_rtcp::extended_report::{DLRRReport, DLRRReportBlock, ExtendedReport};
@@ -24,8 +26,6 @@ impl ReferenceTime {
     const BLOCK_TYPE: u8 = 4;
 
     /// What a whole RTCP packet says of it, if it is an extended report that does.
-    ///
-    /// Fuzz target: `viewer_rtcp`.
     pub(super) fn read(packet: &[u8], arrived: WallTime) -> Option<Self> {
         let (&[_, Self::TYPE, _, _], rest) = packet.split_first_chunk()? else { return None };
         let (viewer, mut blocks) = rest.split_first_chunk()?;

@@ -206,8 +206,8 @@ export function withStereo(sdp: string): string {
 }
 
 /**
- * Asks for what tells a receiver the round trip (RFC 3611 §4.4). Chromium knows it but offers it only
- * so; without it, it asks for a packet that was lost twice only after 100 ms, whatever the distance.
+ * Asks for what tells a receiver the round trip (RFC 3611 §4.4). Chromium can, but does not offer
+ * it by itself; without it, it asks again for what is lost only after 100 ms, near or far.
  */
 export function withRoundTrip(sdp: string): string {
   return sdp.replace(/^(a=rtcp-fb:\d+) nack pli(\r?\n)/gm, "$&$1 rrtr$2");
