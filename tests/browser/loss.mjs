@@ -93,10 +93,14 @@ async function watch(pages, seconds) {
   });
 }
 
-/** Opens the pages, and waits until each has a picture and has had it for a while. */
-async function opened(pages) {
+/** Opens the pages, and waits until media comes to each, and those that can repair play. */
+async function opened(names, pages) {
   const all = await Promise.all(pages);
-  for (const page of all) await plays(page);
+  const comes = (page) => watched(page, 0).then(({ video }) => video?.packetsReceived > 0);
+  for (const [index, page] of all.entries()) {
+    if (names[index] === "no NACK") await until("media comes", () => comes(page));
+    else await plays(page);
+  }
   await new Promise((resolve) => setTimeout(resolve, 3_000));
   return all;
 }
@@ -126,7 +130,7 @@ export async function viewersBehindLoss(world, { seconds, seed, video, names = A
     const base = name === CLEAN ? server.url : lossy;
     return world.open(chromium, `${base}/watch/stage`, ...leftOut(name));
   };
-  const results = await watch(await opened(names.map(open)), seconds);
+  const results = await watch(await opened(names, names.map(open)), seconds);
   return Object.fromEntries(names.map((name, index) => [name, results[index]]));
 }
 
@@ -143,7 +147,7 @@ export async function publishersBehindLoss(world, { seconds, seed }) {
     await goLive(publisher);
   }
   const pages = names.map((_, index) => world.open(chromium, server.watchPage(`${index}`)));
-  const results = await watch(await opened(pages), seconds);
+  const results = await watch(await opened(names, pages), seconds);
   return Object.fromEntries(names.map((name, index) => [name, results[index]]));
 }
 
@@ -174,10 +178,14 @@ function table(title, runs) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [runs = 3, seconds = 30] = process.argv.slice(2).map(Number);
   const measured = { viewers: [], publishers: [] };
+  const play = async (what, scene, options) => {
+    measured[what].push(await inWorld((world) => scene(world, options)));
+    console.error(JSON.stringify({ [what]: measured[what].at(-1) }));
+  };
   for (let seed = 1; seed <= runs; seed += 1) {
     const options = { seconds, seed, video: { size: "1280x720", kbps: 2500 } };
-    measured.viewers.push(await inWorld((world) => viewersBehindLoss(world, options)));
-    measured.publishers.push(await inWorld((world) => publishersBehindLoss(world, options)));
+    await play("viewers", viewersBehindLoss, options);
+    await play("publishers", publishersBehindLoss, options);
   }
   const network = `${LOSS.lossPercent} % loss each way, ${2 * LOSS.delayMs} ms round trip`;
   console.log(`Chromium, ${network}, ${seconds} s, medians of ${runs} runs`);
