@@ -257,7 +257,8 @@ impl Sessions {
         ended.map(|entry| entry.role).collect()
     }
 
-    fn find(&self, role: Role, session: &str) -> Option<(SessionId, SessionEntry)> {
+    /// The session of that role with this id in its URL.
+    pub fn find(&self, role: Role, session: &str) -> Option<(SessionId, SessionEntry)> {
         let session = SessionId::parse(session)?;
         let entry = self.bus.directory().session(session)?;
         (entry.role == role).then_some((session, entry))

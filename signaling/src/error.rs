@@ -45,6 +45,8 @@ pub(crate) enum BodyError {
     NotText,
     #[error("the body is empty; it has to be the SDP offer of the client")]
     Empty,
+    #[error("the body is not a JSON array of event names, such as [\"active\",\"reconnect\"]")]
+    NotEventNames,
     /// The draft's earlier versions let the server offer first.
     #[error(
         "the body is empty, and this server makes no offers of its own; send the player's SDP \
@@ -212,7 +214,7 @@ impl From<BodyError> for Problem {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type")
             }
             BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body-too-slow", "Body too slow"),
-            BodyError::Broken | BodyError::NotText => {
+            BodyError::Broken | BodyError::NotText | BodyError::NotEventNames => {
                 (StatusCode::BAD_REQUEST, "malformed-body", "Malformed body")
             }
             BodyError::Empty => (StatusCode::BAD_REQUEST, "malformed-sdp", "Malformed SDP"),
@@ -240,6 +242,9 @@ impl From<SessionError> for Problem {
             }
             SessionError::NoRestart => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "no-ice-restart", "ICE cannot restart")
+            }
+            SessionError::EventsFull => {
+                (StatusCode::SERVICE_UNAVAILABLE, "events-full", "No more event streams")
             }
         };
         Self::new(status, kind, title, error.to_string())

@@ -3,6 +3,7 @@
 //! - `media_server`: the port to the media server, which `millrace` implements and tests fake
 //! - `config`: what the operator decides about HTTP
 //! - `whip`, `whep`: the two protocols; `session`: what they share
+//! - `events`: what a player is told while it watches
 //! - `sdp_fragment`: `application/trickle-ice-sdpfrag`
 //! - `api`, `metrics`: what operators see
 //! - `auth`: bearer tokens
@@ -16,6 +17,7 @@ pub mod auth;
 pub mod config;
 mod cors;
 mod error;
+mod events;
 pub mod media_server;
 mod metrics;
 mod pages;
@@ -67,6 +69,7 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
         .route("/whip/@session/{id}", whip::session())
         .route("/whep/{*stream}", whep::endpoint())
         .route("/whep/@session/{id}", whep::session())
+        .route("/whep/@session/{id}/events", events::entry())
         .route("/api/v1/streams", read(get(api::streams)))
         .route("/metrics", read(get(api::metrics)))
         .route("/healthz", read(get(api::healthz)))

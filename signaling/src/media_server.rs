@@ -5,6 +5,7 @@
 
 use futures_util::future::BoxFuture;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What HTTP asks of the media server.
 ///
@@ -38,6 +39,15 @@ pub trait MediaServer: Send + Sync + 'static {
     ///
     /// [`SessionError::Unknown`] where there is no such session of that role.
     fn end(&self, role: Role, session: &str) -> Result<(), SessionError>;
+
+    /// What a viewer's session is to be told from now on, beginning with what there is to tell now:
+    /// the newest event counts, and a session's end closes it.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError::Unknown`] where there is no such viewer, [`SessionError::EventsFull`] where
+    /// as many streams of events are open as may be.
+    fn events(&self, session: &str) -> Result<watch::Receiver<Option<ViewerEvent>>, SessionError>;
 
     /// What is live, for operators.
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>>;
@@ -158,6 +168,20 @@ pub enum SessionError {
     /// The fragment restarts ICE and this session cannot: 422.
     #[error("this session cannot restart ICE; make a new one")]
     NoRestart,
+    /// No more streams of events can be open: 503. The session itself is well without.
+    #[error("as many event streams are open as may be; the session goes on without one")]
+    EventsFull,
+}
+
+/// What a viewer may be told while it watches (draft-ietf-wish-whep, Server Sent Events).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewerEvent {
+    /// The stream is published.
+    Active,
+    /// Its publisher has left; another may go on in the same session.
+    Inactive,
+    /// What is published now needs a new session: its codec was not agreed.
+    Reconnect,
 }
 
 /// One live stream.
@@ -167,8 +191,8 @@ pub struct StreamReport {
     pub name: String,
     /// Since when it is live, as seconds since the Unix epoch.
     pub since_unix_seconds: f64,
-    /// Who sends it.
-    pub publisher: PublisherReport,
+    /// Who sends it; none while its viewers wait for a publisher to come back.
+    pub publisher: Option<PublisherReport>,
     /// What is sent.
     pub tracks: Vec<TrackReport>,
     /// Who watches.

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::response::Response;
 use futures_util::future::BoxFuture;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
@@ -350,7 +351,7 @@ struct Requests {
     open: AtomicUsize,
 }
 
-/// Ends the count of one request when its answer is made or given up.
+/// Ends the count of one request when its answer is sent or given up.
 struct OpenRequest(Arc<Requests>);
 
 impl Drop for OpenRequest {
@@ -399,9 +400,12 @@ impl Service<Request<Incoming>> for Answering {
         let open = self.requests.begin();
         let answer = self.app.clone().oneshot(request.map(Body::new));
         Box::pin(async move {
-            let response = answer.await;
-            drop(open);
-            response
+            // It is open until the last of its body is sent: a stream of events lasts.
+            let held = move |frame| {
+                let _ = &open;
+                frame
+            };
+            answer.await.map(|response| response.map(|body| Body::new(body.map_frame(held))))
         })
     }
 }

@@ -3,9 +3,10 @@
 
 use crate::App;
 use crate::error::{ACCEPT_PATCH, ACCEPT_POST, BodyError, ConditionError, Problem};
+use crate::events;
 use crate::media_server::{Created, OfferRequest, Role, SessionError, Trickle, Trickled};
 use crate::sdp_fragment::{FRAGMENT_BYTES_MAX, SdpFragment};
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION};
 use axum::http::request::Parts;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 /// The media type of offers and answers.
 pub(crate) const SDP: &str = "application/sdp";
+/// The media type of lists of event names.
+pub(crate) const JSON: &str = "application/json";
 /// The media type of SDP fragments (RFC 8840 §9).
 const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 /// Entity tags looked at in one `If-Match`; clients send one.
@@ -69,6 +72,9 @@ fn created_response(app: &App, role: Role, created: Created) -> Result<Response,
     headers.insert(LOCATION, header_value(&location)?);
     headers.insert(ETAG, quoted(&created.etag)?);
     headers.insert(ACCEPT_PATCH, HeaderValue::from_static(SDP_FRAGMENT));
+    if role == Role::Viewer {
+        headers.append(LINK, header_value(&events::link(&location))?);
+    }
     for server in &app.ice_servers {
         headers.append(LINK, server.link().clone());
     }
@@ -76,7 +82,7 @@ fn created_response(app: &App, role: Role, created: Created) -> Result<Response,
 }
 
 /// Where session URLs begin. No stream name has an `@`, so they clash with none.
-const fn session_prefix(role: Role) -> &'static str {
+pub(crate) const fn session_prefix(role: Role) -> &'static str {
     match role {
         Role::Publisher => "/whip/@session/",
         Role::Viewer => "/whep/@session/",
@@ -186,6 +192,19 @@ impl Condition {
     }
 }
 
+/// Reads a body of JSON, which may be left out with its media type.
+pub(crate) async fn read_json(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+) -> Result<String, BodyError> {
+    if !headers.contains_key(CONTENT_TYPE) && body.size_hint().exact() == Some(0) {
+        return Ok(String::new());
+    }
+    read_text(app, headers, body, JSON, limit).await
+}
+
 /// Reads a body of text: of that media type, so long at most, in time.
 async fn read_text(
     app: &App,
@@ -197,7 +216,7 @@ async fn read_text(
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|value| value.split(';').next()).unwrap_or_default();
     if !essence.trim().eq_ignore_ascii_case(expected) {
-        let named_by = if expected == SDP { ACCEPT_POST } else { ACCEPT_PATCH };
+        let named_by = if expected == SDP_FRAGMENT { ACCEPT_PATCH } else { ACCEPT_POST };
         return Err(BodyError::MediaType { named_by, expected });
     }
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -253,7 +272,7 @@ fn quoted(etag: &str) -> Result<HeaderValue, Problem> {
 }
 
 /// Ids and entity tags are made of letters and digits; one that is not is a fault of ours.
-fn header_value(text: &str) -> Result<HeaderValue, Problem> {
+pub(crate) fn header_value(text: &str) -> Result<HeaderValue, Problem> {
     HeaderValue::from_str(text).map_err(|_| {
         tracing::error!("the media server gave an id that no HTTP header carries");
         Problem::internal()

@@ -285,6 +285,11 @@ impl Directory {
         }
     }
 
+    /// Whether media flows on a stream, or has flowed and its publisher is there.
+    pub fn is_published(&self, stream: &StreamName) -> bool {
+        self.streams.get(stream).is_some_and(|entry| entry.is_published())
+    }
+
     /// The names of the streams that are published, sorted.
     pub fn live_streams(&self) -> Vec<StreamName> {
         let published = self.streams.iter().filter(|entry| entry.is_published());

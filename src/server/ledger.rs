@@ -2,17 +2,20 @@
 //!
 //! It is written in the shards' threads, when a session comes or goes, and never waits for long.
 
+use super::audience::Audience;
 use crate::bus::directory::Directory;
 use crate::engine::command::{EndReason, Event, Role};
 use crate::peer::srtp::SrtpProfile;
 use crate::shard::ShardEvent;
 use dashmap::DashMap;
+use signaling::media_server::ViewerEvent;
 use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Counts what comes and goes, and keeps the directory true.
 pub(super) struct Ledger {
     directory: Arc<Directory>,
+    audience: Arc<Audience>,
     connected: DashMap<(Role, SrtpProfile), u64>,
     ended: DashMap<(Role, &'static str), u64>,
     refused: DashMap<&'static str, u64>,
@@ -20,9 +23,10 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(directory: Arc<Directory>) -> Self {
+    pub(super) fn new(directory: Arc<Directory>, audience: Arc<Audience>) -> Self {
         Self {
             directory,
+            audience,
             connected: DashMap::new(),
             ended: DashMap::new(),
             refused: DashMap::new(),
@@ -38,12 +42,16 @@ impl Ledger {
             }
             ShardEvent::Engine(Event::Live { stream, formats }) => {
                 self.directory.live(&stream, formats);
+                self.audience.tell_stream(&stream, ViewerEvent::Active);
             }
             ShardEvent::Engine(Event::Vacant { stream, until }) => {
                 self.directory.vacant(&stream, until);
+                self.audience.tell_stream(&stream, ViewerEvent::Inactive);
             }
             ShardEvent::Engine(Event::Ended { session, role, reason, .. }) => {
                 self.directory.remove(session);
+                let last = reason == EndReason::CodecNotAgreed;
+                self.audience.remove(session, last.then_some(ViewerEvent::Reconnect));
                 self.ended(role, &reason);
             }
             // Nobody waits where the server is being stopped.

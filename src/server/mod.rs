@@ -2,6 +2,7 @@
 //!
 //! - `admission`: whether one more viewer can be served
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
+//! - `audience`: viewers who listen to what is told of their stream
 //! - `ledger`: what shards tell, kept for the directory and the metrics
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
@@ -9,6 +10,7 @@
 //! - `welcome`: what is printed at the start
 
 mod admission;
+mod audience;
 mod kernel;
 mod ledger;
 mod memory;
@@ -30,6 +32,7 @@ use crate::sessions::Sessions;
 use crate::shard::socket::MediaSocket;
 use crate::shard::{Handle, Links, ShardSettings};
 use admission::{Admission, Marks};
+use audience::Audience;
 use kernel::Grants;
 use ledger::Ledger;
 use port::Port;
@@ -141,7 +144,8 @@ impl Server {
         let announced = announced(&config, media)?;
 
         let directory = Arc::new(Directory::new(directory_limits(&config)));
-        let ledger = Arc::new(Ledger::new(Arc::clone(&directory)));
+        let audience = Arc::new(Audience::new(config.limits.event_streams_max));
+        let ledger = Arc::new(Ledger::new(Arc::clone(&directory), Arc::clone(&audience)));
         let epoch = clock.epoch();
         let mut shards = Vec::new();
         let place = |shard| Place { shard, shards: sockets.len() };
@@ -173,7 +177,7 @@ impl Server {
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let port = Port::new(sessions, Arc::clone(&shards), ledger, admission, epoch);
+        let port = Port::new(sessions, Arc::clone(&shards), ledger, audience, admission, epoch);
         let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;

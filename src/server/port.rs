@@ -1,6 +1,7 @@
 //! The media server as HTTP sees it: `signaling`'s port, in `signaling`'s words.
 
 use super::admission::{Admission, Shortage};
+use super::audience::Audience;
 use super::ledger::Ledger;
 use super::memory;
 use super::readings::readings;
@@ -15,17 +16,19 @@ use crate::shard::gauges::Reading;
 use futures_util::future::BoxFuture;
 use signaling::media_server::{
     Created, MediaServer, Metric, OfferError, OfferRequest, PublisherReport, Role, SessionError,
-    StreamReport, TrackReport, Trickle, Trickled, ViewerReport,
+    StreamReport, TrackReport, Trickle, Trickled, ViewerEvent, ViewerReport,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// All that HTTP may ask for.
 pub(super) struct Port {
     sessions: Sessions,
     shards: Arc<Vec<Handle>>,
     ledger: Arc<Ledger>,
+    audience: Arc<Audience>,
     admission: Admission,
     /// Resident memory, as of the last second.
     memory_bytes: AtomicU64,
@@ -43,12 +46,13 @@ impl Port {
         sessions: Sessions,
         shards: Arc<Vec<Handle>>,
         ledger: Arc<Ledger>,
+        audience: Arc<Audience>,
         admission: Admission,
         epoch: Epoch,
     ) -> Self {
         let memory_bytes = AtomicU64::new(memory::resident_bytes());
         let stopping = AtomicBool::new(false);
-        Self { sessions, shards, ledger, admission, memory_bytes, epoch, stopping }
+        Self { sessions, shards, ledger, audience, admission, memory_bytes, epoch, stopping }
     }
 
     /// Looks at the process' memory anew.
@@ -208,12 +212,27 @@ impl MediaServer for Port {
         }
     }
 
+    fn events(&self, session: &str) -> Result<watch::Receiver<Option<ViewerEvent>>, SessionError> {
+        let viewer = || self.sessions.find(SessionRole::Viewer, session);
+        let (id, entry) = viewer().ok_or(SessionError::Unknown)?;
+        let events = self.audience.add(id, &entry.stream).ok_or(SessionError::EventsFull)?;
+        if viewer().is_none() {
+            // It has ended in between: nobody would forget it.
+            self.audience.remove(id, None);
+            return Err(SessionError::Unknown);
+        }
+        if self.sessions.bus.directory().is_published(&entry.stream) {
+            self.audience.greet(id, ViewerEvent::Active);
+        }
+        Ok(events)
+    }
+
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>> {
         Box::pin(async {
             let now = self.sessions.clock.now();
             let wall = self.epoch.wall_of(now).as_unix();
             let states = self.sessions.bus.report().await;
-            states.into_iter().filter_map(|state| stream_report(state, wall)).collect()
+            states.into_iter().map(|state| stream_report(state, wall)).collect()
         })
     }
 
@@ -232,21 +251,21 @@ impl MediaServer for Port {
     }
 }
 
-fn stream_report(state: StreamState, wall: Duration) -> Option<StreamReport> {
-    let publisher = state.publisher?;
-    Some(StreamReport {
+fn stream_report(state: StreamState, wall: Duration) -> StreamReport {
+    let publisher = state.publisher.map(|publisher| PublisherReport {
+        session: short_id(&publisher),
+        protocol: "whip".to_owned(),
+        srtp_profile: publisher.profile.map(|profile| profile.to_string()),
+        round_trip_ms: milliseconds(publisher.round_trip),
+        age_seconds: publisher.age.as_secs_f64(),
+    });
+    StreamReport {
         name: state.name.to_string(),
         since_unix_seconds: wall.saturating_sub(state.age).as_secs_f64(),
-        publisher: PublisherReport {
-            session: short_id(&publisher),
-            protocol: "whip".to_owned(),
-            srtp_profile: publisher.profile.map(|profile| profile.to_string()),
-            round_trip_ms: milliseconds(publisher.round_trip),
-            age_seconds: publisher.age.as_secs_f64(),
-        },
+        publisher,
         tracks: state.tracks.iter().map(track_report).collect(),
         viewers: state.viewers.iter().map(viewer_report).collect(),
-    })
+    }
 }
 
 fn track_report(track: &TrackState) -> TrackReport {

@@ -125,6 +125,7 @@ class World {
     const stdio = ["ignore", "ignore", "inherit"];
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });
+    return publisher;
   }
 
   /**
@@ -175,10 +176,10 @@ class World {
 
   /**
    * Opens an address as another person would: in a window and with a store of its own. A tab behind
-   * another one would be hidden, and hidden pages draw nothing. `before` runs in it before its own
-   * scripts, with these arguments.
+   * another one would be hidden, and hidden pages draw nothing. `hook` runs before its own scripts,
+   * with these arguments.
    */
-  async open(browser, address, before, ...parameters) {
+  async open(browser, address, hook = () => {}, ...parameters) {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
     this.#pages.push(page);
@@ -186,7 +187,7 @@ class World {
     page.on("pageerror", (error) => page.faults.push(String(error)));
     await page.evaluateOnNewDocument(keepPeers);
     await page.evaluateOnNewDocument(keepFrames);
-    if (before !== undefined) await page.evaluateOnNewDocument(before, ...parameters);
+    await page.evaluateOnNewDocument(hook, ...parameters);
     await page.goto(address);
     return page;
   }
@@ -218,7 +219,8 @@ class World {
 /** Ends a program as Ctrl-C does. */
 async function interrupt(program) {
   const exit = new Promise((resolve) => program.once("exit", resolve));
-  if (program.exitCode === null && program.kill("SIGINT")) await exit;
+  const isOver = program.exitCode !== null || program.signalCode !== null;
+  if (!isOver && program.kill("SIGINT")) await exit;
 }
 
 /**

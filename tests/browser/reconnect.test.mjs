@@ -1,7 +1,36 @@
 // Pages that come back by themselves.
 
 import assert from "node:assert/strict";
-import { badge, goLive, plays, scenario, textOf, until } from "./harness.mjs";
+import { badge, counters, goLive, plays, scenario, textOf, until } from "./harness.mjs";
+
+/** What the page shows and how it came by it. */
+function shown(page) {
+  return page.evaluate(() => {
+    const { videoWidth, videoHeight } = document.querySelector("video");
+    return { size: `${videoWidth}x${videoHeight}`, peers: window.testPeers.length };
+  });
+}
+
+async function shows(page, size) {
+  await until(`the picture is ${size}`, async () => (await shown(page)).size === size);
+  await plays(page);
+}
+
+/** Runs in a page before its own scripts: its first offer has no picture but VP8. */
+function offerVp8First() {
+  const { createOffer } = RTCPeerConnection.prototype;
+  let offers = 0;
+  RTCPeerConnection.prototype.createOffer = function (...parameters) {
+    offers += 1;
+    const isVp8 = ({ mimeType }) => /VP8|rtx/i.test(mimeType);
+    const { codecs } = RTCRtpReceiver.getCapabilities("video");
+    for (const transceiver of offers === 1 ? this.getTransceivers() : []) {
+      const isVideo = transceiver.receiver.track.kind === "video";
+      if (isVideo) transceiver.setCodecPreferences(codecs.filter(isVp8));
+    }
+    return createOffer.apply(this, parameters);
+  };
+}
 
 scenario("a page that waits for a stream plays as soon as it is live", async (world) => {
   const server = await world.server();
@@ -83,4 +112,48 @@ scenario("a page that is left ends its session at once", async (world) => {
   await publisher.goto("about:blank");
   const isOver = async () => (await server.report("stage")) === undefined;
   await until("the stream is gone", isOver, 10_000);
+});
+
+scenario("an encoder that dies and others that follow keep the audience in its session", async (world) => {
+  const server = await world.server({ LIMITS__PUBLISHER_SILENCE_TIMEOUT_S: "1" });
+  const chromium = await world.chromium();
+  const first = world.publishFile(server, "stage", { keyframeEvery: 2 });
+  await until("the stream is live", () => server.report("stage"));
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await shows(viewer, "640x360");
+
+  first.kill("SIGKILL");
+  await until("the page says that the publisher is away", async () => {
+    return (await textOf(viewer, "#title")) === "The stream has paused";
+  });
+  assert.equal((await server.report("stage")).publisher, null);
+  world.publishFile(server, "stage", { keyframeEvery: 2, size: "1280x720" });
+  await shows(viewer, "1280x720");
+  await until("the page says no more that the publisher is away", async () => {
+    return (await textOf(viewer, "#title")) === "";
+  });
+
+  // Another codec, and sound; and it takes over while the one before still sends.
+  const page = await world.open(chromium, server.publishPage("stage"));
+  await goLive(page, { codec: "VP8" });
+  await shows(viewer, "640x360");
+  await until("VP8 and Opus flow", async () => {
+    const { codecs } = await counters(viewer);
+    return ["video/VP8", "audio/opus"].every((codec) => codecs.includes(codec));
+  });
+  assert.equal((await shown(viewer)).peers, 1, "all in one session");
+  assert.ok(await badge(viewer, "Live"));
+});
+
+scenario("a page whose session cannot take the next codec makes another by itself", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const publisher = await world.open(chromium, server.publishPage("stage"));
+  await goLive(publisher, { codec: "VP8" });
+  const viewer = await world.open(chromium, server.watchPage("stage"), offerVp8First);
+  await shows(viewer, "640x360");
+  world.publishFile(server, "stage", { keyframeEvery: 2, size: "1280x720" });
+  await shows(viewer, "1280x720");
+  assert.equal((await shown(viewer)).peers, 2, "it was told to reconnect, once");
+  assert.ok((await counters(viewer)).codecs.includes("video/H264"));
 });

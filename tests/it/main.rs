@@ -9,6 +9,7 @@
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
 //! - `overload`: more asked for than can be served
+//! - `reconnect`: viewers outlast their publisher, and are told
 //! - `relay`: a UDP relay that drops what a test wants dropped
 //! - `sessions`: how sessions end
 //! - `shutdown`: SIGTERM
@@ -27,6 +28,7 @@ mod impair;
 mod limits;
 mod loss;
 mod overload;
+mod reconnect;
 mod relay;
 mod sessions;
 mod shard;

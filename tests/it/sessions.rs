@@ -64,7 +64,7 @@ async fn a_viewer_that_goes_silent_is_ended_for_lost_consent() -> anyhow::Result
 
 #[tokio::test]
 async fn a_publisher_that_says_goodbye_by_dtls_ends_its_stream() -> anyhow::Result<()> {
-    let server = Server::start().await?;
+    let server = Server::with(&[("whip.grace_time_s", "0")]).await?;
     let publisher = server.publish("a", PublishOptions::default()).await?;
     let viewer = server.view("a", ViewOptions::default()).await?;
     received(&viewer, Codec::H264, 20).await?;

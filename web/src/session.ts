@@ -17,14 +17,22 @@ const PATH_WITHIN_MS = 8_000;
 /** ICE calls a short hole in the network "disconnected"; most mend by themselves. */
 const MENDS_WITHIN_MS = 4_000;
 
+/** What a viewer is told besides the media. */
+const STREAM_EVENTS = ["active", "inactive", "reconnect"] as const;
+export type StreamEvent = (typeof STREAM_EVENTS)[number];
+
 /** A session that the server made. Whoever opens it ends it. */
 export class Session {
+  private events: EventSource | undefined;
+
   private constructor(
     readonly peer: RTCPeerConnection,
     private readonly url: string,
     private readonly token: string,
     /** The addresses at which the server wants media, as in "UDP 203.0.113.5:8189". */
     readonly announced: string[],
+    /** Where the server tells what happens to the stream; empty where it does not. */
+    private readonly eventsUrl: string,
   ) {}
 
   /**
@@ -42,9 +50,13 @@ export class Session {
     const answer = await response.text();
     const location = response.headers.get("Location");
     const url = location === null ? "" : new URL(location, response.url).href;
-    const session = new Session(peer, url, endpoint.token, announcedIn(answer));
+    const links = response.headers.get("Link");
+    const events = eventsIn(links);
+    const eventsUrl = events === undefined ? "" : new URL(events, response.url).href;
+    const announced = announcedIn(answer);
+    const session = new Session(peer, url, endpoint.token, announced, eventsUrl);
     try {
-      const iceServers = iceServersIn(response.headers.get("Link"));
+      const iceServers = iceServersIn(links);
       if (iceServers.length > 0) peer.setConfiguration({ iceServers });
       await peer.setLocalDescription({ type: "offer", sdp });
       await peer.setRemoteDescription({ type: "answer", sdp: withStereo(answer) });
@@ -85,8 +97,19 @@ export class Session {
     return ended() ? "ended" : "lost";
   }
 
+  /**
+   * Hears what the server tells of the stream (draft-ietf-wish-whep, Server Sent Events) until the
+   * session ends. It may tell nothing: it has only so many places for listeners.
+   */
+  listen(heard: (event: StreamEvent) => void): void {
+    if (this.eventsUrl === "" || this.peer.connectionState === "closed") return;
+    this.events = new EventSource(this.eventsUrl);
+    for (const name of STREAM_EVENTS) this.events.addEventListener(name, () => heard(name));
+  }
+
   /** Tells the server that we leave, also while the page is being closed. */
   end(): void {
+    this.events?.close();
     this.peer.close();
     if (this.url === "") return;
     const request = { method: "DELETE", headers: authorization(this.token), keepalive: true };
@@ -177,13 +200,23 @@ export function announcedIn(answer: string): string[] {
   return [...new Set(named)];
 }
 
+/** One link of a `Link` header (RFC 8288 §3). */
+interface Link {
+  url: string;
+  values: Map<string, string | undefined>;
+}
+
+function linksIn(header: string | null): Link[] {
+  const link = /<([^>]+)>((?:\s*;\s*[\w-]+\s*=\s*(?:"[^"]*"|[^,;"]+))*)/g;
+  return [...(header ?? "").matchAll(link)].map(([, url = "", rest = ""]) => {
+    const found = rest.matchAll(/;\s*([\w-]+)\s*=\s*(?:"([^"]*)"|([^,;"\s]+))/g);
+    return { url, values: new Map([...found].map(([, name = "", a, b]) => [name.toLowerCase(), a ?? b])) };
+  });
+}
+
 /** Reads `Link: <stun:..>; rel="ice-server"; username=".."; credential=".."` (RFC 9725 §4.6). */
 export function iceServersIn(header: string | null): RTCIceServer[] {
-  const link = /<([^>]+)>((?:\s*;\s*[\w-]+\s*=\s*(?:"[^"]*"|[^,;"]+))*)/g;
-  const links = (header ?? "").matchAll(link);
-  return [...links].flatMap(([, url = "", rest = ""]) => {
-    const found = rest.matchAll(/;\s*([\w-]+)\s*=\s*(?:"([^"]*)"|([^,;"\s]+))/g);
-    const values = new Map([...found].map(([, name = "", a, b]) => [name.toLowerCase(), a ?? b]));
+  return linksIn(header).flatMap(({ url, values }) => {
     if (values.get("rel") !== "ice-server" || !/^(stun|turn)s?:/i.test(url)) return [];
     const server: RTCIceServer = { urls: url };
     const [username, credential] = [values.get("username"), values.get("credential")];
@@ -191,6 +224,12 @@ export function iceServersIn(header: string | null): RTCIceServer[] {
     if (credential !== undefined) server.credential = credential;
     return [server];
   });
+}
+
+/** Where the server tells what happens to the stream. */
+export function eventsIn(header: string | null): string | undefined {
+  const relation = "urn:ietf:params:whep:ext:core:server-sent-events";
+  return linksIn(header).find(({ values }) => values.get("rel") === relation)?.url;
 }
 
 /**

@@ -7,8 +7,11 @@ import type { Session } from "./session.js";
 import * as stats from "./stats.js";
 import { view } from "./whep.js";
 
-/** Nothing at all for so long means that the session is worth no more; a new one asks anew. */
-const SILENCE_SECONDS_MAX = 10;
+/**
+ * Nothing at all for so long means that the session is worth no more; a new one asks anew. The
+ * server keeps viewers of a publisher that has left for half a minute, unless told otherwise.
+ */
+const SILENCE_SECONDS_MAX = 45;
 /** After so long the page says that nothing comes. */
 const SILENCE_SECONDS_SHOWN = 3;
 /** Sound without a picture for so long means that there is no picture. */
@@ -67,22 +70,36 @@ function open(): Promise<Session> {
   });
 }
 
-/** Shows the numbers until the session is over or nothing has come in for too long. */
+/**
+ * Shows the numbers until the session is over or nothing has come in for too long. What the server
+ * tells of the publisher is shown at once; where it tells nothing, silence says the same later.
+ */
 async function lasts(session: Session, signal: AbortSignal): Promise<Fault> {
   const meter = new stats.Meter();
   let packets = 0;
   let silentSeconds = 0;
   let pictureless = 0;
+  let isAway = false;
   let giveUp: (fault: Fault) => void;
-  const silence = new Promise<Fault>((resolve) => (giveUp = resolve));
+  const givenUp = new Promise<Fault>((resolve) => (giveUp = resolve));
+  session.listen((event) => {
+    if (event === "reconnect") {
+      giveUp(new Fault("lost", "The stream goes on in another format.", 200));
+      return;
+    }
+    isAway = event === "inactive";
+    if (isAway) showSilence(true, true);
+  });
   const halt = everySecond(async () => {
     const numbers = await meter.read(session.peer);
-    silentSeconds = numbers.packets === packets ? silentSeconds + 1 : 0;
+    const isSilent = numbers.packets === packets;
+    silentSeconds = isSilent ? silentSeconds + 1 : 0;
     packets = numbers.packets;
     pictureless = numbers.pictures === 0 && packets > 0 ? pictureless + 1 : 0;
     soundOnly.hidden = pictureless < SOUND_ONLY_AFTER_SECONDS;
     showNumbers(numbers);
-    showSilence(silentSeconds >= SILENCE_SECONDS_SHOWN, packets > 0);
+    const isShown = isSilent && (isAway || silentSeconds >= SILENCE_SECONDS_SHOWN);
+    showSilence(isShown, packets > 0);
     if (silentSeconds >= SILENCE_SECONDS_MAX) {
       giveUp(new Fault("lost", "Nothing has come in for a while."));
     }
@@ -92,7 +109,7 @@ async function lasts(session: Session, signal: AbortSignal): Promise<Fault> {
       ? new Fault("lost", "The stream has ended.", 300)
       : new Fault("lost", "The network was lost."),
   );
-  const fault = await Promise.race([over, silence]);
+  const fault = await Promise.race([over, givenUp]);
   halt();
   soundOnly.hidden = true;
   showNumbers(stats.NOTHING);
@@ -190,8 +207,8 @@ function say(heading: string, text: string): void {
 function showSilence(isSilent: boolean, hadMedia: boolean): void {
   if (phase.at !== "live") return;
   veil.hidden = !isSilent;
-  if (!isSilent) return;
   write(countdown, "");
+  if (!isSilent) return say("", "");
   if (hadMedia) say("The stream has paused", "Waiting for the publisher to go on.");
   else say("Waiting for the first picture", "The connection stands; nothing has been sent yet.");
 }

@@ -4,12 +4,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use signaling::media_server::{
     Created, MediaServer, Metric, MetricKind, OfferError, OfferRequest, PublisherReport, Role,
-    SessionError, StreamReport, TokenId, Trickle, Trickled,
+    SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerEvent,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// The id of the one session there is.
 pub(crate) const SESSION: &str = "0123456789abcdef0123456789abcdef";
@@ -22,6 +22,8 @@ pub(crate) struct Fake {
     pub(crate) asked: Mutex<Vec<String>>,
     /// The token of each offer, in order.
     pub(crate) tokens: Mutex<Vec<TokenId>>,
+    /// What the viewer is told.
+    pub(crate) events: watch::Sender<Option<ViewerEvent>>,
     /// Whether new sessions are refused.
     pub(crate) stopping: AtomicBool,
     /// Told when a report is asked for.
@@ -35,6 +37,7 @@ impl Default for Fake {
         Self {
             asked: Mutex::default(),
             tokens: Mutex::default(),
+            events: watch::Sender::new(None),
             stopping: AtomicBool::new(false),
             report_begun: Notify::new(),
             reports: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -111,6 +114,18 @@ impl MediaServer for Fake {
         if session == SESSION { Ok(()) } else { Err(SessionError::Unknown) }
     }
 
+    fn events(&self, session: &str) -> Result<watch::Receiver<Option<ViewerEvent>>, SessionError> {
+        match session {
+            SESSION => {
+                let mut events = self.events.subscribe();
+                events.mark_changed();
+                Ok(events)
+            }
+            "full" => Err(SessionError::EventsFull),
+            _ => Err(SessionError::Unknown),
+        }
+    }
+
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>> {
         async {
             self.report_begun.notify_one();
@@ -126,7 +141,7 @@ impl MediaServer for Fake {
             vec![StreamReport {
                 name: "lot-42".into(),
                 since_unix_seconds: 1.5,
-                publisher,
+                publisher: Some(publisher),
                 tracks: vec![],
                 viewers: vec![],
             }]

@@ -2,9 +2,11 @@
 //!
 //! - `fake`: the media server
 //! - `whip_whep`: RFC 9725 and draft-ietf-wish-whep-04
+//! - `events`: what a player is told while it watches
 //! - `operators`: API, metrics, health, pages, cross-origin access
 //! - `sockets`: what only real connections show
 
+mod events;
 mod fake;
 mod operators;
 mod sockets;

@@ -6,6 +6,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
+use signaling::media_server::ViewerEvent;
 use signaling::serve::{Listeners, ServeError, serve};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -353,4 +354,34 @@ async fn a_taken_address_is_named_with_advice() {
     let address = running.addresses.http.expect("HTTP is served").to_string();
     assert!(fault.contains(&address) && fault.contains("choose another port"), "{fault}");
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_events_outlives_the_time_a_connection_may_idle() {
+    let limits = Limits { idle_timeout: Duration::from_millis(20), ..Limits::default() };
+    let running = Running::start(&Config { limits, ..config() }).await;
+    let mut stream = running.http().await;
+    let path = format!("/whep/@session/{}/events", fake::SESSION);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it is open");
+    let mut text = String::new();
+    let mut read_until = async |text: &mut String, wanted: &str| {
+        let reading = async {
+            while !text.contains(wanted) {
+                let mut bytes = [0; 1024];
+                let length = stream.read(&mut bytes).await.expect("it is open");
+                assert!(length > 0, "it is closed after {text}");
+                text.push_str(&String::from_utf8_lossy(&bytes[..length]));
+            }
+        };
+        timeout(PATIENCE, reading).await.expect("it comes in time");
+    };
+    read_until(&mut text, "text/event-stream").await;
+    // Another connection that idles is closed meanwhile: the time has passed.
+    let mut idle = running.http().await;
+    let closed = timeout(PATIENCE, idle.read(&mut [0])).await.expect("it is closed in time");
+    assert_eq!(closed.expect("properly"), 0);
+    running.fake.events.send_replace(Some(ViewerEvent::Inactive));
+    read_until(&mut text, "event: inactive").await;
+    running.fake.events.send_replace(None);
 }

@@ -1,0 +1,106 @@
+//! Server Sent Events of the WHEP draft, as a player uses them.
+
+use super::fake::SESSION;
+use super::*;
+use axum::body::BodyDataStream;
+use futures_util::StreamExt as _;
+use signaling::media_server::ViewerEvent::{self, Active, Inactive, Reconnect};
+
+fn entry() -> String {
+    format!("/whep/@session/{SESSION}/events")
+}
+
+/// An open stream of events.
+struct Open(BodyDataStream);
+
+impl Open {
+    async fn at(served: &Served, path: &str) -> Self {
+        let response = served.app.clone().oneshot(Ask::new("GET", path).0).await;
+        let response = response.expect("the app is infallible");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
+        Self(response.into_body().into_data_stream())
+    }
+
+    /// The next event as it stands in the stream; `None` at its end.
+    async fn next(&mut self) -> Option<String> {
+        let bytes = self.0.next().await?.expect("the body is whole");
+        Some(String::from_utf8(bytes.to_vec()).expect("events are text"))
+    }
+}
+
+fn tell(served: &Served, event: ViewerEvent) {
+    served.fake.events.send_replace(Some(event));
+}
+
+#[tokio::test]
+async fn a_viewer_s_answer_names_the_entry_point_and_the_events() {
+    let served = Served::new();
+    let answer = served.send(Ask::offer("/whep/a")).await;
+    let link = answer.header("link");
+    let relation = "rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"";
+    assert_eq!(link, format!("<{}>; {relation}; events=\"active,inactive,reconnect\"", entry()));
+    let publisher = served.send(Ask::offer("/whip/a")).await;
+    assert_eq!(publisher.header("link"), "", "there is no such extension of WHIP");
+}
+
+#[tokio::test]
+async fn a_stream_tells_what_there_is_and_then_what_changes() {
+    let served = Served::new();
+    tell(&served, Active);
+    let mut events = Open::at(&served, &entry()).await;
+    let text = |name: &str| Some(format!("event: {name}\ndata: {{}}\n\n"));
+    assert_eq!(events.next().await, text("active"), "the draft's example");
+    for (event, name) in [(Inactive, "inactive"), (Active, "active"), (Reconnect, "reconnect")] {
+        tell(&served, event);
+        assert_eq!(events.next().await, text(name));
+    }
+    drop(served);
+    assert_eq!(events.next().await, None, "the session's end is the stream's");
+}
+
+#[tokio::test]
+async fn a_post_chooses_the_events_of_a_stream() {
+    let served = Served::new();
+    let post = |body: &'static str| {
+        Ask::new("POST", &entry()).with("content-type", "application/json").body(body)
+    };
+    let all = served.send(Ask::new("POST", &entry())).await;
+    assert_eq!((all.status.as_u16(), all.header("location")), (201, &*entry()));
+    let some = served.send(post(r#"["active","layers","reconnect","viewercount"]"#)).await;
+    assert_eq!(some.status, 201);
+    assert_eq!(some.header("location"), format!("{}?types=active,reconnect", entry()));
+    tell(&served, Inactive);
+    let mut events = Open::at(&served, some.header("location")).await;
+    let reader = tokio::spawn(async move { events.next().await });
+    tokio::task::yield_now().await;
+    tell(&served, Active);
+    let first = reader.await.expect("it reads").expect("an event");
+    assert!(first.starts_with("event: active"), "{first}");
+
+    for body in ["{}", "[1]", "active", "[\"active\""] {
+        let detail = served.send(post(body)).await.problem(400, "malformed-body");
+        assert!(detail.contains("JSON array of event names"), "{detail}");
+    }
+    served.send(post("[]").with("content-type", "text/plain")).await.problem(415, "media-type");
+    let long = format!("[\"{}\"]", "x".repeat(2_000));
+    let long = Ask::new("POST", &entry()).with("content-type", "application/json").body(long);
+    served.send(long).await.problem(413, "body-too-long");
+}
+
+#[tokio::test]
+async fn what_there_is_nothing_to_tell_of_is_refused() {
+    let served = Served::new();
+    let events = |id: &str| format!("/whep/@session/{id}/events");
+    for method in ["GET", "POST"] {
+        served.send(Ask::new(method, &events("nobody"))).await.problem(404, "no-session");
+        let full = served.send(Ask::new(method, &events("full"))).await;
+        let detail = full.problem(503, "events-full");
+        assert!(detail.contains("goes on without"), "{detail}");
+    }
+    served.send(Ask::new("DELETE", &entry())).await.problem(405, "method-not-allowed");
+    let options = served.send(Ask::new("OPTIONS", &entry())).await;
+    assert_eq!(options.header("accept-post"), "application/json");
+}
