@@ -11,6 +11,7 @@ import { delimiter, dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
+import { keepFrames, keepPeers } from "./hooks.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
@@ -324,35 +325,6 @@ class Server {
     await this.stop();
     rmSync(this.#directory, { recursive: true, force: true });
   }
-}
-
-/** Runs in each page before its own scripts: keeps the peers, whose statistics tell the truth. */
-function keepPeers() {
-  const Original = window.RTCPeerConnection;
-  window.testPeers = [];
-  window.testBegan = [];
-  window.RTCPeerConnection = class extends Original {
-    constructor(...parameters) {
-      super(...parameters);
-      window.testPeers.push(this);
-      window.testBegan.push(performance.now());
-    }
-  };
-}
-
-/** Runs in each page before its own scripts: keeps when which of the last frames was shown. */
-function keepFrames() {
-  window.testFrames = [];
-  document.addEventListener("DOMContentLoaded", () => {
-    const video = document.querySelector("video");
-    const onFrame = (_, { expectedDisplayTime, rtpTimestamp }) => {
-      const at = performance.timeOrigin + expectedDisplayTime;
-      window.testFrames.push({ at, rtpTimestamp });
-      if (window.testFrames.length > 1_000) window.testFrames.shift();
-      video.requestVideoFrameCallback(onFrame);
-    };
-    video?.requestVideoFrameCallback(onFrame);
-  });
 }
 
 /** The path of a browser: from the environment, else the first of these names that is there. */
