@@ -326,6 +326,11 @@ impl TestClient {
         local.encrypt_rtp(packet).expect("an RTP packet").to_vec()
     }
 
+    /// What it seals with: for packets that no library would write.
+    pub fn outbound(&mut self) -> Option<&mut Context> {
+        self.srtp.as_mut().map(|(local, _)| local)
+    }
+
     /// Protects a compound RTCP packet.
     pub fn seal_rtcp(&mut self, compound: &[u8]) -> Vec<u8> {
         let (local, _) = self.srtp.as_mut().expect("the client is connected");

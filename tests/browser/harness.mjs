@@ -11,7 +11,7 @@ import { delimiter, dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
-import { keepFrames, keepPeers } from "./hooks.mjs";
+import { keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
@@ -188,6 +188,7 @@ class World {
     page.on("pageerror", (error) => page.faults.push(String(error)));
     await page.evaluateOnNewDocument(keepPeers);
     await page.evaluateOnNewDocument(keepFrames);
+    await page.evaluateOnNewDocument(keepSessions);
     await page.evaluateOnNewDocument(hook, ...parameters);
     await page.goto(address);
     return page;

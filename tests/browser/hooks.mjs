@@ -28,3 +28,15 @@ export function keepFrames() {
     video?.requestVideoFrameCallback(onFrame);
   });
 }
+
+/** Runs in each page before its own scripts: keeps the URLs of the sessions that it was given. */
+export function keepSessions() {
+  const original = window.fetch;
+  window.testSessions = [];
+  window.fetch = async (...parameters) => {
+    const response = await original(...parameters);
+    const location = response.headers.get("Location");
+    if (location !== null) window.testSessions.push(new URL(location, response.url).href);
+    return response;
+  };
+}

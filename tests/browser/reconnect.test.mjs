@@ -145,7 +145,7 @@ scenario("an encoder that dies and others that follow keep the audience", async 
   assert.ok(await badge(viewer, "Live"));
 });
 
-scenario("a page whose session cannot take the next codec makes another", async (world) => {
+scenario("a page whose session cannot take the next codec makes another one", async (world) => {
   const server = await world.server();
   const chromium = await world.chromium();
   const publisher = await world.open(chromium, server.publishPage("stage"));

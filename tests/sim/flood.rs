@@ -102,3 +102,38 @@ fn a_flood_of_keyframe_requests_costs_the_publisher_one_a_second() {
     assert!((5..=8).contains(&requests.len()), "{}", requests.len());
     assert_one_per_second(requests);
 }
+
+/// What a quiet viewer gets of a publisher that ignores requests for keyframes, while its neighbour
+/// asks for one all the time, or does not.
+fn quiet_beside_requests(asks: bool) -> (Vec<(Duration, u64)>, World) {
+    let mut world = World::seeded(63);
+    world.publish("lot-42", Camera { group: 150, obliges: false, ..Camera::default() });
+    let greedy = world.view("lot-42", Screen { rtx: false, nack: false });
+    let quiet = world.view("lot-42", Screen::default());
+    let media_ssrc = ssrc(viewer_ssrc(greedy), Kind::Video);
+    world.run_for(secs(1));
+    for _ in 0..400 {
+        world.run_for(ms(50));
+        if asks {
+            let loss = PictureLossIndication { sender_ssrc: 77, media_ssrc };
+            let compound = marshal(&[Box::new(ReceiverReport::default()), Box::new(loss)]);
+            world.send_rtcp(greedy, &compound.expect("a compound"));
+        }
+    }
+    let start = world.epoch.instant;
+    let got = world.viewer(quiet).got.iter().flatten();
+    (got.map(|got| (got.at - start, got.sequence)).collect(), world)
+}
+
+/// Each time it begins again with what there is since the newest keyframe, five seconds at most.
+#[test]
+fn a_flood_of_requests_that_are_ignored_brings_the_past_every_four_seconds() {
+    let (undisturbed, calm) = quiet_beside_requests(false);
+    let (beside_a_flood, flooded) = quiet_beside_requests(true);
+    assert!(undisturbed.len() > 2_000);
+    assert!(undisturbed == beside_a_flood, "the same packets at the same times");
+    let again = flooded.engine.counters().starts_again;
+    assert!((2..=5).contains(&again), "{again} in 20 s");
+    let (before, after) = (calm.viewer(1).media.bytes, flooded.viewer(1).media.bytes);
+    assert!(after > before && after < before * 5 / 2, "{after} instead of {before}");
+}

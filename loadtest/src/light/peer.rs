@@ -144,6 +144,15 @@ impl LightSender {
         let _ = self.0.socket.try_send_to(bytes, self.0.server);
     }
 
+    /// The address of its socket.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, which for a bound socket is nothing.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.0.socket.local_addr()
+    }
+
     /// Whether media can be sent.
     pub fn is_connected(&self) -> bool {
         self.0.agent().is_connected()
