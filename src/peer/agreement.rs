@@ -2,6 +2,9 @@
 
 use crate::media::codec::{Codec, Format, Kind};
 
+/// The most simulcast layers of one track; browsers send three, OBS four.
+pub const LAYERS_MAX: usize = 8;
+
 /// ICE credentials of one side (RFC 8839 §5.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -94,6 +97,8 @@ pub struct Feedback {
     pub transport_cc: bool,
     /// Receiver-estimated maximum bitrate.
     pub remb: bool,
+    /// The receiver's reference time, said back to it (RFC 3611 §4.4; libwebrtc's name of it).
+    pub rrtr: bool,
 }
 
 /// An SSRC that the offer announces, with its retransmission SSRC (`a=ssrc-group:FID`).
