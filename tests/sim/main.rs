@@ -11,6 +11,7 @@
 //!
 //! What it proves:
 //!
+//! - `backlog`: a viewer whose connection takes less than it is sent
 //! - `ending`: how sessions end, and what stays of them
 //! - `fault`: a fault in one session ends that session only
 //! - `flood`: a viewer that asks for everything gets little, and the others notice nothing
@@ -35,6 +36,7 @@ mod told;
 mod viewer;
 mod world;
 
+mod backlog;
 mod ending;
 mod fault;
 mod flood;

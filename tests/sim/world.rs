@@ -455,7 +455,7 @@ impl World {
     fn deliver(&mut self, mut in_flight: InFlight) {
         let InFlight { to_server, remote, datagram, .. } = &mut in_flight;
         if *to_server {
-            let path = Path { remote: *remote, local: None };
+            let path = Path::udp(*remote, None);
             let input = Input::Datagram { path, bytes: datagram };
             let shard = self.shard_at(*remote);
             self.with_arena(shard, |engine, now, arena| engine.handle(input, now, arena));
