@@ -25,7 +25,8 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
     line("publish in a browser", &format!("{base}/publish/live (camera: https or localhost)"));
     line("watch in a browser", &format!("{base}/watch/live"));
     let announced: Vec<String> = bound.announced.iter().map(ToString::to_string).collect();
-    line("media (UDP)", &announced.join(", "));
+    let protocols = if bound.media_tcp { "media (UDP, TCP)" } else { "media (UDP)" };
+    line(protocols, &announced.join(", "));
     let _ = writeln!(text, "  OBS: Settings > Stream");
     let mut line = |label: &str, value: &str| {
         let _ = writeln!(text, "    {label:<20} {value}");
@@ -55,6 +56,7 @@ mod tests {
             http: Some(SocketAddr::from(([0, 0, 0, 0], 8080))),
             https: None,
             media: SocketAddr::from(([0, 0, 0, 0], 8189)),
+            media_tcp: true,
             announced: vec![SocketAddr::from(([203, 0, 113, 7], 8189))],
         };
         let token = |text: &str| Token::parse(text).expect("a token");

@@ -223,7 +223,7 @@ fn check_transport(
     Ok(())
 }
 
-/// RFC 8839 §5.1 and §4.2.1.2, RFC 9143 §7.1.1.
+/// RFC 8839 §5.1 and §4.2.1.2, RFC 9143 §7.1.1, RFC 6544 §4.2 and §4.5.
 fn check_candidates(given: &Part<'_>, is_tagged: bool, tagged: &Part<'_>) -> Result<(), String> {
     demand!(given.port() == tagged.port(), "another port within the group");
     demand!(given.connection == tagged.connection, "another address within the group");
@@ -233,12 +233,21 @@ fn check_candidates(given: &Part<'_>, is_tagged: bool, tagged: &Part<'_>) -> Res
     let mut priority = u32::MAX;
     for (index, candidate) in candidates.iter().enumerate() {
         let words: Vec<&str> = candidate.split(' ').collect();
-        let [foundation, "1", "udp", this, ip, port, "typ", "host"] = words[..] else {
-            return Err(format!("{candidate:?} is no host candidate"));
+        let (foundation, this, ip, port, type_preference) = match words[..] {
+            [foundation, "1", "udp", this, ip, port, "typ", "host"] => {
+                (foundation, this, ip, port, 126)
+            }
+            [foundation, "1", "tcp", this, ip, port, "typ", "host", "tcptype", "passive"] => {
+                (foundation, this, ip, port, 90)
+            }
+            _ => return Err(format!("{candidate:?} is no host candidate")),
         };
+        demand!(index > 0 || type_preference == 126, "the first candidate is not UDP");
         demand!(foundation.chars().all(|c| c.is_ascii_alphanumeric()), "bad foundation");
         let this: u32 = this.parse().map_err(|_| "bad priority")?;
-        demand!(this < priority && this >> 24 == 126, "bad priority {this}");
+        demand!(this < priority && this >> 24 == type_preference, "bad priority {this}");
+        let direction = if type_preference == 90 { this >> 21 & 7 } else { 4 };
+        demand!(direction == 4, "priority {this} is not that of a passive candidate");
         priority = this;
         let address: std::net::IpAddr = ip.parse().map_err(|_| "bad address")?;
         if index == 0 {
