@@ -16,6 +16,7 @@
 //! - `shard`: a whole shard, seen from outside
 //! - `shards`: four shards on one port
 //! - `swarm`: the load generator's viewers against a server
+//! - `tcp`: clients without UDP
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
@@ -35,5 +36,6 @@ mod shard;
 mod shards;
 mod shutdown;
 mod swarm;
+mod tcp;
 mod tidy;
 mod whip_whep;
