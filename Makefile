@@ -5,9 +5,12 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # How long `make fuzz` works on each target.
 FUZZ_SECONDS ?= 60
+# How many worlds `make sim` tries, and the first of them.
+SEEDS ?= 1000
+FIRST ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench load lint fmt fuzz web setup clean
+.PHONY: help run demo test bench load lint fmt fuzz sim web setup clean
 
 help: ## Lists these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -40,6 +43,10 @@ fmt: ## Formats the Rust code
 fuzz: ## Mutates the parsers' corpora, FUZZ_SECONDS for each
 	scripts/setup run
 	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --locked --test fuzz -- --ignored --nocapture
+
+sim: ## Simulates SEEDS worlds with bad networks, from number FIRST on, and looks whether all is well
+	scripts/setup run
+	FIRST=$(FIRST) SEEDS=$(SEEDS) cargo test --locked --test sim seeds::whatever -- --nocapture
 
 web: ## Builds the pages, which the server carries within itself
 	scripts/setup run

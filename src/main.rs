@@ -42,8 +42,7 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let server = Server::start(config).await?;
-    let advice = server.advice().unwrap_or_default();
-    print(&(welcome(server.bound(), server.tokens()) + advice))?;
+    print(&(welcome(server.bound(), server.tokens()) + server.advice()))?;
     let failed = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,

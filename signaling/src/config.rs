@@ -2,6 +2,7 @@
 
 use crate::auth::Credentials;
 use axum::http::HeaderValue;
+use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// STUN and TURN servers told to every client.
     pub ice_servers: Vec<IceServer>,
+    /// The proxies whose word on the client's address counts.
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether the pages are served.
     pub pages: bool,
     /// The announced media address and port, so that a page can name what it cannot reach:
@@ -56,6 +59,8 @@ pub struct Limits {
     pub offer_bytes_max: usize,
     /// Connections at a time, HTTP and HTTPS together.
     pub connections_max: usize,
+    /// The same from one IPv4 address or one IPv6 /64.
+    pub connections_per_address_max: usize,
     /// From accepting to the end of the TLS handshake.
     pub handshake_timeout: Duration,
     /// For the head of a request, from its connection's being free.
@@ -77,6 +82,7 @@ impl Default for Limits {
         Self {
             offer_bytes_max: 64 * 1024,
             connections_max: 4_096,
+            connections_per_address_max: 1_024,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),

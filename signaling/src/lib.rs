@@ -11,6 +11,7 @@
 //! - `error`: the one table of refusals
 //! - `pages`: the pages, which are part of the binary
 //! - `serve`: listeners and graceful stop; `tls`: certificates
+//! - `places`: how many connections there may be; `proxy`: who the client is behind a proxy
 
 mod api;
 pub mod auth;
@@ -21,6 +22,8 @@ mod events;
 pub mod media_server;
 mod metrics;
 mod pages;
+mod places;
+mod proxy;
 pub mod sdp_fragment;
 pub mod serve;
 mod session;

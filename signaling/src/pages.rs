@@ -2,6 +2,8 @@
 
 use crate::App;
 use crate::error::Problem;
+use crate::proxy::Client;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
@@ -12,6 +14,7 @@ use axum::response::{Html, IntoResponse, Response};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// `EMBEDDED`: path below `web/dist` -> content, made by `build.rs`.
@@ -92,12 +95,18 @@ pub(crate) async fn asset(
     pages.and_then(|pages| pages.get(path, &headers)).ok_or_else(Problem::not_found)
 }
 
-/// `GET /client-config.json`: what a page has to know of this server.
-pub(crate) async fn client_config(State(app): State<Arc<App>>) -> Response {
+/// `GET /client-config.json`: what a page has to know of this server. Behind a proxy our ports are
+/// not the page's: it must not send anybody there.
+pub(crate) async fn client_config(
+    State(app): State<Arc<App>>,
+    client: Option<Extension<Client>>,
+) -> Response {
+    let direct = client.is_none_or(|Extension(client)| !client.proxied);
+    let port = |address: Option<SocketAddr>| address.filter(|_| direct).map(|it| it.port());
     let body = serde_json::json!({
         "media": app.media_hint,
-        "http_port": app.addresses.http.map(|address| address.port()),
-        "https_port": app.addresses.https.map(|address| address.port()),
+        "http_port": port(app.addresses.http),
+        "https_port": port(app.addresses.https),
         "view_needs_token": app.credentials.viewing_needs_token(),
     });
     let mut response = body.to_string().into_response();

@@ -4,6 +4,8 @@
 //! next request. A fault costs its own connection and no other.
 
 use crate::config::{Config, Limits};
+use crate::places::{Full, Place, Places};
+use crate::proxy::TrustedProxies;
 use crate::tls::{CertificateError, Certificates};
 use axum::Router;
 use axum::body::Body;
@@ -18,18 +20,19 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
 use std::convert::Infallible;
 use std::io::{Error, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
+use tracing::Instrument as _;
 
 /// How long to wait when the process has no more file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -41,6 +44,10 @@ const STREAMS_MAX: u32 = 32;
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
     Connection: close\r\nAccess-Control-Allow-Origin: *\r\n\
     Content-Type: text/plain\r\nContent-Length: 21\r\n\r\ntoo many connections\n";
+/// The same for one whose address has all the places it may have.
+const FULL_ADDRESS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
+    Connection: close\r\nAccess-Control-Allow-Origin: *\r\n\
+    Content-Type: text/plain\r\nContent-Length: 39\r\n\r\ntoo many connections from this address\n";
 
 /// Where the server listens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,6 +85,7 @@ pub struct Listeners {
     https: Option<(TcpListener, Arc<Certificates>)>,
     addresses: Addresses,
     limits: Limits,
+    proxies: TrustedProxies,
 }
 
 impl Listeners {
@@ -103,7 +111,8 @@ impl Listeners {
             http: http.as_ref().and_then(bound),
             https: https.as_ref().and_then(|(listener, _)| bound(listener)),
         };
-        Ok(Self { http, https, addresses, limits: config.limits.clone() })
+        let proxies = TrustedProxies::new(&config.trusted_proxies);
+        Ok(Self { http, https, addresses, limits: config.limits.clone(), proxies })
     }
 
     /// Where they listen; a port 0 in the configuration has become a real one.
@@ -137,8 +146,10 @@ pub async fn serve(
     app: Router,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Listeners { http, https, limits, .. } = listeners;
-    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let Listeners { http, https, limits, proxies, .. } = listeners;
+    let (all, per_address) = (limits.connections_max, limits.connections_per_address_max);
+    let places = Arc::new(Places::new(all, per_address, proxies.clone()));
+    let proxies = Arc::new(proxies);
     let (stop, stopping) = watch::channel(false);
     let mut doors = JoinSet::new();
     let door = |acceptor| Door {
@@ -146,8 +157,10 @@ pub async fn serve(
         app: app.clone(),
         limits: limits.clone(),
         places: Arc::clone(&places),
+        proxies: Arc::clone(&proxies),
         stopping: stopping.clone(),
         full: false,
+        crowded: false,
     };
     if let Some((listener, certificates)) = https {
         let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config()?));
@@ -195,10 +208,13 @@ struct Door {
     acceptor: Option<TlsAcceptor>,
     app: Router,
     limits: Limits,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    proxies: Arc<TrustedProxies>,
     stopping: watch::Receiver<bool>,
     /// Whether the last caller was refused: one warning for a whole run of them.
     full: bool,
+    /// Whether an address has ever had all its places: who does that could fill the log.
+    crowded: bool,
 }
 
 impl Door {
@@ -214,9 +230,9 @@ impl Door {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    if let Some(place) = self.place(&stream) {
-                        connections.spawn(self.clone().admit(stream, place));
+                Ok((stream, from)) => {
+                    if let Some(place) = self.place(&stream, from.ip()) {
+                        connections.spawn(self.clone().admit(stream, from.ip(), place));
                     }
                 }
                 Err(error) if of_one_connection(&error) => {}
@@ -235,26 +251,38 @@ impl Door {
     }
 
     /// A place for one more connection, or a refusal where there is none.
-    fn place(&mut self, stream: &TcpStream) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        if place.is_none() {
-            if !self.full {
+    fn place(&mut self, stream: &TcpStream, from: IpAddr) -> Option<Place> {
+        let place = self.places.take(from);
+        let full = place.as_ref().err().copied();
+        match full {
+            Some(Full::All) if !self.full => {
                 tracing::warn!("all connections are in use; more are refused");
             }
+            Some(Full::Address) if !self.crowded => {
+                self.crowded = true;
+                tracing::warn!(
+                    "one address has limits.http_connections_per_address_max connections, more \
+                     are refused; if it is a proxy, name it in network.trusted_proxies"
+                );
+            }
+            _ => {}
+        }
+        if let Some(full) = full {
+            tracing::debug!(%from, ?full, "connection refused");
             // A fresh socket has room for one small answer, so nobody waits here.
             if self.acceptor.is_none() {
-                let _ = stream.try_write(FULL);
+                let _ = stream.try_write(if full == Full::All { FULL } else { FULL_ADDRESS });
             }
         }
-        self.full = place.is_none();
-        place
+        self.full = full == Some(Full::All);
+        place.ok()
     }
 
-    async fn admit(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+    async fn admit(mut self, stream: TcpStream, from: IpAddr, _place: Place) {
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
         let Some(acceptor) = self.acceptor.take() else {
-            return self.converse_http1(stream).await;
+            return self.converse_http1(stream, from).await;
         };
         let handshake = timeout(self.limits.handshake_timeout, acceptor.accept(stream));
         let outcome = tokio::select! {
@@ -263,15 +291,15 @@ impl Door {
         };
         match outcome {
             Ok(Ok(stream)) => match stream.get_ref().1.alpn_protocol() {
-                Some(b"h2") => self.converse_http2(stream).await,
-                _ => self.converse_http1(stream).await,
+                Some(b"h2") => self.converse_http2(stream, from).await,
+                _ => self.converse_http1(stream, from).await,
             },
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         }
     }
 
-    async fn converse_http1<S>(self, stream: S)
+    async fn converse_http1<S>(self, stream: S, from: IpAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -280,11 +308,11 @@ impl Door {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), self.answering(&requests));
+            .serve_connection(TokioIo::new(stream), self.answering(from, &requests));
         self.drive(connection, &requests).await;
     }
 
-    async fn converse_http2<S>(self, stream: S)
+    async fn converse_http2<S>(self, stream: S, from: IpAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -293,12 +321,13 @@ impl Door {
             .timer(TokioTimer::new())
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .max_concurrent_streams(STREAMS_MAX)
-            .serve_connection(TokioIo::new(stream), self.answering(&requests));
+            .serve_connection(TokioIo::new(stream), self.answering(from, &requests));
         self.drive(connection, &requests).await;
     }
 
-    fn answering(&self, requests: &Arc<Requests>) -> Answering {
-        Answering { app: self.app.clone(), requests: Arc::clone(requests) }
+    fn answering(&self, from: IpAddr, requests: &Arc<Requests>) -> Answering {
+        let (app, proxies) = (self.app.clone(), Arc::clone(&self.proxies));
+        Answering { app, from, proxies, requests: Arc::clone(requests) }
     }
 
     /// Runs a connection until it ends, idles too long or the server stops.
@@ -385,9 +414,12 @@ impl Requests {
     }
 }
 
-/// The app as hyper wants it, its requests counted.
+/// The app as hyper wants it, its requests counted, and each with its client.
 struct Answering {
     app: Router,
+    /// Where the connection comes from.
+    from: IpAddr,
+    proxies: Arc<TrustedProxies>,
     requests: Arc<Requests>,
 }
 
@@ -396,16 +428,20 @@ impl Service<Request<Incoming>> for Answering {
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let open = self.requests.begin();
+        let client = self.proxies.client(self.from, request.headers());
+        request.extensions_mut().insert(client);
+        let span = tracing::debug_span!("request", client = %client.address);
         let answer = self.app.clone().oneshot(request.map(Body::new));
-        Box::pin(async move {
+        let answered = async move {
             // It is open until the last of its body is sent: a stream of events lasts.
             let held = move |frame| {
                 let _ = &open;
                 frame
             };
             answer.await.map(|response| response.map(|body| Body::new(body.map_frame(held))))
-        })
+        };
+        Box::pin(answered.instrument(span))
     }
 }

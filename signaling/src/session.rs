@@ -61,6 +61,7 @@ pub(crate) async fn create(
         Role::Viewer => app.server.view(request),
     };
     let created = created.map_err(|error| Problem::of_offer(&error, app.retry_after))?;
+    tracing::debug!(?role, stream, "session made");
     created_response(app, role, created)
 }
 

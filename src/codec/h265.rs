@@ -15,12 +15,14 @@ const FRAGMENTATION: u8 = 49;
 /// Whether an access unit that a decoder can start with begins here: the packet carries a video
 /// or sequence parameter set, or the start of the first slice of a random access picture.
 pub fn is_keyframe(payload: &[u8]) -> bool {
-    carries_parameters(payload) || starts_random_access(payload)
+    nal_units(payload).any(|nal| matches!(nal_type(nal), Some(VPS | SPS)))
+        || starts_random_access(payload)
 }
 
-/// Whether the packet carries a video or sequence parameter set.
+/// Whether the packet carries a video parameter set: the others refer to it and come after it. A
+/// sequence parameter set alone may be what is left of a start whose first packet is on its way.
 pub fn carries_parameters(payload: &[u8]) -> bool {
-    nal_units(payload).any(|nal| matches!(nal_type(nal), Some(VPS | SPS)))
+    nal_units(payload).any(|nal| nal_type(nal) == Some(VPS))
 }
 
 /// The picture's size after cropping, where the packet carries a sequence parameter set.
@@ -121,7 +123,7 @@ mod tests {
     fn starts_are_parameter_sets_and_first_random_access_slices() {
         let table = [
             (AGGREGATED, true, true),
-            (SPS_ALONE, true, true),
+            (SPS_ALONE, true, false),
             ("40010c01", true, true),   // VPS alone
             ("4401c071", false, false), // PPS alone
             ("2601af01", true, false),  // whole IDR slice

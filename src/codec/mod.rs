@@ -67,7 +67,7 @@ const fn functions(codec: Codec) -> Functions {
 ///
 /// With H.264 and H.265 more than one packet of a frame may say so: the parameter sets and the
 /// picture after them. The frame starts with the first of them; [`carries_parameters`] tells
-/// whether this one makes the frame complete.
+/// whether this one is the first for sure.
 pub fn is_keyframe(codec: Codec, payload: &[u8]) -> bool {
     (functions(codec).is_keyframe)(payload)
 }

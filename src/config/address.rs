@@ -2,6 +2,9 @@
 //!
 //! Choosing is pure; [`interfaces`] and [`ipv6_works`] alone ask the system.
 
+use super::reach::Reach;
+use nix::sys::socket::SockaddrIn6;
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
@@ -91,8 +94,13 @@ pub struct Interface {
 
 /// Interfaces that containers and virtual machines make: nobody outside reaches these addresses,
 /// and each costs every client a check that fails.
-const INNER_INTERFACES: [&str; 11] =
-    ["docker", "br-", "veth", "virbr", "vnet", "cni", "flannel", "cali", "podman", "lxc", "lxd"];
+const INNER_INTERFACES: [&str; 18] = [
+    "docker", "veth", "virbr", "vnet", "vmnet", "vboxnet", "cni", "flannel", "cali", "cilium",
+    "kube-", "weave", "podman", "nerdctl", "lxc", "lxd", "incus", "dummy",
+];
+
+/// Docker names its networks so, with a number in hexadecimal; `br-lan` is a bridge of a router.
+const DOCKER_NETWORK: &str = "br-";
 
 /// Every candidate costs every client a check: more addresses than this help nobody.
 const ANNOUNCED_MAX: usize = 16;
@@ -113,13 +121,21 @@ impl PublicAddresses {
         (!items.is_empty() && items.len() <= ANNOUNCED_MAX).then_some(addresses)
     }
 
-    /// The addresses to announce for a listener, without repeats; those the operator named first.
+    /// The addresses to announce for a listener, without repeats: those the operator named, then
+    /// the one that the `outside` sees, then those of the interfaces by how far they reach. A
+    /// client that tries one only tries the first (ffmpeg does).
     ///
     /// `auto` leaves out link-local addresses and those of containers. A machine that has nothing
     /// else gets loopback, so that a laptop without network still works with itself.
-    pub fn announced(&self, listen: &Listen, interfaces: &[Interface]) -> Vec<IpAddr> {
+    pub fn announced(
+        &self,
+        listen: &Listen,
+        interfaces: &[Interface],
+        outside: Option<IpAddr>,
+    ) -> Vec<IpAddr> {
         let mut announced = self.fixed.clone();
         if self.auto {
+            announced.extend(outside);
             match listen.only() {
                 Some(only) => announced.push(only),
                 None => announced.extend(outer_addresses(listen, interfaces)),
@@ -133,9 +149,25 @@ impl PublicAddresses {
         }
         unique
     }
+
+    /// Where to ask from what the outside calls us, if that cannot be seen from here: none of the
+    /// addresses is public, so that whoever comes from the internet comes through a NAT. IPv6 is
+    /// rarely translated: it counts only where there is no IPv4.
+    pub fn hidden_at(&self, listen: &Listen, interfaces: &[Interface]) -> Option<IpAddr> {
+        let announced = self.announced(listen, interfaces, None);
+        let by_ipv4 = announced.iter().any(IpAddr::is_ipv4);
+        let mut same = announced.iter().filter(|address| address.is_ipv4() == by_ipv4);
+        if !self.auto || same.any(|address| Reach::of(*address) == Reach::Internet) {
+            return None;
+        }
+        let any: IpAddr =
+            if by_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Some(listen.only().filter(|only| only.is_ipv4() == by_ipv4).unwrap_or(any))
+    }
 }
 
-/// What `auto` finds on a wildcard listener.
+/// What `auto` finds on a wildcard listener: what reaches farthest first, and of that IPv4, which
+/// most clients have.
 fn outer_addresses(listen: &Listen, interfaces: &[Interface]) -> Vec<IpAddr> {
     let reachable = |address: &IpAddr| match listen {
         // The IPv4 wildcard hears no IPv6.
@@ -143,22 +175,23 @@ fn outer_addresses(listen: &Listen, interfaces: &[Interface]) -> Vec<IpAddr> {
         _ => true,
     };
     let candidates = || interfaces.iter().filter(|it| reachable(&it.address));
-    let outer: Vec<IpAddr> = candidates().filter(|it| it.is_outer()).map(|it| it.address).collect();
-    if !outer.is_empty() {
-        return outer;
+    let mut outer: Vec<IpAddr> =
+        candidates().filter(|it| it.is_outer()).map(|it| it.address).collect();
+    if outer.is_empty() {
+        outer.extend(candidates().map(|it| it.address).filter(IpAddr::is_loopback));
     }
-    candidates().map(|it| it.address).filter(IpAddr::is_loopback).collect()
+    outer.sort_by_key(|address| (Reach::of(*address), address.is_ipv6()));
+    outer
 }
 
 impl Interface {
     /// Whether somebody on another machine may reach it.
     fn is_outer(&self) -> bool {
+        let is_docker = self.name.strip_prefix(DOCKER_NETWORK).is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+        });
         let inner = INNER_INTERFACES.iter().any(|prefix| self.name.starts_with(prefix));
-        let link_local = match self.address {
-            IpAddr::V4(address) => address.is_link_local(),
-            IpAddr::V6(address) => address.is_unicast_link_local(),
-        };
-        !inner && !link_local && !self.address.is_loopback()
+        !inner && !is_docker && Reach::of(self.address) <= Reach::Network
     }
 }
 
@@ -167,23 +200,41 @@ pub fn ipv6_works() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }
 
-/// Every address of every interface that is up.
+/// Every address of every interface that is up, without those of IPv6 that do not last: who is told
+/// one today cannot reach it tomorrow.
 ///
 /// # Errors
 ///
 /// What the system says.
 pub fn interfaces() -> std::io::Result<Vec<Interface>> {
+    // A kernel without IPv6 has no such file, and no such addresses.
+    let passing = passing(&std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default());
     let mut found = Vec::new();
     for interface in nix::ifaddrs::getifaddrs()? {
         let up = interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP);
         let Some(storage) = interface.address.filter(|_| up) else { continue };
         let v4 = storage.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
-        let v6 = storage.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
+        let v6 = storage.as_sockaddr_in6().map(SockaddrIn6::ip);
+        let v6 = v6.filter(|address| !passing.contains(address)).map(IpAddr::V6);
         if let Some(address) = v4.or(v6) {
             found.push(Interface { name: interface.interface_name, address });
         }
     }
     Ok(found)
+}
+
+/// Temporary (RFC 8981), deprecated (RFC 4862 §5.5.4) and duplicate addresses, as the kernel lists
+/// them: address, index, length of the prefix, scope, flags, name; all numbers in hexadecimal.
+fn passing(listed: &str) -> HashSet<Ipv6Addr> {
+    // if_addr.h: IFA_F_TEMPORARY, IFA_F_DADFAILED, IFA_F_DEPRECATED.
+    const PASSING: u32 = 0x01 | 0x08 | 0x20;
+    let address = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address = u128::from_str_radix(words.next()?, 16).ok()?;
+        let flags = u32::from_str_radix(words.nth(3)?, 16).ok()?;
+        (flags & PASSING != 0).then(|| Ipv6Addr::from(address))
+    };
+    listed.lines().filter_map(address).collect()
 }
 
 #[cfg(test)]
@@ -200,22 +251,96 @@ mod tests {
             interface("lo", "::1"),
             interface("wlan0", "192.168.1.20"),
             interface("wlan0", "fe80::1"),
-            interface("wlan0", "2001:db8::20"),
+            interface("wlan0", "2a01:db8::20"),
             interface("docker0", "172.17.0.1"),
-            interface("br-4f2a", "172.18.0.1"),
+            interface("br-4f2a91c0d3e5", "172.18.0.1"),
             interface("eth9", "169.254.3.4"),
         ]
     }
 
     fn announced(words: &[&str], listen: &str, interfaces: &[Interface]) -> Vec<String> {
+        announced_with(words, listen, interfaces, None)
+    }
+
+    fn announced_with(
+        words: &[&str],
+        listen: &str,
+        interfaces: &[Interface],
+        outside: Option<&str>,
+    ) -> Vec<String> {
         let addresses = PublicAddresses::parse(words).expect("good words");
         let listen = Listen::parse(listen).expect("a good listener");
-        addresses.announced(&listen, interfaces).iter().map(ToString::to_string).collect()
+        let outside = outside.map(|address| address.parse().expect("an address"));
+        let announced = addresses.announced(&listen, interfaces, outside);
+        announced.iter().map(ToString::to_string).collect()
+    }
+
+    fn hidden_at(words: &[&str], listen: &str, interfaces: &[Interface]) -> Option<String> {
+        let addresses = PublicAddresses::parse(words).expect("good words");
+        let listen = Listen::parse(listen).expect("a good listener");
+        addresses.hidden_at(&listen, interfaces).map(|address| address.to_string())
     }
 
     #[test]
-    fn auto_announces_what_others_can_reach() {
-        assert_eq!(announced(&["auto"], "*:8189", &laptop()), ["192.168.1.20", "2001:db8::20"]);
+    fn auto_announces_what_others_can_reach_the_public_ones_first() {
+        assert_eq!(announced(&["auto"], "*:8189", &laptop()), ["2a01:db8::20", "192.168.1.20"]);
+        let server = [
+            interface("wg0", "fd12::1"),
+            interface("tailscale0", "100.101.102.103"),
+            interface("eth1", "10.0.0.5"),
+            interface("eth0", "2a01:db8::1"),
+            interface("ppp0", "8.8.4.4"),
+            interface("clat4", "192.0.0.4"),
+            interface("br-lan", "192.168.1.1"),
+            interface("kube-ipvs0", "10.96.0.1"),
+        ];
+        assert_eq!(
+            announced(&["auto"], "*:8189", &server),
+            ["8.8.4.4", "2a01:db8::1", "100.101.102.103", "10.0.0.5", "192.168.1.1", "fd12::1"]
+        );
+    }
+
+    #[test]
+    fn what_the_outside_sees_comes_before_what_the_machine_has_and_never_twice() {
+        let cloud = [interface("lo", "127.0.0.1"), interface("eth0", "10.0.0.5")];
+        let announced = |words, outside| announced_with(words, "*:8189", &cloud, Some(outside));
+        assert_eq!(announced(&["auto"], "8.8.4.4"), ["8.8.4.4", "10.0.0.5"]);
+        assert_eq!(announced(&["auto"], "10.0.0.5"), ["10.0.0.5"]);
+        assert_eq!(announced(&["192.0.2.1"], "8.8.4.4"), ["192.0.2.1"], "nobody asked");
+    }
+
+    #[test]
+    fn a_machine_is_hidden_where_none_of_its_addresses_is_public() {
+        let lo = || interface("lo", "127.0.0.1");
+        let cloud = [lo(), interface("eth0", "10.0.0.5"), interface("eth0", "2a01:db8::5")];
+        let at = |words: &[&str], listen| hidden_at(words, listen, &cloud);
+        assert_eq!(at(&["auto"], "*:8189").as_deref(), Some("0.0.0.0"), "to clients by IPv4");
+        assert_eq!(at(&["auto"], "10.0.0.5:8189").as_deref(), Some("10.0.0.5"));
+        assert_eq!(at(&["auto"], "[2a01:db8::5]:8189"), None);
+        assert_eq!(at(&["auto", "8.8.4.4"], "*:8189"), None, "the operator has said it");
+        assert_eq!(at(&["10.0.0.5"], "*:8189"), None, "the operator wants no other");
+        let public = [lo(), interface("eth0", "10.0.0.5"), interface("eth1", "8.8.4.4")];
+        assert_eq!(hidden_at(&["auto"], "*:8189", &public), None);
+        let ipv6 = [interface("eth0", "fd00::2")];
+        assert_eq!(hidden_at(&["auto"], "*:8189", &ipv6).as_deref(), Some("::"));
+        let ipv6 = [interface("eth0", "fd00::2"), interface("eth0", "2a01:db8::5")];
+        assert_eq!(hidden_at(&["auto"], "*:8189", &ipv6), None);
+    }
+
+    #[test]
+    fn addresses_that_do_not_last_are_told_by_their_flags() {
+        let listed = "\
+            00000000000000000000000000000001 01 80 10 80       lo\n\
+            2a010db8000000000000000000000001 02 40 00 01     eth0\n\
+            2a010db8000000000000000000000002 02 40 00 00     eth0\n\
+            2a010db8000000000000000000000003 02 40 00 20     eth0\n\
+            2a010db8000000000000000000000004 02 40 00 48     eth0\n\
+            2a010db8000000000000000000000005 02 40 00 40     eth0\n\
+            2a010db8000000000000000000000006 02 40 00 301    eth0\n\
+            no address\n";
+        let mut passing: Vec<String> = passing(listed).iter().map(ToString::to_string).collect();
+        passing.sort();
+        assert_eq!(passing, ["2a01:db8::1", "2a01:db8::3", "2a01:db8::4", "2a01:db8::6"]);
     }
 
     #[test]
@@ -230,15 +355,17 @@ mod tests {
 
     #[test]
     fn auto_announces_loopback_where_there_is_nothing_else() {
-        let alone = [interface("lo", "127.0.0.1"), interface("docker0", "172.17.0.1")];
-        assert_eq!(announced(&["auto"], "*:8189", &alone), ["127.0.0.1"]);
+        let lo = [interface("lo", "::1"), interface("lo", "127.0.0.1")];
+        let alone = [lo.as_slice(), &[interface("docker0", "172.17.0.1")]].concat();
+        assert_eq!(announced(&["auto"], "*:8189", &alone), ["127.0.0.1", "::1"]);
     }
 
     #[test]
     fn named_addresses_come_first_and_none_comes_twice() {
         assert_eq!(
-            announced(&["auto", "203.0.113.7", "192.168.1.20"], "*:8189", &laptop()),
-            ["203.0.113.7", "192.168.1.20", "2001:db8::20"]
+            announced(&["auto", "8.8.4.4", "192.168.1.20"], "*:8189", &laptop()),
+            ["8.8.4.4", "192.168.1.20", "2a01:db8::20"],
+            "the operator's order counts"
         );
     }
 

@@ -29,6 +29,9 @@ pub struct Limits {
     pub media_tcp_connections_max: usize,
     /// HTTP connections that are open at once.
     pub http_connections_max: usize,
+    /// The same from one IPv4 address or one IPv6 /64: nobody alone takes all places. A company
+    /// behind a NAT is one address, and each of its viewers may hold a connection.
+    pub http_connections_per_address_max: usize,
     /// Viewers who listen to events besides the media. Each holds a connection: some of those must
     /// stay free for who comes.
     pub event_streams_max: usize,
@@ -65,6 +68,11 @@ impl Limits {
                 1..=100_000,
             ),
             http_connections_max: reader.number("limits.http_connections_max", 4000, 1..=100_000),
+            http_connections_per_address_max: reader.number(
+                "limits.http_connections_per_address_max",
+                1000,
+                1..=100_000,
+            ),
             event_streams_max: reader.number("limits.event_streams_max", 2000, 0..=100_000),
             http_body_max_bytes: reader.number(
                 "limits.http_body_max_bytes",

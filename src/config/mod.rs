@@ -9,6 +9,7 @@
 //! - `limits`: how many, how large, how long
 //! - `log`: what is written about it
 //! - `network`: ports, TLS, ICE servers
+//! - `reach`: how far an address reaches
 //! - `reader`: file, environment and flags behind one look-up
 //! - `server`: threads, state, stopping
 //! - `token`: one secret, and the tokens that the first start makes
@@ -26,6 +27,7 @@ pub mod ingest;
 pub mod limits;
 pub mod log;
 pub mod network;
+pub mod reach;
 mod reader;
 pub mod server;
 pub mod token;

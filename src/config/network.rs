@@ -1,8 +1,10 @@
-//! `[network]`: ports, announced addresses, TLS, ICE servers.
+//! `[network]`: ports, announced addresses, TLS, ICE servers, proxies.
 
 use super::address::{Listen, PublicAddresses};
 use super::reader::Reader;
+use ipnet::IpNet;
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// Where the server is reached.
@@ -18,10 +20,15 @@ pub struct Network {
     pub media_tcp: bool,
     /// The addresses that clients are told.
     pub public_addresses: PublicAddresses,
+    /// Asked once at the start for our outside address, where `auto` finds no public one.
+    pub stun_server: Option<StunServer>,
     /// The operator's certificate; without one the first start makes a self-signed one.
     pub tls: Option<Tls>,
     /// STUN and TURN servers, handed to clients as `Link` headers (RFC 9725 §4.6).
     pub ice_servers: Vec<IceServer>,
+    /// Whose `X-Forwarded-For` and `Forwarded` are believed. Nobody's by default: whoever else may
+    /// write them could take any address.
+    pub trusted_proxies: Vec<IpNet>,
     /// Receive buffer of each media socket. A shard that is busy for 20 ms at 1 Gb/s must not
     /// lose its publisher's packets: that is 2.5 MB, doubled for the kernel's own bookkeeping.
     pub udp_receive_buffer_bytes: usize,
@@ -36,6 +43,27 @@ pub struct Tls {
     pub certificate_file: PathBuf,
     /// Its private key.
     pub key_file: PathBuf,
+}
+
+impl Tls {
+    fn read(reader: &mut Reader) -> Option<Self> {
+        let file = |text: &str| Some(PathBuf::from(text));
+        let certificate = "a PEM file, or nothing for a certificate of our own";
+        let key = "the PEM file with the certificate's private key";
+        let certificate_file = reader.text("network.tls_certificate_file", "", certificate, file);
+        let key_file = reader.text("network.tls_key_file", "", key, file);
+        match (certificate_file.as_os_str().is_empty(), key_file.as_os_str().is_empty()) {
+            (true, true) => None,
+            (false, false) => Some(Self { certificate_file, key_file }),
+            _ => {
+                reader.conflict(
+                    "network.tls_certificate_file and network.tls_key_file belong together: \
+                     set both, or neither",
+                );
+                None
+            }
+        }
+    }
 }
 
 /// A server that helps clients through NATs and firewalls.
@@ -73,24 +101,60 @@ impl fmt::Debug for IceServer {
     }
 }
 
+/// A server that tells us how the outside sees us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StunServer {
+    /// Its name or address.
+    pub host: String,
+    /// Its UDP port.
+    pub port: u16,
+}
+
+impl StunServer {
+    /// RFC 8489 §19.
+    const PORT: u16 = 3478;
+
+    /// Reads `stun:host` or `stun:host:port` (RFC 7064), or the same without `stun:`.
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_prefix("stun:").unwrap_or(text);
+        let bare_ipv6 = text.parse::<Ipv6Addr>().is_ok();
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if !bare_ipv6 && !text.ends_with(']') => (host, port.parse().ok()?),
+            _ => (text, Self::PORT),
+        };
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let is_good = match bracketed {
+            Some(inside) => inside.parse::<Ipv6Addr>().is_ok(),
+            None => bare_ipv6 || is_host_name(host),
+        };
+        let host = bracketed.unwrap_or(host).to_owned();
+        (is_good && port != 0).then_some(Self { host, port })
+    }
+}
+
+/// Written so that it can be given again.
+impl fmt::Display for StunServer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(out, "stun:[{}]:{}", self.host, self.port)
+        } else {
+            write!(out, "stun:{}:{}", self.host, self.port)
+        }
+    }
+}
+
+fn is_host_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    !text.is_empty() && text.bytes().all(fits)
+}
+
+/// Reads a network such as `10.0.0.0/8`, or one address.
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
 impl Network {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let file = |text: &str| Some(PathBuf::from(text));
-        let certificate = "a PEM file, or nothing for a certificate of our own";
-        let key = "the PEM file with the certificate's private key";
-        let certificate_file = reader.text("network.tls_certificate_file", "", certificate, file);
-        let key_file = reader.text("network.tls_key_file", "", key, file);
-        let tls = match (certificate_file.as_os_str().is_empty(), key_file.as_os_str().is_empty()) {
-            (true, true) => None,
-            (false, false) => Some(Tls { certificate_file, key_file }),
-            _ => {
-                reader.conflict(
-                    "network.tls_certificate_file and network.tls_key_file belong together: \
-                     set both, or neither",
-                );
-                None
-            }
-        };
         let listen = |reader: &mut Reader, key, default| {
             reader.text(key, default, Listen::TAKES, Listen::parse)
         };
@@ -111,12 +175,27 @@ impl Network {
                 "a list of up to 16 addresses such as [\"203.0.113.7\"], of which one may be auto",
                 PublicAddresses::parse,
             ),
-            tls,
+            stun_server: reader.text(
+                "network.stun_server",
+                "",
+                "stun:host or stun:host:port, or nothing",
+                |text| match text {
+                    "" => Some(None),
+                    text => StunServer::parse(text).map(Some),
+                },
+            ),
+            tls: Tls::read(reader),
             ice_servers: reader.list(
                 "network.ice_servers",
                 &[],
                 "a list of \"stun:host:port\" and \"turn:host:port username password\"",
                 |items| items.iter().map(|item| IceServer::parse(item)).collect(),
+            ),
+            trusted_proxies: reader.list(
+                "network.trusted_proxies",
+                &[],
+                "a list of addresses and networks such as [\"127.0.0.1\", \"10.0.0.0/8\"]",
+                |items| items.iter().map(|item| network(item)).collect(),
             ),
             udp_receive_buffer_bytes: reader.number(
                 "network.udp_receive_buffer_bytes",
@@ -150,6 +229,36 @@ mod tests {
         assert!(IceServer::parse("stun:stun.example").is_some());
         for bad in ["", "stun:", "http://x", "turn:x", "turn:x ana", "stun:x> y", "stun:\"x"] {
             assert_eq!(IceServer::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stun_server_has_a_port_where_none_is_given() {
+        for (text, host, port) in [
+            ("stun:stun.example.org", "stun.example.org", 3478),
+            ("stun:stun.example.org:19302", "stun.example.org", 19302),
+            ("192.0.2.1:3479", "192.0.2.1", 3479),
+            ("[2001:db8::1]", "2001:db8::1", 3478),
+            ("stun:[2001:db8::1]:5", "2001:db8::1", 5),
+            ("2001:db8::1", "2001:db8::1", 3478),
+        ] {
+            let server = StunServer::parse(text).expect(text);
+            assert_eq!((server.host.as_str(), server.port), (host, port), "{text}");
+            assert_eq!(StunServer::parse(&server.to_string()), Some(server), "{text}");
+        }
+        for bad in ["stun:", ":3478", "a b", "stun.example:0", "x:y", "turn:x", "[x]", "stun:[::1"]
+        {
+            assert_eq!(StunServer::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_networks() {
+        let read = |text: &str| network(text).map(|network| network.to_string());
+        assert_eq!(read("10.0.0.0/8").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(read("::1").as_deref(), Some("::1/128"));
+        for bad in ["", "loopback", "10.0.0.0/33", "10.0.0", "proxy.example"] {
+            assert_eq!(read(bad), None, "{bad}");
         }
     }
 

@@ -46,6 +46,11 @@ impl Parcel {
         self.oldest.map(|oldest| if self.complete { oldest } else { oldest + wait })
     }
 
+    /// How many packets there are to hand over.
+    pub(super) fn len(&self) -> usize {
+        self.packets.len()
+    }
+
     /// Whether there is nothing to hand over.
     pub(super) fn is_empty(&self) -> bool {
         self.packets.is_empty()

@@ -22,12 +22,11 @@ impl Demux {
         self.ufrags.insert(ufrag.to_owned(), peer);
     }
 
-    /// The session's ICE is restarted under a new name. The one before stays good, since the client
-    /// checks with it until it has our answer (RFC 8445 §9); the one before that does not.
-    pub fn rename(&mut self, new: &str, former: &mut Option<String>, old: &str, peer: usize) {
+    /// The session's ICE is restarted under a new name; the stale one finds it no more.
+    pub fn rename(&mut self, new: &str, stale: Option<&str>, peer: usize) {
         self.ufrags.insert(new.to_owned(), peer);
-        if let Some(stale) = former.replace(old.to_owned()) {
-            self.ufrags.remove(&stale);
+        if let Some(stale) = stale {
+            self.ufrags.remove(stale);
         }
     }
 
@@ -135,16 +134,15 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_of_ice_the_name_before_is_good_and_older_ones_are_not() {
+    fn after_a_restart_of_ice_a_session_is_found_by_its_names_but_the_stale_one() {
         let mut demux = Demux::default();
         let session = SessionId::from_random([1; 16]);
-        let mut former = None;
         demux.add(session, "a", 1);
-        demux.rename("b", &mut former, "a", 1);
+        demux.rename("b", None, 1);
         assert_eq!((demux.by_ufrag("a"), demux.by_ufrag("b")), (Some(1), Some(1)));
-        demux.rename("c", &mut former, "b", 1);
+        demux.rename("c", Some("a"), 1);
         assert_eq!((demux.by_ufrag("a"), demux.by_ufrag("b")), (None, Some(1)));
-        demux.remove(session, ["c"].into_iter().chain(former.as_deref()), 1, &[]);
+        demux.remove(session, ["c", "b"], 1, &[]);
         assert_eq!(demux.sizes(), [0; 3]);
     }
 

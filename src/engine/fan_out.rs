@@ -214,7 +214,7 @@ impl Engine {
                 let subscriptions = &viewing.subscriptions;
                 let counters = &mut self.counters;
                 let mut is_lost = false;
-                viewing.viewer.handle_rtcp(rtcp, wall, |viewer, asked| match asked {
+                viewing.viewer.handle_rtcp(rtcp, (now, wall), |viewer, asked| match asked {
                     Asked::Keyframe => is_lost = true,
                     Asked::Again(kind, sequence) => {
                         let subscription = subscriptions[kind.index()].as_ref();

@@ -63,7 +63,7 @@ impl Engine {
             return self.hand_to(shard, session, path, now);
         };
         let peer = self.peers.get_mut(key)?;
-        if !stun::authentic_check(bytes, &peer.credentials) {
+        if !peer.transport.is_authentic(bytes) {
             return None;
         }
         self.foreign.forget(path.client());
@@ -124,7 +124,7 @@ impl Engine {
             self.events.push_back(Event::Ended { session, role, stream: name, reason });
             return None;
         };
-        let ufrag = peer.credentials.ufrag.clone();
+        let ufrag = peer.ufrag.clone();
         let key = self.peers.insert(peer);
         self.demux.add(session, &ufrag, key);
         // The stream comes while the client shakes hands.

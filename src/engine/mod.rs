@@ -11,6 +11,7 @@
 //! - `fan_out`: batches to viewers
 //! - `find`: whose a datagram is; sessions are claimed there
 //! - `foreign`: addresses of other shards' sessions
+//! - `held`: what an engine holds, for bounds and leaks
 //! - `message`: what the engines of one server tell each other
 //! - `peer`: one session: transport and role
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
@@ -26,6 +27,7 @@ pub mod demux;
 mod fan_out;
 mod find;
 mod foreign;
+pub mod held;
 pub mod message;
 mod peer;
 mod publishers;
@@ -327,7 +329,9 @@ impl Engine {
         match peer.transport.handle(path, bytes, now, arena) {
             Received::Nothing => {
                 let moved = lived_at != peer.transport.path();
-                self.publishers_moved += u64::from(moved && peer.role() == Role::Publisher);
+                let stream = self.streams.get(peer.stream).filter(|_| moved);
+                let has_media = stream.is_some_and(|stream| stream.publisher == Some(key));
+                self.publishers_moved += u64::from(has_media);
                 if moved {
                     self.release(key, now);
                 }
@@ -383,10 +387,8 @@ impl Engine {
             Command::Restart(session, local) => {
                 let Some(key) = self.demux.by_session(session) else { return };
                 let Some(peer) = self.peers.get_mut(key) else { return };
-                let (old, former) = (&peer.credentials.ufrag, &mut peer.former_ufrag);
-                self.demux.rename(&local.ufrag, former, old, key);
-                peer.credentials = local.clone();
-                peer.transport.restart_ice(local);
+                let stale = peer.restart_ice(local);
+                self.demux.rename(&peer.ufrag, stale.as_deref(), key);
             }
             Command::Report(reply) => reply(self.report(now)),
             Command::Stop => {
@@ -407,8 +409,7 @@ impl Engine {
     fn end(&mut self, key: usize, reason: EndReason, now: Instant, arena: &mut SendArena) {
         let Some(mut peer) = self.peers.try_remove(key) else { return };
         let (session, role) = (peer.session, peer.role());
-        let ufrags =
-            [peer.credentials.ufrag.as_str()].into_iter().chain(peer.former_ufrag.as_deref());
+        let ufrags = [peer.ufrag.as_str()].into_iter().chain(peer.former_ufrag.as_deref());
         self.demux.remove(session, ufrags, key, &peer.addresses);
         self.timers.clear(key);
         self.catch_ups.ended(key);

@@ -29,9 +29,9 @@ pub(super) struct Peer {
     pub(super) stream: usize,
     pub(super) transport: Transport,
     pub(super) side: Side,
-    /// Our ICE credentials, which its checks are signed with.
-    pub(super) credentials: Credentials,
-    /// Our user name fragment before the last restart of ICE.
+    /// Our present ICE user name fragment.
+    pub(super) ufrag: String,
+    /// The one before the restart of ICE, which the client may still use.
     pub(super) former_ufrag: Option<String>,
     /// Where authentic checks came from.
     pub(super) addresses: Vec<TransportAddress>,
@@ -79,6 +79,11 @@ impl Publishing {
 }
 
 impl Publishing {
+    /// How many packets its pool remembers.
+    pub(super) fn pooled(&self) -> usize {
+        self.pool.len()
+    }
+
     /// It may send from now on.
     pub(super) fn connected(&mut self, now: Instant) {
         self.connected = Some(now);
@@ -178,7 +183,7 @@ impl Peer {
                 (agreement.transport, Side::Viewer(Box::new(viewing)))
             }
         };
-        let credentials = transport.local.clone();
+        let ufrag = transport.local.ufrag.clone();
         let identity = Arc::clone(identity);
         let transport = Transport::new(transport, identity, settings.timeouts, now);
         Self {
@@ -186,7 +191,7 @@ impl Peer {
             stream,
             transport,
             side,
-            credentials,
+            ufrag,
             former_ufrag: None,
             addresses: Vec::new(),
             created,
@@ -197,6 +202,18 @@ impl Peer {
         match self.side {
             Side::Publisher(_) => Role::Publisher,
             Side::Viewer(_) => Role::Viewer,
+        }
+    }
+
+    /// Restarts ICE with these credentials (RFC 8445 §9); returns the name that is good no more.
+    /// Those before stay good, since the client checks with them until it has our answer: where
+    /// that was lost and it asks again, they are those from before the first time.
+    pub(super) fn restart_ice(&mut self, local: Credentials) -> Option<String> {
+        let replaced = std::mem::replace(&mut self.ufrag, local.ufrag.clone());
+        if self.transport.restart_ice(local) {
+            self.former_ufrag.replace(replaced)
+        } else {
+            Some(replaced)
         }
     }
 

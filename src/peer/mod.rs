@@ -2,6 +2,7 @@
 //!
 //! - `agreement`: what offer and answer agreed on, as plain data
 //! - `assembly`: handshake messages put together from their fragments
+//! - `binding`: one question to a STUN server
 //! - `client_hello`: which SRTP profiles a client offers, so that AES-GCM can win
 //! - `dtls`: one DTLS association, `rtc-dtls` behind a small type
 //! - `flight`: the last flight of a DTLS handshake, and when it is sent again
@@ -22,6 +23,7 @@
 
 pub mod agreement;
 mod assembly;
+pub mod binding;
 pub mod client_hello;
 mod dtls;
 mod flight;

@@ -93,6 +93,8 @@ pub struct TestClient {
     flight: Vec<Vec<u8>>,
     resend: Option<(Instant, Duration)>,
     srtp: Option<(Context, Context)>,
+    /// What the server protects with: profile, key and salt.
+    server_keys: Option<(ProtectionProfile, Vec<u8>, Vec<u8>)>,
     /// The server closed the DTLS association.
     pub closed: bool,
     /// What went wrong in its handshake.
@@ -144,6 +146,7 @@ impl TestClient {
             flight: Vec::new(),
             resend: None,
             srtp: None,
+            server_keys: None,
             closed: false,
             error: None,
             checks_answered: 0,
@@ -291,6 +294,16 @@ impl TestClient {
             crypto,
         );
         self.srtp = Some((local.expect("a context"), remote.expect("a context")));
+        let (key, salt) = (&keys.remote_master_key, &keys.remote_master_salt);
+        self.server_keys = Some((profile, key.clone(), salt.clone()));
+    }
+
+    /// A tap on what the server sends this client; `None` before its handshake is complete.
+    pub fn wiretap(&self) -> Option<Wiretap> {
+        let (profile, key, salt) = self.server_keys.as_ref()?;
+        let context = || Context::new(key, salt, *profile, None, None, self.provider.crypto());
+        let (opener, sealer) = (context().expect("a context"), context().expect("a context"));
+        Some(Wiretap { opener, sealer })
     }
 
     /// The next datagram it wants sent.
@@ -326,6 +339,11 @@ impl TestClient {
         local.encrypt_rtp(packet).expect("an RTP packet").to_vec()
     }
 
+    /// What it seals with: for packets that no library would write.
+    pub fn outbound(&mut self) -> Option<&mut Context> {
+        self.srtp.as_mut().map(|(local, _)| local)
+    }
+
     /// Protects a compound RTCP packet.
     pub fn seal_rtcp(&mut self, compound: &[u8]) -> Vec<u8> {
         let (local, _) = self.srtp.as_mut().expect("the client is connected");
@@ -348,6 +366,35 @@ impl TestClient {
     pub fn close(&mut self, now: Instant) {
         let _ = self.endpoint.stop(now, PEER);
         self.collect(now);
+    }
+}
+
+/// Reads what the server sends to one client, before any network has had it and without minding
+/// repetitions; and speaks in the server's name, so that a test can make what no server should.
+pub struct Wiretap {
+    opener: Context,
+    sealer: Context,
+}
+
+impl Wiretap {
+    /// Opens an RTP packet to the client; `None` if its server has not sealed it.
+    pub fn open(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.opener.decrypt_rtp(datagram).ok().map(|plain| plain.to_vec())
+    }
+
+    /// Opens a compound RTCP packet to the client; `None` if its server has not sealed it.
+    pub fn open_rtcp(&mut self, datagram: &[u8]) -> Option<Vec<u8>> {
+        self.opener.decrypt_rtcp(datagram).ok().map(|plain| plain.to_vec())
+    }
+
+    /// Protects an RTP packet as the server would.
+    pub fn seal(&mut self, packet: &[u8]) -> Vec<u8> {
+        self.sealer.encrypt_rtp(packet).expect("an RTP packet").to_vec()
+    }
+
+    /// Protects a compound RTCP packet as the server would.
+    pub fn seal_rtcp(&mut self, compound: &[u8]) -> Vec<u8> {
+        self.sealer.encrypt_rtcp(compound).expect("an RTCP packet").to_vec()
     }
 }
 

@@ -11,7 +11,7 @@ use super::identity::Identity;
 use super::open::Opener;
 use super::seal::Sealer;
 use super::srtp::SrtpProfile;
-use super::stun::{ANSWER_MAX, Check, DatagramKind, classify};
+use super::stun::{ANSWER_MAX, Check, DatagramKind, authentic_check, classify};
 use crate::media::arena::{Path, SendArena, TransportAddress};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,7 +95,7 @@ pub struct Transport {
     srtp: Option<Srtp>,
     state: State,
     timeouts: Timeouts,
-    /// When the client last gave a sign of life.
+    /// When the client last gave a sign of life from where media goes.
     heard: Instant,
     /// When the client was first reached.
     handshake_began: Option<Instant>,
@@ -149,13 +149,13 @@ impl Transport {
             DatagramKind::Rtp => {
                 let opened = self.srtp.as_mut().and_then(|srtp| srtp.opener.open(datagram));
                 let Some((header, datagram)) = opened else { return Received::Nothing };
-                self.heard = now;
+                self.hear(path, now);
                 Received::Rtp { header, datagram }
             }
             DatagramKind::Rtcp => {
                 let opened = self.srtp.as_mut().and_then(|srtp| srtp.opener.open_rtcp(datagram));
                 let Some(compound) = opened else { return Received::Nothing };
-                self.heard = now;
+                self.hear(path, now);
                 Received::Rtcp(compound)
             }
             DatagramKind::Dtls | DatagramKind::Other => Received::Nothing,
@@ -172,7 +172,7 @@ impl Transport {
         if !self.ice.handle(path, datagram, arena) {
             return Received::Nothing;
         }
-        self.heard = now;
+        self.hear(path, now);
         if self.state == State::New {
             self.state = State::Handshaking;
             self.handshake_began = Some(now);
@@ -182,6 +182,15 @@ impl Transport {
             }
         }
         Received::Nothing
+    }
+
+    /// Something authentic came. It is consent to go on sending where it came from, and nowhere
+    /// else (RFC 7675 §5.1): whoever has a session and can forge addresses could else turn its
+    /// media on somebody with a single check, and keep it there from its own address.
+    fn hear(&mut self, path: Path, now: Instant) {
+        if self.ice.path.is_some_and(|own| own.client() == path.client()) {
+            self.heard = now;
+        }
     }
 
     /// Follows what the DTLS association came to.
@@ -255,7 +264,7 @@ impl Transport {
         self.ice.path
     }
 
-    /// When the client last gave a sign of life.
+    /// When the client last gave a sign of life from where media goes.
     pub fn last_heard(&self) -> Instant {
         self.heard
     }
@@ -282,9 +291,16 @@ impl Transport {
     }
 
     /// New ICE credentials (RFC 8445 §9). The old ones stay good until the client nominates a
-    /// pair with the new ones; DTLS, SRTP and the path stay as they are.
-    pub fn restart_ice(&mut self, local: Credentials) {
-        self.ice.restart(local);
+    /// pair with the new ones; DTLS, SRTP and the path stay as they are. False where those that
+    /// are replaced were never used: then the ones before them stay good instead.
+    pub fn restart_ice(&mut self, local: Credentials) -> bool {
+        self.ice.restart(local)
+    }
+
+    /// Whether a check is made with credentials of ours that are good now.
+    pub fn is_authentic(&self, check: &[u8]) -> bool {
+        let good = [Some(&self.ice.local), self.ice.previous.as_ref()];
+        good.into_iter().flatten().any(|local| authentic_check(check, local))
     }
 
     fn end(&mut self, reason: EndReason) {
@@ -349,9 +365,11 @@ impl Ice {
         self.checked.contains(&address)
     }
 
-    fn restart(&mut self, local: Credentials) {
+    fn restart(&mut self, local: Credentials) -> bool {
         let replaced = std::mem::replace(&mut self.local, local);
+        let was_used = self.previous.is_none();
         self.previous.get_or_insert(replaced);
+        was_used
     }
 }
 
@@ -749,6 +767,24 @@ mod tests {
         }
     }
 
+    /// Media that a forged check has sent to a victim must not stay there because its owner lives.
+    #[test]
+    fn signs_of_life_from_elsewhere_are_no_consent_of_the_address_media_goes_to() {
+        let mut world = World::connected(as_role(DtlsRole::Server));
+        let mut forged = world.client.check(true);
+        world.transport.handle(path(6_000), &mut forged, world.now, &mut world.arena);
+        assert_eq!(world.transport.path(), Some(path(6_000)));
+        world.next_check = world.now + Duration::from_hours(1);
+        for sequence in 0..16 {
+            let mut check = world.client.check(false);
+            world.transport.handle(path(5_000), &mut check, world.now, &mut world.arena);
+            let media = world.client.seal(&rtp(sequence));
+            world.send(To::Server, path(5_000), media);
+            world.run(Duration::from_secs(2));
+        }
+        assert_eq!(world.transport.state(), &State::Ended(EndReason::ConsentLost));
+    }
+
     #[test]
     fn a_client_that_never_shakes_hands_is_given_up() {
         let mut world = World::new(as_role(DtlsRole::Server));
@@ -797,7 +833,7 @@ mod tests {
         let mut world = World::connected(as_role(DtlsRole::Server));
         let old = world.client.check(true);
         let renewed = Credentials { ufrag: "new".into(), pwd: "n".repeat(24) };
-        world.transport.restart_ice(renewed.clone());
+        assert!(world.transport.restart_ice(renewed.clone()));
         let answered = |world: &mut World, check: &[u8], port| {
             world.arena.clear();
             let mut check = check.to_vec();
@@ -812,6 +848,22 @@ mod tests {
         assert!(!answered(&mut world, &old, 5_000));
         assert_eq!(world.transport.path(), Some(path(7_000)));
         assert!(world.exchange(1), "DTLS and SRTP stay as they were");
+    }
+
+    #[test]
+    fn a_restart_whose_answer_is_lost_leaves_the_credentials_in_use_good() {
+        let mut world = World::connected(as_role(DtlsRole::Server));
+        let renewed = |name: &str| Credentials { ufrag: name.into(), pwd: name.repeat(24) };
+        assert!(world.transport.restart_ice(renewed("a")), "those in use are kept");
+        assert!(!world.transport.restart_ice(renewed("b")), "those never used are not");
+        let check = |world: &mut World, server: Credentials| {
+            world.client.server = server;
+            let check = world.client.check(true);
+            world.transport.is_authentic(&check)
+        };
+        assert!(check(&mut world, server_credentials()));
+        assert!(check(&mut world, renewed("b")));
+        assert!(!check(&mut world, renewed("a")));
     }
 
     #[test]

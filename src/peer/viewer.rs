@@ -33,14 +33,44 @@ pub struct Viewer {
     cname: String,
     next_report: Instant,
     round_trip: Option<Duration>,
+    attention: Attention,
+}
+
+/// How much of what a viewer asks for is looked at: every packet of RTCP and every number in a NACK
+/// costs a look-up, and a datagram holds thousands of them.
+#[derive(Debug)]
+struct Attention {
+    left: u32,
+    since: Instant,
+}
+
+impl Attention {
+    /// Beyond a tenth of 10,000 packets a second, lost and asked for four times.
+    const PER_SECOND: u32 = 4096;
+    /// A quarter of a second's worth at a time.
+    const BURST: u32 = 1024;
+
+    fn renew(&mut self, now: Instant) {
+        let earned = now.saturating_duration_since(self.since).as_secs_f64();
+        let earned = (earned * f64::from(Self::PER_SECOND)) as u32;
+        if earned > 0 {
+            self.left = self.left.saturating_add(earned).min(Self::BURST);
+            self.since = now;
+        }
+    }
+
+    /// Whether one more is looked at.
+    const fn pay(&mut self) -> bool {
+        let is_paid = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_paid
+    }
 }
 
 impl Viewer {
     /// Between sender reports; the first comes sooner, so that lip sync starts with the picture.
     const REPORT_INTERVAL: Duration = Duration::from_secs(1);
     const FIRST_REPORT: Duration = Duration::from_millis(100);
-    /// The most retransmissions asked for by one compound that are looked at.
-    const ASKED_MAX: usize = 512;
 
     /// The send side of what was agreed. `random` seeds sequence numbers, one per track.
     pub fn new(
@@ -55,7 +85,9 @@ impl Viewer {
             let index = section.kind.index();
             outgoing[index] = Some(Outgoing::new(section, rtx_share, random[index]));
         }
-        Self { outgoing, cname, next_report: now + Self::FIRST_REPORT, round_trip: None }
+        let attention = Attention { left: Attention::BURST, since: now };
+        let next_report = now + Self::FIRST_REPORT;
+        Self { outgoing, cname, next_report, round_trip: None, attention }
     }
 
     /// The send side of one track, if the viewer takes that kind.
@@ -73,17 +105,21 @@ impl Viewer {
         self.round_trip
     }
 
-    /// Reads a plain RTCP compound; what it asks for goes to `asked`.
+    /// Reads a plain RTCP compound of this moment, which is `wall` on the wall clock; what it asks
+    /// for goes to `asked`. Of whoever asks without end not everything is read.
     ///
     /// Fuzz target: `viewer_rtcp`.
     pub fn handle_rtcp(
         &mut self,
         compound: &[u8],
-        wall: WallTime,
+        (now, wall): (Instant, WallTime),
         mut asked: impl FnMut(&mut Self, Asked),
     ) {
-        let mut left = Self::ASKED_MAX;
+        self.attention.renew(now);
         for mut packet in whole_packets(compound).filter(|packet| is_read(packet)) {
+            if !self.attention.pay() {
+                return;
+            }
             let Ok(packets) = unmarshal(&mut packet) else { return };
             let Some(packet) = packets.first().map(|packet| packet.as_any()) else { return };
             if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
@@ -92,8 +128,10 @@ impl Viewer {
                 self.reported(&report.reports, wall);
             } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
                 let Some(kind) = self.kind_of(nack.media_ssrc) else { continue };
-                for sequence in nack.nacks.iter().flat_map(|pair| pair.into_iter()).take(left) {
-                    left -= 1;
+                for sequence in nack.nacks.iter().flat_map(|pair| pair.into_iter()) {
+                    if !self.attention.pay() {
+                        return;
+                    }
                     asked(self, Asked::Again(kind, sequence));
                 }
             } else if packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>() {
@@ -192,6 +230,7 @@ fn is_read(packet: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::agreement::{ExtensionIds, Feedback};
 
     #[test]
     fn only_what_is_read_is_parsed() {
@@ -203,7 +242,37 @@ mod tests {
         let mut viewer = Viewer::new(Vec::new(), "cname".into(), 0.1, [0; 2], now);
         let mut heard = Vec::new();
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        viewer.handle_rtcp(&compound, wall, |_, asked| heard.push(asked));
+        viewer.handle_rtcp(&compound, (now, wall), |_, asked| heard.push(asked));
         assert_eq!(heard, [Asked::Keyframe], "read without the library's look at the feedback");
+    }
+
+    #[test]
+    fn who_asks_without_end_is_heard_a_bounded_number_of_times_a_second() {
+        let start = Instant::now();
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let video = SentMedia {
+            kind: Kind::Video,
+            mid: String::new(),
+            formats: Vec::new(),
+            extensions: ExtensionIds::default(),
+            feedback: Feedback::default(),
+            ssrc: 2,
+            rtx_ssrc: None,
+        };
+        let mut viewer = Viewer::new(vec![video], "cname".into(), 0.1, [0; 2], start);
+        let mut nack = vec![0x81, 205, 0, 82, 0, 0, 0, 1, 0, 0, 0, 2];
+        nack.extend([7, 7, 0xff, 0xff].repeat(80)); // 17 numbers each
+        let loss = [0x81, 206, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+        let mut heard = |compound: &[u8], ms| {
+            let mut count = 0;
+            let now = start + Duration::from_millis(ms);
+            viewer.handle_rtcp(compound, (now, wall), |_, _| count += 1);
+            count
+        };
+        assert_eq!(heard(&nack, 0), 1023, "a burst, of which the packet itself is one");
+        assert_eq!(heard(&loss, 0), 0);
+        let in_a_second: u32 = (1..=1_000).map(|ms| heard(&nack, ms)).sum();
+        assert!((3_000..=4_096).contains(&in_a_second), "{in_a_second}");
+        assert_eq!(heard(&loss, 1_100), 1, "who rests is heard again");
     }
 }

@@ -25,6 +25,8 @@ pub struct History {
     span: Duration,
     /// The lowest sequence number that is still taken and the next one after the highest.
     range: Option<(u64, u64)>,
+    /// Whether packets have been let go: what comes late may have been among them.
+    has_let_go: bool,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,8 @@ impl History {
     const VIDEO_SLOTS: usize = 8192;
     /// Two and a half seconds of 10 ms packets.
     const AUDIO_SLOTS: usize = 256;
+    /// So many packets the first that came may have overtaken.
+    const OVERTAKEN_MAX: u64 = 32;
 
     /// An empty history that keeps packets for `span`.
     pub fn new(kind: Kind, span: Duration) -> Self {
@@ -46,7 +50,7 @@ impl History {
             Kind::Video => Self::VIDEO_SLOTS,
             Kind::Audio => Self::AUDIO_SLOTS,
         };
-        Self { slots: (0..slots).map(|_| None).collect(), span, range: None }
+        Self { slots: (0..slots).map(|_| None).collect(), span, range: None, has_let_go: false }
     }
 
     fn index(&self, sequence: u64) -> usize {
@@ -56,7 +60,8 @@ impl History {
     /// Keeps a packet and lets go of those that are past the span.
     pub fn push(&mut self, packet: &Arc<Packet>) -> Pushed {
         let sequence = packet.sequence;
-        let (low, high) = self.range.unwrap_or((sequence, sequence));
+        let overtaken = sequence.saturating_sub(Self::OVERTAKEN_MAX);
+        let (low, high) = self.range.unwrap_or((overtaken, sequence));
         if sequence < low {
             return Pushed::TooOld;
         }
@@ -74,6 +79,7 @@ impl History {
     /// Empties the slots that are needed again; tells the new low end.
     fn make_room(&mut self, low: u64, high: u64) -> u64 {
         let needed = high.saturating_sub(self.slots.len() as u64);
+        self.has_let_go |= needed > low;
         if needed.saturating_sub(low) >= self.slots.len() as u64 {
             self.slots.fill_with(|| None);
         } else {
@@ -87,18 +93,26 @@ impl History {
 
     /// Lets go of packets past the span; tells the new low end.
     ///
-    /// An empty slot at the low end is as old as the ones let go before it.
-    fn release_expired(&mut self, mut low: u64, high: u64, newest: &Packet) -> u64 {
+    /// An empty slot at the low end is as old as the ones let go before it. Before the first packet
+    /// there were none: those it has overtaken may still come.
+    fn release_expired(&mut self, low: u64, high: u64, newest: &Packet) -> u64 {
+        let mut released = low;
         let age = |kept: &Kept| newest.arrival.saturating_duration_since(kept.packet.arrival);
-        while low < high {
-            let index = self.index(low);
-            if self.slots[index].as_ref().is_some_and(|kept| age(kept) <= self.span) {
-                break;
+        for sequence in low..high {
+            let index = self.index(sequence);
+            match &self.slots[index] {
+                Some(kept) if age(kept) <= self.span => break,
+                Some(_) => {
+                    self.slots[index] = None;
+                    self.has_let_go = true;
+                }
+                None => {}
             }
-            self.slots[index] = None;
-            low += 1;
+            if self.has_let_go {
+                released = sequence + 1;
+            }
         }
-        low
+        released
     }
 
     /// Notes that a packet goes out, and with which padding.
@@ -150,7 +164,8 @@ mod tests {
             assert_eq!(history.push(&packet(start, sequence, 1)), Pushed::Duplicate);
         }
         history.departed(70_001, 3);
-        assert_eq!(history.push(&packet(start, 69_999, 0)), Pushed::TooOld);
+        assert_eq!(history.push(&packet(start, 69_999, 0)), Pushed::New, "it was overtaken");
+        assert_eq!(history.push(&packet(start, 69_900, 0)), Pushed::TooOld);
         assert_eq!(history.get(70_001).map(|(_, padding)| padding), Some(3));
         assert!(history.get(70_002).is_none(), "it has not gone out");
         assert!(history.get(70_003).is_none());
@@ -167,6 +182,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&first), 1, "nobody but the test holds it");
         assert!(history.get(100).is_none());
         assert_eq!(history.push(&first), Pushed::TooOld);
+        assert_eq!(history.push(&packet(start, 99, 2_500)), Pushed::TooOld);
     }
 
     #[test]

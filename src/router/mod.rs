@@ -177,6 +177,11 @@ impl Router {
         self.batch.set_wait(wait);
     }
 
+    /// How many packets of a kind wait to go out.
+    pub fn waiting(&self, kind: Kind) -> usize {
+        self.batch.waiting(kind).len()
+    }
+
     /// When a waiting batch must go out, if nothing completes it before.
     pub fn deadline(&self) -> Option<Instant> {
         self.batch.deadline()
@@ -259,11 +264,13 @@ impl Router {
         })
     }
 
-    /// The packets after this one that went out before the present batch: there are such only
-    /// after one that was late.
+    /// The packets after this one, of the present batch, that go out before it or went out with
+    /// earlier ones: there are such only after one that was late.
     pub fn passed(&self, packet: &Packet) -> impl Iterator<Item = (&Packet, u8)> {
         let kind = packet.codec.kind();
         let going = self.batch.going(kind);
+        let place = going.iter().position(|it| it.packet.sequence == packet.sequence);
+        let going = &going[place.unwrap_or(0)..];
         let later = self.histories[kind.index()].after(packet.sequence);
         later
             .filter(|(later, _)| going.iter().all(|w| w.packet.sequence != later.sequence))
@@ -320,6 +327,34 @@ mod tests {
         assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
         router.push(packet(Codec::Vp8));
         assert_eq!(router.keyframe_deadline(), None);
+    }
+
+    /// A viewer that begins with it is owed them.
+    #[test]
+    fn what_came_before_a_late_packet_has_passed_it_whichever_batch_it_went_out_with() {
+        let now = Instant::now();
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let depart = |router: &mut Router, sequences: &[u64]| {
+            for &sequence in sequences {
+                router.push(Arc::new(Packet {
+                    codec: Codec::H264,
+                    sequence,
+                    timestamp: 0,
+                    marker: false,
+                    keyframe: sequence == 70_000,
+                    arrival: now,
+                    payload: vec![0],
+                }));
+            }
+            router.finish_batch();
+            router.begin_batch(now);
+        };
+        depart(&mut router, &[70_001]);
+        depart(&mut router, &[70_002, 70_000, 70_003]);
+        let late = &router.batch(Kind::Video)[1].packet;
+        let passed: Vec<u64> = router.passed(late).map(|(packet, _)| packet.sequence).collect();
+        assert_eq!(passed, [70_001, 70_002], "and what comes after it is still to come");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Wiring: the one folder that knows every part; start and stop order.
 //!
 //! - `admission`: whether one more viewer can be served
+//! - `announce`: which addresses clients are told
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `audience`: viewers who listen to what is told of their stream
 //! - `ledger`: what shards tell, kept for the directory and the metrics
@@ -11,6 +12,7 @@
 //! - `welcome`: what is printed at the start
 
 mod admission;
+mod announce;
 mod audience;
 mod kernel;
 mod ledger;
@@ -24,7 +26,7 @@ use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
 use crate::bus::{Bus, ShardLink};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::address::{interfaces, ipv6_works};
+use crate::config::address::ipv6_works;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings, Place};
 use crate::media::arena::TransportAddress;
@@ -35,6 +37,7 @@ use crate::sessions::Sessions;
 use crate::shard::socket::MediaSocket;
 use crate::shard::{Handle, Links, ShardEvent, ShardSettings};
 use admission::{Admission, Marks};
+use announce::Announced;
 use audience::Audience;
 use kernel::Grants;
 use ledger::Ledger;
@@ -122,7 +125,7 @@ pub struct Bound {
 pub struct Server {
     bound: Bound,
     tokens: Tokens,
-    advice: Option<String>,
+    advice: String,
     port: Arc<Port>,
     shards: Arc<Vec<Handle>>,
     http: JoinHandle<Result<(), ServeError>>,
@@ -157,9 +160,11 @@ impl Server {
         let descriptors = kernel::raise_descriptor_limit();
         let (sockets, listener) = bind_media(&config)?;
         let buffers = sockets[0].granted();
-        let advice = kernel::check(&Grants::wanted(&config), &Grants { buffers, descriptors });
+        let short = kernel::check(&Grants::wanted(&config), &Grants { buffers, descriptors });
         let media = sockets[0].local_address().map_err(system("the media port's address"))?;
-        let announced = announced(&config, media)?;
+        let Announced { addresses: announced, advice } =
+            announce::find(&config.network, &sockets[0]).await?;
+        let advice: String = short.into_iter().chain(advice).collect();
 
         let directory = Arc::new(Directory::new(directory_limits(&config)));
         let audience = Arc::new(Audience::new(config.limits.event_streams_max));
@@ -226,9 +231,10 @@ impl Server {
         &self.tokens
     }
 
-    /// What to do about a kernel that grants less than is configured.
-    pub fn advice(&self) -> Option<&str> {
-        self.advice.as_deref()
+    /// What to do about a kernel that grants less than is configured, and about addresses that
+    /// clients may not reach. Empty where all is well.
+    pub fn advice(&self) -> &str {
+        &self.advice
     }
 
     /// Done when a part has failed without which nobody is served.
@@ -375,13 +381,6 @@ fn candidates(announced: &[SocketAddr], tcp: bool) -> Vec<TransportAddress> {
     over_udp.chain(over_tcp.filter(|_| tcp)).collect()
 }
 
-fn announced(config: &Config, media: SocketAddr) -> Result<Vec<SocketAddr>, StartError> {
-    let interfaces = interfaces().map_err(system("the list of network interfaces"))?;
-    let network = &config.network;
-    let addresses = network.public_addresses.announced(&network.media_listen, &interfaces);
-    Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, media.port())).collect())
-}
-
 fn settings(config: &Config) -> EngineSettings {
     EngineSettings {
         router: RouterSettings {
@@ -442,6 +441,7 @@ fn http_config(
     let limits = HttpLimits {
         offer_bytes_max: config.limits.http_body_max_bytes,
         connections_max: config.limits.http_connections_max,
+        connections_per_address_max: config.limits.http_connections_per_address_max,
         body_timeout: config.limits.http_request_timeout,
         head_timeout: config.limits.http_request_timeout,
         ..HttpLimits::default()
@@ -453,6 +453,7 @@ fn http_config(
         certificate,
         credentials,
         ice_servers,
+        trusted_proxies: config.network.trusted_proxies.clone(),
         pages: true,
         media_hint: announced.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         retry_after: Duration::from_secs(2),

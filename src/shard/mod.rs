@@ -159,8 +159,8 @@ impl Shard {
     /// Handshakes take at most so much of a turn, after its media.
     const HANDSHAKING_MAX: Duration = Duration::from_millis(1);
     /// How long publishers' sockets stay as they are: what arrives in the moment between binding
-    /// and connecting one takes a detour.
-    const PUBLISHERS_STAY: Duration = Duration::from_secs(1);
+    /// and connecting one takes a detour. Until it has its own a flood pushes its packets out.
+    const PUBLISHERS_STAY: Duration = Duration::from_millis(100);
     /// Messages of other shards taken per turn.
     const MESSAGES_MAX: usize = 256;
     /// So many failures to receive in a row mean that the socket is lost.
@@ -174,6 +174,8 @@ impl Shard {
             self.take_messages();
             let drained = self.receive()?;
             let exits = self.take_requests();
+            // Whoever asks for much again has filled the arena; others' reports need room in it.
+            self.make_room();
             let now = self.clock.now();
             self.engine.handle_timeout(now, &mut self.arena);
             if exits {

@@ -168,6 +168,7 @@ class World {
     page.on("pageerror", (error) => page.faults.push(String(error)));
     await page.evaluateOnNewDocument(keepPeers);
     await page.evaluateOnNewDocument(keepFrames);
+    await page.evaluateOnNewDocument(keepSessions);
     await page.evaluateOnNewDocument(hook);
     await page.goto(address);
     return page;
@@ -309,6 +310,18 @@ function keepPeers() {
       window.testPeers.push(this);
       window.testBegan.push(performance.now());
     }
+  };
+}
+
+/** Runs in each page before its own scripts: keeps the URLs of the sessions that it was given. */
+function keepSessions() {
+  const original = window.fetch;
+  window.testSessions = [];
+  window.fetch = async (...parameters) => {
+    const response = await original(...parameters);
+    const location = response.headers.get("Location");
+    if (location !== null) window.testSessions.push(new URL(location, response.url).href);
+    return response;
   };
 }
 

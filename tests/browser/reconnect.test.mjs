@@ -114,7 +114,7 @@ scenario("a page that is left ends its session at once", async (world) => {
   await until("the stream is gone", isOver, 10_000);
 });
 
-scenario("an encoder that dies and others that follow keep the audience in its session", async (world) => {
+scenario("an encoder that dies and others that follow keep the audience", async (world) => {
   const server = await world.server({ LIMITS__PUBLISHER_SILENCE_TIMEOUT_S: "1" });
   const chromium = await world.chromium();
   const first = world.publishFile(server, "stage", { keyframeEvery: 2 });
@@ -145,7 +145,7 @@ scenario("an encoder that dies and others that follow keep the audience in its s
   assert.ok(await badge(viewer, "Live"));
 });
 
-scenario("a page whose session cannot take the next codec makes another by itself", async (world) => {
+scenario("a page whose session cannot take the next codec makes another one", async (world) => {
   const server = await world.server();
   const chromium = await world.chromium();
   const publisher = await world.open(chromium, server.publishPage("stage"));

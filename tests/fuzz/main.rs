@@ -1,5 +1,6 @@
 //! Every parser against mutated bytes, on stable Rust: nothing may panic.
 //!
+//! - `engines`: an engine whose clients are authentic and hostile
 //! - `handshake`: whole DTLS handshakes with hostile datagrams between
 //! - `mutate`: makes new inputs out of known ones
 //! - `targets`: one function per parser
@@ -11,6 +12,7 @@
 
 #![allow(missing_docs)]
 
+mod engines;
 mod handshake;
 mod mutate;
 #[path = "../sdp/check.rs"]

@@ -112,7 +112,7 @@ fn wishes(bytes: &[u8]) -> usize {
     let mut viewer = Viewer::new(media, "mill".to_owned(), 0.15, [1, 2], now);
     let mut asked = 0;
     let wall = WallTime::since_unix_epoch(Duration::from_hours(500_000));
-    viewer.handle_rtcp(bytes, wall, |_, _| asked += 1);
+    viewer.handle_rtcp(bytes, (now, wall), |_, _| asked += 1);
     asked
 }
 
@@ -165,7 +165,7 @@ fn forwarded(bytes: &[u8], rids: &[&str]) -> usize {
 }
 
 /// Audio, and video in these layers with retransmission: as Chromium agrees on.
-fn media(rids: &[&str]) -> Vec<ReceivedMedia> {
+pub(crate) fn media(rids: &[&str]) -> Vec<ReceivedMedia> {
     let format = |codec, payload_type, rtx| PayloadFormat {
         payload_type,
         format: Format { codec, parameters: String::new() },

@@ -3,11 +3,12 @@
 //! A target fails by panicking: because the parser does, or because what it says of the bytes
 //! cannot be true.
 
-use crate::{handshake, sdp_check, sessions};
+use crate::{engines, handshake, sdp_check, sessions};
 use millrace::codec;
 use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format};
 use millrace::peer::agreement::{Credentials, Fingerprint, HashAlgorithm};
+use millrace::peer::binding::{self, Answer};
 use millrace::peer::header::RtpHeader;
 use millrace::peer::offer::{LocalDescription, answer_publisher, answer_viewer};
 use millrace::peer::open::Opener;
@@ -41,6 +42,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("rtp_header", rtp_header),
     Target::new("srtp", srtp),
     Target::new("stun", sessions::stun),
+    Target::new("stun_answer", stun_answer),
     Target::new("client_hello", sessions::client_hello),
     Target::new("dtls_record", sessions::dtls_record),
     Target { mutations: 100, ..Target::new("dtls_handshake", handshake::run) },
@@ -48,6 +50,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("viewer_rtcp", sessions::viewer_rtcp),
     Target::new("rtx", sessions::rtx),
     Target::new("publisher", sessions::publisher),
+    Target { mutations: 150, ..Target::new("engine", engines::run) },
     Target::new("codec_h264", |bytes| payload(Codec::H264, bytes)),
     Target::new("codec_h265", |bytes| payload(Codec::H265, bytes)),
     Target::new("codec_vp8", |bytes| payload(Codec::Vp8, bytes)),
@@ -93,6 +96,15 @@ fn sdp_fragment(bytes: &[u8]) {
     if let Ok(fragment) = SdpFragment::parse(&String::from_utf8_lossy(bytes)) {
         assert!(fragment.candidates.len() <= 100 && fragment.mids.len() <= 32);
     }
+}
+
+/// Whatever is taken for an answer has the question's number, and names a host.
+fn stun_answer(bytes: &[u8]) {
+    let number = bytes.get(8..20).and_then(|number| number.try_into().ok()).unwrap_or([0; 12]);
+    if let Some(Answer::Seen(seen)) = binding::read_answer(bytes, number) {
+        assert!(!seen.ip().is_unspecified() && seen.port() != 0);
+    }
+    assert_eq!(binding::read_answer(bytes, number.map(|byte| !byte)), None);
 }
 
 fn rtp_header(bytes: &[u8]) {

@@ -1,17 +1,20 @@
 //! Integration tests: one binary, real sockets on loopback.
 //!
+//! - `addresses`: IPv4 and IPv6, NAT, proxies
 //! - `auth`: who may publish, watch and administer
 //! - `feedback`: RTCP and retransmission, both ways
 //! - `fingerprint`: certificates other than those announced
 //! - `harness`: the real server as a process; publishing, viewing, waiting with a deadline
-//! - `hostile`: malformed datagrams, SDP and HTTP beside a live stream
+//! - `hostile`: hostile input from strangers and from clients with a session
+//! - `ice_restart`: new ICE credentials in mid-stream
 //! - `impair`: clients behind the load generator's bad network
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
 //! - `overload`: more asked for than can be served
 //! - `reconnect`: viewers outlast their publisher, and are told
-//! - `relay`: a UDP relay that drops what a test wants dropped
+//! - `relay`: a UDP relay that drops or changes what a test wants it to
 //! - `sessions`: how sessions end
+//! - `spread`: a way to the server with many addresses at its end
 //! - `shutdown`: SIGTERM
 //! - `shard`: a whole shard, seen from outside
 //! - `shards`: four shards on one port
@@ -20,11 +23,13 @@
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
+mod addresses;
 mod auth;
 mod feedback;
 mod fingerprint;
 mod harness;
 mod hostile;
+mod ice_restart;
 mod impair;
 mod limits;
 mod loss;
@@ -35,6 +40,7 @@ mod sessions;
 mod shard;
 mod shards;
 mod shutdown;
+mod spread;
 mod swarm;
 mod tcp;
 mod tidy;

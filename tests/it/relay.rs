@@ -1,4 +1,4 @@
-//! A UDP relay between one client and the server that drops what a test wants dropped.
+//! A UDP relay between one client and the server that drops or changes what a test wants it to.
 
 use std::net::SocketAddr;
 use tokio::net::UdpSocket;
@@ -24,13 +24,24 @@ impl Relay {
     /// Relays to `server` what `lost` does not take.
     pub(crate) async fn start(
         server: SocketAddr,
-        lost: impl FnMut(Way, &[u8]) -> bool + Send + 'static,
+        mut lost: impl FnMut(Way, &[u8]) -> bool + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let kept = move |way, datagram: &[u8]| {
+            if lost(way, datagram) { Vec::new() } else { vec![datagram.to_vec()] }
+        };
+        Self::changing(server, kept).await
+    }
+
+    /// Relays to `server` what `change` makes of each datagram: any number of them.
+    pub(crate) async fn changing(
+        server: SocketAddr,
+        change: impl FnMut(Way, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
     ) -> std::io::Result<Self> {
         let front = UdpSocket::bind("127.0.0.1:0").await?;
         let back = UdpSocket::bind("127.0.0.1:0").await?;
         back.connect(server).await?;
         let address = front.local_addr()?;
-        Ok(Self { address, task: tokio::spawn(relay(front, back, lost)) })
+        Ok(Self { address, task: tokio::spawn(relay(front, back, change)) })
     }
 }
 
@@ -40,22 +51,24 @@ impl Drop for Relay {
     }
 }
 
-async fn relay(front: UdpSocket, back: UdpSocket, mut lost: impl FnMut(Way, &[u8]) -> bool + Send) {
+async fn relay(
+    front: UdpSocket,
+    back: UdpSocket,
+    mut change: impl FnMut(Way, &[u8]) -> Vec<Vec<u8>> + Send,
+) {
     let mut client = None;
     let (mut up, mut down) = (vec![0; 2_048], vec![0; 2_048]);
     loop {
         tokio::select! {
             received = front.recv_from(&mut up) => if let Ok((length, from)) = received {
                 client = Some(from);
-                let datagram = up.get(..length).unwrap_or_default();
-                if !lost(Way::Up, datagram) {
-                    let _ = back.send(datagram).await;
+                for datagram in change(Way::Up, up.get(..length).unwrap_or_default()) {
+                    let _ = back.send(&datagram).await;
                 }
             },
             received = back.recv(&mut down) => if let (Ok(length), Some(to)) = (received, client) {
-                let datagram = down.get(..length).unwrap_or_default();
-                if !lost(Way::Down, datagram) {
-                    let _ = front.send_to(datagram, to).await;
+                for datagram in change(Way::Down, down.get(..length).unwrap_or_default()) {
+                    let _ = front.send_to(&datagram, to).await;
                 }
             },
         }

@@ -4,90 +4,16 @@
 //! these tests speaks from many addresses, and then asks the metrics whether shards were crossed.
 
 use crate::harness::{Server, media_address, received, until};
+use crate::spread::{Route, Spread, is_stun};
 use loadtest::codec::Codec;
-use loadtest::light::LightOptions;
 use loadtest::whep::{ViewOptions, WhepClient};
 use loadtest::whip::PublishOptions;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::UdpSocket;
-use tokio::task::JoinSet;
 
 const CROSSED: &str = "millrace_datagrams_crossed_total";
-
-/// What a way to the server does with a client's datagram.
-#[derive(Clone, Copy)]
-enum Route {
-    /// It arrives from all addresses, as a browser's checks do.
-    All,
-    /// It arrives from the address of this number.
-    One(usize),
-}
-
-/// A way to the server with many addresses at its end, as a client with many interfaces has, or a
-/// NAT that changes its mind.
-struct Spread {
-    address: SocketAddr,
-    // Dropped with it.
-    _tasks: JoinSet<()>,
-}
-
-impl Spread {
-    /// So many that they never all meet the same one of four shards.
-    const ADDRESSES: usize = 12;
-
-    async fn start(
-        server: SocketAddr,
-        mut route: impl FnMut(&[u8]) -> Route + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let front = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
-        let address = front.local_addr()?;
-        let client = Arc::new(Mutex::new(None::<SocketAddr>));
-        let mut tasks = JoinSet::new();
-        let mut backs = Vec::new();
-        for _ in 0..Self::ADDRESSES {
-            let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await?);
-            back.connect(server).await?;
-            backs.push(back.clone());
-            let (front, client) = (front.clone(), client.clone());
-            tasks.spawn(async move {
-                let mut datagram = vec![0; 2_048];
-                loop {
-                    let Ok(length) = back.recv(&mut datagram).await else { continue };
-                    let to = *client.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(to) = to {
-                        let _ = front.send_to(&datagram[..length], to).await;
-                    }
-                }
-            });
-        }
-        tasks.spawn(async move {
-            let mut datagram = vec![0; 2_048];
-            loop {
-                let Ok((length, from)) = front.recv_from(&mut datagram).await else { continue };
-                *client.lock().unwrap_or_else(PoisonError::into_inner) = Some(from);
-                let datagram = &datagram[..length];
-                let ways = match route(datagram) {
-                    Route::All => 0..Self::ADDRESSES,
-                    Route::One(back) => back..back + 1,
-                };
-                for back in &backs[ways] {
-                    let _ = back.send(datagram).await;
-                }
-            }
-        });
-        Ok(Self { address, _tasks: tasks })
-    }
-
-    fn light(&self) -> LightOptions {
-        LightOptions { via: Some(self.address), ..LightOptions::default() }
-    }
-}
-
-fn is_stun(datagram: &[u8]) -> bool {
-    matches!(datagram.first(), Some(0..=3))
-}
+const STRANGERS: &str = "millrace_datagrams_unknown_total";
 
 async fn four_shards() -> anyhow::Result<Server> {
     Server::with(&[("server.shards", "4"), ("whip.grace_time_s", "1")]).await
@@ -190,6 +116,52 @@ async fn a_client_whose_address_changes_in_mid_stream_goes_on_at_whichever_shard
     }
     let sessions = server.metric("millrace_sessions").await?;
     assert_eq!(sessions as u64, 2, "they are the same sessions");
+    server.assert_sound();
+    Ok(())
+}
+
+/// A viewer's address changes. Until its next check its reports come from nobody's address, and
+/// media goes where it went; then media goes where the check came from, whichever shard hears it.
+#[tokio::test]
+async fn media_follows_a_viewer_to_another_address_when_it_is_checked_and_not_before()
+-> anyhow::Result<()> {
+    let server = four_shards().await?;
+    let address = media_address(&server).await?;
+    let _publisher = server.publish("moves", PublishOptions::default()).await?;
+    let place = Arc::new(AtomicUsize::new(0));
+    let checks = Arc::new(AtomicUsize::new(0));
+    let (now_at, checked_at) = (place.clone(), checks.clone());
+    let route = move |datagram: &[u8]| {
+        let place = if is_stun(datagram) { &checked_at } else { &now_at };
+        Route::One(place.load(Ordering::Relaxed))
+    };
+    let way = Spread::start(address, route).await?;
+    let options = ViewOptions { light: way.light(), ..ViewOptions::default() };
+    let viewer = server.view("moves", options).await?;
+    for (from, to) in [(0, 5), (5, 9), (9, 0)] {
+        // Everything but its checks comes from the new address.
+        place.store(to, Ordering::Relaxed);
+        let (before, strangers) = (way.received(from), server.metric(STRANGERS).await?);
+        let ignored = async || {
+            let more = server.metric(STRANGERS).await.ok()? > strangers;
+            // An address that it was checked at before is its own; others are strangers'.
+            ((more || to == 0) && way.received(from) > before + 200).then_some(())
+        };
+        until("media goes on to where it was checked", ignored).await?;
+        let elsewhere = way.received(to);
+        checks.store(to, Ordering::Relaxed);
+        let moved = async || (way.received(to) > elsewhere + 200).then_some(());
+        until("media follows the check", moved).await?;
+        let left = way.received(from);
+        let elsewhere = way.received(to);
+        let more = async || (way.received(to) > elsewhere + 100).then_some(());
+        until("media stays there", more).await?;
+        // What was under way when it moved may still have come.
+        assert!(way.received(from) <= left + 20, "{} more", way.received(from) - left);
+    }
+    assert_eq!(server.metric("millrace_sessions").await? as u64, 2, "they are the same sessions");
+    let before = viewer.summary_of(Codec::H264).map_or(0, |stream| stream.received);
+    received(&viewer, Codec::H264, before + 100).await?;
     server.assert_sound();
     Ok(())
 }

@@ -19,10 +19,13 @@ use std::time::Duration;
 const CREDIT: f64 = 96.0 * 1024.0;
 
 /// Asks for the newest thousand video packets again, all at once.
-fn flood(world: &mut World, viewer: usize) {
+pub(crate) fn flood(world: &mut World, viewer: usize) {
     let got = &world.viewer(viewer).got[1];
     let newest = &got[got.len().saturating_sub(1_000)..];
     let numbers: Vec<u16> = newest.iter().map(|got| got.sequence as u16).collect();
+    if numbers.is_empty() {
+        return;
+    }
     let media_ssrc = ssrc(viewer_ssrc(viewer), Kind::Video);
     let packets: [Box<dyn Packet>; 2] = [
         Box::new(ReceiverReport::default()),
@@ -34,6 +37,19 @@ fn flood(world: &mut World, viewer: usize) {
     ];
     let compound = marshal(&packets).expect("a compound");
     world.send_rtcp(viewer, &compound);
+}
+
+/// Asks for a keyframe, by turns with PLI and FIR.
+pub(crate) fn ask_for_keyframe(world: &mut World, viewer: usize, number: u32) {
+    let media_ssrc = ssrc(viewer_ssrc(viewer), Kind::Video);
+    let request: Box<dyn Packet> = if number.is_multiple_of(2) {
+        Box::new(PictureLossIndication { sender_ssrc: 77, media_ssrc })
+    } else {
+        let fir = vec![FirEntry { ssrc: media_ssrc, sequence_number: number as u8 }];
+        Box::new(FullIntraRequest { sender_ssrc: 77, media_ssrc, fir })
+    };
+    let compound = marshal(&[Box::new(ReceiverReport::default()), request]);
+    world.send_rtcp(viewer, &compound.expect("a compound"));
 }
 
 /// What the quiet viewer of a world gets while its neighbour, with RTX or without, floods or not.
@@ -71,7 +87,7 @@ fn a_viewer_that_asks_for_everything_gets_15_percent_and_the_others_notice_nothi
             // What it has already its transport drops, but what was sent is counted.
             let sent = |world: &World| world.viewer(1).media.bytes as f64;
             assert_eq!(before.media.packets, after.media.packets, "replays are not opened");
-            (sent(&flooded), flooded.oracle.repeated_bytes as f64)
+            (sent(&flooded), flooded.oracle.repeated_bytes() as f64)
         };
         assert!(again > CREDIT, "the flood uses its credit up: {again}");
         assert!(again <= CREDIT + media * 0.15, "{again} of {media}");
@@ -86,19 +102,46 @@ fn a_flood_of_keyframe_requests_costs_the_publisher_one_a_second() {
     let camera = world.publish("lot-42", Camera { group: u64::MAX, ..Camera::default() });
     let viewer = world.view("lot-42", Screen::default());
     world.run_for(secs(1));
-    let media_ssrc = ssrc(viewer_ssrc(viewer), Kind::Video);
-    for number in 0..500_u32 {
-        let request: Box<dyn Packet> = if number.is_multiple_of(2) {
-            Box::new(PictureLossIndication { sender_ssrc: 77, media_ssrc })
-        } else {
-            let fir = vec![FirEntry { ssrc: media_ssrc, sequence_number: number as u8 }];
-            Box::new(FullIntraRequest { sender_ssrc: 77, media_ssrc, fir })
-        };
-        let compound = marshal(&[Box::new(ReceiverReport::default()), request]);
-        world.send_rtcp(viewer, &compound.expect("a compound"));
+    for number in 0..500 {
+        ask_for_keyframe(&mut world, viewer, number);
         world.run_for(ms(10));
     }
     let requests = &world.publisher(camera).keyframe_requests;
     assert!((5..=8).contains(&requests.len()), "{}", requests.len());
     assert_one_per_second(requests);
+}
+
+/// What a quiet viewer gets of a publisher that ignores requests for keyframes, while its neighbour
+/// asks for one all the time, or does not.
+fn quiet_beside_requests(asks: bool) -> (Vec<(Duration, u64)>, World) {
+    let mut world = World::seeded(63);
+    world.publish("lot-42", Camera { group: 150, obliges: false, ..Camera::default() });
+    let greedy = world.view("lot-42", Screen { rtx: false, nack: false });
+    let quiet = world.view("lot-42", Screen::default());
+    let media_ssrc = ssrc(viewer_ssrc(greedy), Kind::Video);
+    world.run_for(secs(1));
+    for _ in 0..400 {
+        world.run_for(ms(50));
+        if asks {
+            let loss = PictureLossIndication { sender_ssrc: 77, media_ssrc };
+            let compound = marshal(&[Box::new(ReceiverReport::default()), Box::new(loss)]);
+            world.send_rtcp(greedy, &compound.expect("a compound"));
+        }
+    }
+    let start = world.epoch.instant;
+    let got = world.viewer(quiet).got.iter().flatten();
+    (got.map(|got| (got.at - start, got.sequence)).collect(), world)
+}
+
+/// Each time it begins again with what there is since the newest keyframe, five seconds at most.
+#[test]
+fn a_flood_of_requests_that_are_ignored_brings_the_past_every_four_seconds() {
+    let (undisturbed, calm) = quiet_beside_requests(false);
+    let (beside_a_flood, flooded) = quiet_beside_requests(true);
+    assert!(undisturbed.len() > 2_000);
+    assert!(undisturbed == beside_a_flood, "the same packets at the same times");
+    let again = flooded.engine.counters().starts_again;
+    assert!((2..=5).contains(&again), "{again} in 20 s");
+    let (before, after) = (calm.viewer(1).media.bytes, flooded.viewer(1).media.bytes);
+    assert!(after > before && after < before * 5 / 2, "{after} instead of {before}");
 }

@@ -3,11 +3,12 @@
 use crate::publisher::{Camera, Repair};
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};
+use millrace::media::codec::Codec;
 use std::time::{Duration, Instant};
 
 /// A publisher that sends keyframes only when it is asked for one.
 pub(crate) const UNASKED_NEVER: Camera = Camera {
-    mark: 0,
+    codec: Codec::H264,
     frame_rate: 15,
     packets: 1,
     payload_bytes: 300,

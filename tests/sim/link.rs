@@ -1,6 +1,7 @@
 //! One direction of a network, by seed: delay, jitter, loss, reordering, duplication and rate.
 
 use millrace::media::bitrate::Bitrate;
+use millrace::peer::stun::{DatagramKind, classify};
 use std::time::{Duration, Instant};
 
 /// Random numbers by seed (splitmix64).
@@ -23,12 +24,12 @@ impl Random {
     }
 
     /// Whether something happens that happens that often.
-    fn happens(&mut self, probability: f64) -> bool {
+    pub(crate) fn happens(&mut self, probability: f64) -> bool {
         ((self.next() >> 11) as f64) < probability * (1_u64 << 53) as f64
     }
 
     /// A span below this one.
-    fn below(&mut self, span: Duration) -> Duration {
+    pub(crate) fn below(&mut self, span: Duration) -> Duration {
         let nanos = span.as_nanos() as u64;
         Duration::from_nanos(if nanos == 0 { 0 } else { self.next() % nanos })
     }
@@ -51,9 +52,17 @@ pub(crate) struct Link {
     pub(crate) duplication: f64,
     /// How much it carries; what would wait longer than [`Link::QUEUE`] is lost.
     pub(crate) rate: Option<Bitrate>,
+    /// With which share a burst of losses begins, and how many it takes.
+    pub(crate) bursts: (f64, u32),
+    /// Nothing gets through meanwhile.
+    pub(crate) outages: Vec<(Instant, Instant)>,
     /// Loses what this says, whatever chance says.
     pub(crate) lose: Option<Lose>,
     random: Random,
+    /// Of its own, so that bursts do not change all else.
+    burst_random: Random,
+    /// How many more the burst takes.
+    bursting: u32,
     busy_until: Option<Instant>,
     last_arrival: Option<Instant>,
 }
@@ -73,11 +82,21 @@ impl Link {
             reordering: 0.0,
             duplication: 0.0,
             rate: None,
+            bursts: (0.0, 0),
+            outages: Vec::new(),
             lose: None,
+            burst_random: Random(!random.0),
             random,
+            bursting: 0,
             busy_until: None,
             last_arrival: None,
         }
+    }
+
+    /// Whether nothing is lost.
+    pub(crate) fn is_clean(&self) -> bool {
+        let chance = self.loss + self.bursts.0;
+        chance == 0.0 && self.outages.is_empty() && self.rate.is_none() && self.lose.is_none()
     }
 
     /// When a datagram arrives: never, once or twice.
@@ -90,7 +109,10 @@ impl Link {
         let overtaken = self.random.happens(self.reordering);
         let twice = self.random.happens(self.duplication);
         let (late, later) = (self.random.below(Self::OVERTAKEN), self.random.below(self.jitter));
-        let Some(sent) = self.transmit(datagram.len(), now).filter(|_| !lost) else {
+        let lost = lost | self.bursts_now() | self.is_out(now);
+        // Signatures in a handshake differ in length by chance; a world must not.
+        let bytes = if classify(datagram) == DatagramKind::Dtls { 1_200 } else { datagram.len() };
+        let Some(sent) = self.transmit(bytes, now).filter(|_| !lost) else {
             return [None; 2];
         };
         let mut arrival = sent + self.delay + later;
@@ -101,6 +123,20 @@ impl Link {
             self.last_arrival = Some(arrival);
         }
         [Some(arrival), twice.then_some(arrival + late)]
+    }
+
+    fn bursts_now(&mut self) -> bool {
+        let (share, takes) = self.bursts;
+        if share > 0.0 && self.bursting == 0 && self.burst_random.happens(share) {
+            self.bursting = takes;
+        }
+        let is_lost = self.bursting > 0;
+        self.bursting = self.bursting.saturating_sub(1);
+        is_lost
+    }
+
+    fn is_out(&self, now: Instant) -> bool {
+        self.outages.iter().any(|(from, to)| (*from..*to).contains(&now))
     }
 
     /// When its last bit has left.

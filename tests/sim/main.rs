@@ -2,12 +2,18 @@
 //!
 //! The world:
 //!
+//! - `agreed`: the codecs that are agreed, and their payload types
+//! - `client`: one client, its transport and its links
 //! - `link`: one direction of a network
 //! - `oracle`: what must always hold
+//! - `picture`: packets of pictures, codec by codec
+//! - `plan`: what happens in a world, drawn from a seed
+//! - `play`: lets happen what is planned
 //! - `publisher`: a simulated publisher above its transport
 //! - `told`: what the engines have told of a session
 //! - `viewer`: a simulated viewer above its transport
-//! - `world`: an engine, its clients and the links between
+//! - `wire`: what goes over the networks, and what the engines tell
+//! - `world`: engines, their clients and the links between
 //!
 //! What it proves:
 //!
@@ -24,16 +30,24 @@
 //! - `pacing`: a keyframe comes in slices, any other picture at once
 //! - `path`: a client's address may change
 //! - `reconnect`: viewers outlast their publisher and go on with the next
+//! - `seeds`: whatever clients and networks do, what must hold holds
+//! - `planted`: the oracle finds faults that are planted
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
 
+mod agreed;
+mod client;
 mod link;
 mod oracle;
+mod picture;
+mod plan;
+mod play;
 mod publisher;
 #[path = "../support/sessions.rs"]
 mod sessions;
 mod told;
 mod viewer;
+mod wire;
 mod world;
 
 mod backlog;
@@ -48,6 +62,8 @@ mod loss;
 mod nonce;
 mod pacing;
 mod path;
+mod planted;
 mod reconnect;
+mod seeds;
 mod sequence;
 mod shards;

@@ -3,10 +3,11 @@
 use crate::publisher::{Camera, Repair};
 use crate::viewer::{Got, Screen};
 use crate::world::{World, ms, secs};
+use millrace::media::codec::Codec;
 
 /// Pictures of 14 packets, a keyframe of four times as many each second.
 const LARGE: Camera = Camera {
-    mark: 0,
+    codec: Codec::H264,
     frame_rate: 30,
     packets: 14,
     payload_bytes: 1_000,

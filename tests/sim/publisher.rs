@@ -1,8 +1,11 @@
 //! A simulated publisher above its transport: a camera and a microphone, and what it answers.
 
-use crate::sessions::{PUBLISHER_SSRC, Rtp, payload_type, rtx_payload_type, rtx_ssrc, ssrc};
-use millrace::media::codec::Kind;
+use crate::agreed::payload_types;
+use crate::picture::{self, Place, Stamp};
+use crate::sessions::{PUBLISHER_SSRC, Rtp, rtx_ssrc, ssrc};
+use millrace::media::codec::{Codec, Kind};
 use millrace::media::time::{WallTime, ticks_of};
+use millrace::peer::header::RtpHeader;
 use millrace::peer::testing::TestClient;
 use rtc_rtcp::packet::{Packet, marshal, unmarshal};
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
@@ -24,6 +27,8 @@ pub(crate) enum Repair {
 /// What a publisher sends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Camera {
+    /// What its pictures are encoded with.
+    pub(crate) codec: Codec,
     /// Pictures per second.
     pub(crate) frame_rate: u32,
     /// Packets of a picture; a keyframe has four times as many.
@@ -38,15 +43,24 @@ pub(crate) struct Camera {
     pub(crate) repair: Repair,
     /// Whether it answers PLIs with a keyframe.
     pub(crate) obliges: bool,
-    /// A byte that every payload carries, to tell one publisher's from another's.
-    pub(crate) mark: u8,
 }
 
 impl Default for Camera {
     fn default() -> Self {
         let (frame_rate, packets, payload_bytes, group) = (30, 4, 300, 300);
-        let (audio, repair, obliges, mark) = (true, Repair::Rtx, true, 0);
-        Self { frame_rate, packets, payload_bytes, group, audio, repair, obliges, mark }
+        let (audio, repair, obliges) = (true, Repair::Rtx, true);
+        let codec = Codec::H264;
+        Self { codec, frame_rate, packets, payload_bytes, group, audio, repair, obliges }
+    }
+}
+
+impl Camera {
+    /// What it encodes a kind with.
+    pub(crate) fn codec_of(&self, kind: Kind) -> Codec {
+        match kind {
+            Kind::Audio => Codec::Opus,
+            Kind::Video => self.codec,
+        }
     }
 }
 
@@ -55,12 +69,15 @@ impl Default for Camera {
 pub(crate) struct Sent {
     pub(crate) header: Rtp,
     pub(crate) payload: Vec<u8>,
+    /// A keyframe begins with it.
     pub(crate) keyframe: bool,
 }
 
 /// A publisher above its transport.
 pub(crate) struct Publishing {
-    camera: Camera,
+    pub(crate) camera: Camera,
+    /// The number of its client.
+    number: usize,
     /// When it began to send: capture times count from here.
     began: Option<Instant>,
     pictures: u64,
@@ -68,7 +85,8 @@ pub(crate) struct Publishing {
     reports: u64,
     since_keyframe: u64,
     keyframe_asked: bool,
-    rtx_sequences: [u16; 2],
+    /// Which packets it has sent again by RTX, by kind, in the order of their own numbering.
+    repaired: [Vec<usize>; 2],
     /// Whether anything is sent at all.
     pub(crate) sends: bool,
     /// Everything it sent, by kind.
@@ -82,23 +100,25 @@ pub(crate) struct Publishing {
 /// Between sender reports: two a second at first would be as good.
 const REPORTS: Duration = Duration::from_millis(500);
 const SOUND: Duration = Duration::from_millis(20);
-/// Parameter sets of 1280x720 pictures.
-const SPS: &[u8] = b"\x67\x42\xe0\x1f\xda\x01\x40\x16\xe8\x06\xd0\xa1\x35";
-const PPS: &[u8] = b"\x68\xce\x06\xe2";
+/// Its numbering begins shortly before a turn.
+const FIRST_SEQUENCE: u16 = 65_400;
+/// That of its retransmissions, by kind.
+const FIRST_REPAIRS: [u16; 2] = [8, 10];
 /// Its clock is not the server's.
 const CLOCK: Duration = Duration::from_secs(1_000_000_123);
 
 impl Publishing {
-    pub(crate) fn new(camera: Camera) -> Self {
+    pub(crate) fn new(camera: Camera, number: usize) -> Self {
         Self {
             camera,
+            number,
             began: None,
             pictures: 0,
             sounds: 0,
             reports: 0,
             since_keyframe: 0,
             keyframe_asked: false,
-            rtx_sequences: [7, 9],
+            repaired: [Vec::new(), Vec::new()],
             sends: true,
             sent: [Vec::new(), Vec::new()],
             keyframe_requests: Vec::new(),
@@ -146,9 +166,9 @@ impl Publishing {
         while self.camera.audio && began + self.sound_time() <= now {
             let timestamp = Self::timestamp(Kind::Audio, self.sound_time());
             let mut payload = vec![self.sounds as u8; 80 + (self.sounds % 3) as usize];
-            payload[..8].copy_from_slice(&self.sounds.to_be_bytes());
-            payload[8] = self.camera.mark;
-            self.send(Kind::Audio, timestamp, (false, false), payload, peer, out);
+            payload[..Stamp::LEN].copy_from_slice(&self.stamp(Kind::Audio).bytes());
+            let place = Place { keyframe: false, first: false, last: false };
+            self.send(Kind::Audio, timestamp, place, payload, peer, out);
             self.sounds += 1;
         }
         while began + REPORTS * self.reports as u32 <= now {
@@ -158,58 +178,77 @@ impl Publishing {
         }
     }
 
+    fn stamp(&self, kind: Kind) -> Stamp {
+        Stamp { publisher: self.number, number: self.sent[kind.index()].len() }
+    }
+
     fn picture(&mut self, at: Duration, peer: &mut TestClient, out: &mut Vec<Vec<u8>>) {
+        let Camera { codec, packets, payload_bytes, group, .. } = self.camera;
         let timestamp = Self::timestamp(Kind::Video, at);
-        let keyframe = self.keyframe_asked || self.since_keyframe.is_multiple_of(self.camera.group);
+        let keyframe = self.keyframe_asked || self.since_keyframe.is_multiple_of(group);
+        let mut first = true;
         if keyframe {
             self.since_keyframe = 0;
             self.keyframe_asked = false;
             // Parameter sets apart from the picture, as most encoders have them.
-            for (start, keyframe) in [(SPS, true), (PPS, false)] {
-                let payload = [start, &self.pictures.to_be_bytes(), &[self.camera.mark]].concat();
-                self.send(Kind::Video, timestamp, (false, keyframe), payload, peer, out);
+            for parameters in picture::parameters(codec) {
+                let payload = [parameters, self.stamp(Kind::Video).bytes().as_slice()].concat();
+                let place = Place { keyframe, first, last: false };
+                self.send(Kind::Video, timestamp, place, payload, peer, out);
+                first = false;
             }
         }
-        let count = self.camera.packets * if keyframe { 4 } else { 1 };
+        let count = packets * if keyframe { 4 } else { 1 };
         for index in 0..count {
+            // Nearly equal sizes, the last one shorter.
+            let stamp = self.stamp(Kind::Video);
+            let full = payload_bytes + stamp.number * 7 % 3;
             let last = index + 1 == count;
-            let payload = self.fragment(keyframe, index, last);
-            self.send(Kind::Video, timestamp, (last, false), payload, peer, out);
+            let len = if last { full / 2 } else { full };
+            let place = Place { keyframe, first: index == 0, last };
+            let payload = picture::packet(codec, place, stamp, len);
+            let begins = Place { first: first && index == 0, ..place };
+            self.send(Kind::Video, timestamp, begins, payload, peer, out);
         }
         self.pictures += 1;
         self.since_keyframe += 1;
-    }
-
-    /// A fragment of a slice (RFC 6184 §5.8): nearly equal sizes, the last one shorter, and bytes
-    /// that no other fragment has.
-    fn fragment(&self, keyframe: bool, index: usize, last: bool) -> Vec<u8> {
-        let number = self.sent[Kind::Video.index()].len();
-        let full = self.camera.payload_bytes + number * 7 % 3;
-        let mut payload = vec![(number * 31) as u8; if last { full / 2 } else { full }];
-        let kind = if keyframe { 5 } else { 1 };
-        let place = u8::from(index == 0) << 7 | u8::from(last) << 6;
-        payload[..3].copy_from_slice(&[0x7c, place | kind, if index == 0 { 0x88 } else { 0x11 }]);
-        payload[3..11].copy_from_slice(&(number as u64).to_be_bytes());
-        payload[11] = self.camera.mark;
-        payload
     }
 
     fn send(
         &mut self,
         kind: Kind,
         timestamp: u32,
-        (marker, keyframe): (bool, bool),
+        place: Place,
         payload: Vec<u8>,
         peer: &mut TestClient,
         out: &mut Vec<Vec<u8>>,
     ) {
+        let [payload_type, _] = payload_types(self.camera.codec_of(kind));
         let sent = &mut self.sent[kind.index()];
-        // Begins shortly before a turn of the numbering.
-        let sequence = 65_400_u16.wrapping_add(sent.len() as u16);
-        let (payload_type, ssrc) = (payload_type(kind), ssrc(PUBLISHER_SSRC, kind));
+        let sequence = FIRST_SEQUENCE.wrapping_add(sent.len() as u16);
+        let (marker, ssrc) = (place.last, ssrc(PUBLISHER_SSRC, kind));
         let header = Rtp { payload_type, marker, sequence, timestamp, ssrc };
         out.push(peer.seal(&header.packet(&[&payload])));
-        sent.push(Sent { header, payload, keyframe });
+        sent.push(Sent { header, payload, keyframe: place.keyframe && place.first });
+    }
+
+    /// Which of its packets a datagram of its carries, first time or again.
+    pub(crate) fn carried(&self, datagram: &[u8]) -> Option<(Kind, usize)> {
+        let header = RtpHeader::read(datagram)?;
+        for kind in Kind::ALL {
+            let sent = &self.sent[kind.index()];
+            if header.ssrc == rtx_ssrc(PUBLISHER_SSRC, kind) {
+                let place = header.sequence.wrapping_sub(FIRST_REPAIRS[kind.index()]);
+                return Some((kind, *self.repaired[kind.index()].get(usize::from(place))?));
+            }
+            if header.ssrc == ssrc(PUBLISHER_SSRC, kind) {
+                let newest = sent.len().checked_sub(1)?;
+                let newest_sequence = FIRST_SEQUENCE.wrapping_add(newest as u16);
+                let back = usize::from(newest_sequence.wrapping_sub(header.sequence));
+                return Some((kind, newest.checked_sub(back)?));
+            }
+        }
+        None
     }
 
     fn sender_reports(&self, elapsed: Duration) -> Vec<u8> {
@@ -251,19 +290,20 @@ impl Publishing {
         self.asked_again += 1;
         let kind = Kind::ALL.into_iter().find(|&kind| ssrc(PUBLISHER_SSRC, kind) == media);
         let kind = kind.expect("it is asked for what it sends");
-        let newest_first = self.sent[kind.index()].iter().rev();
-        let found = newest_first.take(5_000).find(|sent| sent.header.sequence == sequence);
-        let Sent { header, payload, .. } = found.expect("it is asked for what it has sent");
+        let newest_first = self.sent[kind.index()].iter().enumerate().rev();
+        let found = newest_first.take(5_000).find(|(_, sent)| sent.header.sequence == sequence);
+        let (index, Sent { header, payload, .. }) = found.expect("it is asked for what it sent");
         match self.camera.repair {
             Repair::No => {}
             Repair::Resend => out.push(peer.seal(&header.packet(&[payload]))),
             Repair::Rtx => {
-                let rtx_sequence = &mut self.rtx_sequences[kind.index()];
-                *rtx_sequence = rtx_sequence.wrapping_add(1);
+                let repaired = &mut self.repaired[kind.index()];
+                let place = repaired.len() as u16;
+                repaired.push(index);
                 let rtx = Rtp {
-                    payload_type: rtx_payload_type(kind),
+                    payload_type: payload_types(self.camera.codec_of(kind))[1],
                     ssrc: rtx_ssrc(PUBLISHER_SSRC, kind),
-                    sequence: *rtx_sequence,
+                    sequence: FIRST_REPAIRS[kind.index()].wrapping_add(place),
                     ..*header
                 };
                 out.push(peer.seal(&rtx.packet(&[&sequence.to_be_bytes(), payload])));

@@ -19,8 +19,7 @@ fn place(world: &mut World, client: usize, shard: usize) {
 }
 
 fn publish_at(world: &mut World, shard: usize, camera: Camera) -> usize {
-    let mark = world.clients.len() as u8;
-    let camera = world.publish("lot-42", Camera { mark, ..camera });
+    let camera = world.publish("lot-42", camera);
     place(world, camera, shard);
     camera
 }
@@ -159,7 +158,7 @@ fn without_a_grace_time_viewers_go_with_their_publisher() {
     let camera = world.publish("lot-42", Camera::default());
     let viewer = world.view("lot-42", Screen::default());
     world.run_for(secs(2));
-    let again = world.publish("lot-42", Camera { mark: 1, ..Camera::default() });
+    let again = world.publish("lot-42", Camera::default());
     world.run_for(secs(1));
     assert!(world.ended(viewer).is_none(), "taking over is at once");
     assert_goes_on(&mut world, &[camera, again], viewer);

@@ -2,7 +2,8 @@
 //!
 //! Its receive side is the server's own for publishers, which has tests of its own.
 
-use crate::sessions::{PLAYOUT_DELAY, received, ssrc, viewer_ssrc};
+use crate::agreed::received;
+use crate::sessions::{PLAYOUT_DELAY, ssrc, viewer_ssrc};
 use millrace::media::codec::Kind;
 use millrace::media::packet::PacketPool;
 use millrace::peer::header::RtpHeader;
@@ -10,6 +11,8 @@ use millrace::peer::publisher::Receiver;
 use millrace::peer::testing::TestClient;
 use rtc_rtcp::goodbye::Goodbye;
 use rtc_rtcp::packet::unmarshal;
+use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc_rtcp::sender_report::SenderReport;
 use std::time::Instant;
 
@@ -50,6 +53,7 @@ pub(crate) struct Arrived {
 
 /// A viewer above its transport.
 pub(crate) struct Watching {
+    pub(crate) screen: Screen,
     first_ssrc: u32,
     receiver: Receiver,
     pool: PacketPool,
@@ -61,6 +65,8 @@ pub(crate) struct Watching {
     pub(crate) rtx: Arrived,
     /// The server's sender reports.
     pub(crate) reports: Vec<(Instant, SenderReport)>,
+    /// When it asked for a keyframe last.
+    pub(crate) asked: Option<Instant>,
     /// The server has said BYE.
     pub(crate) goodbye: bool,
 }
@@ -70,6 +76,7 @@ impl Watching {
         let first_ssrc = viewer_ssrc(number);
         let media = Kind::ALL.map(|kind| received(kind, first_ssrc, screen.rtx, screen.nack));
         Self {
+            screen,
             first_ssrc,
             receiver: Receiver::new(&media, 77, now),
             pool: PacketPool::default(),
@@ -77,6 +84,7 @@ impl Watching {
             media: Arrived::default(),
             rtx: Arrived::default(),
             reports: Vec::new(),
+            asked: None,
             goodbye: false,
         }
     }
@@ -88,7 +96,19 @@ impl Watching {
 
     /// Sends the RTCP that is due.
     pub(crate) fn turn(&mut self, now: Instant, peer: &mut TestClient, out: &mut Vec<Vec<u8>>) {
-        self.receiver.poll_rtcp(now, &mut |compound| out.push(peer.seal_rtcp(compound)));
+        let mut compounds = Vec::new();
+        self.receiver.poll_rtcp(now, &mut |compound| compounds.push(compound.to_vec()));
+        for compound in compounds {
+            self.sends(&compound, now);
+            out.push(peer.seal_rtcp(&compound));
+        }
+    }
+
+    /// Notes what it asks for.
+    pub(crate) fn sends(&mut self, compound: &[u8], now: Instant) {
+        if asks_for_keyframe(compound) {
+            self.asked = Some(now);
+        }
     }
 
     /// Takes in an opened packet.
@@ -134,4 +154,10 @@ impl Watching {
         }
         sum
     }
+}
+
+fn asks_for_keyframe(mut compound: &[u8]) -> bool {
+    let packets = unmarshal(&mut compound).expect("a viewer's RTCP is sound");
+    let mut packets = packets.iter().map(|packet| packet.as_any());
+    packets.any(|packet| packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>())
 }

@@ -1,20 +1,24 @@
-//! An engine, its clients and the links between, in virtual time: the same seed, the same world.
+//! Engines, their clients and the links between, in virtual time: the same seed, the same world.
 
+use crate::agreed::{self, VIDEO};
+use crate::client::{Client, Side};
 use crate::link::{Link, Random};
 use crate::oracle::Oracle;
+use crate::oracle::bounds::{Outside, no_faults, nothing_left, within_bounds};
 use crate::publisher::{Camera, Publishing, Repair};
-use crate::sessions::{Waiting, client, prepare, publisher, session, settings, viewer};
+use crate::sessions::{Waiting, client, prepare, session, settings};
 use crate::viewer::{Screen, Watching};
-use millrace::engine::command::{Command, Event};
+use crate::wire::{InFlight, Plant};
+use millrace::engine::command::{Agreement, Command, Event};
 use millrace::engine::{Engine, EngineSettings, Input, Place};
-use millrace::media::arena::{Path, SendArena};
+use millrace::media::arena::SendArena;
+use millrace::media::codec::Codec;
 use millrace::media::time::{Epoch, WallTime};
 use millrace::peer::agreement::DtlsRole;
 use millrace::peer::identity::Identity;
-use millrace::peer::stun::{DatagramKind, classify};
 use millrace::peer::testing::{ClientOptions, TestClient};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,102 +34,6 @@ pub(crate) const fn secs(span: u64) -> Duration {
 /// Both DTLS roles of the server.
 pub(crate) const ROLES: [DtlsRole; 2] = [DtlsRole::Server, DtlsRole::Client];
 
-/// A datagram on its way; the earliest first, of two at the same time the first sent.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct InFlight {
-    at: Instant,
-    number: u64,
-    to_server: bool,
-    /// The client's address on this way.
-    remote: SocketAddr,
-    datagram: Vec<u8>,
-}
-
-/// What a client is to its stream.
-pub(crate) enum Side {
-    Publisher(Box<Publishing>),
-    Viewer(Box<Watching>),
-}
-
-/// One client and its links.
-pub(crate) struct Client {
-    pub(crate) peer: TestClient,
-    pub(crate) side: Side,
-    /// From the client to the server.
-    pub(crate) up: Link,
-    /// From the server to the client.
-    pub(crate) down: Link,
-    pub(crate) address: SocketAddr,
-    /// It neither sends nor hears any more.
-    pub(crate) dead: bool,
-    /// When it sends its next check.
-    pub(crate) next_check: Instant,
-    /// Whether its checks nominate.
-    pub(crate) nominates: bool,
-}
-
-impl Client {
-    fn deadline(&self) -> Option<Instant> {
-        if self.dead || self.peer.closed {
-            return None;
-        }
-        let side = match &self.side {
-            Side::Publisher(publishing) => publishing.deadline(),
-            Side::Viewer(watching) => watching.deadline(),
-        };
-        let side = side.filter(|_| self.peer.is_connected());
-        [Some(self.next_check), self.peer.deadline(), side].into_iter().flatten().min()
-    }
-
-    /// Does what is due.
-    fn turn(&mut self, now: Instant, out: &mut Vec<Vec<u8>>) {
-        if self.next_check <= now {
-            out.push(self.peer.check(self.nominates));
-            // As often as a browser does.
-            self.next_check = now + ms(if self.peer.is_connected() { 2_500 } else { 50 });
-        }
-        self.peer.handle_timeout(now);
-        if self.peer.is_connected() {
-            match &mut self.side {
-                Side::Publisher(publishing) => publishing.turn(now, &mut self.peer, out),
-                Side::Viewer(watching) => watching.turn(now, &mut self.peer, out),
-            }
-        }
-        out.extend(std::iter::from_fn(|| self.peer.poll()));
-    }
-
-    fn receive(&mut self, datagram: &[u8], now: Instant, out: &mut Vec<Vec<u8>>) {
-        self.peer.handle(datagram, now);
-        if self.peer.checks_answered > 0 {
-            self.peer.start(now);
-        }
-        match classify(datagram) {
-            DatagramKind::Rtp => {
-                let (Some(plain), Side::Viewer(watching)) =
-                    (self.peer.open(datagram), &mut self.side)
-                else {
-                    return;
-                };
-                watching.rtp(&plain, now);
-            }
-            DatagramKind::Rtcp => {
-                let Some(plain) = self.peer.open_rtcp(datagram) else { return };
-                match &mut self.side {
-                    Side::Publisher(publishing) => {
-                        publishing.rtcp(&plain, now, &mut self.peer, out);
-                    }
-                    Side::Viewer(watching) => watching.rtcp(&plain, now),
-                }
-            }
-            _ => {}
-        }
-        // What its handshake came to, and what it has to say at once.
-        if !self.peer.closed {
-            self.turn(now, out);
-        }
-    }
-}
-
 /// Everything there is.
 pub(crate) struct World {
     pub(crate) now: Instant,
@@ -140,6 +48,12 @@ pub(crate) struct World {
     /// What the engine told, and when.
     pub(crate) events: Vec<(Instant, Event)>,
     pub(crate) oracle: Oracle,
+    /// Whether what breaks a rule fails the test at once.
+    pub(crate) strict: bool,
+    /// What is done to the server's datagrams on their way to the network, as a fault would.
+    pub(crate) plant: Option<Plant>,
+    /// A shard whose messages to others nobody takes.
+    pub(crate) mute: Option<usize>,
     /// Whether whatever waits is sent at the end of each turn, as a shard does that is not busy.
     pub(crate) eager: bool,
     /// Packets of the past that are sent per turn at most.
@@ -149,12 +63,13 @@ pub(crate) struct World {
     /// Turns after which the engine's deadline still lay in the past.
     pub(crate) overdue: u64,
     seed: u64,
-    arena: SendArena,
+    pub(crate) arena: SendArena,
     waiting: Waiting,
-    wire: BinaryHeap<Reverse<InFlight>>,
-    datagrams: u64,
+    pub(crate) wire: BinaryHeap<Reverse<InFlight>>,
+    /// How many datagrams have been put on it.
+    pub(crate) datagrams: u64,
     /// Whose an address is or was.
-    addresses: HashMap<SocketAddr, usize>,
+    pub(crate) addresses: HashMap<SocketAddr, usize>,
 }
 
 impl World {
@@ -195,7 +110,10 @@ impl World {
             placed: HashMap::new(),
             clients: Vec::new(),
             events: Vec::new(),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(now),
+            strict: true,
+            plant: None,
+            mute: None,
             eager: false,
             burst_max: 500,
             wakes: 0,
@@ -211,12 +129,21 @@ impl World {
 
     /// A client comes that publishes.
     pub(crate) fn publish(&mut self, stream: &str, camera: Camera) -> usize {
+        self.publish_as(stream, camera, ClientOptions::default())
+    }
+
+    /// A client of this sort comes that publishes.
+    pub(crate) fn publish_as(
+        &mut self,
+        stream: &str,
+        camera: Camera,
+        options: ClientOptions,
+    ) -> usize {
         let number = self.clients.len();
-        let peer = client(number, ClientOptions::default());
-        let agreement = publisher(&peer, camera.repair == Repair::Rtx);
-        let side = Side::Publisher(Box::new(Publishing::new(camera)));
-        self.waiting.add(prepare(number, agreement, stream, self.now));
-        self.add(peer, side)
+        let peer = client(number, options);
+        let agreement = agreed::publisher(&peer, camera.repair == Repair::Rtx);
+        let side = Side::Publisher(Box::new(Publishing::new(camera, number)));
+        self.add(stream, peer, side, (agreement, options))
     }
 
     /// A client comes that watches.
@@ -226,32 +153,52 @@ impl World {
 
     /// A client comes that watches, with the server in this DTLS role.
     pub(crate) fn view_as(&mut self, stream: &str, screen: Screen, server_role: DtlsRole) -> usize {
-        let number = self.clients.len();
-        let peer = client(number, ClientOptions { server_role, ..ClientOptions::default() });
-        let agreement = viewer(&peer, number, screen.rtx);
-        let side = Side::Viewer(Box::new(Watching::new(number, screen, self.now)));
-        self.waiting.add(prepare(number, agreement, stream, self.now));
-        self.add(peer, side)
+        let options = ClientOptions { server_role, ..ClientOptions::default() };
+        self.view_with(stream, screen, &VIDEO, options)
     }
 
-    fn add(&mut self, peer: TestClient, side: Side) -> usize {
+    /// A client of this sort comes that watches and knows these codecs.
+    pub(crate) fn view_with(
+        &mut self,
+        stream: &str,
+        screen: Screen,
+        codecs: &[Codec],
+        options: ClientOptions,
+    ) -> usize {
+        let number = self.clients.len();
+        let peer = client(number, options);
+        let agreement = agreed::viewer(&peer, number, screen.rtx, codecs);
+        let side = Side::Viewer(Box::new(Watching::new(number, screen, self.now)));
+        self.add(stream, peer, side, (agreement, options))
+    }
+
+    fn add(
+        &mut self,
+        stream: &str,
+        peer: TestClient,
+        side: Side,
+        (agreement, options): (Agreement, ClientOptions),
+    ) -> usize {
         let number = self.clients.len();
         let address = SocketAddr::from(([192, 0, 2, 1], 1_000 + number as u16));
         let link = |way| Link::new(Random::seeded(self.seed, number as u64 * 2 + way));
-        let (up, down) = (link(0), link(1));
-        let next_check = self.now;
-        let dead = false;
         self.addresses.insert(address, number);
-        self.clients.push(Client {
+        let client = Client {
             peer,
             side,
-            up,
-            down,
+            stream: stream.to_owned(),
+            is_impostor: options.impostor,
+            up: link(0),
+            down: link(1),
             address,
-            dead,
-            next_check,
+            dead: false,
+            next_check: self.now,
             nominates: true,
-        });
+            tap: None,
+        };
+        self.oracle.comes(number, &client, &agreement);
+        self.clients.push(client);
+        self.waiting.add(prepare(number, agreement, stream, self.now));
         number
     }
 
@@ -289,8 +236,15 @@ impl World {
 
     /// Somebody commands.
     pub(crate) fn command(&mut self, command: Command) {
-        self.engine.handle(Input::Command(command), self.now, &mut self.arena);
-        self.flush();
+        self.command_at(0, command);
+    }
+
+    /// Somebody commands a shard.
+    pub(crate) fn command_at(&mut self, shard: usize, command: Command) {
+        self.with_arena(shard, |engine, now, arena| {
+            engine.handle(Input::Command(command), now, arena);
+        });
+        self.deliver_messages();
     }
 
     /// Which shard datagrams from this address arrive at.
@@ -310,10 +264,14 @@ impl World {
     }
 
     /// Lets the shards' messages arrive, and those that they cause.
-    fn deliver_messages(&mut self) {
+    pub(crate) fn deliver_messages(&mut self) {
         let mut quiet = 0;
         for from in (0..=self.others.len()).cycle() {
-            let Some((to, message)) = self.shard(from).poll_message() else {
+            let message = match self.mute {
+                Some(mute) if mute == from => None,
+                _ => self.shard(from).poll_message(),
+            };
+            let Some((to, message)) = message else {
                 quiet += 1;
                 if quiet > self.others.len() {
                     return;
@@ -328,7 +286,7 @@ impl World {
     }
 
     /// Lets a shard's engine do something, and takes what it wants sent and told.
-    fn with_arena<T>(
+    pub(crate) fn with_arena<T>(
         &mut self,
         shard: usize,
         work: impl FnOnce(&mut Engine, Instant, &mut SendArena) -> T,
@@ -339,41 +297,6 @@ impl World {
         self.arena = arena;
         self.flush();
         result
-    }
-
-    /// A client sends a compound of its own making.
-    pub(crate) fn send_rtcp(&mut self, number: usize, compound: &[u8]) {
-        let datagram = self.clients[number].peer.seal_rtcp(compound);
-        self.up(number, &datagram);
-    }
-
-    /// Puts a datagram of a client on its link.
-    pub(crate) fn up(&mut self, number: usize, datagram: &[u8]) {
-        let client = &mut self.clients[number];
-        let (arrivals, remote) = (client.up.carry(datagram, self.now), client.address);
-        self.send(arrivals, remote, true, datagram);
-    }
-
-    /// A client's check arrives from another address than the one it lives at.
-    pub(crate) fn check_from(&mut self, number: usize, remote: SocketAddr, nominates: bool) {
-        let datagram = self.clients[number].peer.check(nominates);
-        self.addresses.entry(remote).or_insert(number);
-        let at = self.now;
-        self.send([Some(at), None], remote, true, &datagram);
-    }
-
-    fn send(
-        &mut self,
-        arrivals: [Option<Instant>; 2],
-        remote: SocketAddr,
-        to_server: bool,
-        datagram: &[u8],
-    ) {
-        for at in arrivals.into_iter().flatten() {
-            self.datagrams += 1;
-            let (number, datagram) = (self.datagrams, datagram.to_vec());
-            self.wire.push(Reverse(InFlight { at, number, to_server, remote, datagram }));
-        }
     }
 
     /// A while ago.
@@ -432,6 +355,7 @@ impl World {
         for shard in 0..=self.others.len() {
             self.with_arena(shard, |engine, now, arena| engine.catch_up(now, burst_max, arena));
         }
+        self.deliver_messages();
         self.overdue += u64::from(self.engine_deadline().is_some_and(|due| due <= self.now));
         let mut out = Vec::new();
         for number in 0..self.clients.len() {
@@ -443,6 +367,36 @@ impl World {
                 self.up(number, &datagram);
             }
         }
+        self.look();
+    }
+
+    /// Lets the oracle look at how things stand.
+    fn look(&mut self) {
+        self.oracle.step(&self.clients, self.now);
+        let streams: HashSet<&str> = self.clients.iter().map(|it| it.stream.as_str()).collect();
+        let outside = Outside { addresses: self.addresses.len(), streams: streams.len() };
+        for shard in 0..=self.others.len() {
+            let verdict = within_bounds(shard, &self.shard(shard).held(), outside);
+            self.oracle.holds(verdict, self.now);
+            let verdict = no_faults(shard, self.shard(shard));
+            self.oracle.holds(verdict, self.now);
+        }
+        self.assert_sound();
+    }
+
+    fn assert_sound(&self) {
+        let first = self.oracle.violations.first();
+        assert!(!self.strict || first.is_none(), "{}", first.expect("there is one"));
+    }
+
+    /// All is over: nothing may be left.
+    pub(crate) fn assert_over(&mut self) {
+        self.oracle.over(self.now);
+        for shard in 0..=self.others.len() {
+            let verdict = nothing_left(shard, self.shard(shard));
+            self.oracle.holds(verdict, self.now);
+        }
+        self.assert_sound();
     }
 
     fn fan_out(&mut self, shard: usize) {
@@ -450,46 +404,5 @@ impl World {
             self.shard(shard).set_batch_wait(Duration::ZERO);
         }
         while self.with_arena(shard, Engine::fan_out) {}
-    }
-
-    fn deliver(&mut self, mut in_flight: InFlight) {
-        let InFlight { to_server, remote, datagram, .. } = &mut in_flight;
-        if *to_server {
-            let path = Path::udp(*remote, None);
-            let input = Input::Datagram { path, bytes: datagram };
-            let shard = self.shard_at(*remote);
-            self.with_arena(shard, |engine, now, arena| engine.handle(input, now, arena));
-            self.deliver_messages();
-        } else if let Some(&number) = self.addresses.get(remote) {
-            let client = &mut self.clients[number];
-            let mut out = Vec::new();
-            if !client.dead && client.address == *remote {
-                client.receive(datagram, self.now, &mut out);
-            }
-            for datagram in out {
-                self.up(number, &datagram);
-            }
-        }
-    }
-
-    /// Takes what the engine wants sent and told.
-    fn flush(&mut self) {
-        let datagrams: Vec<_> =
-            self.arena.datagrams().map(|(path, bytes)| (path.remote, bytes.to_vec())).collect();
-        self.arena.clear();
-        for (remote, datagram) in datagrams {
-            let Some(&number) = self.addresses.get(&remote) else { continue };
-            if classify(&datagram) == DatagramKind::Rtp {
-                self.oracle.note(number, &datagram);
-            }
-            let arrivals = self.clients[number].down.carry(&datagram, self.now);
-            self.send(arrivals, remote, false, &datagram);
-        }
-        let engines = [&mut self.engine].into_iter().chain(&mut self.others);
-        for engine in engines {
-            while let Some(event) = engine.poll() {
-                self.events.push((self.now, event));
-            }
-        }
     }
 }

@@ -210,7 +210,8 @@ function linksIn(header: string | null): Link[] {
   const link = /<([^>]+)>((?:\s*;\s*[\w-]+\s*=\s*(?:"[^"]*"|[^,;"]+))*)/g;
   return [...(header ?? "").matchAll(link)].map(([, url = "", rest = ""]) => {
     const found = rest.matchAll(/;\s*([\w-]+)\s*=\s*(?:"([^"]*)"|([^,;"\s]+))/g);
-    return { url, values: new Map([...found].map(([, name = "", a, b]) => [name.toLowerCase(), a ?? b])) };
+    const values = [...found].map(([, name = "", a, b]) => [name.toLowerCase(), a ?? b] as const);
+    return { url, values: new Map(values) };
   });
 }
 

@@ -148,6 +148,17 @@ impl Agent {
         self.next_check = None;
     }
 
+    /// Checks with new credentials, ours and the server's, from now on (RFC 8445 §9); DTLS and
+    /// media go on as they were.
+    pub fn restart_ice(&mut self, local: (String, String), remote: (String, String), now: Instant) {
+        self.check.username = format!("{}:{}", remote.0, local.0);
+        self.check.password.clone_from(&remote.1);
+        (self.config.local, self.config.remote) = (local, remote);
+        self.transactions.clear();
+        self.nominated = false;
+        self.next_check = Some(now);
+    }
+
     /// Takes one datagram (RFC 7983 §7 tells the protocols apart by the first byte).
     pub fn handle(&mut self, datagram: &[u8], now: Instant) {
         self.counters.datagrams += 1;
@@ -183,6 +194,10 @@ impl Agent {
         self.nominated = true;
         if self.next_check.is_some() {
             self.next_check = Some(now + CONSENT_INTERVAL);
+        }
+        if self.is_connected() {
+            // It was ICE alone that began anew.
+            return;
         }
         if let Err(error) = self.dtls.start(now) {
             self.events.push_back(Event::Closed(error.to_string()));
@@ -300,6 +315,34 @@ impl Agent {
         Ok(srtp.outbound.encrypt_rtcp(plain)?.freeze())
     }
 
+    /// Encrypts bytes as if they were RTP: for packets no library would write. Their header ends
+    /// where its own counts say, or at the end where they lie.
+    ///
+    /// # Errors
+    ///
+    /// Before DTLS is done, or when there are fewer than twelve bytes.
+    pub fn protect_raw_rtp(&mut self, plain: &[u8]) -> anyhow::Result<Bytes> {
+        let srtp = self.srtp.as_mut().ok_or_else(|| anyhow::anyhow!("not connected"))?;
+        let (fixed, _) = plain
+            .split_first_chunk::<12>()
+            .ok_or_else(|| anyhow::anyhow!("RTP has twelve bytes at least"))?;
+        let mut words = usize::from(fixed[0] & 0x0f);
+        if fixed[0] & 0x10 != 0
+            && let Some(&[_, _, high, low]) =
+                plain.get(12 + words * 4..).and_then(<[u8]>::first_chunk)
+        {
+            words += 1 + usize::from(u16::from_be_bytes([high, low]));
+        }
+        // The library needs three things of a header: its length and two numbers.
+        let header = rtp::Header {
+            sequence_number: u16::from_be_bytes([fixed[2], fixed[3]]),
+            ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
+            csrc: vec![0; words.min((plain.len() - 12) / 4)],
+            ..Default::default()
+        };
+        Ok(srtp.outbound.encrypt_rtp_with_header(plain, &header)?.freeze())
+    }
+
     /// Says goodbye by DTLS; no more checks are sent.
     pub fn close(&mut self, now: Instant) {
         self.next_check = None;
@@ -398,6 +441,24 @@ mod tests {
         settle(&mut left, &mut right, Instant::now());
         let first = left.protect_rtp(&packet()).expect("connected");
         assert_eq!(first, left.protect_rtp(&packet()).expect("connected"));
+    }
+
+    #[test]
+    fn raw_bytes_are_sealed_as_the_packet_that_they_are() {
+        let identity = Identity::generate().expect("identity");
+        let mut left = agent(DtlsRole::Client, None, identity.clone());
+        let mut right = agent(DtlsRole::Server, None, identity);
+        settle(&mut left, &mut right, Instant::now());
+        let mut extended = packet();
+        extended.header.csrc = vec![1, 2];
+        extended.header.set_extension(3, Bytes::from_static(b"abc")).expect("it fits");
+        let plain = extended.marshal().expect("a packet");
+        let raw = left.protect_raw_rtp(&plain).expect("connected");
+        assert_eq!(raw, left.protect_rtp(&extended).expect("connected"));
+        let mut lying = plain.to_vec();
+        lying[22..24].fill(0xff);
+        assert!(left.protect_raw_rtp(&lying).is_ok(), "an extension beyond the packet");
+        assert!(left.protect_raw_rtp(&plain[..11]).is_err());
     }
 
     #[test]

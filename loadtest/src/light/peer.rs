@@ -166,6 +166,15 @@ impl LightSender {
         self.0.wake.notify_one();
     }
 
+    /// The address of its socket.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, which for a bound socket is nothing.
+    pub fn local_address(&self) -> std::io::Result<SocketAddr> {
+        self.0.wire.local_address()
+    }
+
     /// Whether media can be sent.
     pub fn is_connected(&self) -> bool {
         self.0.agent().is_connected()

@@ -63,6 +63,14 @@ impl Wire {
         }
     }
 
+    /// The client's address.
+    pub(super) fn local_address(&self) -> std::io::Result<SocketAddr> {
+        match self {
+            Self::Udp(socket, _) => socket.local_addr(),
+            Self::Tcp(stream, _) => stream.local_addr(),
+        }
+    }
+
     /// Sends a datagram. Where there is no room it is lost, as on any network.
     pub(super) fn send(&self, datagram: &[u8]) {
         match self {

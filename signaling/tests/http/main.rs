@@ -42,6 +42,7 @@ fn config() -> Config {
         credentials: Credentials::new("publish-token", "admin-token")
             .with_publish_rule("ana/*", "ana-token"),
         ice_servers: vec![],
+        trusted_proxies: vec![],
         pages: true,
         media_hint: "192.0.2.1:8189".into(),
         retry_after: Duration::from_secs(2),

@@ -356,6 +356,67 @@ async fn a_taken_address_is_named_with_advice() {
     running.stop().await;
 }
 
+/// Asks what the pages are told of this server's ports, by way of a proxy or not.
+async fn told_ports(running: &Running, forwarded: &str) -> String {
+    let mut stream = running.http().await;
+    let ask = format!(
+        "GET /client-config.json HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{forwarded}\r\n"
+    );
+    stream.write_all(ask.as_bytes()).await.expect("it reads");
+    read_all(&mut stream).await
+}
+
+#[tokio::test]
+async fn a_page_behind_a_trusted_proxy_is_not_told_ports_that_it_cannot_reach() {
+    let running = Running::start(&config()).await;
+    let port = running.addresses.http.expect("HTTP is served").port();
+    let own = format!("\"http_port\":{port}");
+    let forwarded = "X-Forwarded-For: 203.0.113.7\r\n";
+    assert!(told_ports(&running, "").await.contains(&own));
+    assert!(told_ports(&running, forwarded).await.contains(&own), "loopback is not trusted");
+    running.stop().await;
+    let trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    let running = Running::start(&Config { trusted_proxies, ..config() }).await;
+    let answer = told_ports(&running, forwarded).await;
+    assert!(answer.contains("\"http_port\":null"), "{answer}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_every_connection_but_a_trusted_proxy_can() {
+    let mut config = config();
+    config.limits.connections_per_address_max = 1;
+    let running = Running::start(&config).await;
+    let mut first = running.http().await;
+    first.write_all(OPTIONS.as_bytes()).await.expect("it reads");
+    assert!(read_head(&mut first).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let refused = read_all(&mut running.http().await).await;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    assert!(refused.ends_with("\r\n\r\ntoo many connections from this address\n"), "{refused}");
+    assert!(refused.contains("\r\nContent-Length: 39\r\n"));
+    // Another address of loopback is another client.
+    let address = running.addresses.http.expect("HTTP is served");
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 2], 0).into()).expect("loopback has many addresses");
+    let mut other = socket.connect(address).await.expect("it listens");
+    other.write_all(OPTIONS.as_bytes()).await.expect("it reads");
+    assert!(read_head(&mut other).await.starts_with("HTTP/1.1 200 OK\r\n"));
+    drop((first, other));
+    running.stop().await;
+
+    config.trusted_proxies = vec!["127.0.0.1".parse::<std::net::IpAddr>().expect("good").into()];
+    let running = Running::start(&config).await;
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let mut stream = running.http().await;
+        stream.write_all(OPTIONS.as_bytes()).await.expect("it reads");
+        assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200 OK\r\n"));
+        all.push(stream);
+    }
+    drop(all);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_stream_of_events_outlives_the_time_a_connection_may_idle() {
     let limits = Limits { idle_timeout: Duration::from_millis(20), ..Limits::default() };

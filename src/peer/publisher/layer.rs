@@ -121,6 +121,8 @@ pub(super) struct Layer {
     pub(super) missing: MissingPackets,
     pub(super) meter: Meter,
     pub(super) last_media: Option<Instant>,
+    /// The first packet that came, whatever was before it.
+    first: Option<u64>,
     /// Where the newest keyframe starts: timestamp and sequence number.
     keyframe: Option<(u64, u64)>,
     pub(super) request: KeyframeRequest,
@@ -144,6 +146,7 @@ impl Layer {
             missing: MissingPackets::new(),
             meter: Meter::new(now),
             last_media: None,
+            first: None,
             keyframe: None,
             request: KeyframeRequest::default(),
             clock: None,
@@ -163,6 +166,7 @@ impl Layer {
         self.window = Window::new();
         self.expected_after_jump = None;
         self.lost_packets += self.missing.clear();
+        self.first = None;
         self.keyframe = None;
         self.clock = None;
         self.mapping = None;
@@ -204,6 +208,7 @@ impl Layer {
         if !self.window.insert(sequence) {
             return None;
         }
+        self.first.get_or_insert(sequence);
         if sequence > newest {
             self.missing.note_gap(newest, sequence, now);
         } else if !is_first {
@@ -251,14 +256,17 @@ impl Layer {
     /// Whether this packet, which may start a keyframe, is the one that does.
     ///
     /// Of parameter sets and picture the first counts. A picture whose parameter sets are on their
-    /// way is no start: a decoder that began there would have to be given another keyframe.
+    /// way is no start: a decoder that began there would have to be given another keyframe. Of what
+    /// was before the first packet nobody knows whether it is on its way.
     fn starts(&mut self, codec: Codec, payload: &[u8], timestamp: u64, sequence: u64) -> bool {
         let same_frame = self.keyframe.filter(|&(started, _)| started == timestamp);
         if same_frame.is_some_and(|(_, start)| sequence > start) {
             return false;
         }
+        let reach = sequence.saturating_sub(PARAMETERS_REACH);
+        let before_all = self.keyframe.is_none() && self.first.is_some_and(|first| reach < first);
         if !codec::carries_parameters(codec, payload)
-            && self.missing.any_within(sequence.saturating_sub(PARAMETERS_REACH), sequence)
+            && (before_all || self.missing.any_within(reach, sequence))
         {
             return false;
         }

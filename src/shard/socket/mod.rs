@@ -25,10 +25,10 @@ use format::Family;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 use outbox::{Patience, Position, Progress, Segmentation};
-use publisher::PublisherSocket;
+use publisher::{PublisherSocket, sharing};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 use sys::{Envelopes, Inbox};
@@ -177,6 +177,20 @@ impl MediaSocket {
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         let address = self.socket.local_addr()?.as_socket();
         address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// A socket beside this one, on the same port, that talks to that address only, whichever of
+    /// the sockets on the port would have heard it else.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says: there is no way to that address, or this socket shares no port.
+    pub fn beside(&self, local: IpAddr, remote: SocketAddr) -> io::Result<UdpSocket> {
+        let local = SocketAddr::new(local, self.local_address()?.port());
+        let socket = sharing(local)?;
+        socket.bind(&local.into())?;
+        socket.connect(&remote.into())?;
+        Ok(socket.into())
     }
 
     /// The buffer sizes that the kernel granted. Linux counts its own bookkeeping and grants

@@ -26,19 +26,25 @@ impl PublisherSocket {
     pub(super) fn open(path: Path, port: u16, buffers: Buffers) -> io::Result<Self> {
         let local = path.local.ok_or(io::ErrorKind::AddrNotAvailable)?;
         let local = SocketAddr::new(local, port);
-        let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
-        if local.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
+        let socket = sharing(local)?;
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         size_buffers(&socket, buffers)?;
-        socket.set_nonblocking(true)?;
-        socket.set_reuse_port(true)?;
         socket.bind(&local.into())?;
         // Between these two calls it may get what others send to this address: read as any other.
         socket.connect(&path.remote.into())?;
         Ok(Self { socket, path, overflows: Overflows::default() })
     }
+}
+
+/// A socket, not bound yet, that shares the port of that address with others.
+pub(super) fn sharing(local: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    if local.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_port(true)?;
+    Ok(socket)
 }
 
 impl AsFd for PublisherSocket {

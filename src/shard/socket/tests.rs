@@ -285,3 +285,32 @@ fn a_port_is_shared_only_where_it_is_asked_for() {
     let first = MediaSocket::bind(address, BUFFERS, true).expect("loopback has a port");
     assert!(MediaSocket::bind(address_of(&first), BUFFERS, true).is_ok());
 }
+
+#[test]
+fn a_socket_beside_the_others_hears_its_own_address_and_nobody_else() {
+    for wildcard in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+        let first: SocketAddr = wildcard.parse().expect("an address");
+        let bind = |address| MediaSocket::bind(address, BUFFERS, true).expect("a free port");
+        let mut shared = vec![bind(first)];
+        let port = address_of(&shared[0]).port();
+        shared.extend((0..3).map(|_| bind(SocketAddr::new(first.ip(), port))));
+        let server = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let remote = server.local_addr().expect("it is bound");
+        let local =
+            if first.ip().is_unspecified() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let beside = shared[0].beside(local.into(), remote).expect("they share the port");
+        beside.send(b"question").expect("loopback takes it");
+        let mut buffer = [0; 100];
+        let (_, from) = server.recv_from(&mut buffer).expect("it came");
+        assert_eq!(from.port(), port, "{wildcard}: from the media port");
+        let stranger = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        stranger.send_to(b"stranger", to).expect("loopback takes it");
+        server.send_to(b"answer", from).expect("loopback takes it");
+        let mut polled = [PollFd::new(beside.as_fd(), PollFlags::POLLIN)];
+        assert!(poll(&mut polled, PollTimeout::from(5_000_u16)).expect("poll works") > 0);
+        let length = beside.recv(&mut buffer).expect("it came");
+        assert_eq!(&buffer[..length], b"answer", "{wildcard}");
+        assert!(beside.recv(&mut buffer).is_err(), "{wildcard}: nothing else");
+    }
+}

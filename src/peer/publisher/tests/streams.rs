@@ -235,6 +235,32 @@ fn layers_are_aligned_by_their_sender_reports() {
     assert_eq!(taken.map(|packet| packet.timestamp), Some(newest + 33 * 90 + 9_000));
 }
 
+/// A viewer that begins there sees nothing until the next keyframe.
+#[test]
+fn a_picture_before_which_nothing_has_come_may_have_lost_its_parameter_sets() {
+    let mut media = video();
+    media.formats[0].format.codec = Codec::H264;
+    let [sps, pps, idr, slice]: [&[u8]; 4] =
+        [&[0x67, 0x42, 0xc0, 0x1f], &[0x68, 0xce, 0x0f], &[0x65, 0x88, 0x84], &[0x41, 0x9a, 0x22]];
+    let starts = |packets: &[(u16, u32, &[u8])]| -> Vec<u16> {
+        let mut world = World::new(&[media.clone()]);
+        let start = |&(sequence, timestamp, payload): &(u16, u32, &[u8])| {
+            let packet = Rtp::new(VIDEO, 7, sequence, payload).at(timestamp);
+            let taken = world.deliver(&packet).expect("each is new");
+            taken.keyframe.then_some(sequence)
+        };
+        packets.iter().filter_map(start).collect()
+    };
+    // Late, they are the start when they come.
+    assert_eq!(starts(&[(2, 0, pps), (3, 0, idr), (1, 0, sps)]), [1]);
+    assert_eq!(starts(&[(3, 0, idr), (1, 0, sps), (2, 0, pps)]), [1]);
+    // Whoever never sends any is taken at its word with a later picture.
+    let mut packets: Vec<_> = (2..20).map(|n| (n, u32::from(n) * 3_000, slice)).collect();
+    packets.insert(0, (1, 3_000, idr));
+    packets.push((20, 60_000, idr));
+    assert_eq!(starts(&packets), [20]);
+}
+
 #[test]
 fn a_picture_whose_parameter_sets_are_on_their_way_is_no_start() {
     let mut media = video();

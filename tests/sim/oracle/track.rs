@@ -1,0 +1,345 @@
+//! One track to one viewer: whose packets it gets, under which numbers, and what it is owed.
+
+use super::source::{Source, Sources};
+use super::{Rule, Verdict, broken};
+use millrace::media::codec::{Codec, Kind};
+use millrace::media::time::{Unwrapper, ticks_of};
+use millrace::peer::agreement::SentMedia;
+use millrace::peer::header::RtpHeader;
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// One packet of media as it was offered to the viewer.
+#[derive(Debug, Clone, Copy)]
+struct Offered {
+    source: usize,
+    index: usize,
+    timestamp: u32,
+    marker: bool,
+}
+
+/// A part of the track in which each number is the publisher's, moved by a constant.
+#[derive(Debug)]
+struct Run {
+    source: usize,
+    /// The publisher's packet that it begins with, and its number to the viewer.
+    first: (usize, u64),
+    began: Instant,
+    offered: HashSet<usize>,
+    /// The highest rank so far of a packet that came when the run was live.
+    newest_rank: usize,
+}
+
+/// One track.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub(super) agreed: SentMedia,
+    numbering: Unwrapper,
+    offered: BTreeMap<u64, Offered>,
+    runs: Vec<Run>,
+    /// The highest number's timestamp, its clock, and when it was sent.
+    newest: Option<(u32, u32, Instant)>,
+    /// Up to where it was looked whether it got what it is owed: whose packets, and how many.
+    looked: (usize, usize),
+    media_bytes: u64,
+    again_bytes: u64,
+}
+
+/// A packet to a viewer, opened.
+pub(super) struct Opened<'a> {
+    pub(super) header: RtpHeader,
+    pub(super) payload: &'a [u8],
+    /// Bytes of the datagram.
+    pub(super) len: usize,
+    pub(super) at: Instant,
+    /// When the viewer asked for a keyframe last.
+    pub(super) asked: Option<Instant>,
+}
+
+/// What a track must know of its viewer.
+pub(super) struct Watch<'a> {
+    pub(super) stream: &'a str,
+    pub(super) connected: Instant,
+    pub(super) now: Instant,
+}
+
+impl Track {
+    /// What came in goes out within this: batches wait, keyframes are paced.
+    const PROMPT: Duration = Duration::from_millis(100);
+    /// So soon a viewer has begun where it can.
+    const START: Duration = Duration::from_millis(500);
+    /// So soon one who has begun in the past is live.
+    const CATCH_UP: Duration = Duration::from_secs(3);
+    /// So soon a viewer sees something of a publisher that sends keyframes when asked.
+    const OBLIGED: Duration = Duration::from_secs(4);
+    /// A keyframe that is older may not be kept any more.
+    const KEPT: Duration = Duration::from_secs(10);
+    /// So long after it has asked a viewer may begin again.
+    const ASKED: Duration = Duration::from_secs(2);
+    /// What may be sent again before anything is earned, and the packet that uses it up.
+    const CREDIT: u64 = 96 * 1024 + 1_500;
+    /// Of what is sent, in hundredths.
+    const SHARE: u64 = 15;
+
+    pub(super) fn new(agreed: SentMedia) -> Self {
+        Self {
+            agreed,
+            numbering: Unwrapper::default(),
+            offered: BTreeMap::new(),
+            runs: Vec::new(),
+            newest: None,
+            looked: (0, 0),
+            media_bytes: 0,
+            again_bytes: 0,
+        }
+    }
+
+    /// How often it went on from one publisher to another.
+    pub(super) fn went_on(&self) -> usize {
+        self.runs.windows(2).filter(|pair| pair[0].source != pair[1].source).count()
+    }
+
+    fn kind(&self) -> Kind {
+        self.agreed.kind
+    }
+
+    /// The payload types agreed for a codec.
+    fn payload_types(&self, codec: Codec) -> Option<(u8, Option<u8>)> {
+        let mut formats = self.agreed.formats.iter();
+        let format = formats.find(|format| format.format.codec == codec)?;
+        Some((format.payload_type, format.rtx))
+    }
+
+    /// Looks at a packet under the SSRC of media.
+    pub(super) fn media(&mut self, opened: &Opened<'_>, to: &str, all: &Sources) -> Verdict {
+        let Opened { header, payload, .. } = opened;
+        let number = self.numbering.extend(u32::from(header.sequence), 16);
+        if self.offered.contains_key(&number) {
+            // That its bytes are the same the nonce rule has seen.
+            if self.agreed.rtx_ssrc.is_some() {
+                return broken(Rule::Retransmission, format!("number {number} twice, not by RTX"));
+            }
+            return self.again(opened.len);
+        }
+        self.media_bytes += opened.len as u64;
+        let Some((source, kind, index)) = all.find(payload) else {
+            return broken(Rule::Content, format!("number {number} holds what nobody sent"));
+        };
+        let Some(publisher) = all.get(source).filter(|it| it.stream == to) else {
+            return broken(Rule::Content, format!("number {number} is of another stream"));
+        };
+        let original = publisher.original(kind, index);
+        let what = format!("number {number}, {kind} packet {index} of publisher {source}");
+        if kind != self.kind() {
+            return broken(Rule::Ssrc, format!("{what} under the SSRC of {}", self.kind()));
+        }
+        let codec = publisher.codec(kind);
+        let types = self.payload_types(codec);
+        if types.map(|(media, _)| media) != Some(header.payload_type) {
+            let found = header.payload_type;
+            return broken(Rule::PayloadType, format!("{what}: {codec} as {found}, not {types:?}"));
+        }
+        if original.rank == 0 {
+            return broken(Rule::Content, format!("{what} has not reached the server"));
+        }
+        if header.marker != original.marker {
+            return broken(Rule::Marker, what);
+        }
+        self.place(number, (source, index), publisher, opened, &what)?;
+        let (timestamp, marker) = (header.timestamp, header.marker);
+        if self.offered.last_key_value().is_none_or(|(&newest, _)| newest < number) {
+            self.newest = Some((timestamp, codec.clock_rate(), opened.at));
+        }
+        self.offered.insert(number, Offered { source, index, timestamp, marker });
+        self.timestamps_rise(number, publisher, &what)
+    }
+
+    /// Finds the run that the packet belongs to; begins another one where that is right.
+    fn place(
+        &mut self,
+        number: u64,
+        (source, index): (usize, usize),
+        publisher: &Source,
+        opened: &Opened<'_>,
+        what: &str,
+    ) -> Verdict {
+        let original = publisher.original(self.kind(), index);
+        if let Some(run) = self.runs.last_mut()
+            && run.source == source
+            && index >= run.first.0
+            && (index - run.first.0) as u64 + run.first.1 == number
+        {
+            run.offered.insert(index);
+            let arrival = publisher.arrivals[original.rank - 1];
+            if arrival.at > run.began + Self::CATCH_UP {
+                if original.rank < run.newest_rank {
+                    return broken(Rule::Order, format!("{what} after such that came later"));
+                }
+                run.newest_rank = original.rank;
+            }
+            return Ok(());
+        }
+        if let Some((&newest, _)) = self.offered.last_key_value()
+            && number != newest + 1
+        {
+            let run = self.runs.last().map(|run| (run.source, run.first));
+            return broken(Rule::Gap, format!("{what} after {newest}; the run is {run:?}"));
+        }
+        if self.kind() == Kind::Video && !original.begins {
+            return broken(Rule::Keyframe, format!("{what} is not where a keyframe begins"));
+        }
+        let may_begin_again = self.runs.last().is_none_or(|run| {
+            let other = run.source != source;
+            let catches_up = opened.at <= run.began + Self::CATCH_UP;
+            let has_asked = opened.asked.is_some_and(|asked| opened.at <= asked + Self::ASKED);
+            other || (self.kind() == Kind::Video && (catches_up || has_asked))
+        });
+        if !may_begin_again {
+            return broken(Rule::Gap, format!("{what} begins again without need"));
+        }
+        let (first, began) = ((index, number), opened.at);
+        let offered = HashSet::from([index]);
+        self.runs.push(Run { source, first, began, offered, newest_rank: 0 });
+        Ok(())
+    }
+
+    /// In the order of its numbers time goes on; once the viewer is live, as the publisher's does.
+    fn timestamps_rise(&self, number: u64, publisher: &Source, what: &str) -> Verdict {
+        let here = self.offered[&number];
+        let before = self.offered.range(..number).next_back();
+        let after = self.offered.range(number + 1..).next();
+        let pairs = [before.map(|(_, it)| (*it, here)), after.map(|(_, it)| (here, *it))];
+        for (before, after) in pairs.into_iter().flatten() {
+            let step = after.timestamp.wrapping_sub(before.timestamp).cast_signed();
+            // The last packet of a picture may be missing; all sounds differ.
+            let goes_on = before.marker || self.kind() == Kind::Audio;
+            if step < 0 || (goes_on && step == 0) {
+                return broken(Rule::Timestamp, format!("{what}: {step} ticks on"));
+            }
+            let Some(run) = self.runs.last().filter(|run| run.source == before.source) else {
+                continue;
+            };
+            let at = |offered: Offered| publisher.original(self.kind(), offered.index);
+            let arrival = |offered: Offered| publisher.arrivals[at(offered).rank - 1].at;
+            let live = run.began + Self::CATCH_UP;
+            if before.source == after.source && arrival(before) > live && arrival(after) > live {
+                let sent = at(after).timestamp.wrapping_sub(at(before).timestamp).cast_signed();
+                if sent != step {
+                    return broken(Rule::Timestamp, format!("{what}: {step} ticks, not {sent}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at what a sender report says is the timestamp of this moment: while the track is live
+    /// it is near that of the newest packet.
+    pub(super) fn reported(&self, timestamp: u32, at: Instant) -> Verdict {
+        let Some((newest, clock_rate, sent)) = self.newest else { return Ok(()) };
+        let is_live = self.runs.last().is_some_and(|run| at > run.began + Self::CATCH_UP);
+        if !is_live || at > sent + Self::PROMPT {
+            return Ok(());
+        }
+        let expected = newest.wrapping_add(ticks_of(at - sent, clock_rate) as u32);
+        let off = timestamp.wrapping_sub(expected).cast_signed();
+        if off.unsigned_abs() > clock_rate / 2 {
+            return broken(Rule::Report, format!("{} is {off} ticks off", self.kind()));
+        }
+        Ok(())
+    }
+
+    /// Looks at a packet under the SSRC of retransmissions (RFC 4588).
+    pub(super) fn repair(&mut self, opened: &Opened<'_>, all: &Sources) -> Verdict {
+        let Opened { header, payload, .. } = opened;
+        let Some((sequence, payload)) = payload.split_first_chunk::<2>() else {
+            return broken(Rule::Retransmission, "it holds no number".to_owned());
+        };
+        let number = self.numbering.peek(u32::from(u16::from_be_bytes(*sequence)), 16);
+        let Some(offered) = self.offered.get(&number).copied() else {
+            return broken(Rule::Retransmission, format!("number {number} was never sent"));
+        };
+        let publisher = all.get(offered.source).expect("what was offered has a publisher");
+        let types = self.payload_types(publisher.codec(self.kind()));
+        if types.and_then(|(_, rtx)| rtx) != Some(header.payload_type) {
+            return broken(Rule::PayloadType, format!("{} for RTX", header.payload_type));
+        }
+        let same = all.find(payload) == Some((offered.source, self.kind(), offered.index))
+            && header.timestamp == offered.timestamp
+            && header.marker == offered.marker;
+        if !same {
+            return broken(Rule::Retransmission, format!("number {number} was another packet"));
+        }
+        self.again(opened.len)
+    }
+
+    fn again(&mut self, len: usize) -> Verdict {
+        self.again_bytes += len as u64;
+        let (again, media) = (self.again_bytes, self.media_bytes);
+        if again > Self::CREDIT + media * Self::SHARE / 100 {
+            return broken(Rule::RtxShare, format!("{again} bytes again beside {media}"));
+        }
+        Ok(())
+    }
+
+    /// Whether it has got, by now, what it is owed of that which came in.
+    pub(super) fn owed(&mut self, watch: &Watch<'_>, all: &Sources) -> Verdict {
+        let Some((number, source)) = all.of_stream(watch.stream) else { return Ok(()) };
+        if self.payload_types(source.codec(self.kind())).is_none() {
+            return Ok(());
+        }
+        if self.looked.0 != number {
+            self.looked = (number, 0);
+        }
+        let run = self.runs.last().filter(|run| run.source == number);
+        if run.is_none() {
+            self.is_fed(watch, number, source)?;
+        }
+        while let Some(arrival) = source.arrivals.get(self.looked.1) {
+            let waits = match run {
+                None => Self::START,
+                Some(run) if arrival.at <= run.began + Self::CATCH_UP => Self::CATCH_UP,
+                Some(_) => Self::PROMPT,
+            };
+            let begins = run.map_or(watch.connected, |run| run.began);
+            if watch.now < arrival.at.max(begins) + waits {
+                break;
+            }
+            self.looked.1 += 1;
+            if arrival.kind != self.kind() || arrival.late {
+                continue;
+            }
+            let what = format!("{} packet {} of publisher {number}", arrival.kind, arrival.index);
+            if let Some(run) = run {
+                if arrival.index >= run.first.0 && !run.offered.contains(&arrival.index) {
+                    return broken(Rule::Missing, what);
+                }
+                continue;
+            }
+            let begins = source.original(arrival.kind, arrival.index).begins;
+            if (begins || arrival.kind == Kind::Audio) && arrival.at >= watch.connected {
+                return broken(Rule::Starved, format!("it did not begin with {what}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever sees nothing yet does soon, where a keyframe is kept or the publisher sends one.
+    fn is_fed(&self, watch: &Watch<'_>, number: usize, source: &Source) -> Verdict {
+        let (Some(since), Some(published)) = (source.flows_since(watch.now), source.connected)
+        else {
+            return Ok(());
+        };
+        if self.kind() == Kind::Audio {
+            return Ok(());
+        }
+        let both = watch.connected.max(published);
+        let kept = source.keyframe.is_some_and(|at| watch.now < at + Self::KEPT);
+        if kept && source.keyframe < Some(both) && watch.now > both + Self::START {
+            return broken(Rule::Starved, format!("publisher {number}'s keyframe is there"));
+        }
+        if source.obliges && watch.now > both.max(since) + Self::OBLIGED {
+            return broken(Rule::Starved, format!("publisher {number} sends keyframes when asked"));
+        }
+        Ok(())
+    }
+}
