@@ -10,7 +10,7 @@ SEEDS ?= 1000
 FIRST ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench load lint fmt fuzz sim web setup clean
+.PHONY: help run demo test bench load loss lint fmt fuzz sim web setup clean
 
 help: ## Lists these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,12 @@ bench: ## Measures what a forwarded packet costs
 
 load: web ## Measures the server under load, 50 to 2000 viewers; takes five minutes
 	scripts/load
+
+loss: web ## Measures how long Chromium's picture stands where the network loses packets; six minutes
+	scripts/setup test
+	cargo build --release --locked --bin millrace
+	cargo build --release --locked --package millrace-loadtest
+	MILLRACE_BIN=$(CURDIR)/target/release/millrace node tests/browser/loss.mjs
 
 lint: web ## Format, lints, documents and page types, without the tests
 	scripts/lint

@@ -94,6 +94,8 @@ pub struct Feedback {
     pub transport_cc: bool,
     /// Receiver-estimated maximum bitrate.
     pub remb: bool,
+    /// The receiver's reference time, said back to it (RFC 3611 §4.4; libwebrtc's name of it).
+    pub rrtr: bool,
 }
 
 /// An SSRC that the offer announces, with its retransmission SSRC (`a=ssrc-group:FID`).

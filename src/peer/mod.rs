@@ -14,6 +14,7 @@
 //! - `playout_delay`: what a viewer is told of the time between arrival and display
 //! - `publisher`: the receive side of a publisher session
 //! - `record`: DTLS records and handshake fragments, read in place
+//! - `reference_time`: how a viewer learns the round trip
 //! - `seal`: the sealer, header and shared payload become a protected packet
 //! - `srtp`: profiles, session keys and nonces of both
 //! - `stun`: ICE-lite, reads connectivity checks and answers them
@@ -35,6 +36,7 @@ pub mod outgoing;
 pub mod playout_delay;
 pub mod publisher;
 mod record;
+mod reference_time;
 pub mod seal;
 pub mod srtp;
 pub mod stun;

@@ -2,6 +2,7 @@
 
 use super::agreement::SentMedia;
 use super::outgoing::Outgoing;
+use super::reference_time::ReferenceTime;
 use crate::media::codec::Kind;
 use crate::media::time::WallTime;
 use rtc_rtcp::goodbye::Goodbye;
@@ -33,6 +34,8 @@ pub struct Viewer {
     cname: String,
     next_report: Instant,
     round_trip: Option<Duration>,
+    /// What the viewer's clock showed, until that has been said back.
+    reference_time: Option<ReferenceTime>,
     attention: Attention,
 }
 
@@ -87,7 +90,8 @@ impl Viewer {
         }
         let attention = Attention { left: Attention::BURST, since: now };
         let next_report = now + Self::FIRST_REPORT;
-        Self { outgoing, cname, next_report, round_trip: None, attention }
+        let (round_trip, reference_time) = (None, None);
+        Self { outgoing, cname, next_report, round_trip, reference_time, attention }
     }
 
     /// The send side of one track, if the viewer takes that kind.
@@ -116,7 +120,12 @@ impl Viewer {
         mut asked: impl FnMut(&mut Self, Asked),
     ) {
         self.attention.renew(now);
-        for mut packet in whole_packets(compound).filter(|packet| is_read(packet)) {
+        for mut packet in whole_packets(compound) {
+            let reference_time = ReferenceTime::read(packet, wall);
+            self.reference_time = reference_time.or(self.reference_time);
+            if !is_read(packet) {
+                continue;
+            }
             if !self.attention.pay() {
                 return;
             }
@@ -171,6 +180,7 @@ impl Viewer {
         self.next_report = now + Self::REPORT_INTERVAL;
         let mut packets: Vec<Box<dyn Rtcp>> = Vec::new();
         let mut chunks = Vec::new();
+        let mut answer = None;
         for track in self.outgoing.iter().flatten().filter(|t| t.counters().packets > 0) {
             let Some((wall, timestamp)) = time_of(track.kind()) else {
                 self.next_report = now + Self::FIRST_REPORT;
@@ -178,6 +188,7 @@ impl Viewer {
             };
             packets.push(Box::new(track.sender_report(wall, timestamp)));
             chunks.push(self.cname_of(track.ssrc()));
+            answer = self.reference_time.map(|time| time.answer(track.ssrc(), wall));
         }
         if packets.is_empty() {
             // Nothing flows yet: look again soon.
@@ -185,6 +196,10 @@ impl Viewer {
             return None;
         }
         packets.push(Box::new(SourceDescription { chunks }));
+        if let Some(answer) = answer {
+            packets.push(Box::new(answer));
+            self.reference_time = None;
+        }
         marshal(&packets).ok().map(|bytes| bytes.to_vec())
     }
 
@@ -219,7 +234,7 @@ fn whole_packets(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether a packet says anything that is read here: SR, RR, NACK, PLI or FIR. The library is given
+/// Whether the library reads what a packet says: SR, RR, NACK, PLI or FIR. It is given
 /// no others: transport-wide feedback of thirty bytes makes it write down 65,535 arrivals.
 fn is_read(packet: &[u8]) -> bool {
     matches!(packet, [_, 200 | 201, ..])
@@ -229,8 +244,15 @@ fn is_read(packet: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::agreement::{ExtensionIds, Feedback, PayloadFormat};
+    use super::super::outgoing::{Numbered, Sent};
+    use super::super::seal::Sealer;
+    use super::super::srtp::{MasterKey, SrtpProfile};
     use super::*;
-    use crate::peer::agreement::{ExtensionIds, Feedback};
+    use crate::media::arena::{Path, SendArena};
+    use crate::media::codec::{Codec, Format};
+    use crate::media::packet::Packet;
+    use std::net::SocketAddr;
 
     #[test]
     fn only_what_is_read_is_parsed() {
@@ -244,6 +266,51 @@ mod tests {
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
         viewer.handle_rtcp(&compound, (now, wall), |_, asked| heard.push(asked));
         assert_eq!(heard, [Asked::Keyframe], "read without the library's look at the feedback");
+    }
+
+    fn send_one(track: &mut Outgoing, now: Instant) {
+        let packet = Packet {
+            codec: Codec::Opus,
+            sequence: 1,
+            timestamp: 0,
+            marker: false,
+            keyframe: false,
+            arrival: now,
+            payload: vec![0; 20],
+        };
+        let numbered = Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0 };
+        let master = MasterKey::new(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]);
+        let mut sealer = Sealer::new(&master.expect("fitting lengths"));
+        let path = Path { remote: SocketAddr::from(([192, 0, 2, 1], 9)), local: None };
+        let sent = track.send(numbered, &mut sealer, (path, &mut SendArena::new(1_000)));
+        assert_eq!(sent, Sent::Yes);
+    }
+
+    #[test]
+    fn what_the_viewers_clock_showed_is_said_back_once_with_the_next_report() {
+        let now = Instant::now();
+        let format = Format { codec: Codec::Opus, parameters: String::new() };
+        let section = SentMedia {
+            kind: Kind::Audio,
+            mid: String::new(),
+            formats: vec![PayloadFormat { payload_type: 111, format, rtx: None }],
+            extensions: ExtensionIds::default(),
+            feedback: Feedback::default(),
+            ssrc: 7,
+            rtx_ssrc: None,
+        };
+        let mut viewer = Viewer::new(vec![section], "cname".into(), 0.1, [0; 2], now);
+        send_one(viewer.track(Kind::Audio).expect("agreed"), now);
+        let clock = [0x80, 207, 0, 4, 0, 0, 0, 1, 4, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8];
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let mut asked = 0;
+        viewer.handle_rtcp(&clock, (now, wall), |_, _| asked += 1);
+        assert_eq!(asked, 0, "it asks for nothing");
+        let mut next = || {
+            let report = viewer.reports(viewer.deadline(), |_| Some((wall, 0))).expect("due");
+            whole_packets(&report).any(|packet| packet[1] == 207 && packet[16..20] == [3, 4, 5, 6])
+        };
+        assert!(next() && !next());
     }
 
     #[test]

@@ -11,6 +11,7 @@ import { delimiter, dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
+import { keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
@@ -76,17 +77,20 @@ export async function until(what, probe, deadlineMs = DEADLINE_MS) {
 
 /** A test with a `World` of its own, of which everything is ended with it. */
 export function scenario(name, play) {
-  test(name, { timeout: 150_000 }, async () => {
-    const world = new World();
-    try {
-      await play(world);
-    } catch (error) {
-      await world.showWhatIsThere(name);
-      throw error;
-    } finally {
-      await world.end();
-    }
-  });
+  test(name, { timeout: 150_000 }, () => inWorld(play, name));
+}
+
+/** Plays in a `World` of its own, of which everything is ended; gives what came of it. */
+export async function inWorld(play, name = "measurement") {
+  const world = new World();
+  try {
+    return await play(world);
+  } catch (error) {
+    await world.showWhatIsThere(name);
+    throw error;
+  } finally {
+    await world.end();
+  }
 }
 
 /** What one scenario has started. */
@@ -94,6 +98,7 @@ class World {
   #servers = [];
   #browsers = [];
   #publishers = [];
+  #networks = [];
   #pages = [];
 
   async server(options = {}) {
@@ -107,12 +112,12 @@ class World {
    * A publisher of real H.264 with a keyframe every so many seconds, which nobody's request for
    * one changes: as a PLI is lost on an RTMP encoder, and on many a hardware one.
    */
-  publishFile(server, stream, { keyframeEvery, size = "640x360" }) {
+  publishFile(server, stream, { keyframeEvery, size = "640x360", kbps = 1500 }) {
     const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
     const file = join(directory, "stream.h264");
     const source = `testsrc2=size=${size}:rate=30:duration=${keyframeEvery}`;
     const codec = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"];
-    const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", "1500k"];
+    const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", `${kbps}k`];
     const group = ["-g", `${30 * keyframeEvery}`, "-sc_threshold", "0", "-bf", "0"];
     const input = ["-v", "error", "-f", "lavfi", "-i", source];
     const options = [...input, ...codec, ...pictures, ...group, "-f", "h264", file];
@@ -124,6 +129,27 @@ class World {
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });
     return publisher;
+  }
+
+  /**
+   * A network that loses so much each way, with so much delay each way. Gives the address to use in
+   * place of the server's; each client gets a path of its own.
+   */
+  async impair(server, { lossPercent, delayMs, seed }) {
+    const way = `loss_percent=${lossPercent},delay_ms=${delayMs}`;
+    const addresses = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    const servers = ["--server", server.media, "--http-server", new URL(server.url).host];
+    const options = [...addresses, ...servers, "--up", way, "--down", way, "--seed", `${seed}`];
+    const stdio = ["ignore", "ignore", "pipe"];
+    const network = spawn(loadtest, ["impair", ...options], { stdio });
+    this.#networks.push(network);
+    let log = "";
+    network.stderr.on("data", (chunk) => (log += chunk));
+    const address = await until("the network says where it is", () => {
+      if (network.exitCode !== null) throw new Hopeless(`the network exited\n${log}`);
+      return /use (http:\S+)/.exec(log);
+    });
+    return address[1];
   }
 
   /**
@@ -158,9 +184,10 @@ class World {
 
   /**
    * Opens an address as another person would: in a window and with a store of its own. A tab behind
-   * another one would be hidden, and hidden pages draw nothing. `hook` runs before its own scripts.
+   * another one would be hidden, and hidden pages draw nothing. `hook` runs before its own scripts,
+   * with these arguments.
    */
-  async open(browser, address, hook = () => {}) {
+  async open(browser, address, hook = () => {}, ...parameters) {
     const context = await browser.createBrowserContext();
     const page = await context.newPage();
     this.#pages.push(page);
@@ -169,7 +196,7 @@ class World {
     await page.evaluateOnNewDocument(keepPeers);
     await page.evaluateOnNewDocument(keepFrames);
     await page.evaluateOnNewDocument(keepSessions);
-    await page.evaluateOnNewDocument(hook);
+    await page.evaluateOnNewDocument(hook, ...parameters);
     await page.goto(address);
     return page;
   }
@@ -190,13 +217,19 @@ class World {
   async end() {
     for (const browser of this.#browsers) await browser.close();
     for (const { publisher, directory } of this.#publishers) {
-      const exit = new Promise((resolve) => publisher.once("exit", resolve));
-      const isOver = publisher.exitCode !== null || publisher.signalCode !== null;
-      if (!isOver && publisher.kill("SIGINT")) await exit;
+      await interrupt(publisher);
       rmSync(directory, { recursive: true, force: true });
     }
+    for (const network of this.#networks) await interrupt(network);
     for (const server of this.#servers) await server.end();
   }
+}
+
+/** Ends a program as Ctrl-C does. */
+async function interrupt(program) {
+  const exit = new Promise((resolve) => program.once("exit", resolve));
+  const isOver = program.exitCode !== null || program.signalCode !== null;
+  if (!isOver && program.kill("SIGINT")) await exit;
 }
 
 /**
@@ -213,6 +246,8 @@ export function reachableByFirefox() {
 /** The server under test. */
 class Server {
   log = "";
+  /** Where it takes media, on loopback. */
+  media;
   #process;
   #directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
   #options;
@@ -257,6 +292,7 @@ class Server {
     });
     this.#port = Number(address[1]);
     await until("the server is ready", async () => (await fetch(`${this.url}/readyz`)).ok);
+    this.media = /media.*?(127\.0\.0\.1:\d+)/.exec(log.text)?.[1];
   }
 
   get url() {
@@ -297,47 +333,6 @@ class Server {
     await this.stop();
     rmSync(this.#directory, { recursive: true, force: true });
   }
-}
-
-/** Runs in each page before its own scripts: keeps the peers, whose statistics tell the truth. */
-function keepPeers() {
-  const Original = window.RTCPeerConnection;
-  window.testPeers = [];
-  window.testBegan = [];
-  window.RTCPeerConnection = class extends Original {
-    constructor(...parameters) {
-      super(...parameters);
-      window.testPeers.push(this);
-      window.testBegan.push(performance.now());
-    }
-  };
-}
-
-/** Runs in each page before its own scripts: keeps the URLs of the sessions that it was given. */
-function keepSessions() {
-  const original = window.fetch;
-  window.testSessions = [];
-  window.fetch = async (...parameters) => {
-    const response = await original(...parameters);
-    const location = response.headers.get("Location");
-    if (location !== null) window.testSessions.push(new URL(location, response.url).href);
-    return response;
-  };
-}
-
-/** Runs in each page before its own scripts: keeps when which of the last frames was shown. */
-function keepFrames() {
-  window.testFrames = [];
-  document.addEventListener("DOMContentLoaded", () => {
-    const video = document.querySelector("video");
-    const onFrame = (_, { expectedDisplayTime, rtpTimestamp }) => {
-      const at = performance.timeOrigin + expectedDisplayTime;
-      window.testFrames.push({ at, rtpTimestamp });
-      if (window.testFrames.length > 1_000) window.testFrames.shift();
-      video.requestVideoFrameCallback(onFrame);
-    };
-    video?.requestVideoFrameCallback(onFrame);
-  });
 }
 
 /** The path of a browser: from the environment, else the first of these names that is there. */

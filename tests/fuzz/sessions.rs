@@ -179,7 +179,8 @@ pub(crate) fn media(rids: &[&str]) -> Vec<ReceivedMedia> {
         transport_cc: Some(3),
         playout_delay: None,
     };
-    let feedback = Feedback { nack: true, pli: true, fir: true, transport_cc: true, remb: true };
+    let asked = Feedback { nack: true, pli: true, fir: true, ..Feedback::default() };
+    let feedback = Feedback { transport_cc: true, remb: true, ..asked };
     let section = |kind, mid: &str, formats, rids: &[&str]| ReceivedMedia {
         kind,
         mid: mid.to_owned(),

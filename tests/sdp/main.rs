@@ -199,6 +199,16 @@ fn a_viewer_gets_every_common_codec_whatever_is_live() {
 }
 
 #[test]
+fn a_viewer_that_would_learn_the_round_trip_is_told_that_it_will() {
+    let with = |name| offer(name).replace(" nack pli\r\n", " nack pli\r\na=rtcp-fb:* rrtr\r\n");
+    let (agreement, answer) = view(&with("chromium-156-whep-offer"), &[]).expect("served");
+    assert!(agreement.media[1].feedback.rrtr);
+    assert!(answer.contains("a=rtcp-fb:96 nack pli\r\na=rtcp-fb:96 rrtr\r\n"), "{answer}");
+    let (_, answer) = publish(&with("chromium-156-whip-h264-offer")).expect("served");
+    assert!(!answer.contains("rrtr"), "a publisher has our receiver reports: {answer}");
+}
+
+#[test]
 fn a_viewer_that_can_play_nothing_of_what_is_live_is_told_both_sides() {
     let live = |codecs: &[Codec]| -> Vec<Format> {
         codecs.iter().map(|&codec| Format { codec, parameters: String::new() }).collect()

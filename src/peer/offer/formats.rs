@@ -41,7 +41,7 @@ struct Entry<'a> {
 }
 
 /// The formats of a section that can be agreed, in the offer's order.
-pub(super) fn read<'a>(section: &Section<'a>, kind: Kind) -> Vec<OfferedFormat<'a>> {
+pub(super) fn read<'a>(section: &Section<'a>, kind: Kind, side: Side) -> Vec<OfferedFormat<'a>> {
     let entries = entries(section);
     let mut payload_types: Vec<u8> = Vec::new();
     for payload_type in section.formats.iter().filter_map(|format| read_payload_type(format)) {
@@ -63,7 +63,7 @@ pub(super) fn read<'a>(section: &Section<'a>, kind: Kind) -> Vec<OfferedFormat<'
         if codec == Codec::H264 && mode == Some("2") {
             return None; // interleaved (RFC 6184 §5.4): no browser takes it
         }
-        let feedback = understood(feedback, kind);
+        let feedback = understood(feedback, kind, side);
         let rtx = feedback.nack.then(|| repairs(payload_type, codec)).flatten();
         Some(OfferedFormat { payload_type, codec, encoding, parameters, feedback, rtx })
     };
@@ -181,6 +181,7 @@ pub(super) fn feedback_values(feedback: Feedback) -> impl Iterator<Item = &'stat
         (feedback.fir, "ccm fir"),
         (feedback.nack, "nack"),
         (feedback.pli, "nack pli"),
+        (feedback.rrtr, "rrtr"),
     ];
     all.into_iter().filter_map(|(agreed, value)| agreed.then_some(value))
 }
@@ -194,6 +195,7 @@ pub(super) fn common_feedback(formats: &[OfferedFormat<'_>]) -> Feedback {
         fir: all(|feedback| feedback.fir),
         transport_cc: all(|feedback| feedback.transport_cc),
         remb: all(|feedback| feedback.remb),
+        rrtr: all(|feedback| feedback.rrtr),
     }
 }
 
@@ -224,6 +226,7 @@ fn entries<'a>(section: &Section<'a>) -> Vec<Entry<'a>> {
         entry.feedback.fir |= all.fir;
         entry.feedback.transport_cc |= all.transport_cc;
         entry.feedback.remb |= all.remb;
+        entry.feedback.rrtr |= all.rrtr;
     }
     entries
 }
@@ -235,12 +238,15 @@ fn add_feedback(feedback: &mut Feedback, value: &str) {
         "ccm fir" => feedback.fir = true,
         "transport-cc" => feedback.transport_cc = true,
         "goog-remb" => feedback.remb = true,
+        "rrtr" => feedback.rrtr = true,
         _ => {}
     }
 }
 
-/// Keyframes and bandwidth are questions of video.
-fn understood(feedback: Feedback, kind: Kind) -> Feedback {
+/// Keyframes and bandwidth are questions of video, and a publisher knows the round trip by our
+/// receiver reports.
+fn understood(feedback: Feedback, kind: Kind, side: Side) -> Feedback {
+    let feedback = Feedback { rrtr: feedback.rrtr && side == Side::Sends, ..feedback };
     match kind {
         Kind::Video => feedback,
         Kind::Audio => Feedback { pli: false, fir: false, remb: false, ..feedback },

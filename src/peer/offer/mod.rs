@@ -200,7 +200,7 @@ fn negotiate<'a>(
             refusal.get_or_insert(why);
             continue;
         }
-        let mut formats = formats::read(section, kind);
+        let mut formats = formats::read(section, kind, side);
         if formats.is_empty() {
             // Tells more than a reason that concerns another section.
             refusal = Some(no_common_codec(&offer, forwarded()));

@@ -48,7 +48,14 @@ fn video() -> ReceivedMedia {
             transport_cc: Some(TRANSPORT),
             playout_delay: None,
         },
-        feedback: Feedback { nack: true, pli: true, fir: true, transport_cc: true, remb: true },
+        feedback: Feedback {
+            nack: true,
+            pli: true,
+            fir: true,
+            transport_cc: true,
+            remb: true,
+            rrtr: false,
+        },
         ssrcs: Vec::new(),
         rids: Vec::new(),
     }
