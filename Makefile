@@ -10,7 +10,7 @@ SEEDS ?= 1000
 FIRST ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench load loss lint fmt fuzz sim web setup clean
+.PHONY: help run demo deb test bench load loss lint fmt fuzz sim web setup clean
 
 help: ## Lists these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,10 @@ demo: web ## The same, with a moving test picture and a tone as a stream to watc
 	scripts/setup demo
 	cargo build --release --locked --bin millrace
 	scripts/demo
+
+deb: web ## Builds a package for Debian and Ubuntu: target/deb/millrace_*.deb
+	cargo build --release --locked --bin millrace
+	scripts/deb
 
 test: ## Checks everything: format, lints, documents, pages, all tests, real browsers
 	scripts/test
@@ -62,4 +66,5 @@ setup: ## Installs what building and testing need
 	scripts/setup test
 
 clean: ## Removes everything that was built
-	rm -rf target web/dist web/node_modules tests/browser/node_modules
+	rm -rf target web/dist web/node_modules tests/browser/node_modules \
+		tests/clients/node_modules tests/clients/.venv

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use millrace::config::log::Format;
 use millrace::config::{self, Action, Config};
-use millrace::server::{Server, welcome};
+use millrace::server::{Report, Server, check_health, diagnose, welcome};
 use millrace::telemetry::{LogFormat, start_log};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -16,6 +16,8 @@ fn main() -> ExitCode {
     };
     let done = match action {
         Action::Print(text) => print(&text),
+        Action::Diagnose(config) => return examined(&diagnose(&config)),
+        Action::CheckHealth(config) => check_health(&config).context("not well"),
         Action::Run(config) => run(*config),
     };
     done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
@@ -25,6 +27,12 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     // Nobody is left to be told when standard error is closed.
     let _ = writeln!(std::io::stderr(), "millrace: {error:#}");
     ExitCode::FAILURE
+}
+
+fn examined(report: &Report) -> ExitCode {
+    let failures = report.has_failures();
+    let printed = print(&report.to_string()).is_ok();
+    if printed && !failures { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -50,6 +50,33 @@ pub enum CertificateSource {
         /// Names and addresses it is for, besides `localhost`, `127.0.0.1` and `::1`.
         names: Vec<String>,
     },
+    /// From an authority; until it has come, one that is made here.
+    Acme(Acme),
+}
+
+/// Whom to ask for a certificate (RFC 8555), and where it is kept.
+#[derive(Debug, Clone)]
+pub struct Acme {
+    /// The name that it is for.
+    pub domain: String,
+    /// Where the authority may write to.
+    pub email: Option<String>,
+    /// The URL of the authority's directory.
+    pub directory_url: String,
+    /// The root certificate of an authority that the system does not trust, as PEM.
+    pub root_file: Option<PathBuf>,
+    /// Where account, certificate and key are kept.
+    pub directory: PathBuf,
+    /// What the certificate that is made here is for, besides the domain and this machine.
+    pub names: Vec<String>,
+    /// How long to wait after a failure; each further one in a row waits four times as long.
+    pub retry: Duration,
+}
+
+impl Acme {
+    /// What [`Acme::retry`] is unless a test is in a hurry. Let's Encrypt takes five failures an
+    /// hour: with this there are four in the first one, and fewer later.
+    pub const RETRY: Duration = Duration::from_mins(1);
 }
 
 /// What a connection and a request may cost.

@@ -10,11 +10,14 @@
 //! - `cors`: access for pages from elsewhere
 //! - `error`: the one table of refusals
 //! - `pages`: the pages, which are part of the binary
-//! - `serve`: listeners and graceful stop; `tls`: certificates
+//! - `serve`: listeners and graceful stop; `probe`: whether some server answers
+//! - `tls`: the certificate in use; `certificate`: what one says; `acme`: one from an authority
 //! - `places`: how many connections there may be; `proxy`: who the client is behind a proxy
 
+mod acme;
 mod api;
 pub mod auth;
+pub mod certificate;
 pub mod config;
 mod cors;
 mod error;
@@ -23,6 +26,7 @@ pub mod media_server;
 mod metrics;
 mod pages;
 mod places;
+pub mod probe;
 mod proxy;
 pub mod sdp_fragment;
 pub mod serve;

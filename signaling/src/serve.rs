@@ -3,10 +3,11 @@
 //! Every wait has an end: for the TLS handshake, for the head of a request, for its body, for the
 //! next request. A fault costs its own connection and no other.
 
-use crate::config::{Config, Limits};
+use crate::acme;
+use crate::config::{CertificateSource, Config, Limits};
 use crate::places::{Full, Place, Places};
 use crate::proxy::TrustedProxies;
-use crate::tls::{CertificateError, Certificates};
+use crate::tls::{ACME_PROTOCOL, CertificateError, Certificates};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -165,6 +166,17 @@ pub async fn serve(
     if let Some((listener, certificates)) = https {
         let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config()?));
         doors.spawn(door(Some(acceptor)).keep(listener));
+        if let CertificateSource::Acme(acme) = certificates.source() {
+            let every = limits.certificate_interval;
+            let kept = acme::keep(acme.clone(), Arc::clone(&certificates), every);
+            let mut stopping = stopping.clone();
+            doors.spawn(async move {
+                tokio::select! {
+                    () = stopped(&mut stopping) => {}
+                    () = kept => {}
+                }
+            });
+        }
         doors.spawn(look_after(certificates, limits.certificate_interval, stopping.clone()));
     }
     if let Some(listener) = http {
@@ -292,6 +304,8 @@ impl Door {
         match outcome {
             Ok(Ok(stream)) => match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => self.converse_http2(stream, from).await,
+                // An authority has seen what it wanted (RFC 8737 §3).
+                Some(ACME_PROTOCOL) => {}
                 _ => self.converse_http1(stream, from).await,
             },
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),

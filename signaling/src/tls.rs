@@ -1,7 +1,10 @@
-//! Certificates: the operator's, read again when they change, or one made here and kept.
+//! Certificates: the operator's or an authority's, read again when they change, or one made here
+//! and kept.
 //!
 //! A bad new pair never takes HTTPS down: the one that worked stays, and the log says why.
 
+use crate::acme::Store;
+use crate::certificate::{Facts, facts};
 use crate::config::CertificateSource;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::crypto::ring;
@@ -15,6 +18,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +30,8 @@ const VALIDITY: Duration = Duration::from_hours(397 * 24);
 const RENEWAL_AGE: Duration = Duration::from_hours(300 * 24);
 /// A certificate is valid from this long before it is made, for clients whose clock is slow.
 const CLOCK_SLACK: Duration = Duration::from_hours(24);
+/// What an authority names in its handshake when it looks for the proof (RFC 8737 §6.1).
+pub(crate) const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
 /// The most bytes read of a PEM file.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -62,6 +68,14 @@ pub enum CertificateError {
 pub struct Certificates {
     source: CertificateSource,
     current: RwLock<Current>,
+    proof: RwLock<Option<Proof>>,
+}
+
+/// The certificate that proves to an authority that a name is ours (RFC 8737 §3).
+#[derive(Debug)]
+pub(crate) struct Proof {
+    pub(crate) domain: String,
+    pub(crate) key: Arc<CertifiedKey>,
 }
 
 #[derive(Debug)]
@@ -87,7 +101,17 @@ impl Certificates {
         let pair = read_pair(&source)?;
         let key = Arc::new(certified_key(&source, &pair)?);
         let current = RwLock::new(Current { key, tried: pair.digest() });
-        Ok(Self { source, current })
+        Ok(Self { source, current, proof: RwLock::new(None) })
+    }
+
+    /// Where the certificate comes from.
+    pub(crate) const fn source(&self) -> &CertificateSource {
+        &self.source
+    }
+
+    /// From now on an authority that asks is shown this.
+    pub(crate) fn prove(&self, proof: Option<Proof>) {
+        *self.proof.write().unwrap_or_else(PoisonError::into_inner) = proof;
     }
 
     /// Looks at the files again and takes a changed pair if it is good.
@@ -126,7 +150,17 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if matches!(self.source, CertificateSource::Acme(_)) {
+            config.alpn_protocols.push(ACME_PROTOCOL.to_vec());
+        }
         Ok(config)
+    }
+
+    /// The proof for a name, while one is asked for.
+    fn proof(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+        let proof = self.proof.read().unwrap_or_else(PoisonError::into_inner);
+        let proof = proof.as_ref().filter(|proof| name == Some(proof.domain.as_str()))?;
+        Some(Arc::clone(&proof.key))
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Current> {
@@ -135,7 +169,12 @@ impl Certificates {
 }
 
 impl ResolvesServerCert for Certificates {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // An authority offers this protocol and no other (RFC 8737 §3).
+        let is_authority = hello.alpn().is_some_and(|offered| offered.eq([ACME_PROTOCOL]));
+        if is_authority {
+            return self.proof(hello.server_name());
+        }
         Some(Arc::clone(&self.read().key))
     }
 }
@@ -156,15 +195,51 @@ fn paths(source: &CertificateSource) -> (PathBuf, PathBuf) {
         CertificateSource::SelfSigned { directory, .. } => {
             (directory.join("self-signed.crt"), directory.join("self-signed.key"))
         }
+        CertificateSource::Acme(acme) => {
+            let path = Store::new(acme).certificate;
+            (path.clone(), path)
+        }
     }
+}
+
+/// What there is of a source's certificate, without making one; `None` where there is none yet.
+///
+/// # Errors
+///
+/// [`CertificateError`] says which file is wrong and why.
+pub fn examine(source: &CertificateSource) -> Result<Option<Facts>, CertificateError> {
+    let (certificate, key) = paths(source);
+    let comes_by_itself = !matches!(source, CertificateSource::Files { .. });
+    if comes_by_itself && !certificate.exists() {
+        return Ok(None);
+    }
+    let pair = Pair { certificate: read_file(&certificate)?, key: read_file(&key)? };
+    certified_key(source, &pair)?;
+    facts(&pair.certificate).map(Some).ok_or(CertificateError::NoCertificate(certificate))
 }
 
 fn read_pair(source: &CertificateSource) -> Result<Pair, CertificateError> {
     let (certificate, key) = paths(source);
     let read = || Ok(Pair { certificate: read_file(&certificate)?, key: read_file(&key)? });
-    let CertificateSource::SelfSigned { directory, names } = source else {
-        return read();
-    };
+    match source {
+        CertificateSource::Files { .. } => read(),
+        CertificateSource::SelfSigned { directory, names } => self_signed(directory, names),
+        CertificateSource::Acme(acme) => {
+            let issued = read().and_then(|pair| certified_key(source, &pair).map(|_| pair));
+            issued.or_else(|_| {
+                let names = [slice::from_ref(&acme.domain), &acme.names].concat();
+                self_signed(&acme.directory, &names)
+            })
+        }
+    }
+}
+
+/// The pair that was made here, made anew where it is old or for other names.
+fn self_signed(directory: &Path, names: &[String]) -> Result<Pair, CertificateError> {
+    let source =
+        CertificateSource::SelfSigned { directory: directory.to_owned(), names: names.to_vec() };
+    let (certificate, key) = paths(&source);
+    let read = || Ok(Pair { certificate: read_file(&certificate)?, key: read_file(&key)? });
     let names = all_names(names);
     let now = since_epoch();
     match read() {
@@ -175,8 +250,7 @@ fn read_pair(source: &CertificateSource) -> Result<Pair, CertificateError> {
         Err(error) => return Err(error),
     }
     let pair = make_pair(&names, now)?;
-    let folder = DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    folder.map_err(|error| CertificateError::File { path: directory.clone(), error })?;
+    make_folder(directory)?;
     // The key first: a certificate without its key would not be noticed as missing.
     replace(&key, &pair.key, 0o600)?;
     replace(&certificate, &pair.certificate, 0o644)?;
@@ -184,7 +258,13 @@ fn read_pair(source: &CertificateSource) -> Result<Pair, CertificateError> {
     Ok(pair)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, CertificateError> {
+/// Makes a folder, and those above it, for its owner only.
+pub(crate) fn make_folder(path: &Path) -> Result<(), CertificateError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| CertificateError::File { path: path.to_owned(), error })
+}
+
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, CertificateError> {
     let fault = |error| CertificateError::File { path: path.to_owned(), error };
     if fs::metadata(path).map_err(fault)?.len() > PEM_BYTES_MAX {
         return Err(CertificateError::TooLarge(path.to_owned()));
@@ -193,7 +273,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, CertificateError> {
 }
 
 /// Writes a file beside its place and moves it there: a reader sees the old or the new one.
-fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), CertificateError> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), CertificateError> {
     let fault = |error| CertificateError::File { path: path.to_owned(), error };
     let beside = path.with_extension("new");
     // What a start that was cut short may have left, perhaps with another mode.
@@ -265,7 +345,7 @@ fn make_pair(names: &[String], now: u64) -> Result<Pair, CertificateError> {
     Ok(Pair { certificate: certificate.into_bytes(), key: key.serialize_pem().into_bytes() })
 }
 
-fn since_epoch() -> u64 {
+pub(crate) fn since_epoch() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

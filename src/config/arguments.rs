@@ -12,6 +12,10 @@ use std::fs;
 pub enum Action {
     /// Start the server.
     Run(Box<Config>),
+    /// Say whether this machine can serve.
+    Diagnose(Box<Config>),
+    /// Say whether the server runs and is well.
+    CheckHealth(Box<Config>),
     /// Print this and end well: `--help`, `--version`, `check-config`.
     Print(String),
 }
@@ -27,7 +31,8 @@ commas. Two variables have short names: MILLRACE_PUBLISH_TOKEN and MILLRACE_ADMI
   millrace --config configs/default.toml
   millrace --network.public_addresses 203.0.113.7 --log.level debug
   MILLRACE_NETWORK__HTTP_LISTEN=127.0.0.1:8080 millrace
-  millrace check-config --config /etc/millrace.toml";
+  millrace check-config --config /etc/millrace.toml
+  millrace doctor --config /etc/millrace/millrace.toml";
 
 /// Reads the command line, the environment and the file they name.
 ///
@@ -48,15 +53,17 @@ pub fn load(
         Err(error) if error.use_stderr() => return Err(ConfigError::Arguments(error.to_string())),
         Err(help) => return Ok(Action::Print(help.to_string())),
     };
-    let (matches, check_only) = match matches.subcommand() {
-        Some(("check-config", inner)) => (inner, true),
-        _ => (&matches, false),
+    let (command, matches) = match matches.subcommand() {
+        Some((command, inner)) => (command, inner),
+        None => ("", &matches),
     };
-    let config = read(matches, &options, environment)?;
-    if check_only {
-        return Ok(Action::Print("The configuration is fine.\n".to_owned()));
-    }
-    Ok(Action::Run(Box::new(config)))
+    let config = Box::new(read(matches, &options, environment)?);
+    Ok(match command {
+        "check-config" => Action::Print("The configuration is fine.\n".to_owned()),
+        "doctor" => Action::Diagnose(config),
+        "healthcheck" => Action::CheckHealth(config),
+        _ => Action::Run(config),
+    })
 }
 
 /// File, then environment, then flags.
@@ -95,7 +102,7 @@ fn read(
     reader.finish().map(|_| config)
 }
 
-/// What clap knows: three flags by hand, one per option, one command.
+/// What clap knows: three flags by hand, one per option, the commands.
 fn command(options: &[OptionText]) -> Command {
     let by_hand = [
         Arg::new("config")
@@ -131,6 +138,14 @@ fn command(options: &[OptionText]) -> Command {
         .subcommand(
             Command::new("check-config")
                 .about("Reads the configuration, says what is wrong with it, and ends"),
+        )
+        .subcommand(Command::new("doctor").about(
+            "Checks ports, addresses, buffers, limits, certificate and state, says what to do, and \
+             ends; with status 1 where something must be mended",
+        ))
+        .subcommand(
+            Command::new("healthcheck")
+                .about("Asks the running server whether it is well; with status 1 where it is not"),
         )
 }
 
@@ -172,7 +187,7 @@ mod tests {
     fn config(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
         match run(arguments, environment).expect("a good configuration") {
             Action::Run(config) => *config,
-            Action::Print(text) => unreachable!("printed {text}"),
+            other => unreachable!("{other:?}"),
         }
     }
 
@@ -294,6 +309,13 @@ mod tests {
             ("[network]\npublic_addresses = [7]", "network.public_addresses is [7] ("),
             ("[network]\nice_servers = [\"turn:x\"]", "turn:host:port username password"),
             ("[network]\ntls_key_file = \"k.pem\"", "belong together: set both, or neither"),
+            ("[network]\ndomain = \"192.0.2.7\"", "a host name such as live.example.org"),
+            ("[network]\nacme_email = \"ana\"", "an e-mail address, or nothing"),
+            ("[network]\nacme_directory_url = \"http://x\"", "https:// URL of an ACME directory"),
+            (
+                "[network]\ndomain = \"a.b\"\nhttps_listen = \"off\"",
+                "network.domain needs network.https",
+            ),
             ("[network]\nhttp_listen = \"off\"\nhttps_listen = \"off\"", "are both off"),
             ("[whip]\ncodec_preference = [\"H264\", \"H266\"]", "H264, VP8, VP9, AV1, H265"),
             ("[whep]\nrtx_share_percent = 101", "from 0 to 100"),
@@ -347,12 +369,16 @@ mod tests {
     fn help_version_and_check_config_print() {
         let printed = |words: &[&str]| match run(words, &[]).expect("good words") {
             Action::Print(text) => text,
-            Action::Run(_) => unreachable!("started"),
+            other => unreachable!("{other:?}"),
         };
         assert!(printed(&["--help"]).contains("--limits.viewers_per_stream_max"));
         assert!(printed(&["-h"]).contains("check-config"));
         assert!(printed(&["--version"]).contains(env!("CARGO_PKG_VERSION")));
         assert_eq!(printed(&["check-config"]), "The configuration is fine.\n");
+        let doctor = run(&["doctor", "--shards", "1"], &[]).expect("good words");
+        assert!(matches!(doctor, Action::Diagnose(config) if config.server.shards == 1));
+        let health = run(&["--shards", "1", "healthcheck"], &[]).expect("good words");
+        assert!(matches!(health, Action::CheckHealth(config) if config.server.shards == 1));
         assert!(error(&["check-config", "--shards", "x"], &[]).contains("server.shards"));
         assert!(error(&["--shards", "x", "check-config"], &[]).contains("server.shards"));
     }

@@ -1,5 +1,6 @@
 //! The operator's words, made into checked types once at the start.
 //!
+//! - `acme`: a certificate that comes by itself
 //! - `address`: where to listen, which addresses to announce
 //! - `arguments`: the command line
 //! - `auth`: tokens and who may use what with them
@@ -18,6 +19,7 @@
 //! before. An option is one field and one line that names its key, default and range; the same
 //! line serves the check, the error and `--help`. `configs/default.toml` explains each.
 
+pub mod acme;
 pub mod address;
 pub mod arguments;
 pub mod auth;

@@ -1,5 +1,6 @@
 //! `[network]`: ports, announced addresses, TLS, ICE servers, proxies.
 
+use super::acme::{self, Acme};
 use super::address::{Listen, PublicAddresses};
 use super::reader::Reader;
 use ipnet::IpNet;
@@ -22,7 +23,11 @@ pub struct Network {
     pub public_addresses: PublicAddresses,
     /// Asked once at the start for our outside address, where `auto` finds no public one.
     pub stun_server: Option<StunServer>,
-    /// The operator's certificate; without one the first start makes a self-signed one.
+    /// The name that clients reach this server by.
+    pub domain: Option<String>,
+    /// Who certifies that name, where the operator gives no certificate.
+    pub acme: Acme,
+    /// The operator's certificate; without one and without a name the first start makes one.
     pub tls: Option<Tls>,
     /// STUN and TURN servers, handed to clients as `Link` headers (RFC 9725 §4.6).
     pub ice_servers: Vec<IceServer>,
@@ -184,6 +189,8 @@ impl Network {
                     text => StunServer::parse(text).map(Some),
                 },
             ),
+            domain: acme::read_domain(reader),
+            acme: Acme::read(reader),
             tls: Tls::read(reader),
             ice_servers: reader.list(
                 "network.ice_servers",
@@ -212,6 +219,12 @@ impl Network {
             reader.conflict(
                 "network.http_listen and network.https_listen are both off: \
                  nobody could publish or watch",
+            );
+        }
+        if network.domain.is_some() && network.https_listen == Listen::Off {
+            reader.conflict(
+                "network.domain needs network.https_listen, by which its certificate comes: set \
+                 both, or neither",
             );
         }
         network

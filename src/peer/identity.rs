@@ -4,6 +4,7 @@
 //! in the answer, which reaches the client by HTTPS (RFC 8122 §5, RFC 8827 §6.5).
 
 use super::agreement::{Fingerprint, HashAlgorithm};
+use super::provider::provider;
 use super::srtp::SrtpProfile;
 use ring::digest;
 use rtc_crypto::RTCCryptoProvider;
@@ -117,7 +118,7 @@ pub(super) fn is_announced(certificate: &[u8], fingerprints: &[Fingerprint]) -> 
 }
 
 fn default_provider() -> Result<Arc<dyn RTCCryptoProvider>, Error> {
-    rtc_crypto::default_provider().map_err(|error| Error::Crypto(error.to_string()))
+    provider().map_err(|error| Error::Crypto(error.to_string()))
 }
 
 fn hash(algorithm: HashAlgorithm, bytes: &[u8]) -> Vec<u8> {

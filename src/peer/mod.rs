@@ -12,6 +12,7 @@
 //! - `open`: the opener, protected packets become plain ones in place
 //! - `outgoing`: one track on its way to one viewer
 //! - `playout_delay`: what a viewer is told of the time between arrival and display
+//! - `provider`: the library's cryptography, and signatures on P-224
 //! - `publisher`: the receive side of a publisher session
 //! - `record`: DTLS records and handshake fragments, read in place
 //! - `reference_time`: how a viewer learns the round trip
@@ -34,6 +35,7 @@ pub mod offer;
 pub mod open;
 pub mod outgoing;
 pub mod playout_delay;
+mod provider;
 pub mod publisher;
 mod record;
 mod reference_time;

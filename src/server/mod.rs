@@ -2,9 +2,12 @@
 //!
 //! - `admission`: whether one more viewer can be served
 //! - `announce`: which addresses clients are told
+//! - `certificate`: where that for HTTPS comes from
+//! - `doctor`: whether this machine can serve, and what to do where it cannot
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `audience`: viewers who listen to what is told of their stream
 //! - `ledger`: what shards tell, kept for the directory and the metrics
+//! - `listeners`: every port
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
@@ -14,8 +17,11 @@
 mod admission;
 mod announce;
 mod audience;
+mod certificate;
+mod doctor;
 mod kernel;
 mod ledger;
+mod listeners;
 mod memory;
 mod port;
 mod readings;
@@ -42,10 +48,10 @@ use audience::Audience;
 use kernel::Grants;
 use ledger::Ledger;
 use port::Port;
-use signaling::config::{CertificateSource, IceServer, IceServerError, Limits as HttpLimits};
+use signaling::config::{IceServer, IceServerError, Limits as HttpLimits};
 use signaling::serve::{Addresses, Listeners, ServeError};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 use tcp::Acceptor;
@@ -53,6 +59,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+pub use doctor::{Report, check_health, diagnose};
 pub use welcome::welcome;
 
 /// Why the server does not start.
@@ -119,6 +126,8 @@ pub struct Bound {
     pub media_tcp: bool,
     /// What clients are told to send media to, the public one first.
     pub announced: Vec<SocketAddr>,
+    /// The server's name, if it has one.
+    pub domain: Option<String>,
 }
 
 /// A running server.
@@ -203,8 +212,8 @@ impl Server {
         let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
         let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
         let Addresses { http: http_address, https, .. } = addresses;
-        let media_tcp = acceptor.is_some();
-        let bound = Bound { http: http_address, https, media, media_tcp, announced };
+        let (media_tcp, domain) = (acceptor.is_some(), config.network.domain.clone());
+        let bound = Bound { http: http_address, https, media, media_tcp, announced, domain };
         info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
         let shutdown_timeout = config.server.shutdown_timeout;
         Ok(Self {
@@ -428,16 +437,6 @@ fn http_config(
             Some((username, credential)) => IceServer::turn(&server.url, username, credential)?,
         });
     }
-    let certificate = match &config.network.tls {
-        Some(tls) => CertificateSource::Files {
-            certificate: tls.certificate_file.clone(),
-            key: tls.key_file.clone(),
-        },
-        None => CertificateSource::SelfSigned {
-            directory: config.server.state_directory.clone(),
-            names: announced.iter().map(|address| address.ip().to_string()).collect(),
-        },
-    };
     let limits = HttpLimits {
         offer_bytes_max: config.limits.http_body_max_bytes,
         connections_max: config.limits.http_connections_max,
@@ -450,7 +449,7 @@ fn http_config(
     Ok(signaling::Config {
         http: config.network.http_listen.address(ipv6),
         https: config.network.https_listen.address(ipv6),
-        certificate,
+        certificate: certificate::source(config, announced),
         credentials,
         ice_servers,
         trusted_proxies: config.network.trusted_proxies.clone(),
@@ -459,16 +458,6 @@ fn http_config(
         retry_after: Duration::from_secs(2),
         limits,
     })
-}
-
-/// An address as a URL has it; a wildcard becomes the name of this machine for itself.
-fn host_of(address: SocketAddr, announced: &[SocketAddr]) -> String {
-    let ip = if address.ip().is_unspecified() {
-        announced.first().map_or(IpAddr::from([127, 0, 0, 1]), SocketAddr::ip)
-    } else {
-        address.ip()
-    };
-    SocketAddr::new(ip, address.port()).to_string()
 }
 
 #[cfg(test)]

@@ -1,8 +1,14 @@
-//! What is printed at the start: the addresses to open, and the lines to type into OBS.
+//! What is printed at the start: the addresses to open, the lines to type into OBS, the ports to
+//! open in a firewall.
 
-use super::{Bound, host_of};
+use super::Bound;
+use super::listeners::{Listener, Protocol, listeners};
 use crate::config::token::Tokens;
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+/// The port that `https://` means.
+pub(super) const HTTPS_PORT: u16 = 443;
 
 /// The text; the tokens stand in it only where the operator has not set them himself.
 pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
@@ -11,22 +17,22 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
         // Writing to a String does not fail.
         let _ = writeln!(text, "  {label:<22} {value}");
     };
-    let http = bound.http.map(|address| format!("http://{}", host_of(address, &bound.announced)));
-    let https =
-        bound.https.map(|address| format!("https://{}", host_of(address, &bound.announced)));
-    let port = |address: Option<std::net::SocketAddr>| address.map(|address| address.port());
+    let http = bound.http.map(|address| format!("http://{}", host_of(address, bound)));
+    let https = bound.https.map(|address| format!("https://{}", secure_host_of(address, bound)));
+    let port = |address: Option<SocketAddr>| address.map(|address| address.port());
     if let Some(port) = port(bound.http) {
         line("on this machine", &format!("http://localhost:{port}/"));
     }
     for base in https.iter().chain(&http) {
         line("from other machines", &format!("{base}/"));
     }
-    let base = http.or(https).unwrap_or_default();
+    // With a name there is a certificate that clients trust; OBS takes no other.
+    let bases = if bound.domain.is_some() { https.or(http) } else { http.or(https) };
+    let base = bases.unwrap_or_default();
     line("publish in a browser", &format!("{base}/publish/live (camera: https or localhost)"));
     line("watch in a browser", &format!("{base}/watch/live"));
     let announced: Vec<String> = bound.announced.iter().map(ToString::to_string).collect();
-    let protocols = if bound.media_tcp { "media (UDP, TCP)" } else { "media (UDP)" };
-    line(protocols, &announced.join(", "));
+    line("media goes to", &announced.join(", "));
     let _ = writeln!(text, "  OBS: Settings > Stream");
     let mut line = |label: &str, value: &str| {
         let _ = writeln!(text, "    {label:<20} {value}");
@@ -41,38 +47,86 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
         }
         None => line("Bearer Token", "the publish token of your configuration"),
     }
+    text.push_str(&firewall(&listeners(bound.http, bound.https, bound.media)));
     text
+}
+
+/// Host and port as a URL has them; a wildcard becomes an address that clients are told.
+fn host_of(address: SocketAddr, bound: &Bound) -> String {
+    let ip = if address.ip().is_unspecified() {
+        bound.announced.first().map_or(IpAddr::from([127, 0, 0, 1]), SocketAddr::ip)
+    } else {
+        address.ip()
+    };
+    SocketAddr::new(ip, address.port()).to_string()
+}
+
+/// The same for HTTPS, which goes by the server's name where it has one.
+fn secure_host_of(address: SocketAddr, bound: &Bound) -> String {
+    match &bound.domain {
+        None => host_of(address, bound),
+        Some(domain) if address.port() == HTTPS_PORT => domain.clone(),
+        Some(domain) => format!("{domain}:{}", address.port()),
+    }
+}
+
+/// The lines that open every port, for the two firewalls that machines come with. What listens to
+/// this machine only needs none.
+fn firewall(listeners: &[Listener]) -> String {
+    let is_outer = |listener: &&Listener| !listener.address.ip().is_loopback();
+    let outer: Vec<&Listener> = listeners.iter().filter(is_outer).collect();
+    if outer.is_empty() {
+        return String::new();
+    }
+    let named: Vec<String> = outer.iter().map(|it| format!("{it} ({})", it.purpose)).collect();
+    let of = |protocol: Protocol| {
+        let ports = outer.iter().filter(|it| it.protocol == protocol);
+        let ports: Vec<String> = ports.map(|it| it.address.port().to_string()).collect();
+        (!ports.is_empty()).then(|| format!("ufw allow {}/{protocol}", ports.join(",")))
+    };
+    let ufw: Vec<String> = [Protocol::Tcp, Protocol::Udp].into_iter().filter_map(of).collect();
+    let ports: Vec<String> = outer.iter().map(|it| format!("--add-port={it}")).collect();
+    format!(
+        "  open in the firewall   {}\n    with ufw             {}\n    with firewalld       \
+         firewall-cmd {}\n                         (and the same with --permanent)\n",
+        named.join(", "),
+        ufw.join(" && "),
+        ports.join(" "),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::token::Token;
-    use std::net::SocketAddr;
     use std::path::PathBuf;
 
-    fn text(kept_in: Option<PathBuf>) -> String {
-        let bound = Bound {
+    fn bound(announced: &str) -> Bound {
+        Bound {
             http: Some(SocketAddr::from(([0, 0, 0, 0], 8080))),
             https: None,
             media: SocketAddr::from(([0, 0, 0, 0], 8189)),
             media_tcp: true,
-            announced: vec![SocketAddr::from(([203, 0, 113, 7], 8189))],
-        };
+            announced: vec![announced.parse().expect("an address")],
+            domain: None,
+        }
+    }
+
+    fn text(bound: &Bound, kept_in: Option<PathBuf>) -> String {
         let token = |text: &str| Token::parse(text).expect("a token");
         let tokens = Tokens { publish: token("publish-it"), admin: token("admin-it"), kept_in };
-        welcome(&bound, &tokens)
+        welcome(bound, &tokens)
     }
 
     #[test]
     fn it_says_what_to_open_and_what_to_type_into_obs() {
-        let text = text(Some(PathBuf::from("state/tokens.toml")));
+        let text = text(&bound("198.18.0.7:8189"), Some(PathBuf::from("state/tokens.toml")));
         for part in [
-            "http://203.0.113.7:8080/watch/live",
-            "http://203.0.113.7:8080/whip/live",
+            "http://198.18.0.7:8080/watch/live",
+            "http://198.18.0.7:8080/whip/live",
             "publish-it",
             "admin-it",
-            "203.0.113.7:8189",
+            "198.18.0.7:8189",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
@@ -80,7 +134,40 @@ mod tests {
 
     #[test]
     fn tokens_of_the_operator_are_not_printed() {
-        let text = text(None);
+        let text = text(&bound("198.18.0.7:8189"), None);
         assert!(!text.contains("publish-it") && !text.contains("admin-it"), "{text}");
+    }
+
+    #[test]
+    fn a_name_stands_in_secure_addresses_without_the_usual_port() {
+        let https = |port| Some(SocketAddr::from(([0, 0, 0, 0], port)));
+        let domain = Some("live.example.org".to_owned());
+        let usual = Bound { https: https(443), domain, ..bound("198.18.0.7:8189") };
+        assert!(text(&usual, None).contains("https://live.example.org/whip/live\n"));
+        let other = Bound { https: https(8443), ..usual };
+        assert!(text(&other, None).contains("https://live.example.org:8443/whip/live\n"));
+    }
+
+    #[test]
+    fn every_port_that_others_must_reach_has_a_firewall_line() {
+        let https = Some(SocketAddr::from(([0, 0, 0, 0], 8443)));
+        let text = text(&Bound { https, ..bound("198.18.0.7:8189") }, None);
+        for part in [
+            "8080/tcp (HTTP), 8443/tcp (HTTPS), 8189/udp (media)",
+            "ufw allow 8080,8443/tcp && ufw allow 8189/udp\n",
+            "firewall-cmd --add-port=8080/tcp --add-port=8443/tcp --add-port=8189/udp\n",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_listens_to_this_machine_only_needs_no_firewall_line() {
+        let http = Some(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let behind_a_proxy = text(&Bound { http, ..bound("198.18.0.7:8189") }, None);
+        assert!(behind_a_proxy.contains("    with ufw             ufw allow 8189/udp\n"));
+        let media = SocketAddr::from(([127, 0, 0, 1], 8189));
+        let alone = Bound { http, media, ..bound("127.0.0.1:8189") };
+        assert!(!text(&alone, None).contains("ufw"));
     }
 }

@@ -15,7 +15,7 @@
 mod engines;
 mod handshake;
 mod mutate;
-#[path = "../sdp/check.rs"]
+#[path = "../sdp/check/mod.rs"]
 mod sdp_check;
 mod sessions;
 mod targets;

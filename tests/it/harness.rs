@@ -46,12 +46,19 @@ impl Server {
 
     /// With some options set: `("limits.sessions_max", "1")`.
     pub(crate) async fn with(options: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_millrace")), options).await
+    }
+
+    /// By a command of the test's own.
+    pub(crate) async fn spawn(
+        mut command: Command,
+        options: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("it-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory)?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
         command
             .env_clear()
             .env("MILLRACE_PUBLISH_TOKEN", PUBLISH_TOKEN)

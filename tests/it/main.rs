@@ -2,12 +2,14 @@
 //!
 //! - `addresses`: IPv4 and IPv6, NAT, proxies
 //! - `auth`: who may publish, watch and administer
+//! - `doctor`: what is said of good and bad machines
 //! - `feedback`: RTCP and retransmission, both ways
 //! - `fingerprint`: certificates other than those announced
 //! - `harness`: the real server as a process; publishing, viewing, waiting with a deadline
 //! - `hostile`: hostile input from strangers and from clients with a session
 //! - `ice_restart`: new ICE credentials in mid-stream
 //! - `impair`: clients behind the load generator's bad network
+//! - `install`: the package, and what the image is built from
 //! - `limits`: what is refused, and how
 //! - `loss`: handshakes and media over lossy paths
 //! - `overload`: more asked for than can be served
@@ -25,12 +27,14 @@
 
 mod addresses;
 mod auth;
+mod doctor;
 mod feedback;
 mod fingerprint;
 mod harness;
 mod hostile;
 mod ice_restart;
 mod impair;
+mod install;
 mod limits;
 mod loss;
 mod overload;

@@ -1,6 +1,7 @@
 //! Answers to the offers of real clients, and refusals.
 //!
 //! - `check`: a strict reader of answers
+//! - `faults`: that it finds what is wrong with one
 //!
 //! Golden answers lie in `tests/data/answers`; `UPDATE_GOLDEN=1 cargo test --test sdp` writes
 //! them anew.
@@ -8,6 +9,7 @@
 #![allow(missing_docs, clippy::missing_errors_doc)]
 
 mod check;
+mod faults;
 
 use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format, Kind};
@@ -100,35 +102,6 @@ fn every_real_offer_gets_the_golden_answer_and_a_strict_reader_accepts_it() {
         }
         let golden = std::fs::read_to_string(&path).unwrap_or_default();
         assert_eq!(golden, answer, "{name}: UPDATE_GOLDEN=1 writes it anew");
-    }
-}
-
-#[test]
-fn the_strict_reader_finds_every_planted_fault() {
-    let offer = offer("chromium-156-whep-offer");
-    let (_, answer) = view(&offer, &[]).expect("a real offer is served");
-    for (good, bad) in [
-        ("\r\na=ice-lite", ""),
-        ("\r\n", "\n"),
-        ("BUNDLE 0 1", "BUNDLE 0"),
-        ("a=mid:0", "a=mid:7"),
-        ("setup:passive", "setup:actpass"),
-        ("a=sendonly", "a=recvonly"),
-        ("a=rtcp-mux\r\n", ""),
-        ("a=rtpmap:96 VP8", "a=rtpmap:96 VP9"),
-        ("apt=96", "apt=98"),
-        ("SAVPF 111", "SAVPF 111 63"),
-        ("extmap:4 ", "extmap:5 "),
-        ("profile-level-id=42e01f", "profile-level-id=64001f"),
-        ("typ host", "typ relay"),
-        ("a=ssrc:2002 cname:millrace\r\n", ""),
-        ("m=video 8189", "m=video 9"),
-        ("a=rtcp-fb:111 transport-cc", "a=rtcp-fb:111 nack"),
-        ("2002", "1001"),
-    ] {
-        let faulty = answer.replace(good, bad);
-        assert_ne!(answer, faulty, "{good:?} is not in the answer");
-        assert!(check::check(&offer, &faulty).is_err(), "{good:?} -> {bad:?} went unnoticed");
     }
 }
 
@@ -312,6 +285,10 @@ fn odd_but_legal_offers_are_served() {
         (obs.replace("BUNDLE 0 1", "BUNDLE 2 0 1") + data, 2),
         (obs.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + "m=video" + &second, 2),
         (obs.replace("a=setup:actpass\r\n", ""), 2),
+        (obs.replace("minptime=10", "minptime=1000"), 2),
+        (obs.replace("minptime=10", "minptime=\"10\""), 2),
+        (obs.replace("=42e01f", "=42 e01f"), 1),
+        (obs.replace("=42e01f;", "=42e01f;profile-level-id=640c1f;"), 2),
         (
             obs.replace("m=audio 9", "m=audio 0").replacen(
                 "a=mid:0",

@@ -63,6 +63,10 @@ pub(super) fn read<'a>(section: &Section<'a>, kind: Kind, side: Side) -> Vec<Off
         if codec == Codec::H264 && mode == Some("2") {
             return None; // interleaved (RFC 6184 §5.4): no browser takes it
         }
+        // An answer that said anything else of the codec would be of another format.
+        if !echoed(codec, parameters).all(|(_, value)| is_value(value)) {
+            return None;
+        }
         let feedback = understood(feedback, kind, side);
         let rtx = feedback.nack.then(|| repairs(payload_type, codec)).flatten();
         Some(OfferedFormat { payload_type, codec, encoding, parameters, feedback, rtx })
@@ -116,7 +120,10 @@ impl OfferedFormat<'_> {
     /// RFC 9628 §6.1); what one side declares of itself, say `sprop-parameter-sets` or `max-fs`,
     /// is not. `libwebrtc` takes a start bitrate from its peer's answer.
     pub(super) fn answer_parameters(&self, side: Side, libwebrtc: bool) -> String {
-        let mut pairs = self.echoed();
+        let mut pairs: Vec<String> = Vec::new();
+        for (key, value) in echoed(self.codec, self.parameters) {
+            pairs.push(format!("{key}={value}"));
+        }
         if self.codec == Codec::Opus {
             pairs = self.opus(side);
         } else if side == Side::Receives && libwebrtc {
@@ -125,27 +132,15 @@ impl OfferedFormat<'_> {
         pairs.join(";")
     }
 
-    fn echoed(&self) -> Vec<String> {
-        let echoed: &[&str] = match self.codec {
-            Codec::H264 => &["level-asymmetry-allowed", "packetization-mode", "profile-level-id"],
-            Codec::H265 => &["profile-space", "profile-id", "tier-flag", "level-id", "tx-mode"],
-            Codec::Vp9 => &["profile-id"],
-            Codec::Av1 => &["profile", "level-idx", "tier"],
-            Codec::Vp8 | Codec::Opus => &[],
-        };
-        let pairs = self.parameters.split(';').filter_map(|pair| pair.trim().split_once('='));
-        pairs
-            .filter(|(key, _)| echoed.iter().any(|name| key.trim().eq_ignore_ascii_case(name)))
-            .map(|(key, value)| format!("{}={}", key.trim(), value.trim()))
-            .collect()
-    }
-
     /// Opus parameters are declared by each side for itself (RFC 7587 §7.1): a receiver says what
     /// it would like, a sender with `sprop-stereo` what it may send.
     fn opus(&self, side: Side) -> Vec<String> {
         let offered = |name| parameter(self.parameters, name);
         let mut pairs = Vec::new();
-        if let Some(time) = offered("minptime") {
+        // RFC 7587 §6.1.
+        if let Some(time) = offered("minptime").and_then(number::<u8>)
+            && (3..=120).contains(&time)
+        {
             pairs.push(format!("minptime={time}"));
         }
         match side {
@@ -171,6 +166,29 @@ impl OfferedFormat<'_> {
         }
         pairs
     }
+}
+
+/// The parameters that an answer echoes, each once, as the offer has them.
+fn echoed(codec: Codec, parameters: &str) -> impl Iterator<Item = (&str, &str)> {
+    let names: &[&str] = match codec {
+        Codec::H264 => &["level-asymmetry-allowed", "packetization-mode", "profile-level-id"],
+        Codec::H265 => &["profile-space", "profile-id", "tier-flag", "level-id", "tx-mode"],
+        Codec::Vp9 => &["profile-id"],
+        Codec::Av1 => &["profile", "level-idx", "tier"],
+        Codec::Vp8 | Codec::Opus => &[],
+    };
+    let mut seen = [false; 5];
+    parameters.split(';').filter_map(move |pair| {
+        let (key, value) = pair.trim().split_once('=')?;
+        let index = names.iter().position(|name| key.trim().eq_ignore_ascii_case(name))?;
+        let is_first = !std::mem::replace(seen.get_mut(index)?, true);
+        is_first.then(|| (key.trim(), value.trim()))
+    })
+}
+
+/// Whether this is a value that any of the echoed parameters can have.
+fn is_value(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// The values of `a=rtcp-fb` that stand for this feedback.

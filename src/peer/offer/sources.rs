@@ -4,11 +4,9 @@
 use super::AnswerError;
 use super::formats::OfferedFormat;
 use super::parse::{Section, number};
-use crate::peer::agreement::AnnouncedSsrc;
+use crate::peer::agreement::{AnnouncedSsrc, LAYERS_MAX};
 use std::fmt::Write as _;
 
-/// The most layers; browsers send three, OBS four.
-const LAYERS_MAX: usize = 8;
 /// The longest `rid`: the one-byte header extension that carries it has 16 bytes (RFC 8285 §4.2).
 const RID_MAX: usize = 16;
 /// The most SSRCs taken from one section; later ones are learnt from their packets.

@@ -12,7 +12,7 @@ use crate::peer::agreement::ReceivedMedia;
 use crate::peer::header::RtpHeader;
 use std::time::{Duration, Instant};
 
-/// The most SSRCs known at once: four layers with retransmissions, twice over.
+/// The most SSRCs known at once: all layers with retransmissions, twice over.
 const SOURCES_MAX: usize = 32;
 /// How long a layer must be silent before an SSRC that was replaced may come back.
 const SILENCE: Duration = Duration::from_secs(1);

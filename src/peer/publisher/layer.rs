@@ -15,6 +15,11 @@ pub(super) const JUMP_MAX: u64 = 3000;
 const PARAMETERS_REACH: u64 = 8;
 /// How often a layer is asked for a keyframe at most.
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
+/// The while whose rate is told.
+const TOLD_OVER: Duration = Duration::from_secs(1);
+/// The while whose rate decides which layer is best: a page that stands still has one picture a
+/// second, of which the smallest layer's comes first.
+const CHOSEN_OVER: Duration = Duration::from_secs(2);
 /// How often one request is sent in all: the request itself may be lost.
 const KEYFRAME_TRIES: u32 = 3;
 
@@ -119,8 +124,15 @@ pub(super) struct Layer {
     /// After a jump: the number that would confirm it.
     expected_after_jump: Option<u16>,
     pub(super) missing: MissingPackets,
+    /// Its rate, as it is told.
     pub(super) meter: Meter,
+    /// Its rate, by which a layer is chosen.
+    pub(super) weight: Meter,
     pub(super) last_media: Option<Instant>,
+    /// Pictures of other layers since something came of this one.
+    pub(super) pictures_of_others: u32,
+    /// The size of its newest keyframe's picture, where that is known.
+    pub(super) pixels: u32,
     /// The first packet that came, whatever was before it.
     first: Option<u64>,
     /// Where the newest keyframe starts: timestamp and sequence number.
@@ -144,8 +156,11 @@ impl Layer {
             window: Window::new(),
             expected_after_jump: None,
             missing: MissingPackets::new(),
-            meter: Meter::new(now),
+            meter: Meter::new(TOLD_OVER, now),
+            weight: Meter::new(CHOSEN_OVER, now),
             last_media: None,
+            pictures_of_others: 0,
+            pixels: 0,
             first: None,
             keyframe: None,
             request: KeyframeRequest::default(),
@@ -222,8 +237,12 @@ impl Layer {
         let timestamp = self.timestamps.extend(arrival.timestamp, 32);
         self.last_media = Some(now);
         self.meter.add(payload.len(), now);
+        self.weight.add(payload.len(), now);
         let keyframe = codec::is_keyframe(codec, payload)
             && (codec.kind() == Kind::Audio || self.starts(codec, payload, timestamp, sequence));
+        if keyframe && let Some((width, height)) = codec::dimensions(codec, payload) {
+            self.pixels = u32::from(width) * u32::from(height);
+        }
         if is_first && !keyframe && codec.kind() == Kind::Video {
             // The parameter sets were lost, or the publisher had begun before it was connected.
             self.request.ask_in_turn(now);

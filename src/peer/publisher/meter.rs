@@ -1,47 +1,48 @@
-//! The rate of the last second.
+//! The rate of the last second, or of another while.
 
 use crate::media::bitrate::Bitrate;
 use std::time::{Duration, Instant};
 
-const SLOT: Duration = Duration::from_millis(100);
-const SLOTS: usize = 10;
+const SLOTS: u32 = 10;
 
-/// Bytes in slots of a tenth of a second each.
+/// Bytes of the last while in slots, ten of them.
 #[derive(Debug, Clone)]
 pub(super) struct Meter {
     start: Instant,
-    bytes: [u64; SLOTS],
+    slot: Duration,
+    bytes: [u64; SLOTS as usize],
     /// How many slots lie between the start and the newest one written.
     newest: u64,
 }
 
 impl Meter {
-    /// A meter that has seen nothing.
-    pub(super) const fn new(now: Instant) -> Self {
-        Self { start: now, bytes: [0; SLOTS], newest: 0 }
+    /// A meter that has seen nothing, of so long a while.
+    pub(super) fn new(span: Duration, now: Instant) -> Self {
+        Self { start: now, slot: span / SLOTS, bytes: [0; SLOTS as usize], newest: 0 }
     }
 
     /// Counts bytes.
     pub(super) fn add(&mut self, bytes: usize, now: Instant) {
         let slot = self.slot(now);
-        for passed in (self.newest + 1..=slot).take(SLOTS) {
+        for passed in (self.newest + 1..=slot).take(SLOTS as usize) {
             // Past a whole turn every slot is cleared, whichever numbers the loop names.
-            self.bytes[(passed % SLOTS as u64) as usize] = 0;
+            self.bytes[(passed % u64::from(SLOTS)) as usize] = 0;
         }
         self.newest = self.newest.max(slot);
-        self.bytes[(self.newest % SLOTS as u64) as usize] += bytes as u64;
+        self.bytes[(self.newest % u64::from(SLOTS)) as usize] += bytes as u64;
     }
 
-    /// The rate of the last second.
+    /// The rate of that while.
     pub(super) fn rate(&self, now: Instant) -> Bitrate {
         let slot = self.slot(now).max(self.newest);
-        let oldest = (slot + 1).saturating_sub(SLOTS as u64);
-        let bytes = (oldest..=self.newest).map(|slot| self.bytes[(slot % SLOTS as u64) as usize]);
-        Bitrate::of(bytes.sum(), SLOT * SLOTS as u32)
+        let oldest = (slot + 1).saturating_sub(u64::from(SLOTS));
+        let bytes =
+            (oldest..=self.newest).map(|slot| self.bytes[(slot % u64::from(SLOTS)) as usize]);
+        Bitrate::of(bytes.sum(), self.slot * SLOTS)
     }
 
     fn slot(&self, now: Instant) -> u64 {
-        (now.saturating_duration_since(self.start).as_millis() / SLOT.as_millis()) as u64
+        (now.saturating_duration_since(self.start).as_micros() / self.slot.as_micros()) as u64
     }
 }
 
@@ -53,7 +54,7 @@ mod tests {
     fn the_rate_is_the_last_seconds() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut meter = Meter::new(start);
+        let mut meter = Meter::new(Duration::from_secs(1), start);
         for step in 0..30 {
             meter.add(1_250, at(step * 100));
         }

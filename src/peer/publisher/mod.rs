@@ -4,7 +4,7 @@
 //!
 //! - `demux`: which layer a packet belongs to, by its SSRC; reception reports
 //! - `layer`: one encoding as it is received
-//! - `meter`: the rate of the last second
+//! - `meter`: the rate of the last second, or of another while
 //! - `nack`: what is missing of a layer, and when to ask for it again
 //! - `remb`: a ceiling for publishers that take no feedback per packet
 //! - `rtcp`: a reader for the RTCP that comes, writers for what goes

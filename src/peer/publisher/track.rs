@@ -7,15 +7,20 @@ use crate::media::bitrate::Bitrate;
 use crate::media::codec::{Codec, Format, Kind};
 use crate::media::packet::PacketFields;
 use crate::media::time::{ticks_of, ticks_of_micros};
-use crate::peer::agreement::{Feedback, PayloadFormat, ReceivedMedia};
+use crate::peer::agreement::{Feedback, LAYERS_MAX, PayloadFormat, ReceivedMedia};
 use std::time::{Duration, Instant};
 
-/// The most layers of one track.
-const LAYERS_MAX: usize = 4;
 /// How often the layer to forward is chosen anew.
-const CHOICE_INTERVAL: Duration = Duration::from_millis(250);
+const CHOICE_INTERVAL: Duration = Duration::from_millis(100);
 /// How much more a layer must carry to be chosen instead: layers differ by much more than this.
 const CHOICE_MARGIN: f64 = 1.25;
+/// How long nothing has come of a layer that has stopped, while the others went on.
+const STOPPED_AFTER: Duration = Duration::from_millis(300);
+/// How many pictures of the others came in that time: layers of a still page are slow, all of them.
+const STOPPED_AFTER_PICTURES: u32 = 8;
+/// How long after the first layer begins a larger one takes over with the keyframe it begins with:
+/// layers begin together, in any order, and an encoder that answers no PLI has no other for long.
+const BEGINNING: Duration = Duration::from_millis(500);
 /// How far sender reports may be from arrival times before the latter are believed.
 const CLOCK_DOUBT: Duration = Duration::from_secs(1);
 
@@ -52,6 +57,8 @@ pub(super) struct Track {
     /// The layer that is to be forwarded from its next keyframe on.
     next: Option<usize>,
     choose_at: Instant,
+    /// When the first layer was taken up.
+    began: Option<Instant>,
     newest: Option<Newest>,
     flowing: Option<u8>,
     pub(super) packets: u64,
@@ -92,6 +99,7 @@ impl Track {
             current: None,
             next: None,
             choose_at: now,
+            began: None,
             newest: None,
             flowing: None,
             packets: 0,
@@ -143,6 +151,7 @@ impl Track {
     ) -> Option<PacketFields> {
         let received = self.layers.get_mut(layer)?.receive(arrival, round_trip)?;
         if self.layers.len() > 1 {
+            self.note_picture(layer, arrival.marker);
             self.choose(arrival.now);
         }
         self.switch(layer, &received, meaning.codec, arrival.now);
@@ -182,14 +191,30 @@ impl Track {
         }
     }
 
-    /// Chooses the layer that carried most in the last second.
+    /// Counts for the other layers a picture that was not theirs.
+    fn note_picture(&mut self, layer: usize, ends: bool) {
+        for (index, other) in self.layers.iter_mut().enumerate() {
+            if index == layer {
+                other.pictures_of_others = 0;
+            } else if ends {
+                other.pictures_of_others = other.pictures_of_others.saturating_add(1);
+            }
+        }
+    }
+
+    /// Chooses the layer that carried most of late, and has not stopped since.
     fn choose(&mut self, now: Instant) {
         let Some(current) = self.current else { return };
         if now < self.choose_at {
             return;
         }
         self.choose_at = now + CHOICE_INTERVAL;
-        let rate = |index: usize| self.layers[index].meter.rate(now);
+        let rate = |index: usize| {
+            let layer = &self.layers[index];
+            let has_stopped = layer.pictures_of_others >= STOPPED_AFTER_PICTURES
+                && layer.is_silent(now, STOPPED_AFTER);
+            if has_stopped { Bitrate::default() } else { layer.weight.rate(now) }
+        };
         let best = (0..self.layers.len()).max_by_key(|&index| rate(index));
         self.next = best
             .filter(|&best| best != current && rate(best) > rate(current).scaled(CHOICE_MARGIN));
@@ -203,7 +228,10 @@ impl Track {
     fn switch(&mut self, layer: usize, received: &Received, codec: Codec, now: Instant) {
         let is_current = self.current == Some(layer);
         let takes_over = match self.current {
-            Some(_) => self.next == Some(layer) && received.keyframe,
+            Some(current) => {
+                received.keyframe
+                    && (self.next == Some(layer) || self.begins_larger(layer, current, now))
+            }
             None => self.layers.len() == 1 || received.keyframe,
         };
         if !takes_over && (!is_current || self.layers[layer].mapping.is_some()) {
@@ -235,6 +263,13 @@ impl Track {
         self.layers[layer].mapping = Some(mapping);
         self.current = Some(layer);
         self.next = None;
+        self.began.get_or_insert(now);
+    }
+
+    /// Whether a layer has a larger picture than the forwarded one while all of them begin.
+    fn begins_larger(&self, layer: usize, current: usize, now: Instant) -> bool {
+        self.began.is_some_and(|began| now < began + BEGINNING)
+            && self.layers[layer].pixels > self.layers[current].pixels
     }
 
     /// The track's timestamp of a layer's first packet: by the sender reports of both layers where

@@ -13,7 +13,7 @@ pub(super) struct Source {
 }
 
 /// Folders that hold nothing written here.
-const FOREIGN: [&str; 6] = ["target", "node_modules", "dist", "data", "corpus", ".git"];
+const FOREIGN: [&str; 7] = ["target", "node_modules", ".venv", "dist", "data", "corpus", ".git"];
 
 impl Source {
     /// A file that is only in a test.

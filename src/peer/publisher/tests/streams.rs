@@ -200,6 +200,131 @@ fn a_layer_without_keyframes_of_its_own_is_asked_for_one() {
 }
 
 #[test]
+fn the_largest_layer_is_taken_up_with_the_keyframe_it_begins_with() {
+    for order in [["q", "h", "f"], ["f", "h", "q"], ["h", "f", "q"]] {
+        let mut world = World::new(&[simulcast()]);
+        let mut forwarded = Vec::new();
+        // No keyframe but the first, as of an encoder that answers no request.
+        for sequence in 1..30 {
+            for (rid, ssrc) in order.into_iter().zip(10..) {
+                let side = match rid {
+                    "q" => 1,
+                    "h" => 2,
+                    _ => 4,
+                };
+                let mut payload = if sequence == 1 { KEY.to_vec() } else { DELTA.to_vec() };
+                if sequence == 1 {
+                    (payload[7], payload[9]) = (side, side);
+                }
+                payload.resize(usize::from(side) * 100, side);
+                let packet = Rtp::new(VIDEO, ssrc, sequence, &payload).with(MID, "1");
+                forwarded.extend(world.deliver(&packet.with(RID, rid)));
+            }
+            world.advance(33);
+        }
+        let sides = forwarded.iter().filter_map(|packet| packet.payload.last());
+        assert_eq!(sides.clone().next_back(), Some(&4), "{order:?}");
+        assert_eq!(sides.filter(|side| **side == 4).count(), 29, "{order:?}: from its first on");
+        for pair in forwarded.windows(2) {
+            assert_eq!(pair[1].sequence, pair[0].sequence + 1, "{order:?}");
+        }
+    }
+}
+
+#[test]
+fn a_layer_that_stops_is_replaced_within_half_a_second() {
+    let mut world = World::new(&[simulcast()]);
+    let (mut state, mut forwarded) = (BTreeMap::new(), Vec::new());
+    let layers = [("q", 1), ("h", 3), ("f", 8)];
+    feed(&mut world, &layers, Some(30), &mut state, 3_000, &mut forwarded);
+    let before = forwarded.len();
+    feed(&mut world, &layers[..2], None, &mut state, 500, &mut forwarded);
+    assert!(forwarded.len() > before, "it is asked for a keyframe, and taken up with it");
+    assert_eq!(forwarded.last().and_then(|packet| packet.payload.last()), Some(&11));
+}
+
+#[test]
+fn layers_that_are_all_slow_have_not_stopped() {
+    let mut world = World::new(&[simulcast()]);
+    let mut sent = 0_u16;
+    let mut forwarded = Vec::new();
+    // One picture a second, as of a page that stands still; a keyframe whenever one is asked for.
+    let mut asked = Vec::new();
+    for picture in 0..20 {
+        for (rid, packets, ssrc) in [("q", 1, 10), ("h", 3, 11), ("f", 8, 12)] {
+            for index in 0..packets {
+                let key = index == 0 && (picture == 0 || asked.contains(&ssrc));
+                let mut payload = if key { KEY.to_vec() } else { vec![0, 0] };
+                payload.resize(600, ssrc as u8);
+                let sequence = picture * packets + index;
+                let mut packet = Rtp::new(VIDEO, ssrc, sequence, &payload).with(RID, rid);
+                packet.marker = index + 1 == packets;
+                forwarded.extend(world.deliver(&packet));
+                sent += 1;
+            }
+        }
+        world.advance(1_000);
+        asked = world.pli_targets();
+    }
+    let top = |packet: &Arc<Packet>| packet.payload.last() == Some(&12);
+    let taken = forwarded.iter().position(top).expect("the best layer is taken up");
+    assert!(forwarded[taken..].iter().all(top), "and left no more");
+    assert!(taken < 10 && sent == 240, "{taken} of {sent}");
+}
+
+#[test]
+fn each_layer_is_repaired_by_its_repaired_rid() {
+    for (rid, ssrc) in [("q", 10), ("h", 11), ("f", 12)] {
+        let mut world = World::new(&[simulcast()]);
+        let mut forwarded = Vec::new();
+        let mut lost = Vec::new();
+        for sequence in 1..100_u16 {
+            // The others flow as well, with a keyframe that is never taken up.
+            for (other, number) in [("q", 10), ("h", 11), ("f", 12)] {
+                let length = if number == ssrc { 900 } else { 20 };
+                let mut payload = if sequence == 1 { KEY.to_vec() } else { DELTA.to_vec() };
+                payload.resize(length, number as u8);
+                let mut packet = Rtp::new(VIDEO, number, sequence, &payload);
+                if sequence < 5 {
+                    packet = packet.with(MID, "1").with(RID, other);
+                }
+                if sequence == 1 && number != ssrc {
+                    continue;
+                }
+                if sequence % 7 == 0 {
+                    lost.push((other, packet));
+                } else {
+                    forwarded.extend(world.deliver(&packet));
+                }
+            }
+            world.advance(10);
+            if sequence % 7 == 0 {
+                continue; // what is lost shows with the next packet
+            }
+            let asked = world.nacked();
+            for (index, (other, packet)) in lost.drain(..).enumerate() {
+                assert!(asked.contains(&packet.sequence));
+                // Whose retransmissions these are is said by the extension only, once.
+                let mut repair = packet.as_rtx(packet.ssrc + 100, sequence / 7);
+                if sequence == 8 {
+                    repair = repair.with(MID, "1").with(REPAIRED, other);
+                }
+                let repaired = world.deliver(&repair);
+                assert_eq!(repaired.is_some(), packet.ssrc == ssrc, "{rid}: {index}");
+                forwarded.extend(repaired);
+            }
+        }
+        assert_eq!(forwarded.len(), 99, "{rid}: every packet");
+        assert!(forwarded.iter().all(|packet| packet.payload.last() == Some(&(ssrc as u8))));
+        let mut sequences: Vec<u64> = forwarded.iter().map(|packet| packet.sequence).collect();
+        sequences.sort_unstable();
+        sequences.dedup();
+        assert_eq!(sequences.last().zip(sequences.first()).map(|(l, f)| l - f), Some(98), "{rid}");
+        assert_eq!(sequences.len(), 99, "{rid}");
+    }
+}
+
+#[test]
 fn layers_that_carry_nearly_the_same_do_not_take_turns() {
     let mut world = World::new(&[simulcast()]);
     let (mut state, mut forwarded) = (BTreeMap::new(), Vec::new());

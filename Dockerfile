@@ -1,0 +1,47 @@
+# millrace as a container: small, without a shell, and not root.
+#
+#   docker build -t millrace .
+#   docker run --network host -v millrace:/var/lib/millrace --stop-timeout 20 millrace
+#
+# Without --network host clients are told the container's own address, which nobody reaches. Then
+# publish each port under its own number and say where the outside is:
+#
+#   docker run -p 8080:8080 -p 8443:8443 -p 8189:8189/udp -v millrace:/var/lib/millrace \
+#     --stop-timeout 20 -e MILLRACE_NETWORK__PUBLIC_ADDRESSES=203.0.113.7 millrace
+#
+# `docker logs` shows the tokens; every option is a variable MILLRACE_SECTION__KEY.
+
+FROM node:20-bookworm-slim AS pages
+WORKDIR /build
+COPY web/package.json web/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY web ./
+RUN npm run --silent build
+
+FROM rust:1.95.0-bookworm AS server
+# The image's own compiler: rust-toolchain.toml would fetch its tools as well.
+ENV RUSTUP_TOOLCHAIN=1.95.0
+WORKDIR /build
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+COPY signaling signaling
+COPY loadtest loadtest
+COPY tests tests
+COPY configs configs
+COPY --from=pages /build/dist web/dist
+RUN cargo build --release --locked --bin millrace \
+    && strip --strip-unneeded target/release/millrace \
+    && mkdir /state
+
+# The C library, the authorities that the system trusts, and a user 65532.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=server /build/target/release/millrace /usr/bin/millrace
+COPY configs/default.toml /etc/millrace/millrace.toml
+COPY --from=server --chown=65532:65532 --chmod=700 /state /var/lib/millrace
+ENV MILLRACE_SERVER__STATE_DIRECTORY=/var/lib/millrace
+VOLUME /var/lib/millrace
+EXPOSE 8080/tcp 8443/tcp 8189/udp
+USER 65532:65532
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
+    CMD ["/usr/bin/millrace", "healthcheck", "--config", "/etc/millrace/millrace.toml"]
+ENTRYPOINT ["/usr/bin/millrace", "--config", "/etc/millrace/millrace.toml"]
