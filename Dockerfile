@@ -6,8 +6,9 @@
 # Without --network host clients are told the container's own address, which nobody reaches. Then
 # publish each port under its own number and say where the outside is:
 #
-#   docker run -p 8080:8080 -p 8443:8443 -p 8189:8189/udp -v millrace:/var/lib/millrace \
-#     --stop-timeout 20 -e MILLRACE_NETWORK__PUBLIC_ADDRESSES=203.0.113.7 millrace
+#   docker run -p 8080:8080 -p 8443:8443 -p 8189:8189/udp -p 8189:8189/tcp \
+#     -v millrace:/var/lib/millrace --stop-timeout 20 \
+#     -e MILLRACE_NETWORK__PUBLIC_ADDRESSES=203.0.113.7 millrace
 #
 # `docker logs` shows the tokens; every option is a variable MILLRACE_SECTION__KEY.
 
@@ -40,7 +41,7 @@ COPY configs/default.toml /etc/millrace/millrace.toml
 COPY --from=server --chown=65532:65532 --chmod=700 /state /var/lib/millrace
 ENV MILLRACE_SERVER__STATE_DIRECTORY=/var/lib/millrace
 VOLUME /var/lib/millrace
-EXPOSE 8080/tcp 8443/tcp 8189/udp
+EXPOSE 8080/tcp 8443/tcp 8189/udp 8189/tcp
 USER 65532:65532
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["/usr/bin/millrace", "healthcheck", "--config", "/etc/millrace/millrace.toml"]

@@ -6,13 +6,13 @@ use crate::bus::Bus;
 use crate::bus::directory::{DirectoryError, SessionEntry};
 use crate::clock::Clock;
 use crate::engine::command::{Agreement, EndReason, Prepared, Role};
+use crate::media::arena::TransportAddress;
 use crate::media::codec::{Codec, Kind};
 use crate::media::id::{NameError, SessionId, StreamName};
 use crate::peer::agreement::{Credentials, Fingerprint};
 use crate::peer::offer::{
     AnswerError, LocalDescription, answer_publisher, answer_viewer, ice_fragment,
 };
-use std::net::SocketAddr;
 
 /// Makes sessions out of offers.
 pub struct Sessions {
@@ -22,8 +22,8 @@ pub struct Sessions {
     pub clock: Clock,
     /// The hash of our certificate.
     pub fingerprint: Fingerprint,
-    /// The announced addresses, the public one first.
-    pub candidates: Vec<SocketAddr>,
+    /// The announced addresses: UDP before TCP, and of each the public one first.
+    pub candidates: Vec<TransportAddress>,
     /// In which order video codecs are answered to publishers.
     pub codec_preference: Vec<Codec>,
 }

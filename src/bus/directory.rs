@@ -66,6 +66,15 @@ impl StreamEntry {
     }
 }
 
+/// Which shard serves a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The one with this number.
+    Shard(usize),
+    /// None yet: any may claim it.
+    Nobody,
+}
+
 /// Why a session cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DirectoryError {
@@ -245,6 +254,22 @@ impl Directory {
         let (session, credentials) = claimed.or_else(being_claimed)?;
         let shard = self.shard_of(session)?;
         authentic(&credentials).then_some((shard, session))
+    }
+
+    /// Where a connection belongs whose first check names this session, if `authentic` says that
+    /// the check is its client's.
+    pub fn owner_of(
+        &self,
+        ufrag: &str,
+        mut authentic: impl FnMut(&Credentials) -> bool,
+    ) -> Option<Owner> {
+        let claimed = self.claimed.get(ufrag).map(|claimed| claimed.value().clone());
+        if let Some((session, credentials)) = claimed {
+            let shard = self.shard_of(session)?;
+            return authentic(&credentials).then_some(Owner::Shard(shard));
+        }
+        let waits = self.pending.get(ufrag)?.agreement.transport().local.clone();
+        authentic(&waits).then_some(Owner::Nobody)
     }
 
     /// Forgets a session; tells what it was.
@@ -501,6 +526,9 @@ mod tests {
         let session = add(&directory, 1, Role::Publisher, "a", 7).expect("the first");
         let later = Instant::now() + Duration::from_secs(11);
         assert_eq!(directory.overdue(later), [session]);
+        assert_eq!(directory.owner_of("u1", |_| false), None, "a forged check");
+        assert_eq!(directory.owner_of("u1", |_| true), Some(Owner::Nobody));
+        assert_eq!(directory.owner_of("u2", |_| true), None, "no such session");
         let mut claims = ShardClaims { shard: 3, directory: Arc::clone(&directory) };
         assert!(claims.claim("u1", &mut |_| false).is_none(), "a forged check");
         assert!(claims.claim("u1", &mut |_| true).is_some());
@@ -508,6 +536,8 @@ mod tests {
         assert_eq!(claims.owner("u1", &mut |_| false), None, "a forged check");
         assert_eq!(claims.owner("u1", &mut |_| true), Some((3, session)));
         assert_eq!(directory.shard_of(session), Some(3));
+        assert_eq!(directory.owner_of("u1", |_| false), None, "a forged check");
+        assert_eq!(directory.owner_of("u1", |_| true), Some(Owner::Shard(3)));
         assert!(directory.overdue(later).is_empty());
         let renewed = |ufrag: &str| Credentials { ufrag: ufrag.into(), pwd: "q".repeat(22) };
         for ufrag in ["u2", "u3"] {

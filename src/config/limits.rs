@@ -24,6 +24,9 @@ pub struct Limits {
     /// The memory that the process may hold before new viewers get 503. 0 is 80 % of what the
     /// machine has, or of the limit of the process' control group where that is less.
     pub memory_max_bytes: u64,
+    /// TCP connections for media that are open at once. Each is a descriptor, and 256 KiB where its
+    /// client takes less than it is sent.
+    pub media_tcp_connections_max: usize,
     /// HTTP connections that are open at once.
     pub http_connections_max: usize,
     /// The same from one IPv4 address or one IPv6 /64: nobody alone takes all places. A company
@@ -59,6 +62,11 @@ impl Limits {
             load_max_percent: reader.number("limits.load_max_percent", 85, 1..=100),
             lateness_max: reader.milliseconds("limits.lateness_max_ms", 120, 10..=10_000),
             memory_max_bytes: reader.number("limits.memory_max_bytes", 0, 0..=1 << 50),
+            media_tcp_connections_max: reader.number(
+                "limits.media_tcp_connections_max",
+                4000,
+                1..=100_000,
+            ),
             http_connections_max: reader.number("limits.http_connections_max", 4000, 1..=100_000),
             http_connections_per_address_max: reader.number(
                 "limits.http_connections_per_address_max",

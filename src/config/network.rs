@@ -15,8 +15,10 @@ pub struct Network {
     pub http_listen: Listen,
     /// The same with TLS: browsers give a page a camera only there (or on localhost).
     pub https_listen: Listen,
-    /// All media of all sessions: one UDP port.
+    /// All media of all sessions: one UDP port, and the TCP port of the same number.
     pub media_listen: Listen,
+    /// Whether media is served over TCP too, for clients whose networks have no UDP.
+    pub media_tcp: bool,
     /// The addresses that clients are told.
     pub public_addresses: PublicAddresses,
     /// Asked once at the start for our outside address, where `auto` finds no public one.
@@ -166,6 +168,11 @@ impl Network {
             https_listen: listen(reader, "network.https_listen", "*:8443"),
             media_listen: reader.text("network.media_listen", "*:8189", Listen::TAKES_ON, |text| {
                 Listen::parse(text).filter(|listen| *listen != Listen::Off)
+            }),
+            media_tcp: reader.text("network.media_tcp", "on", "on or off", |text| match text {
+                "on" => Some(true),
+                "off" => Some(false),
+                _ => None,
             }),
             public_addresses: reader.list(
                 "network.public_addresses",

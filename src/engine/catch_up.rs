@@ -179,6 +179,8 @@ enum Progress {
     Live,
     /// Nothing is kept any more: it waits for a keyframe.
     Waits,
+    /// Its connection has no room for more: it goes on when there is.
+    Held,
     /// It has not agreed to the codec that flows.
     NotAgreed,
 }
@@ -215,7 +217,7 @@ impl Engine {
                     self.catch_ups.queue.push_front(key);
                     break;
                 }
-                Ok(Progress::Live) => {}
+                Ok(Progress::Live | Progress::Held) => {}
                 Ok(Progress::Waits) => {
                     stream.router.want_keyframe();
                     self.request_keyframe(index, now);
@@ -240,6 +242,9 @@ fn advance(
 ) -> Progress {
     let Some(path) = peer.transport.path() else { return Progress::More };
     let Side::Viewer(viewing) = &mut peer.side else { return Progress::Live };
+    if viewing.held {
+        return Progress::Held;
+    }
     let Viewing { viewer, subscriptions, catching_up, live_after, .. } = &mut **viewing;
     let (Some(walk), Some(subscription), Some(track)) = (
         catching_up.as_mut(),

@@ -1,13 +1,13 @@
 //! Datagram -> session: by address, else by the ICE user name of a check (RFC 8445 §7.3).
 
+use crate::media::arena::TransportAddress;
 use crate::media::id::SessionId;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 /// The three ways to find a session; all end with it.
 #[derive(Debug, Default)]
 pub struct Demux {
-    addresses: HashMap<SocketAddr, usize>,
+    addresses: HashMap<TransportAddress, usize>,
     ufrags: HashMap<String, usize>,
     sessions: HashMap<SessionId, usize>,
 }
@@ -32,7 +32,12 @@ impl Demux {
 
     /// An authenticated check came from this address. What `known` lists is the peer's own record
     /// of its addresses; the oldest gives way.
-    pub fn learn(&mut self, address: SocketAddr, peer: usize, known: &mut Vec<SocketAddr>) {
+    pub fn learn(
+        &mut self,
+        address: TransportAddress,
+        peer: usize,
+        known: &mut Vec<TransportAddress>,
+    ) {
         if self.addresses.insert(address, peer) == Some(peer) {
             return;
         }
@@ -43,19 +48,19 @@ impl Demux {
         known.push(address);
     }
 
-    fn forget(&mut self, address: SocketAddr, peer: usize) {
+    fn forget(&mut self, address: TransportAddress, peer: usize) {
         if self.addresses.get(&address) == Some(&peer) {
             self.addresses.remove(&address);
         }
     }
 
     /// The address is no longer any of these sessions'.
-    pub fn disown(&mut self, address: SocketAddr) {
+    pub fn disown(&mut self, address: TransportAddress) {
         self.addresses.remove(&address);
     }
 
     /// Whose address this is.
-    pub fn by_address(&self, address: SocketAddr) -> Option<usize> {
+    pub fn by_address(&self, address: TransportAddress) -> Option<usize> {
         self.addresses.get(&address).copied()
     }
 
@@ -75,7 +80,7 @@ impl Demux {
         session: SessionId,
         ufrags: impl IntoIterator<Item = &'a str>,
         peer: usize,
-        known: &[SocketAddr],
+        known: &[TransportAddress],
     ) {
         self.sessions.remove(&session);
         for ufrag in ufrags {
@@ -95,9 +100,21 @@ impl Demux {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
-    fn address(port: u16) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], port))
+    fn address(port: u16) -> TransportAddress {
+        TransportAddress::udp(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    #[test]
+    fn the_same_address_over_tcp_is_somebody_else() {
+        let mut demux = Demux::default();
+        let over_tcp = TransportAddress::tcp(address(5).address);
+        demux.learn(address(5), 1, &mut Vec::new());
+        assert_eq!(demux.by_address(over_tcp), None);
+        demux.learn(over_tcp, 2, &mut Vec::new());
+        let owners = [address(5), over_tcp].map(|address| demux.by_address(address));
+        assert_eq!(owners, [Some(1), Some(2)]);
     }
 
     #[test]

@@ -343,7 +343,7 @@ mod tests {
         engine.streams[goes].viewers = engine.peers.iter().map(|(key, _)| key).collect();
         arena.clear();
         let remote = SocketAddr::from(([192, 0, 2, 9], 9));
-        arena.push(Path { remote, local: None }, &[0; 9_500]);
+        arena.push(Path::udp(remote, None), &[0; 9_500]);
         assert_eq!(engine.waiting, [waits, goes]);
         assert!(engine.fan_out(now, &mut arena), "no room");
         assert_eq!(engine.waiting, [goes, waits]);

@@ -23,7 +23,7 @@ pub(super) enum Found {
 impl Engine {
     /// Whether datagrams from this address belong to a session of this engine's.
     pub fn owns(&self, path: Path) -> bool {
-        self.demux.by_address(path.remote).is_some()
+        self.demux.by_address(path.client()).is_some()
     }
 
     /// Whether this is a DTLS record of a client that is known here: what it asks for takes long,
@@ -34,9 +34,9 @@ impl Engine {
 
     /// Whose datagram this is. A check for a session that waits to be claimed makes its peer.
     pub(super) fn find(&mut self, path: Path, bytes: &[u8], now: Instant) -> Option<Found> {
-        let known = self.demux.by_address(path.remote);
+        let known = self.demux.by_address(path.client());
         if classify(bytes) != DatagramKind::Stun {
-            let theirs = || self.foreign.shard_of(path.remote, now).map(Found::Theirs);
+            let theirs = || self.foreign.shard_of(path.client(), now).map(Found::Theirs);
             return known.map(Found::Ours).or_else(theirs);
         }
         // A check names its session; the address may have been another's before.
@@ -66,8 +66,8 @@ impl Engine {
         if !peer.transport.is_authentic(bytes) {
             return None;
         }
-        self.foreign.forget(path.remote);
-        self.demux.learn(path.remote, key, &mut peer.addresses);
+        self.foreign.forget(path.client());
+        self.demux.learn(path.client(), key, &mut peer.addresses);
         Some(Found::Ours(key))
     }
 
@@ -91,15 +91,15 @@ impl Engine {
         if self.lives_elsewhere(path, Some(session), now) {
             return None;
         }
-        self.demux.disown(path.remote);
-        self.foreign.learn(path.remote, shard, session, now);
+        self.demux.disown(path.client());
+        self.foreign.learn(path.client(), shard, session, now);
         Some(Found::Theirs(shard))
     }
 
     /// Whether another session than this one lives at the address, at another shard. As with our
     /// own, a check that names a living client's address is forged.
     fn lives_elsewhere(&self, path: Path, session: Option<SessionId>, now: Instant) -> bool {
-        let living = self.foreign.living(path.remote, Peer::ADDRESS_KEPT, now);
+        let living = self.foreign.living(path.client(), Peer::ADDRESS_KEPT, now);
         living.is_some_and(|living| Some(living) != session && self.claims.is_session(living))
     }
 

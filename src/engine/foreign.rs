@@ -5,16 +5,16 @@
 //! another shard hands that shard every datagram of the address from then on.
 
 use super::demux::Demux;
+use crate::media::arena::TransportAddress;
 use crate::media::id::SessionId;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Address -> the shard that owns the session there.
 #[derive(Debug, Default)]
 pub(super) struct Foreign {
-    owners: HashMap<SocketAddr, Owner>,
-    of_session: HashMap<SessionId, Vec<SocketAddr>>,
+    owners: HashMap<TransportAddress, Owner>,
+    of_session: HashMap<SessionId, Vec<TransportAddress>>,
     /// At so many addresses the silent ones are looked for.
     sweep_at: usize,
     /// When they were looked for last.
@@ -39,7 +39,7 @@ impl Foreign {
     const SWEEP_MIN: usize = 1024;
 
     /// Which shard a datagram from this address belongs to.
-    pub(super) fn shard_of(&mut self, address: SocketAddr, now: Instant) -> Option<usize> {
+    pub(super) fn shard_of(&mut self, address: TransportAddress, now: Instant) -> Option<usize> {
         let owner = self.owners.get_mut(&address)?;
         owner.heard = now;
         Some(owner.shard)
@@ -48,7 +48,7 @@ impl Foreign {
     /// Whose address this is, if it was heard of within that time.
     pub(super) fn living(
         &self,
-        address: SocketAddr,
+        address: TransportAddress,
         within: Duration,
         now: Instant,
     ) -> Option<SessionId> {
@@ -60,7 +60,7 @@ impl Foreign {
     /// addresses the oldest gives way; where there is no room at all it is not learnt.
     pub(super) fn learn(
         &mut self,
-        address: SocketAddr,
+        address: TransportAddress,
         shard: usize,
         session: SessionId,
         now: Instant,
@@ -86,7 +86,7 @@ impl Foreign {
     }
 
     /// The address is another's now.
-    pub(super) fn forget(&mut self, address: SocketAddr) {
+    pub(super) fn forget(&mut self, address: TransportAddress) {
         let Some(owner) = self.owners.remove(&address) else { return };
         let Some(addresses) = self.of_session.get_mut(&owner.session) else { return };
         addresses.retain(|&known| known != address);
@@ -121,8 +121,8 @@ impl Foreign {
 mod tests {
     use super::*;
 
-    fn address(number: u32) -> SocketAddr {
-        SocketAddr::from((number.to_be_bytes(), 9))
+    fn address(number: u32) -> TransportAddress {
+        TransportAddress::udp(std::net::SocketAddr::from((number.to_be_bytes(), 9)))
     }
 
     fn session(number: u32) -> SessionId {

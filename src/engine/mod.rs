@@ -4,6 +4,7 @@
 //! alike: they hand in datagrams and commands, lend it a send arena, and ask when to come again.
 //!
 //! - `abroad`: streams that another shard's engine has the publisher of
+//! - `backlog`: viewers whose connection takes less than they are sent
 //! - `catch_up`: what a new viewer missed, as a burst
 //! - `command`: what others may ask, and what an engine tells
 //! - `demux`: datagram -> session
@@ -19,6 +20,7 @@
 //! - `timers`: who is to be looked at when
 
 mod abroad;
+mod backlog;
 mod catch_up;
 pub mod command;
 pub mod demux;
@@ -40,6 +42,7 @@ use crate::peer::identity::Identity;
 use crate::peer::transport::{Received, State, Timeouts};
 use crate::router::RouterSettings;
 use abroad::Abroad;
+pub use backlog::Backlog;
 use catch_up::CatchUps;
 use command::{Claims, Command, EndReason, Event, Role};
 use demux::Demux;
@@ -83,6 +86,13 @@ pub enum Input<'a> {
     },
     /// Somebody's wish.
     Command(Command),
+    /// How it stands with what waits for a client's TCP connection to take it.
+    Backlog {
+        /// Which connection.
+        path: Path,
+        /// How it stands.
+        backlog: Backlog,
+    },
     /// What another shard's engine tells.
     Message {
         /// The number of that shard.
@@ -178,6 +188,7 @@ impl Engine {
         match input {
             Input::Datagram { path, bytes } => self.datagram(path, bytes, now, arena),
             Input::Command(command) => self.command(command, now, arena),
+            Input::Backlog { path, backlog } => self.backlog(path, backlog, now),
             Input::Message { from, message } => {
                 let taken = AssertUnwindSafe(|| self.message(from, message, now, arena));
                 if catch_unwind(taken).is_err() {
@@ -321,6 +332,9 @@ impl Engine {
                 let stream = self.streams.get(peer.stream).filter(|_| moved);
                 let has_media = stream.is_some_and(|stream| stream.publisher == Some(key));
                 self.publishers_moved += u64::from(has_media);
+                if moved {
+                    self.release(key, now);
+                }
             }
             Received::Connected => self.connected(key, now, arena),
             Received::Rtp { header, datagram } => {
@@ -475,6 +489,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::arena::TransportAddress;
     use crate::media::codec::Codec;
     use crate::media::id::SessionId;
     use crate::media::packet::Packet;
@@ -554,7 +569,7 @@ mod tests {
         pub(super) fn check(&mut self, number: u8, port: u16, now: Instant, arena: &mut SendArena) {
             let remote = SocketAddr::from(([192, 0, 2, 1], port));
             let bytes = &mut client(number).check(true);
-            self.handle(Input::Datagram { path: Path { remote, local: None }, bytes }, now, arena);
+            self.handle(Input::Datagram { path: Path::udp(remote, None), bytes }, now, arena);
         }
     }
 
@@ -564,7 +579,7 @@ mod tests {
         let now = Instant::now();
         let mut engine = engine(now, vec![agreement(1, "a"), agreement(2, "a")]);
         let mut arena = SendArena::new(10_000);
-        let address = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        let address = |port| TransportAddress::udp(SocketAddr::from(([192, 0, 2, 1], port)));
         engine.check(1, 5_000, now, &mut arena);
         engine.check(2, 6_000, now, &mut arena);
         let first = engine.demux.by_address(address(5_000));

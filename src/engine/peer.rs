@@ -5,7 +5,7 @@ use super::catch_up::CatchUp;
 use super::command::{Agreement, Prepared, Role};
 use super::message::Term;
 use super::report::{SessionState, ViewerState};
-use crate::media::arena::{Path, SendArena};
+use crate::media::arena::{Path, SendArena, TransportAddress};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
 use crate::media::packet::{Packet, PacketPool};
@@ -19,7 +19,6 @@ use crate::peer::transport::Transport;
 use crate::peer::viewer::Viewer;
 use crate::router::Router;
 use crate::router::subscription::Subscription;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,7 +34,7 @@ pub(super) struct Peer {
     /// The one before the restart of ICE, which the client may still use.
     pub(super) former_ufrag: Option<String>,
     /// Where authentic checks came from.
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<TransportAddress>,
     created: Instant,
 }
 
@@ -64,6 +63,8 @@ pub(super) struct Viewing {
     pub(super) live_after: u64,
     /// When it began in the past last, if it ever did.
     pub(super) began: Option<Instant>,
+    /// The backlog of its connection is long: nothing begins.
+    pub(super) held: bool,
 }
 
 impl Publishing {
@@ -107,10 +108,13 @@ impl Viewing {
 
     /// Whether it takes what the batch of this number has of a kind: one who catches up has it
     /// ahead, one who has just caught up behind.
-    pub(super) const fn takes(&self, kind: Kind, batch: u64) -> bool {
+    pub(super) fn takes(&self, kind: Kind, batch: u64) -> bool {
         match kind {
             Kind::Audio => true,
-            Kind::Video => self.catching_up.is_none() && batch > self.live_after,
+            Kind::Video => {
+                let begins_not = self.held && self.waits_for_video();
+                self.catching_up.is_none() && batch > self.live_after && !begins_not
+            }
         }
     }
 
@@ -119,12 +123,7 @@ impl Viewing {
         for subscription in self.subscriptions.iter_mut().flatten() {
             subscription.wait();
         }
-        if self.catching_up.take().is_some() {
-            let next_out = self.subscription(Kind::Video).map_or(0, Subscription::next_out);
-            if let Some(track) = self.viewer.track(Kind::Video) {
-                track.playout_delay().is_live(next_out);
-            }
-        }
+        self.lose_picture();
         self.live_after = batch;
         self.began = None;
     }
@@ -173,8 +172,14 @@ impl Peer {
                 let cname = session.to_string();
                 let share = settings.rtx_share;
                 let viewer = Viewer::new(agreement.media, cname, share, rtx_starts, now);
-                let (catching_up, live_after, began) = (None, 0, None);
-                let viewing = Viewing { viewer, subscriptions, catching_up, live_after, began };
+                let viewing = Viewing {
+                    viewer,
+                    subscriptions,
+                    catching_up: None,
+                    live_after: 0,
+                    began: None,
+                    held: false,
+                };
                 (agreement.transport, Side::Viewer(Box::new(viewing)))
             }
         };
@@ -231,7 +236,7 @@ impl Peer {
     /// Whether this is where its client is right now: then a check of another session's that names
     /// this address is forged. Who got the address from the network repeats its check.
     pub(super) fn lives_at(&self, path: Path, now: Instant) -> bool {
-        let here = self.transport.path().is_some_and(|own| own.remote == path.remote);
+        let here = self.transport.path().is_some_and(|own| own.client() == path.client());
         here && now < self.transport.last_heard() + Self::ADDRESS_KEPT
     }
 

@@ -5,6 +5,37 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+/// What carries datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// As they are.
+    Udp,
+    /// In frames of a connection (RFC 4571), which its two addresses name.
+    Tcp,
+}
+
+/// An address of one protocol (RFC 8445 §4): the same address and port over the other one is
+/// somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransportAddress {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Over what.
+    pub protocol: Protocol,
+}
+
+impl TransportAddress {
+    /// An address that is reached by UDP.
+    pub const fn udp(address: SocketAddr) -> Self {
+        Self { address, protocol: Protocol::Udp }
+    }
+
+    /// An address that is reached by TCP.
+    pub const fn tcp(address: SocketAddr) -> Self {
+        Self { address, protocol: Protocol::Tcp }
+    }
+}
+
 /// Where a datagram goes and which of our addresses it leaves from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Path {
@@ -12,6 +43,30 @@ pub struct Path {
     pub remote: SocketAddr,
     /// The local address its datagrams came to; replies leave from it.
     pub local: Option<IpAddr>,
+    /// What carries them.
+    pub protocol: Protocol,
+}
+
+impl Path {
+    /// A way over UDP.
+    pub const fn udp(remote: SocketAddr, local: Option<IpAddr>) -> Self {
+        Self { remote, local, protocol: Protocol::Udp }
+    }
+
+    /// A way over the TCP connection from there.
+    pub const fn tcp(remote: SocketAddr, local: Option<IpAddr>) -> Self {
+        Self { remote, local, protocol: Protocol::Tcp }
+    }
+
+    /// The client's end of it.
+    pub const fn client(&self) -> TransportAddress {
+        TransportAddress { address: self.remote, protocol: self.protocol }
+    }
+
+    /// Whether it is a TCP connection.
+    pub const fn is_tcp(&self) -> bool {
+        matches!(self.protocol, Protocol::Tcp)
+    }
 }
 
 /// Equal-sized datagrams to one client; the last may be shorter.
@@ -33,6 +88,8 @@ pub struct SendArena {
     bytes: Box<[u8]>,
     used: usize,
     bursts: Vec<Burst>,
+    /// Whether any of it goes over TCP.
+    has_tcp: bool,
     dropped: u64,
 }
 
@@ -48,6 +105,7 @@ impl SendArena {
             bytes: vec![0; capacity].into_boxed_slice(),
             used: 0,
             bursts: Vec::with_capacity(capacity / 256),
+            has_tcp: false,
             dropped: 0,
         }
     }
@@ -108,7 +166,13 @@ impl SendArena {
                 return;
             }
         }
+        self.has_tcp |= path.is_tcp();
         self.bursts.push(Burst { path, start, len, segment: len });
+    }
+
+    /// Whether any of what waits goes over TCP.
+    pub const fn has_tcp(&self) -> bool {
+        self.has_tcp
     }
 
     /// What waits, in order.
@@ -131,6 +195,7 @@ impl SendArena {
     /// Forgets everything that waits.
     pub fn clear(&mut self) {
         self.used = 0;
+        self.has_tcp = false;
         self.bursts.clear();
     }
 
@@ -145,7 +210,26 @@ mod tests {
     use super::*;
 
     fn path(port: u16) -> Path {
-        Path { remote: SocketAddr::from(([127, 0, 0, 1], port)), local: None }
+        Path::udp(SocketAddr::from(([127, 0, 0, 1], port)), None)
+    }
+
+    /// It is copied per packet and viewer.
+    #[test]
+    fn a_path_is_no_larger_for_its_protocol() {
+        assert_eq!(size_of::<Path>(), size_of::<(SocketAddr, Option<IpAddr>)>());
+    }
+
+    #[test]
+    fn what_goes_over_tcp_is_a_burst_of_its_own_and_is_told() {
+        let mut arena = SendArena::new(1_000);
+        let SocketAddr::V4(address) = path(1).remote else { unreachable!("it is IPv4") };
+        arena.push(path(1), &[1; 100]);
+        assert!(!arena.has_tcp());
+        arena.push(Path::tcp(address.into(), None), &[1; 100]);
+        assert!(arena.has_tcp());
+        assert_eq!(arena.bursts().len(), 2);
+        arena.clear();
+        assert!(!arena.has_tcp());
     }
 
     #[test]

@@ -12,8 +12,7 @@ use super::open::Opener;
 use super::seal::Sealer;
 use super::srtp::SrtpProfile;
 use super::stun::{ANSWER_MAX, Check, DatagramKind, authentic_check, classify};
-use crate::media::arena::{Path, SendArena};
-use std::net::SocketAddr;
+use crate::media::arena::{Path, SendArena, TransportAddress};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -142,7 +141,7 @@ impl Transport {
         }
         match classify(datagram) {
             DatagramKind::Stun => self.handle_check(path, datagram, now, arena),
-            DatagramKind::Dtls if self.ice.has_checked(path.remote) => {
+            DatagramKind::Dtls if self.ice.has_checked(path.client()) => {
                 let progress =
                     self.dtls.handle(datagram, now, &mut |answer| push(arena, path, answer));
                 self.progress(progress)
@@ -189,7 +188,7 @@ impl Transport {
     /// else (RFC 7675 §5.1): whoever has a session and can forge addresses could else turn its
     /// media on somebody with a single check, and keep it there from its own address.
     fn hear(&mut self, path: Path, now: Instant) {
-        if self.ice.path.is_some_and(|own| own.remote == path.remote) {
+        if self.ice.path.is_some_and(|own| own.client() == path.client()) {
             self.heard = now;
         }
     }
@@ -322,7 +321,7 @@ struct Ice {
     path: Option<Path>,
     nominated: bool,
     /// Addresses that sent an authentic check, newest last.
-    checked: Vec<SocketAddr>,
+    checked: Vec<TransportAddress>,
 }
 
 impl Ice {
@@ -346,11 +345,11 @@ impl Ice {
         if check.role_conflict {
             return false;
         }
-        if !self.has_checked(path.remote) {
+        if !self.has_checked(path.client()) {
             if self.checked.len() == Self::CHECKED_MAX {
                 self.checked.remove(0);
             }
-            self.checked.push(path.remote);
+            self.checked.push(path.client());
         }
         if check.nominates || !self.nominated {
             self.path = Some(path);
@@ -362,7 +361,7 @@ impl Ice {
         true
     }
 
-    fn has_checked(&self, address: SocketAddr) -> bool {
+    fn has_checked(&self, address: TransportAddress) -> bool {
         self.checked.contains(&address)
     }
 
@@ -382,6 +381,7 @@ mod tests {
     use crate::peer::testing::{ClientKey, ClientOptions, Profiles, TestClient};
     use proptest::prelude::*;
     use std::collections::VecDeque;
+    use std::net::SocketAddr;
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum To {
@@ -418,7 +418,7 @@ mod tests {
     }
 
     fn path(port: u16) -> Path {
-        Path { remote: SocketAddr::from(([192, 0, 2, 7], port)), local: None }
+        Path::udp(SocketAddr::from(([192, 0, 2, 7], port)), None)
     }
 
     fn server_credentials() -> Credentials {

@@ -281,7 +281,7 @@ mod tests {
         let numbered = Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0 };
         let master = MasterKey::new(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]);
         let mut sealer = Sealer::new(&master.expect("fitting lengths"));
-        let path = Path { remote: SocketAddr::from(([192, 0, 2, 1], 9)), local: None };
+        let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);
         let sent = track.send(numbered, &mut sealer, (path, &mut SendArena::new(1_000)));
         assert_eq!(sent, Sent::Yes);
     }

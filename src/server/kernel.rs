@@ -27,7 +27,9 @@ impl Grants {
         let network = &config.network;
         let limits = &config.limits;
         let publishers = limits.streams_max.min(limits.sessions_max);
-        let descriptors = publishers + limits.http_connections_max + Self::OTHER_DESCRIPTORS;
+        let over_tcp = if network.media_tcp { limits.media_tcp_connections_max } else { 0 };
+        let descriptors =
+            publishers + over_tcp + limits.http_connections_max + Self::OTHER_DESCRIPTORS;
         Self {
             buffers: Buffers {
                 receive: network.udp_receive_buffer_bytes,
@@ -76,7 +78,7 @@ fn advice(wanted: &Grants, granted: &Grants) -> Option<String> {
         ),
         (
             "open files and sockets",
-            "limits.streams_max + limits.http_connections_max",
+            "limits.streams_max + limits.media_tcp_connections_max + limits.http_connections_max",
             None,
             (wanted.descriptors, granted.descriptors),
         ),

@@ -33,11 +33,13 @@ pub(super) fn listeners(
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
     media: SocketAddr,
+    media_tcp: bool,
 ) -> Vec<Listener> {
     let rows = [
         ("HTTP", "network.http_listen", Protocol::Tcp, http),
         ("HTTPS", "network.https_listen", Protocol::Tcp, https),
         ("media", "network.media_listen", Protocol::Udp, Some(media)),
+        ("media", "network.media_listen", Protocol::Tcp, media_tcp.then_some(media)),
     ];
     let listener = |(purpose, option, protocol, address): (_, _, _, Option<SocketAddr>)| {
         Some(Listener { purpose, option, protocol, address: address? })

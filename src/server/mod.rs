@@ -11,6 +11,7 @@
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
+//! - `tcp`: where clients without UDP come in
 //! - `welcome`: what is printed at the start
 
 mod admission;
@@ -24,6 +25,7 @@ mod listeners;
 mod memory;
 mod port;
 mod readings;
+mod tcp;
 mod welcome;
 
 use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
@@ -33,12 +35,13 @@ use crate::config::Config;
 use crate::config::address::ipv6_works;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings, Place};
+use crate::media::arena::TransportAddress;
 use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
 use crate::sessions::Sessions;
 use crate::shard::socket::MediaSocket;
-use crate::shard::{Handle, Links, ShardSettings};
+use crate::shard::{Handle, Links, ShardEvent, ShardSettings};
 use admission::{Admission, Marks};
 use announce::Announced;
 use audience::Audience;
@@ -48,9 +51,10 @@ use port::Port;
 use signaling::config::{IceServer, IceServerError, Limits as HttpLimits};
 use signaling::serve::{Addresses, Listeners, ServeError};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
+use tcp::Acceptor;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -73,6 +77,17 @@ pub enum StartError {
          or choose another in network.media_listen"
     )]
     Media {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The media port cannot be had for TCP.
+    #[error(
+        "cannot listen for media on {address}/tcp: {error}; stop the program that has this port, \
+         choose another in network.media_listen, or do without by network.media_tcp = \"off\""
+    )]
+    MediaTcp {
         /// Where.
         address: SocketAddr,
         /// Why not.
@@ -107,6 +122,8 @@ pub struct Bound {
     pub https: Option<SocketAddr>,
     /// The media port.
     pub media: SocketAddr,
+    /// Whether it serves TCP as well as UDP.
+    pub media_tcp: bool,
     /// What clients are told to send media to, the public one first.
     pub announced: Vec<SocketAddr>,
     /// The server's name, if it has one.
@@ -122,6 +139,7 @@ pub struct Server {
     shards: Arc<Vec<Handle>>,
     http: JoinHandle<Result<(), ServeError>>,
     sweeper: JoinHandle<()>,
+    acceptor: Option<JoinHandle<()>>,
     stop: watch::Sender<bool>,
     shutdown_timeout: Duration,
 }
@@ -149,7 +167,7 @@ impl Server {
         let tokens = load_or_make(&config.auth, &config.server.state_directory, &random)?;
         let identity = Arc::new(Identity::generate()?);
         let descriptors = kernel::raise_descriptor_limit();
-        let sockets = bind_media(&config)?;
+        let (sockets, listener) = bind_media(&config)?;
         let buffers = sockets[0].granted();
         let short = kernel::check(&Grants::wanted(&config), &Grants { buffers, descriptors });
         let media = sockets[0].local_address().map_err(system("the media port's address"))?;
@@ -161,33 +179,25 @@ impl Server {
         let audience = Arc::new(Audience::new(config.limits.event_streams_max));
         let ledger = Arc::new(Ledger::new(Arc::clone(&directory), Arc::clone(&audience)));
         let epoch = clock.epoch();
-        let mut shards = Vec::new();
-        let place = |shard| Place { shard, shards: sockets.len() };
-        let places: Vec<Place> = (0..sockets.len()).map(place).collect();
-        let ways = Links::between(sockets.len()).map_err(system("a descriptor"))?;
-        for ((place, socket), links) in places.into_iter().zip(sockets).zip(ways) {
-            let index = place.shard;
-            let claims = Box::new(ShardClaims { shard: index, directory: Arc::clone(&directory) });
-            let engine = Engine::new(settings(&config), Arc::clone(&identity), epoch, claims);
-            let engine = engine.at(place);
-            let pinned = place.shards > 1;
-            let settings = ShardSettings {
-                index,
-                pinned,
-                clock: clock.clone(),
-                batch_wait: config.whep.batch_wait,
-            };
+        let shards = start_shards(&config, sockets, |place| {
+            let claims = ShardClaims { shard: place.shard, directory: Arc::clone(&directory) };
+            let identity = Arc::clone(&identity);
+            let engine = Engine::new(settings(&config), identity, epoch, Box::new(claims));
             let ledger = Arc::clone(&ledger);
-            let tell = move |event| ledger.take(event);
-            let shard = Handle::spawn(settings, socket, engine, links, tell);
-            shards.push(shard.map_err(system("a thread"))?);
-        }
-        let shards = Arc::new(shards);
+            (clock.clone(), engine.at(place), move |event| ledger.take(event))
+        })?;
+        let open_max = config.limits.media_tcp_connections_max;
+        let acceptor = listener
+            .map(|listener| {
+                Acceptor::new(Arc::clone(&directory), &shards, open_max).start(listener)
+            })
+            .transpose()
+            .map_err(system("a listener"))?;
         let sessions = Sessions {
             bus: Bus::new(directory, links(&shards)),
             clock,
             fingerprint: identity.fingerprint().clone(),
-            candidates: announced.clone(),
+            candidates: candidates(&announced, acceptor.is_some()),
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
@@ -202,11 +212,22 @@ impl Server {
         let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
         let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
         let Addresses { http: http_address, https, .. } = addresses;
-        let domain = config.network.domain.clone();
-        let bound = Bound { http: http_address, https, media, announced, domain };
+        let (media_tcp, domain) = (acceptor.is_some(), config.network.domain.clone());
+        let bound = Bound { http: http_address, https, media, media_tcp, announced, domain };
         info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self { bound, tokens, advice, port, shards, http, sweeper, stop, shutdown_timeout })
+        Ok(Self {
+            bound,
+            tokens,
+            advice,
+            port,
+            shards,
+            http,
+            sweeper,
+            acceptor,
+            stop,
+            shutdown_timeout,
+        })
     }
 
     /// Where it listens.
@@ -246,6 +267,7 @@ impl Server {
         // Nobody listens any more when both tasks have ended already.
         let _ = self.stop.send(true);
         self.sweeper.abort();
+        self.acceptor.inspect(JoinHandle::abort);
         // Requests in flight have a time limit of their own.
         match self.http.await {
             Ok(Ok(())) => {}
@@ -261,6 +283,27 @@ impl Server {
         }
         info!("stopped");
     }
+}
+
+/// Starts a shard for each socket; `make` says what it reads the time from, what decides for it,
+/// and whom it tells.
+fn start_shards<T>(
+    config: &Config,
+    sockets: Vec<MediaSocket>,
+    make: impl Fn(Place) -> (Clock, Engine, T),
+) -> Result<Arc<Vec<Handle>>, StartError>
+where
+    T: FnMut(ShardEvent) + Send + 'static,
+{
+    let shards = sockets.len();
+    let ways = Links::between(shards).map_err(system("a descriptor"))?;
+    let start = |(index, (socket, links))| {
+        let (clock, engine, tell) = make(Place { shard: index, shards });
+        let (pinned, batch_wait) = (shards > 1, config.whep.batch_wait);
+        let settings = ShardSettings { index, pinned, clock, batch_wait };
+        Handle::spawn(settings, socket, engine, links, tell).map_err(system("a thread"))
+    };
+    sockets.into_iter().zip(ways).enumerate().map(start).collect::<Result<_, _>>().map(Arc::new)
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -299,11 +342,32 @@ fn links(shards: &Arc<Vec<Handle>>) -> Vec<ShardLink> {
     (0..shards.len()).map(link).collect()
 }
 
-fn bind_media(config: &Config) -> Result<Vec<MediaSocket>, StartError> {
-    let network = &config.network;
-    let buffers = Grants::wanted(config).buffers;
+/// The media port: a socket for each shard, and one that listens for TCP where that is wanted.
+fn bind_media(config: &Config) -> Result<(Vec<MediaSocket>, Option<TcpListener>), StartError> {
+    /// Where the system chooses, a port that is free for UDP may be taken for TCP.
+    const PORTS_TRIED: usize = 20;
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let mut address = network.media_listen.address(ipv6_works()).unwrap_or(any);
+    let wanted = config.network.media_listen.address(ipv6_works()).unwrap_or(any);
+    let mut tries = if wanted.port() == 0 { PORTS_TRIED } else { 1 };
+    loop {
+        let (sockets, address) = bind_udp(config, wanted)?;
+        if !config.network.media_tcp {
+            return Ok((sockets, None));
+        }
+        tries -= 1;
+        match tcp::listen(address) {
+            Ok(listener) => return Ok((sockets, Some(listener))),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
+            Err(error) => return Err(StartError::MediaTcp { address, error }),
+        }
+    }
+}
+
+fn bind_udp(
+    config: &Config,
+    mut address: SocketAddr,
+) -> Result<(Vec<MediaSocket>, SocketAddr), StartError> {
+    let buffers = Grants::wanted(config).buffers;
     let mut sockets = Vec::new();
     let shards = match config.server.shards {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -316,7 +380,14 @@ fn bind_media(config: &Config) -> Result<Vec<MediaSocket>, StartError> {
         address = socket.local_address().map_err(failed)?;
         sockets.push(socket);
     }
-    Ok(sockets)
+    Ok((sockets, address))
+}
+
+/// What clients are told: all addresses over UDP first.
+fn candidates(announced: &[SocketAddr], tcp: bool) -> Vec<TransportAddress> {
+    let over_udp = announced.iter().copied().map(TransportAddress::udp);
+    let over_tcp = announced.iter().copied().map(TransportAddress::tcp);
+    over_udp.chain(over_tcp.filter(|_| tcp)).collect()
 }
 
 fn settings(config: &Config) -> EngineSettings {
@@ -387,4 +458,49 @@ fn http_config(
         retry_after: Duration::from_secs(2),
         limits,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::address::Listen;
+
+    #[test]
+    fn a_tcp_port_that_is_taken_is_told_with_what_to_do_and_one_can_do_without() {
+        let other = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = other.local_addr().expect("a bound listener has an address");
+        let mut config = Config::default();
+        config.server.shards = 2;
+        config.network.media_listen = Listen::At(address);
+        let error = bind_media(&config).expect_err("the port is taken").to_string();
+        for part in [&format!("{address}/tcp"), "network.media_tcp", "network.media_listen"] {
+            assert!(error.contains(part), "{part} in {error}");
+        }
+        config.network.media_tcp = false;
+        let (sockets, listener) = bind_media(&config).expect("nobody has the port of UDP");
+        assert!(sockets.len() == 2 && listener.is_none());
+    }
+
+    #[test]
+    fn where_the_system_chooses_it_is_one_port_for_both() {
+        let mut config = Config::default();
+        config.server.shards = 2;
+        config.network.media_listen = Listen::At(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let (sockets, listener) = bind_media(&config).expect("there are free ports");
+        let listener = listener.expect("it listens for TCP too");
+        let address = listener.local_addr().expect("a bound listener has an address");
+        for socket in sockets {
+            assert_eq!(socket.local_address().expect("a bound socket has an address"), address);
+        }
+    }
+
+    #[test]
+    fn clients_are_told_of_udp_first_and_of_tcp_where_it_is_served() {
+        let announced = ["203.0.113.7:8189", "10.0.0.7:8189"]
+            .map(|address| address.parse::<SocketAddr>().expect("a literal address"));
+        let udp = announced.map(TransportAddress::udp);
+        let tcp = announced.map(TransportAddress::tcp);
+        assert_eq!(candidates(&announced, true), [udp, tcp].concat());
+        assert_eq!(candidates(&announced, false), udp);
+    }
 }

@@ -106,8 +106,8 @@ fn refused_samples(ledger: &Ledger) -> Samples {
 
 fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
     type Read = fn(&ShardCounts) -> u64;
-    let rows: [(Row, Read); 25] = [
-        (metrics::DATAGRAMS_IN, |c| c.received.datagrams),
+    let rows: [(Row, Read); 27] = [
+        (metrics::DATAGRAMS_IN, |c| c.received.datagrams + c.tcp.received),
         (metrics::STRANGERS, |c| c.engine.strangers),
         (metrics::PACKETS_IN, |c| c.engine.packets_in),
         (metrics::PACKETS_DROPPED, |c| c.engine.packets_dropped),
@@ -119,11 +119,13 @@ fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
         (metrics::RETRANSMISSIONS_REFUSED, |c| c.engine.retransmissions_refused),
         (metrics::KEYFRAME_REQUESTS, |c| c.engine.keyframe_requests),
         (metrics::BATCHES, |c| c.engine.batches),
-        (metrics::DATAGRAMS_OUT, |c| c.sent.datagrams),
-        (metrics::MESSAGES_OUT, |c| c.sent.messages),
-        (metrics::BYTES_OUT, |c| c.sent.bytes),
-        (metrics::SYSTEM_CALLS, |c| c.sent.system_calls),
-        (metrics::SEND_DROPPED, |c| c.sent.refused + c.sent.overflowed + c.arena_dropped),
+        (metrics::DATAGRAMS_OUT, |c| c.sent.datagrams + c.tcp.datagrams),
+        (metrics::MESSAGES_OUT, |c| c.sent.messages + c.tcp.messages),
+        (metrics::BYTES_OUT, |c| c.sent.bytes + c.tcp.bytes),
+        (metrics::SYSTEM_CALLS, |c| c.sent.system_calls + c.tcp.system_calls),
+        (metrics::SEND_DROPPED, |c| {
+            c.sent.refused + c.sent.overflowed + c.arena_dropped + c.tcp.unsent
+        }),
         (metrics::SHARD_SESSIONS, |c| c.sessions as u64),
         (metrics::DATAGRAMS_CROSSED, |c| c.engine.datagrams_forwarded),
         (metrics::PACKETS_CROSSED, |c| c.engine.packets_handed),
@@ -131,6 +133,8 @@ fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
         (metrics::HANDSHAKES_DROPPED, |c| c.handshakes_dropped),
         (metrics::RECEIVE_DROPPED, |c| c.received.overflowed),
         (metrics::STARTS_AGAIN, |c| c.engine.starts_again),
+        (metrics::TCP_CONNECTIONS, |c| c.tcp.open as u64),
+        (metrics::TCP_DROPPED, |c| c.tcp.dropped),
         (metrics::FAULTS, |c| c.engine.faults),
     ];
     let samples = |read: Read| {

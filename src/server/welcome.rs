@@ -47,7 +47,7 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
         }
         None => line("Bearer Token", "the publish token of your configuration"),
     }
-    text.push_str(&firewall(&listeners(bound.http, bound.https, bound.media)));
+    text.push_str(&firewall(&listeners(bound.http, bound.https, bound.media, bound.media_tcp)));
     text
 }
 
@@ -106,6 +106,7 @@ mod tests {
             http: Some(SocketAddr::from(([0, 0, 0, 0], 8080))),
             https: None,
             media: SocketAddr::from(([0, 0, 0, 0], 8189)),
+            media_tcp: true,
             announced: vec![announced.parse().expect("an address")],
             domain: None,
         }
@@ -152,9 +153,9 @@ mod tests {
         let https = Some(SocketAddr::from(([0, 0, 0, 0], 8443)));
         let text = text(&Bound { https, ..bound("198.18.0.7:8189") }, None);
         for part in [
-            "8080/tcp (HTTP), 8443/tcp (HTTPS), 8189/udp (media)",
-            "ufw allow 8080,8443/tcp && ufw allow 8189/udp\n",
-            "firewall-cmd --add-port=8080/tcp --add-port=8443/tcp --add-port=8189/udp\n",
+            "8080/tcp (HTTP), 8443/tcp (HTTPS), 8189/udp (media), 8189/tcp (media)",
+            "ufw allow 8080,8443,8189/tcp && ufw allow 8189/udp\n",
+            "--add-port=8443/tcp --add-port=8189/udp --add-port=8189/tcp\n",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
@@ -164,7 +165,8 @@ mod tests {
     fn what_listens_to_this_machine_only_needs_no_firewall_line() {
         let http = Some(SocketAddr::from(([127, 0, 0, 1], 8080)));
         let behind_a_proxy = text(&Bound { http, ..bound("198.18.0.7:8189") }, None);
-        assert!(behind_a_proxy.contains("    with ufw             ufw allow 8189/udp\n"));
+        let line = "    with ufw             ufw allow 8189/tcp && ufw allow 8189/udp\n";
+        assert!(behind_a_proxy.contains(line), "{behind_a_proxy}");
         let media = SocketAddr::from(([127, 0, 0, 1], 8189));
         let alone = Bound { http, media, ..bound("127.0.0.1:8189") };
         assert!(!text(&alone, None).contains("ufw"));

@@ -6,6 +6,7 @@ use super::handshakes::Handshakes;
 use super::link::Links;
 use super::load::Load;
 use super::socket::{MediaSocket, ReceiveReport, SendReport};
+use super::tcp::{Connection, Connections, TcpCounts};
 use super::{Request, Shard};
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -57,6 +58,8 @@ pub struct ShardCounts {
     pub received: ReceiveReport,
     /// What its socket sent.
     pub sent: SendReport,
+    /// What its TCP connections received and sent.
+    pub tcp: TcpCounts,
     /// Datagrams that found the send arena full.
     pub arena_dropped: u64,
     /// Packets and datagrams for other shards that found their rings full.
@@ -113,6 +116,9 @@ impl Handle {
         let mut shard = Shard {
             engine,
             socket,
+            connections: Connections::new()?,
+            connections_ready: false,
+            swept: settings.clock.now(),
             load: Load::new(settings.clock.now()),
             batch_wait: settings.batch_wait,
             gauges: Arc::clone(&gauges),
@@ -151,6 +157,16 @@ impl Handle {
     /// [`CommandError`] says why it was not taken.
     pub fn command(&self, command: Command) -> Result<(), CommandError> {
         self.request(Request::Command(command))
+    }
+
+    /// Has the shard serve the client of a connection, whose first datagram this is. Where it does
+    /// not own the client's session, it hands both to the shard that does.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`] says why it was not taken; the connection is closed then.
+    pub fn connect(&self, connection: Connection, first: Vec<u8>) -> Result<(), CommandError> {
+        self.request(Request::Connect(Box::new(connection), first))
     }
 
     /// Asks for what has been counted; `reply` is called in the shard's thread and must not wait.

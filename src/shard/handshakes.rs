@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn path(port: u16) -> Path {
-        Path { remote: SocketAddr::from(([127, 0, 0, 1], port)), local: None }
+        Path::udp(SocketAddr::from(([127, 0, 0, 1], port)), None)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Media that finds a ring full is dropped and counted: its reader is that far behind. What must
 //! arrive waits beside the ring, in order; there is no more of it than sessions come and go.
 
+use super::tcp::Connection;
 use crate::engine::message::Message;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -10,8 +11,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-/// A message and the number of the shard that sent it.
-type Sent = (usize, Message);
+/// What goes from shard to shard.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// What one engine tells the other.
+    Message(Message),
+    /// A client's connection, and a datagram that came on it.
+    Connection(Box<Connection>, Vec<u8>),
+}
+
+/// Mail and the number of the shard that sent it.
+type Sent = (usize, Mail);
 
 /// One shard's end of the ways to all others.
 #[derive(Debug)]
@@ -31,9 +41,19 @@ struct Link {
     ring: Sender<Sent>,
     wake: Arc<EventFd>,
     /// What must arrive and found the ring full.
-    backlog: VecDeque<Message>,
+    backlog: VecDeque<Mail>,
     /// Whether it has something to read that it has not been woken for.
     owed: bool,
+}
+
+impl Mail {
+    /// Whether it is better lost than late. A client whose connection is lost connects again.
+    fn is_media(&self) -> bool {
+        match self {
+            Self::Message(message) => message.is_media(),
+            Self::Connection(..) => true,
+        }
+    }
 }
 
 impl Links {
@@ -74,7 +94,7 @@ impl Links {
         &self.wake
     }
 
-    /// The next message for this shard.
+    /// What is next for this shard.
     pub(super) fn receive(&self) -> Option<Sent> {
         self.inbox.try_recv().ok()
     }
@@ -84,12 +104,14 @@ impl Links {
         !self.inbox.is_empty()
     }
 
-    /// Sends a message to another shard.
-    pub(super) fn send(&mut self, to: usize, message: Message) {
+    /// Sends something to another shard.
+    pub(super) fn send(&mut self, to: usize, mail: Mail) {
         let Some(link) = self.others.get_mut(to).and_then(Option::as_mut) else { return };
-        let is_media = message.is_media();
+        let is_media = mail.is_media();
         // Whoever sends much to the wrong socket takes no room from streams.
-        if matches!(message, Message::Datagram { .. }) && link.ring.len() >= Self::RING / 2 {
+        if matches!(mail, Mail::Message(Message::Datagram { .. }))
+            && link.ring.len() >= Self::RING / 2
+        {
             self.dropped += 1;
             return;
         }
@@ -97,14 +119,14 @@ impl Links {
             if is_media {
                 self.dropped += 1;
             } else {
-                link.backlog.push_back(message);
+                link.backlog.push_back(mail);
             }
             return;
         }
-        match link.ring.try_send((self.shard, message)) {
+        match link.ring.try_send((self.shard, mail)) {
             Ok(()) => link.owed = true,
             Err(TrySendError::Full(_)) if is_media => self.dropped += 1,
-            Err(TrySendError::Full((_, message))) => link.backlog.push_back(message),
+            Err(TrySendError::Full((_, mail))) => link.backlog.push_back(mail),
             // It has ended, and with it all that could be told.
             Err(TrySendError::Disconnected(_)) => {}
         }
@@ -114,11 +136,11 @@ impl Links {
     pub(super) fn flush(&mut self) -> bool {
         let mut waits = false;
         for link in self.others.iter_mut().flatten() {
-            while let Some(message) = link.backlog.pop_front() {
-                match link.ring.try_send((self.shard, message)) {
+            while let Some(mail) = link.backlog.pop_front() {
+                match link.ring.try_send((self.shard, mail)) {
                     Ok(()) => link.owed = true,
-                    Err(TrySendError::Full((_, message))) => {
-                        link.backlog.push_front(message);
+                    Err(TrySendError::Full((_, mail))) => {
+                        link.backlog.push_front(mail);
                         break;
                     }
                     Err(TrySendError::Disconnected(_)) => link.backlog.clear(),
@@ -149,26 +171,34 @@ mod tests {
         StreamName::parse("lot-42").expect("a name")
     }
 
+    fn packets() -> Mail {
+        Mail::Message(Message::Packets(name(), Shared::from([])))
+    }
+
+    fn follow() -> Mail {
+        Mail::Message(Message::Follow(name()))
+    }
+
     #[test]
     fn media_that_finds_the_ring_full_is_dropped_and_the_rest_arrives_in_order() {
         let mut ends = Links::between(2).expect("descriptors");
         let (mut two, mut one) = (ends.pop().expect("two"), ends.pop().expect("one"));
         for _ in 0..Links::RING {
-            one.send(1, Message::Packets(name(), Shared::from([])));
+            one.send(1, packets());
         }
-        one.send(1, Message::Packets(name(), Shared::from([])));
-        one.send(1, Message::Follow(name()));
-        one.send(1, Message::Packets(name(), Shared::from([])));
-        one.send(1, Message::Unfollow(name()));
+        one.send(1, packets());
+        one.send(1, follow());
+        one.send(1, packets());
+        one.send(1, Mail::Message(Message::Unfollow(name())));
         assert_eq!(one.dropped(), 2);
         assert!(one.flush(), "the ring is full");
         let media = std::iter::from_fn(|| two.receive()).count();
         assert_eq!(media, Links::RING);
         assert!(!one.flush());
-        assert!(matches!(two.receive(), Some((0, Message::Follow(_)))));
-        assert!(matches!(two.receive(), Some((0, Message::Unfollow(_)))));
+        assert!(matches!(two.receive(), Some((0, Mail::Message(Message::Follow(_))))));
+        assert!(matches!(two.receive(), Some((0, Mail::Message(Message::Unfollow(_))))));
         assert!(!two.has_mail());
-        two.send(1, Message::Follow(name()));
+        two.send(1, follow());
         assert!(!two.has_mail(), "nobody tells itself anything");
     }
 
@@ -176,7 +206,7 @@ mod tests {
     fn a_shard_is_woken_once_for_all_that_it_is_sent_in_a_turn() {
         let mut ends = Links::between(3).expect("descriptors");
         for _ in 0..5 {
-            ends[0].send(2, Message::Follow(name()));
+            ends[0].send(2, follow());
         }
         assert_eq!(ends[2].wake().read(), Err(nix::Error::EAGAIN), "not yet");
         ends[0].flush();

@@ -6,19 +6,23 @@
 //!
 //! - `gauges`: what it says of itself, for others to read at any time
 //! - `bursts`: what the past may cost, for viewers who catch up
+//! - `connections`: what the loop does with TCP connections
 //! - `handle`: a running shard as others see it
 //! - `handshakes`: DTLS datagrams that wait for the media to be done
 //! - `link`: the way from shard to shard
 //! - `load`: how busy it is
 //! - `socket`: batched UDP
+//! - `tcp`: connections of clients without UDP
 
 mod bursts;
+mod connections;
 pub mod gauges;
 mod handle;
 mod handshakes;
 mod link;
 mod load;
 pub mod socket;
+pub mod tcp;
 
 pub use handle::{CommandError, Handle, ShardCounts, ShardEvent, ShardSettings};
 pub use link::Links;
@@ -41,6 +45,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tcp::{Connection, Connections};
 use tracing::warn;
 
 /// What a shard is asked.
@@ -49,6 +54,8 @@ enum Request {
     Command(Command),
     /// What has been counted?
     Count(Box<dyn FnOnce(ShardCounts) + Send>),
+    /// Serve the client of this connection, whose first datagram this is.
+    Connect(Box<Connection>, Vec<u8>),
     /// Say goodbye to all clients and end.
     Exit,
 }
@@ -57,6 +64,11 @@ enum Request {
 struct Shard {
     engine: Engine,
     socket: MediaSocket,
+    connections: Connections,
+    /// One of the connections is ready.
+    connections_ready: bool,
+    /// When connections that serve nobody were looked for last.
+    swept: Instant,
     clock: Clock,
     requests: Receiver<Request>,
     links: Links,
@@ -176,6 +188,7 @@ impl Shard {
             self.catch_up();
             let owes_others = self.send_messages();
             self.follow_publishers()?;
+            self.sweep_connections(now);
             while let Some(event) = self.engine.poll() {
                 tell(ShardEvent::Engine(event));
             }
@@ -205,13 +218,14 @@ impl Shard {
             Turn { owes_others: true, .. } => until_deadline.min(Self::WAIT_OVERDUE),
             _ => until_deadline,
         };
-        let Self { socket, links, publishers_ready, .. } = self;
+        let Self { socket, connections, links, publishers_ready, .. } = self;
         let mut publishers = socket.publishers();
-        let count = 2 + publishers.len();
-        let mut polled: [PollFd<'_>; 2 + MediaSocket::PUBLISHERS_MAX] = array::from_fn(|at| {
+        let count = 3 + publishers.len();
+        let mut polled: [PollFd<'_>; 3 + MediaSocket::PUBLISHERS_MAX] = array::from_fn(|at| {
             let fd = match at {
                 0 => socket.as_fd(),
                 1 => links.wake().as_fd(),
+                2 => connections.as_fd(),
                 _ => publishers.next().unwrap_or(socket.as_fd()),
             };
             PollFd::new(fd, PollFlags::POLLIN)
@@ -220,13 +234,14 @@ impl Shard {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        for (ready, polled) in publishers_ready.iter_mut().zip(&polled[2..count]) {
+        for (ready, polled) in publishers_ready.iter_mut().zip(&polled[3..count]) {
             *ready = polled.any() == Some(true);
         }
         if polled[1].any() == Some(true) {
             // Nobody else reads it, so there is something to read.
             let _ = links.wake().read();
         }
+        self.connections_ready = polled[2].any() == Some(true);
         self.load.work_begins(self.clock.now());
         Ok(())
     }
@@ -239,6 +254,7 @@ impl Shard {
                 drained &= self.receive_batches(Some(index))?;
             }
         }
+        drained &= self.receive_from_connections();
         Ok(self.receive_batches(None)? && drained)
     }
 
@@ -284,10 +300,12 @@ impl Shard {
     /// Takes what other shards have sent, within bounds.
     fn take_messages(&mut self) {
         for _ in 0..Self::MESSAGES_MAX {
-            let Some((from, message)) = self.links.receive() else { return };
+            let Some((from, mail)) = self.links.receive() else { return };
             self.make_room();
-            let Self { engine, handshakes, clock, arena, .. } = self;
-            let mut intake = Intake { engine, handshakes, now: clock.now(), arena };
+            let now = self.clock.now();
+            let Self { engine, handshakes, connections, arena, .. } = self;
+            let mut intake = Intake { engine, handshakes, now, arena };
+            let message = mail.unpack(connections);
             intake.message(from, message);
         }
     }
@@ -295,7 +313,8 @@ impl Shard {
     /// Sends what the engine has for other shards; true: some of it waits for room.
     fn send_messages(&mut self) -> bool {
         while let Some((to, message)) = self.engine.poll_message() {
-            self.links.send(to, message);
+            let mail = self.with_its_connection(message);
+            self.links.send(to, mail);
         }
         self.links.flush()
     }
@@ -350,6 +369,7 @@ impl Shard {
                     self.engine.handle(Input::Command(command), now, &mut self.arena);
                 }
                 Request::Count(reply) => reply(self.counts()),
+                Request::Connect(connection, first) => self.connect(*connection, first),
                 Request::Exit => return true,
             }
         }
@@ -390,6 +410,9 @@ impl Shard {
         if self.arena.is_empty() {
             return;
         }
+        if self.arena.has_tcp() {
+            self.connections.send(&self.arena);
+        }
         let Self { socket, engine, handshakes, clock, arena, spare, .. } = self;
         socket.send(arena, clock, |socket| {
             let mut intake = Intake { engine, handshakes, now: clock.now(), arena: spare };
@@ -406,6 +429,7 @@ impl Shard {
         });
         self.arena.clear();
         std::mem::swap(&mut self.arena, &mut self.spare);
+        self.tell_backlogs();
     }
 
     /// How late the batches are that have now been served completely.
@@ -429,6 +453,7 @@ impl Shard {
         ShardCounts {
             received: self.socket.received(),
             sent: self.socket.sent(),
+            tcp: self.connections.counts(),
             arena_dropped: self.arena.dropped() + self.spare.dropped(),
             links_dropped: self.links.dropped(),
             handshakes_dropped: self.handshakes.dropped(),

@@ -164,6 +164,14 @@ pub const STARTS_AGAIN: Row = counter(
     "millrace_starts_again_total",
     "Viewers that lost the picture of a publisher that ignores requests and began again.",
 );
+/// TCP connections that carry media.
+pub const TCP_CONNECTIONS: Row =
+    gauge("millrace_tcp_connections", "TCP connections for media that are open.");
+/// Datagrams lost as a client's TCP connection took less than it was sent.
+pub const TCP_DROPPED: Row = counter(
+    "millrace_tcp_datagrams_dropped_total",
+    "Datagrams lost as a client's TCP connection took less than it was sent.",
+);
 /// Sessions ended by a fault in code.
 pub const FAULTS: Row = counter("millrace_faults_total", "Sessions ended by a fault in code.");
 
@@ -203,6 +211,8 @@ pub const ALL: &[Row] = &[
     MEMORY,
     MEMORY_MAX,
     STARTS_AGAIN,
+    TCP_CONNECTIONS,
+    TCP_DROPPED,
     FAULTS,
 ];
 

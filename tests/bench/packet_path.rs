@@ -49,7 +49,7 @@ const ARENA: usize = 1 << 20;
 const PICTURE: usize = 8;
 
 fn path(port: usize) -> Path {
-    Path { remote: SocketAddr::from(([127, 0, 0, 1], 1_000 + port as u16)), local: None }
+    Path::udp(SocketAddr::from(([127, 0, 0, 1], 1_000 + port as u16)), None)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

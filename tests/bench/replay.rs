@@ -57,7 +57,7 @@ impl World {
         let clients: Vec<_> = (0..=VIEWERS).map(bind).collect();
         let path = |socket: &UdpSocket| {
             let remote = socket.local_addr().expect("a bound socket has an address");
-            Path { remote, local: Some(Ipv4Addr::LOCALHOST.into()) }
+            Path::udp(remote, Some(Ipv4Addr::LOCALHOST.into()))
         };
         let paths: Vec<_> = clients.iter().map(path).collect();
         let audience = Audience::new(&paths, epoch);

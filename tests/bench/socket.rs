@@ -53,7 +53,7 @@ impl Bench {
         let paths = viewers.iter().map(|viewer| {
             let remote = viewer.local_address().expect("a bound socket has an address");
             // The source address goes with each message, as it does in the shard.
-            Path { remote, local: Some(Ipv4Addr::LOCALHOST.into()) }
+            Path::udp(remote, Some(Ipv4Addr::LOCALHOST.into()))
         });
         let mut single = bind();
         single.disable_segmentation();

@@ -41,6 +41,8 @@ const CHROMIUM_FLAGS = [
 ];
 const FAKE_MEDIA = ["--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream"];
 const SOUND_AT_ONCE = ["--autoplay-policy=no-user-gesture-required"];
+/** As in a network that lets no UDP through. */
+const WITHOUT_UDP = ["--webrtc-ip-handling-policy=disable_non_proxied_udp"];
 
 const FIREFOX_PREFERENCES = {
   "media.navigator.streams.fake": true,
@@ -150,12 +152,17 @@ class World {
     return address[1];
   }
 
-  /** A Chromium with a fake camera; `demandsClick` leaves its rule that sound needs a click. */
-  async chromium({ demandsClick = false } = {}) {
+  /**
+   * A Chromium with a fake camera; `demandsClick` leaves its rule that sound needs a click,
+   * `withoutUdp` leaves it TCP only.
+   */
+  async chromium({ demandsClick = false, withoutUdp = false } = {}) {
+    const sound = demandsClick ? [] : SOUND_AT_ONCE;
+    const network = withoutUdp ? WITHOUT_UDP : [];
     return this.#launch({
       browser: "chrome",
       executablePath: program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome"]),
-      args: [...CHROMIUM_FLAGS, ...FAKE_MEDIA, ...(demandsClick ? [] : SOUND_AT_ONCE)],
+      args: [...CHROMIUM_FLAGS, ...FAKE_MEDIA, ...sound, ...network],
     });
   }
 
@@ -412,6 +419,17 @@ export function counters(page) {
       if (codec !== undefined) found.codecs.push(codec);
     }
     return found;
+  });
+}
+
+/** The local candidate of the pair that the page's newest peer has chosen, or nothing. */
+export function chosenCandidate(page) {
+  return page.evaluate(async () => {
+    const report = await window.testPeers.at(-1)?.getStats();
+    const transport = [...(report?.values() ?? [])].find(({ type }) => type === "transport");
+    const pair = report?.get(transport?.selectedCandidatePairId);
+    const local = report?.get(pair?.localCandidateId);
+    return local && { protocol: local.protocol, tcpType: local.tcpType };
   });
 }
 

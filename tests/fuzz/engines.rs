@@ -73,7 +73,7 @@ struct Outcome {
 
 fn path(client: usize) -> Path {
     let port = 50_000 + client as u16;
-    Path { remote: SocketAddr::from(([192, 0, 2, 1], port)), local: None }
+    Path::udp(SocketAddr::from(([192, 0, 2, 1], port)), None)
 }
 
 fn session(client: usize) -> SessionId {

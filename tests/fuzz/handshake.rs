@@ -67,7 +67,7 @@ fn connects(bytes: &[u8]) -> bool {
         Transport::new(client.agreement(), Arc::clone(&IDENTITY), Timeouts::default(), now);
     let mut arena = SendArena::new(256 * 1024);
     let remote = "127.0.0.1:50000".parse().expect("a literal address");
-    let path = Path { remote, local: None };
+    let path = Path::udp(remote, None);
     transport.handle(path, &mut client.check(true), now, &mut arena);
     client.start(now);
     let mut sent = 0;

@@ -55,7 +55,7 @@ pub(crate) fn dtls_record(bytes: &[u8]) {
 fn handshake(bytes: &[u8], role: DtlsRole) -> usize {
     let start = Instant::now();
     let remote = "127.0.0.1:50000".parse().expect("a literal address");
-    let path = Path { remote, local: None };
+    let path = Path::udp(remote, None);
     let agreement = TransportAgreement {
         local: credentials(),
         remote: credentials(),

@@ -5,6 +5,7 @@
 
 use crate::{engines, handshake, sdp_check, sessions};
 use millrace::codec;
+use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format};
 use millrace::peer::agreement::{Credentials, Fingerprint, HashAlgorithm};
 use millrace::peer::binding::{self, Answer};
@@ -13,6 +14,7 @@ use millrace::peer::offer::{LocalDescription, answer_publisher, answer_viewer};
 use millrace::peer::open::Opener;
 use millrace::peer::seal::Sealer;
 use millrace::peer::srtp::{MasterKey, SrtpProfile};
+use millrace::shard::tcp::framing::{DATAGRAM_MAX, Frames, HEADER, header};
 use signaling::sdp_fragment::SdpFragment;
 use std::ffi::OsString;
 
@@ -55,6 +57,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_vp9", |bytes| payload(Codec::Vp9, bytes)),
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
+    Target::new("framing", framing),
     Target::new("config", config),
 ];
 
@@ -62,8 +65,10 @@ pub(crate) const TARGETS: &[Target] = &[
 fn sdp_offer(bytes: &[u8]) {
     let offer = String::from_utf8_lossy(bytes);
     let fingerprint = Fingerprint { algorithm: HashAlgorithm::Sha256, digest: vec![0xab; 32] };
-    let candidates = ["192.0.2.1:8189", "[2001:db8::1]:8189"]
+    let [v4, v6] = ["192.0.2.1:8189", "[2001:db8::1]:8189"]
         .map(|address| address.parse().expect("a literal address"));
+    let candidates =
+        [TransportAddress::udp(v4), TransportAddress::udp(v6), TransportAddress::tcp(v4)];
     let local = LocalDescription {
         credentials: Credentials { ufrag: "mill".to_owned(), pwd: "p".repeat(24) },
         fingerprint: &fingerprint,
@@ -125,6 +130,30 @@ fn srtp(bytes: &[u8]) {
             let opened = opener.open_rtcp(&mut sealed[..len]);
             assert_eq!(opened, Some(bytes), "what we seal, we open");
         }
+    }
+}
+
+/// However a stream is cut into pieces, the same datagrams come out, and they are its bytes.
+fn framing(bytes: &[u8]) {
+    let read = |piece_max: usize| {
+        let (mut frames, mut stream, mut datagrams) = (Frames::default(), bytes.to_vec(), 0);
+        let mut again = Vec::new();
+        let mut pieces = stream.chunks_mut(piece_max.max(1));
+        let ends_well = pieces.all(|piece| {
+            let read = frames.read(piece, |datagram| {
+                assert!((1..=DATAGRAM_MAX).contains(&datagram.len()));
+                again.extend(header(datagram.len()));
+                again.extend_from_slice(datagram);
+                datagrams += 1;
+            });
+            read.is_ok()
+        });
+        assert!(again.len() >= datagrams * (HEADER + 1) && again.len() <= bytes.len());
+        (ends_well, again)
+    };
+    let whole = read(bytes.len());
+    for piece_max in [1, 2, 3, 7, 100] {
+        assert_eq!(read(piece_max), whole, "in pieces of {piece_max}");
     }
 }
 

@@ -97,6 +97,7 @@ fn the_image_exposes_every_port_of_its_configuration() -> anyhow::Result<()> {
         (port(network.http_listen), "tcp"),
         (port(network.https_listen), "tcp"),
         (port(network.media_listen), "udp"),
+        (port(network.media_listen).filter(|_| network.media_tcp), "tcp"),
     ];
     let wanted = wanted.into_iter().filter_map(|(port, kind)| Some(format!("{}/{kind}", port?)));
     assert_eq!(exposed, wanted.collect());

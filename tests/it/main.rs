@@ -21,6 +21,7 @@
 //! - `shard`: a whole shard, seen from outside
 //! - `shards`: four shards on one port
 //! - `swarm`: the load generator's viewers against a server
+//! - `tcp`: clients without UDP
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
@@ -45,5 +46,6 @@ mod shards;
 mod shutdown;
 mod spread;
 mod swarm;
+mod tcp;
 mod tidy;
 mod whip_whep;

@@ -11,6 +11,7 @@
 mod check;
 mod faults;
 
+use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::peer::agreement::{
     Credentials, DtlsRole, Feedback, Fingerprint, HashAlgorithm, PublisherAgreement,
@@ -27,10 +28,13 @@ const PREFERENCE: [Codec; 3] = [Codec::H264, Codec::Vp8, Codec::Opus];
 
 fn with_local<T>(run: impl FnOnce(&LocalDescription<'_>) -> T) -> T {
     let fingerprint = Fingerprint { algorithm: HashAlgorithm::Sha256, digest: (0..32).collect() };
-    let candidates: Vec<SocketAddr> = ["203.0.113.7:8189", "10.0.0.7:8189", "[2001:db8::7]:8189"]
+    let addresses: Vec<SocketAddr> = ["203.0.113.7:8189", "10.0.0.7:8189", "[2001:db8::7]:8189"]
         .iter()
         .map(|address| address.parse().expect("a literal address"))
         .collect();
+    let over_udp = addresses.iter().copied().map(TransportAddress::udp);
+    let over_tcp = addresses.iter().copied().map(TransportAddress::tcp);
+    let candidates: Vec<TransportAddress> = over_udp.chain(over_tcp).collect();
     run(&LocalDescription {
         credentials: Credentials {
             ufrag: "mill".to_owned(),
@@ -199,7 +203,8 @@ fn a_viewer_that_can_play_nothing_of_what_is_live_is_told_both_sides() {
 fn a_restart_of_ice_is_answered_by_a_fragment() {
     let credentials =
         Credentials { ufrag: "abcd".to_owned(), pwd: "0123456789abcdefghijkl".to_owned() };
-    let candidates = ["203.0.113.7:8189".parse().expect("a literal address")];
+    let address = "203.0.113.7:8189".parse().expect("a literal address");
+    let candidates = [TransportAddress::udp(address)];
     let fragment =
         ice_fragment(&credentials, &candidates, &[(Kind::Audio, "0"), (Kind::Video, "1")]);
     assert_eq!(

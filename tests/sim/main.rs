@@ -17,6 +17,7 @@
 //!
 //! What it proves:
 //!
+//! - `backlog`: a viewer whose connection takes less than it is sent
 //! - `ending`: how sessions end, and what stays of them
 //! - `fault`: a fault in one session ends that session only
 //! - `flood`: a viewer that asks for everything gets little, and the others notice nothing
@@ -49,6 +50,7 @@ mod viewer;
 mod wire;
 mod world;
 
+mod backlog;
 mod ending;
 mod fault;
 mod flood;

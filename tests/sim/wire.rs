@@ -88,7 +88,7 @@ impl World {
     pub(crate) fn deliver(&mut self, mut in_flight: InFlight) {
         let InFlight { to_server, remote, datagram, .. } = &mut in_flight;
         if *to_server {
-            let path = Path { remote: *remote, local: None };
+            let path = Path::udp(*remote, None);
             if let Some(&number) = self.addresses.get(remote) {
                 let client = &self.clients[number];
                 self.oracle.reached(number, client, (*remote, datagram), self.now);

@@ -56,7 +56,7 @@ impl Through {
             .collect();
         let path = |socket: &UdpSocket| {
             let remote = socket.local_addr().expect("a bound socket has an address");
-            Path { remote, local: Some(Ipv4Addr::LOCALHOST.into()) }
+            Path::udp(remote, Some(Ipv4Addr::LOCALHOST.into()))
         };
         let audience = Audience::new(&clients.iter().map(path).collect::<Vec<_>>(), epoch);
         let buffers = Buffers { receive: 1 << 20, send: 4 << 20 };

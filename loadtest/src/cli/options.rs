@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 use loadtest::codec::{Codec, Kind};
+use loadtest::light::{LightOptions, Transport};
 use loadtest::source::{AnnexB, Recording, VideoSettings};
 use loadtest::whip::{Pacing, PublishOptions};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,9 @@ pub(crate) struct Media {
     /// Send no keyframe but those that are due, whoever asks, as OBS does.
     #[arg(long)]
     ignore_pli: bool,
+    /// Send over TCP.
+    #[arg(long)]
+    tcp: bool,
 }
 
 impl Media {
@@ -68,6 +72,8 @@ impl Media {
             0 => Pacing::Burst,
             spread => Pacing::Over(Duration::from_millis(spread)),
         };
+        let transport =
+            if self.tcp { Transport::Tcp { receive_buffer: None } } else { Transport::Udp };
         let file = self.annexb.as_deref().map(AnnexB::read).transpose()?;
         let recorded = self.recorded.as_deref().map(read_recording).transpose()?;
         anyhow::ensure!(
@@ -87,6 +93,7 @@ impl Media {
             audio: !self.no_audio,
             pacing,
             answer_keyframe_requests: !self.ignore_pli,
+            light: LightOptions { transport, ..LightOptions::default() },
             ..PublishOptions::default()
         })
     }

@@ -91,6 +91,8 @@ pub struct Answer {
     pub role: DtlsRole,
     /// UDP candidates, in order.
     pub candidates: Vec<SocketAddr>,
+    /// TCP candidates to connect to, in order.
+    pub tcp_candidates: Vec<SocketAddr>,
     /// The sections, in order.
     pub sections: Vec<AgreedSection>,
 }
@@ -122,10 +124,11 @@ impl Answer {
             "active" => DtlsRole::Server,
             other => return Err(AnswerError::BadSetup(other.to_owned())),
         };
-        let mut candidates = Vec::new();
-        for address in lines.iter().filter_map(|line| candidate(line)) {
-            if !candidates.contains(&address) {
-                candidates.push(address);
+        let (mut candidates, mut tcp_candidates) = (Vec::new(), Vec::new());
+        for (is_tcp, address) in lines.iter().filter_map(|line| candidate(line)) {
+            let list = if is_tcp { &mut tcp_candidates } else { &mut candidates };
+            if !list.contains(&address) {
+                list.push(address);
             }
         }
         Ok(Self {
@@ -134,6 +137,7 @@ impl Answer {
             fingerprint: required("fingerprint")?.to_owned(),
             role,
             candidates,
+            tcp_candidates,
             sections,
         })
     }
@@ -204,14 +208,17 @@ fn section_line(section: &mut AgreedSection, attribute: &str) {
     }
 }
 
-/// The address of a UDP candidate of component 1 (RFC 8839 §5.1).
-fn candidate(line: &str) -> Option<SocketAddr> {
+/// The address of a candidate of component 1 (RFC 8839 §5.1), and whether it is one of TCP to
+/// connect to (RFC 6544 §4.5).
+fn candidate(line: &str) -> Option<(bool, SocketAddr)> {
     let words: Vec<&str> = line.strip_prefix("candidate:")?.split_whitespace().collect();
     let [_, "1", transport, _, address, port, ..] = words.as_slice() else { return None };
-    if !transport.eq_ignore_ascii_case("udp") {
+    let is_tcp = transport.eq_ignore_ascii_case("tcp")
+        && words.windows(2).any(|pair| pair == ["tcptype", "passive"]);
+    if !is_tcp && !transport.eq_ignore_ascii_case("udp") {
         return None;
     }
-    Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, port.parse().ok()?))
+    Some((is_tcp, SocketAddr::new(address.parse::<IpAddr>().ok()?, port.parse().ok()?)))
 }
 
 #[cfg(test)]
@@ -223,6 +230,8 @@ mod tests {
         m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=recvonly\r\na=ice-ufrag:abcd\r\n\
         a=ice-pwd:0123456789012345678901\r\na=fingerprint:sha-256 AA:BB\r\na=setup:passive\r\n\
         a=candidate:1 1 udp 2130706431 127.0.0.1 8189 typ host\r\na=rtpmap:111 opus/48000/2\r\n\
+        a=candidate:2 1 tcp 1518280447 127.0.0.1 8190 typ host tcptype passive\r\n\
+        a=candidate:3 1 tcp 1518280447 127.0.0.1 9 typ host tcptype active\r\n\
         m=video 9 UDP/TLS/RTP/SAVPF 102 103\r\na=mid:1\r\na=recvonly\r\na=rtpmap:102 H264/90000\r\n\
         a=rtcp-fb:102 nack pli\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n\
         a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\n\
@@ -233,6 +242,7 @@ mod tests {
         let answer = Answer::parse(ANSWER).expect("it is whole");
         assert_eq!(answer.role, DtlsRole::Client);
         assert_eq!(answer.candidates, [SocketAddr::from(([127, 0, 0, 1], 8189))]);
+        assert_eq!(answer.tcp_candidates, [SocketAddr::from(([127, 0, 0, 1], 8190))]);
         let video = answer.section(Kind::Video).expect("video");
         assert_eq!(video.payload_type(Codec::H264), Some(102));
         assert_eq!(video.rtx_of(102), Some(103));

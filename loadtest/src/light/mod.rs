@@ -1,8 +1,8 @@
 //! A small WebRTC client of our own, under full control of its owner.
 //!
-//! It does what the server's protocols need and no more: one UDP path to an ICE-lite server, DTLS
-//! in either role, SRTP. Everything it sends can be chosen, sealed, mutilated or withheld, which
-//! no complete stack allows, and thousands of it fit in one process.
+//! It does what the server's protocols need and no more: one path over UDP or TCP to an ICE-lite
+//! server, DTLS in either role, SRTP. Everything it sends can be chosen, sealed, mutilated or
+//! withheld, which no complete stack allows, and thousands of it fit in one process.
 //!
 //! - `agent`: the endpoint, sans-IO
 //! - `answer`: what is read from the server's SDP
@@ -12,6 +12,7 @@
 //! - `offer`: the SDP it sends
 //! - `peer`: the agent with a socket and a task
 //! - `stun`: the connectivity checks
+//! - `wire`: UDP, or a TCP connection
 
 mod agent;
 mod answer;
@@ -21,6 +22,7 @@ mod identity;
 mod offer;
 mod peer;
 mod stun;
+mod wire;
 
 pub use agent::{Agent, AgentConfig, AgentCounters, Event, MediaKeys};
 pub use answer::{AgreedPayload, AgreedSection, Answer, AnswerError};
@@ -33,3 +35,4 @@ pub use offer::{
     VIDEO_FEEDBACK, publish_audio, publish_video,
 };
 pub use peer::{Arrival, LightError, LightOptions, LightPeer, LightSender};
+pub use wire::Transport;

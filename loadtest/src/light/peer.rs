@@ -2,17 +2,16 @@
 
 use super::agent::{Agent, AgentConfig, AgentCounters, Event};
 use super::answer::Answer;
-use super::burst;
 use super::dtls::SrtpProfile;
 use super::identity::Identity;
 use super::offer::Offer;
+use super::wire::{Inbox, Transport, Wire};
 use crate::http::{Session, Signaling, SignalingError};
 use rtc_rtcp::Packet as RtcpPacket;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -39,11 +38,18 @@ pub struct LightOptions {
     pub profiles: Vec<SrtpProfile>,
     /// Sends to this address instead of the server's candidate: a relay in between.
     pub via: Option<SocketAddr>,
+    /// Over what.
+    pub transport: Transport,
 }
 
 impl Default for LightOptions {
     fn default() -> Self {
-        Self { identity: None, profiles: vec![SrtpProfile::Gcm, SrtpProfile::Cm80], via: None }
+        Self {
+            identity: None,
+            profiles: vec![SrtpProfile::Gcm, SrtpProfile::Cm80],
+            via: None,
+            transport: Transport::Udp,
+        }
     }
 }
 
@@ -56,9 +62,9 @@ pub enum LightError {
     /// The answer is of no use.
     #[error(transparent)]
     Answer(#[from] super::answer::AnswerError),
-    /// The answer names no UDP candidate.
-    #[error("the answer has no UDP candidate")]
-    NoCandidate,
+    /// The answer names no candidate of the kind that is wanted.
+    #[error("the answer has no candidate for {0:?}")]
+    NoCandidate(Transport),
     /// The local socket failed.
     #[error("socket: {0}")]
     Socket(#[from] std::io::Error),
@@ -69,8 +75,9 @@ pub enum LightError {
 
 struct Shared {
     agent: Mutex<Agent>,
-    socket: UdpSocket,
-    server: SocketAddr,
+    wire: Wire,
+    /// Nothing is read for the time being.
+    deaf: AtomicBool,
     wake: Notify,
     dropped_events: AtomicU64,
 }
@@ -83,7 +90,14 @@ impl Shared {
     /// Sends what the agent has queued. A full socket buffer is a lost packet, as on any network.
     fn flush(&self, agent: &mut Agent) {
         while let Some(datagram) = agent.poll_transmit() {
-            let _ = self.socket.try_send_to(&datagram, self.server);
+            self.wire.send(&datagram);
+        }
+    }
+
+    /// Lets the task send what the connection has not taken.
+    fn sent(&self) {
+        if self.wire.waits() {
+            self.wake.notify_one();
         }
     }
 }
@@ -114,7 +128,8 @@ impl LightSender {
             let mut agent = self.0.agent();
             packets.iter().map(|packet| agent.protect_rtp(packet)).collect::<Result<_, _>>()?
         };
-        burst::send(&self.0.socket, self.0.server, &sealed);
+        self.0.wire.send_all(&sealed);
+        self.0.sent();
         Ok(())
     }
 
@@ -141,7 +156,14 @@ impl LightSender {
 
     /// Sends bytes as they are, from this peer's address.
     pub fn datagram(&self, bytes: &[u8]) {
-        let _ = self.0.socket.try_send_to(bytes, self.0.server);
+        self.0.wire.send(bytes);
+        self.0.sent();
+    }
+
+    /// Reads nothing that comes in until it is told otherwise: a reader too slow for its stream.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.0.deaf.store(deaf, Ordering::Relaxed);
+        self.0.wake.notify_one();
     }
 
     /// The address of its socket.
@@ -150,7 +172,7 @@ impl LightSender {
     ///
     /// What the kernel says, which for a bound socket is nothing.
     pub fn local_address(&self) -> std::io::Result<SocketAddr> {
-        self.0.socket.local_addr()
+        self.0.wire.local_address()
     }
 
     /// Whether media can be sent.
@@ -206,8 +228,13 @@ impl LightPeer {
         options: LightOptions,
     ) -> Result<Self, LightError> {
         let answer = Answer::parse(&session.answer)?;
-        let candidate = answer.candidates.first().copied();
-        let server = options.via.or(candidate).ok_or(LightError::NoCandidate)?;
+        let transport = options.transport;
+        let candidates = match transport {
+            Transport::Udp => &answer.candidates,
+            Transport::Tcp { .. } => &answer.tcp_candidates,
+        };
+        let candidate = candidates.first().copied();
+        let server = options.via.or(candidate).ok_or(LightError::NoCandidate(transport))?;
         let config = AgentConfig {
             identity: identity.clone(),
             role: answer.role,
@@ -217,15 +244,10 @@ impl LightPeer {
             remote_fingerprint: Some(answer.fingerprint.clone()),
             server,
         };
-        let local: SocketAddr = if server.is_ipv4() {
-            (Ipv4Addr::UNSPECIFIED, 0).into()
-        } else {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        };
         let shared = Arc::new(Shared {
             agent: Mutex::new(Agent::new(config, Instant::now())?),
-            socket: UdpSocket::bind(local).await?,
-            server,
+            wire: Wire::open(server, transport).await?,
+            deaf: AtomicBool::new(false),
             wake: Notify::new(),
             dropped_events: AtomicU64::new(0),
         });
@@ -295,7 +317,7 @@ impl Drop for LightPeer {
 
 /// Receives, keeps time, and hands events on.
 async fn drive(shared: Arc<Shared>, events: mpsc::Sender<Arrival>) {
-    let mut buffer = vec![0; 2_048];
+    let mut inbox = Inbox::default();
     loop {
         let deadline = {
             let mut agent = shared.agent();
@@ -310,13 +332,16 @@ async fn drive(shared: Arc<Shared>, events: mpsc::Sender<Arrival>) {
             agent.deadline().unwrap_or(now + IDLE)
         };
         tokio::select! {
-            received = shared.socket.recv_from(&mut buffer) => {
-                // An ICMP error (the server's port is closed) is no reason to stop listening.
-                if let Ok((length, _)) = received {
-                    let bytes = buffer.get(..length).unwrap_or_default();
-                    shared.agent().handle(bytes, Instant::now());
+            open = shared.wire.receive(&mut inbox, |datagram| {
+                shared.agent().handle(datagram, Instant::now());
+            }), if !shared.deaf.load(Ordering::Relaxed) => {
+                if !open {
+                    let event = Event::Closed("the server closed the TCP connection".to_owned());
+                    let _ = events.try_send(Arrival { at: Instant::now(), event });
+                    return;
                 }
             }
+            () = shared.wire.room(), if shared.wire.waits() => {}
             () = tokio::time::sleep_until(deadline.into()) => {}
             () = shared.wake.notified() => {}
         }

@@ -7,7 +7,7 @@ use super::stats::{Counts, Flow};
 use super::track::{Format, Header, Sample, Track};
 use crate::codec::Codec;
 use crate::light::{
-    Agent, AgentConfig, Answer, Event, Identity, LightError, MediaKeys, SrtpProfile,
+    Agent, AgentConfig, Answer, Event, Identity, LightError, MediaKeys, SrtpProfile, Transport,
 };
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
@@ -79,7 +79,7 @@ impl Viewer {
         now: Instant,
     ) -> Result<Self, LightError> {
         let server = invitation.answer.candidates.first().copied();
-        let server = server.ok_or(LightError::NoCandidate)?;
+        let server = server.ok_or(LightError::NoCandidate(Transport::Udp))?;
         Ok(Self {
             group: invitation.group,
             socket: inbox::connected(server)?,

@@ -10,12 +10,13 @@ use super::formats::{self, OfferedFormat};
 use super::parse::{Offer, Section, is_token_byte};
 use super::sources::{self, Layer};
 use super::{LocalDescription, Side};
+use crate::media::arena::{Protocol, TransportAddress};
 use crate::media::codec::Kind;
 use crate::peer::agreement::{
     Credentials, DtlsRole, Fingerprint, HashAlgorithm, TransportAgreement,
 };
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// The longest part of an `a=msid` (RFC 8830 §2).
 const MSID_PART_MAX: usize = 64;
@@ -107,9 +108,9 @@ impl Answer<'_, '_> {
         // RFC 9143 §7.1.1: every bundled section has the tagged section's address, which is that
         // of the default candidate (RFC 8839 §4.2.1.2).
         let default = self.local.candidates.first();
-        let port = default.map_or(9, SocketAddr::port);
+        let port = default.map_or(9, |default| default.address.port());
         add!(lines, "m={media} {port} {}{payload_types}", section.protocol);
-        match default.map(SocketAddr::ip) {
+        match default.map(|default| default.address.ip()) {
             Some(IpAddr::V6(address)) => add!(lines, "c=IN IP6 {address}"),
             Some(IpAddr::V4(address)) => add!(lines, "c=IN IP4 {address}"),
             None => add!(lines, "c=IN IP4 0.0.0.0"),
@@ -207,7 +208,7 @@ pub(super) fn ssrcs(local: &LocalDescription<'_>, accepted: &Accepted<'_>) -> (u
 /// for the BUNDLE group of these sections, the tagged one first.
 pub(super) fn fragment(
     credentials: &Credentials,
-    candidates: &[SocketAddr],
+    candidates: &[TransportAddress],
     sections: &[(Kind, &str)],
 ) -> String {
     let mut lines = Lines::default();
@@ -247,20 +248,37 @@ fn write_credentials(lines: &mut Lines, credentials: &Credentials) {
     add!(lines, "a=ice-pwd:{}", credentials.pwd);
 }
 
-/// Host candidates (RFC 8839 §5.1) in the order given, which is that of their priorities
-/// (RFC 8445 §5.1.2.1); those of one address share a foundation (§5.1.1.3).
-fn write_candidates(lines: &mut Lines, candidates: &[SocketAddr]) {
+/// Host candidates (RFC 8839 §5.1) in the order given, which is that of their priorities; those of
+/// one address and protocol share a foundation (RFC 8445 §5.1.1.3). Over TCP the client connects:
+/// a lite agent has one address for all who come (RFC 6544 §4.1).
+fn write_candidates(lines: &mut Lines, candidates: &[TransportAddress]) {
     for (index, candidate) in candidates.iter().enumerate() {
-        let ip = candidate.ip();
-        let foundation = candidates.iter().position(|c| c.ip() == ip).unwrap_or(index) + 1;
-        let local_preference = u32::from(u16::MAX).saturating_sub(index as u32);
-        let priority = (126 << 24) | (local_preference << 8) | 255;
-        let port = candidate.port();
-        add!(lines, "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host");
+        let ip = candidate.address.ip();
+        let is_same =
+            |c: &TransportAddress| c.address.ip() == ip && c.protocol == candidate.protocol;
+        let foundation = candidates.iter().position(is_same).unwrap_or(index) + 1;
+        let (name, kind) = match candidate.protocol {
+            Protocol::Udp => ("udp", ""),
+            Protocol::Tcp => ("tcp", " tcptype passive"),
+        };
+        let (priority, port) = (priority(candidate.protocol, index), candidate.address.port());
+        add!(lines, "a=candidate:{foundation} 1 {name} {priority} {ip} {port} typ host{kind}");
     }
     if !candidates.is_empty() {
         add!(lines, "a=end-of-candidates");
     }
+}
+
+/// The priority of the host candidate at a place of the list (RFC 8445 §5.1.2.1). TCP comes after
+/// all UDP, by a lower preference of its type, as browsers have it; of the local preference the
+/// first three bits tell that it is passive (RFC 6544 §4.2).
+fn priority(protocol: Protocol, index: usize) -> u32 {
+    let index = index as u32;
+    let (type_preference, local_preference) = match protocol {
+        Protocol::Udp => (126, u32::from(u16::MAX).saturating_sub(index)),
+        Protocol::Tcp => (90, (4 << 13) | 0x1fff_u32.saturating_sub(index)),
+    };
+    (type_preference << 24) | (local_preference << 8) | 255
 }
 
 /// The value of `a=fingerprint` (RFC 8122 §5).

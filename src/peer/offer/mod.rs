@@ -21,10 +21,10 @@ use super::agreement::{
     Credentials, Feedback, Fingerprint, PublisherAgreement, ReceivedMedia, SentMedia,
     TransportAgreement, ViewerAgreement,
 };
+use crate::media::arena::TransportAddress;
 use crate::media::codec::{Codec, Format, Kind};
 use answer::{Accepted, Answer};
 use parse::{Offer, Section};
-use std::net::SocketAddr;
 use transport::Bundle;
 
 /// Our side of a session, of which the answer tells.
@@ -34,8 +34,9 @@ pub struct LocalDescription<'a> {
     pub credentials: Credentials,
     /// The hash of our certificate.
     pub fingerprint: &'a Fingerprint,
-    /// The announced UDP addresses; the public one first, since ffmpeg uses no other.
-    pub candidates: &'a [SocketAddr],
+    /// The announced addresses: first those of UDP, and of them the public one, since ffmpeg uses
+    /// no other.
+    pub candidates: &'a [TransportAddress],
     /// For the `o=` line; 63 bits of it are used.
     pub session_id: u64,
     /// Random: audio, audio retransmission, video, video retransmission.
@@ -162,7 +163,7 @@ pub fn answer_viewer(
 /// and the accepted sections by kind and `a=mid`.
 pub fn ice_fragment(
     credentials: &Credentials,
-    candidates: &[SocketAddr],
+    candidates: &[TransportAddress],
     sections: &[(Kind, &str)],
 ) -> String {
     answer::fragment(credentials, candidates, sections)

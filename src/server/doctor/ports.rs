@@ -8,10 +8,9 @@ use std::net::{TcpListener, UdpSocket};
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let (http, https, media) = addresses_of(config);
-    let tried: Vec<(Listener, io::Result<()>)> = listeners(http, https, media)
-        .into_iter()
-        .map(|listener| (listener, attempt(&listener)))
-        .collect();
+    let all = listeners(http, https, media, config.network.media_tcp);
+    let tried: Vec<(Listener, io::Result<()>)> =
+        all.into_iter().map(|listener| (listener, attempt(&listener))).collect();
     let any_taken = tried.iter().any(|(_, outcome)| is_taken(outcome));
     let is_ours = any_taken && check_health(config).is_ok();
     tried.iter().map(|(listener, outcome)| finding(listener, outcome, is_ours)).collect()

@@ -105,7 +105,7 @@ impl ReceiveReport {
                 self.cut_off += 1;
                 continue;
             };
-            take(Path { remote, local: incoming.received.local }, incoming.bytes);
+            take(Path::udp(remote, incoming.received.local), incoming.bytes);
         }
         Ok(count)
     }
@@ -231,7 +231,9 @@ impl MediaSocket {
     /// [`MediaSocket::receive_from_publisher`] reads, and takes those of others away. Where there
     /// are too many, or the system refuses, the publisher is read with everybody else.
     pub fn set_publishers(&mut self, paths: impl Iterator<Item = Path>) {
-        let paths: Vec<Path> = paths.take(Self::PUBLISHERS_MAX).collect();
+        // One that sends over TCP has a socket of its own as it is.
+        let paths: Vec<Path> =
+            paths.filter(|path| !path.is_tcp()).take(Self::PUBLISHERS_MAX).collect();
         self.publishers.retain(|publisher| paths.contains(&publisher.path));
         let Ok(address) = self.local_address() else { return };
         for path in paths {

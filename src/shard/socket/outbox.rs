@@ -132,6 +132,10 @@ impl<'a> Iterator for Messages<'a> {
     type Item = Message<'a>;
 
     fn next(&mut self) -> Option<Message<'a>> {
+        // What goes over TCP is not this socket's.
+        while self.burst()?.path.is_tcp() {
+            self.position = Position { burst: self.position.burst + 1, offset: 0 };
+        }
         let burst = self.burst()?;
         let rest = self.arena.bytes_of(burst).get(self.position.offset..)?;
         let segment = u16::try_from(burst.segment).ok().filter(|&segment| {
@@ -253,10 +257,11 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::arena::Protocol;
     use std::net::SocketAddr;
 
     fn path(host: u8) -> Path {
-        Path { remote: SocketAddr::from(([192, 0, 2, host], 5000)), local: None }
+        Path::udp(SocketAddr::from(([192, 0, 2, host], 5000)), None)
     }
 
     /// Three datagrams to host 1, one to host 2, three to host 3.
@@ -293,6 +298,22 @@ mod tests {
             give_up(&arena, position, &mut report);
         }
         (progress, report, taken)
+    }
+
+    #[test]
+    fn what_goes_over_tcp_is_left_out() {
+        let mut arena = SendArena::new(10_000);
+        for number in 1..=3 {
+            let over_tcp = Path { protocol: Protocol::Tcp, ..path(number) };
+            arena.push(over_tcp, &[number; 90]);
+            arena.push(path(number), &[number; 100]);
+            arena.push(over_tcp, &[number; 80]);
+        }
+        let segmentation = Segmentation::new(true);
+        let position = Position::default();
+        let messages = Messages { arena: &arena, segmentation: &segmentation, position };
+        let sizes: Vec<_> = messages.map(|message| message.bytes.len()).collect();
+        assert_eq!(sizes, [100, 100, 100]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn machine_has_ipv6() -> bool {
 }
 
 fn to(socket: &MediaSocket) -> Path {
-    Path { remote: address_of(socket), local: None }
+    Path::udp(address_of(socket), None)
 }
 
 fn send(socket: &mut MediaSocket, datagrams: &[(Path, &[u8])]) -> SendReport {
@@ -122,7 +122,7 @@ fn replies_leave_from_the_address_that_was_asked() {
         for host in ["127.0.0.1", "127.0.0.2"] {
             let mut client = socket("127.0.0.1:0");
             let asked = SocketAddr::new(host.parse().expect("an address"), port);
-            send(&mut client, &[(Path { remote: asked, local: None }, b"question")]);
+            send(&mut client, &[(Path::udp(asked, None), b"question")]);
             let (path, _) = receive(&mut server, 1).remove(0);
             assert_eq!(path.remote, address_of(&client), "IPv4 is plain IPv4");
             assert_eq!(path.local, Some(asked.ip()));
@@ -146,9 +146,9 @@ fn a_dual_stack_socket_serves_both_kinds_of_client() {
         let mut client = MediaSocket::bind(SocketAddr::new(host, 0), BUFFERS, false)
             .expect("loopback has a free port");
         let asked = SocketAddr::new(host, port);
-        send(&mut client, &[(Path { remote: asked, local: None }, b"question")]);
+        send(&mut client, &[(Path::udp(asked, None), b"question")]);
         let (path, _) = receive(&mut server, 1).remove(0);
-        assert_eq!(path, Path { remote: address_of(&client), local: Some(host) });
+        assert_eq!(path, Path::udp(address_of(&client), Some(host)));
         send(&mut server, &[(path, b"answer")]);
         assert_eq!(receive(&mut client, 1)[0].0.remote, asked);
     }
@@ -157,9 +157,9 @@ fn a_dual_stack_socket_serves_both_kinds_of_client() {
 #[test]
 fn a_message_that_cannot_be_sent_holds_up_no_other() {
     let (mut server, mut client) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
-    let broadcast = Path { remote: SocketAddr::from(([255; 4], 9)), local: None };
+    let broadcast = Path::udp(SocketAddr::from(([255; 4], 9)), None);
     let foreign = Path { local: Some(IpAddr::from([192, 0, 2, 1])), ..to(&client) };
-    let other_family = Path { remote: "[::1]:9".parse().expect("an address"), local: None };
+    let other_family = Path::udp("[::1]:9".parse().expect("an address"), None);
     let good = to(&client);
     let report = send(
         &mut server,
@@ -251,10 +251,10 @@ fn a_publisher_with_a_socket_of_its_own_loses_nothing_to_a_flood() {
         let address = address.parse().expect("a socket address");
         let mut server = MediaSocket::bind(address, small, true).expect("loopback has a port");
         let port = address_of(&server).port();
-        let server_path = Path { remote: SocketAddr::from(([127, 0, 0, 1], port)), local: None };
+        let server_path = Path::udp(SocketAddr::from(([127, 0, 0, 1], port)), None);
         let (mut publisher, mut stranger) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
         let local = Some(server_path.remote.ip());
-        let path = Path { remote: address_of(&publisher), local };
+        let path = Path::udp(address_of(&publisher), local);
         server.set_publishers([path].into_iter());
         assert_eq!(server.publishers().len(), 1, "{address}");
 

@@ -41,7 +41,7 @@ const OUTSIDE: [(&[&str], &[&str]); 18] = [
     (&["anyhow"], &["src/main.rs"]),
     (&["crossbeam_channel", "dashmap"], &["src/bus/", "src/shard/", "src/server"]),
     (&["getrandom"], &["src/sessions.rs", "src/server", "src/main.rs"]),
-    (&["slab"], &["src/engine/"]),
+    (&["slab"], &["src/engine/", "src/shard/"]),
     (&["ipnet"], &["src/config/"]),
     (&["futures_util"], &["src/server", "src/ingest/", "src/egress/", "src/transcode/"]),
     (&["bytes"], &["src/media/", "src/codec/", "src/router/", "src/peer/", "src/engine/"]),
