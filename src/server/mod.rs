@@ -187,17 +187,13 @@ impl Server {
             (clock.clone(), engine.at(place), move |event| ledger.take(event))
         })?;
         let open_max = config.limits.media_tcp_connections_max;
-        let acceptor = listener
-            .map(|listener| {
-                Acceptor::new(Arc::clone(&directory), &shards, open_max).start(listener)
-            })
-            .transpose()
-            .map_err(system("a listener"))?;
+        let acceptor = Acceptor::new(Arc::clone(&directory), &shards, open_max);
+        let media_tcp = listener.is_some();
         let sessions = Sessions {
             bus: Bus::new(directory, links(&shards)),
             clock,
             fingerprint: identity.fingerprint().clone(),
-            candidates: candidates(&announced, acceptor.is_some()),
+            candidates: candidates(&announced, media_tcp),
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
@@ -208,11 +204,14 @@ impl Server {
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
         let app = signaling::app(port.clone(), &http_config, addresses);
+        // Its task goes on by itself: from here on nothing can fail any more.
+        let acceptor = listener.map(|listener| acceptor.start(listener)).transpose();
+        let acceptor = acceptor.map_err(system("a listener"))?;
         let (stop, stopping) = watch::channel(false);
         let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
         let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
         let Addresses { http: http_address, https, .. } = addresses;
-        let (media_tcp, domain) = (acceptor.is_some(), config.network.domain.clone());
+        let domain = config.network.domain.clone();
         let bound = Bound { http: http_address, https, media, media_tcp, announced, domain };
         info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
         let shutdown_timeout = config.server.shutdown_timeout;
