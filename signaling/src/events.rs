@@ -8,8 +8,10 @@
 
 use crate::App;
 use crate::error::{BodyError, Problem};
-use crate::media_server::{Role, ViewerEvent};
+use crate::media_server::{Role, SessionError, ViewerEvent};
+use crate::proxy::Client;
 use crate::session::{self, Name};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header::{CACHE_CONTROL, LOCATION};
@@ -90,9 +92,12 @@ async fn listen(
     State(app): State<Arc<App>>,
     Name(id): Name,
     Query(choice): Query<Choice>,
+    client: Option<Extension<Client>>,
 ) -> Result<Response, Problem> {
+    let place = client.map(|Extension(client)| app.event_places.take(client.address));
+    let place = place.transpose().map_err(|_| SessionError::EventsFull)?;
     let events = app.server.events(&id)?;
-    let told = stream::unfold((events, choice), async |(mut events, choice)| {
+    let told = stream::unfold((events, choice, place), async |(mut events, choice, place)| {
         loop {
             // The session's end is the stream's.
             events.changed().await.ok()?;
@@ -100,7 +105,7 @@ async fn listen(
             let name = NAMES.into_iter().find_map(|(name, it)| (Some(it) == event).then_some(name));
             if let Some(name) = name.filter(|name| choice.takes(name)) {
                 let event = Event::default().event(name).data("{}");
-                return Some((Ok::<_, Infallible>(event), (events, choice)));
+                return Some((Ok::<_, Infallible>(event), (events, choice, place)));
             }
         }
     });

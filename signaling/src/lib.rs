@@ -43,6 +43,8 @@ use axum::response::IntoResponse as _;
 use axum::routing::{MethodRouter, get};
 use error::Problem;
 use media_server::MediaServer;
+use places::Places;
+use proxy::TrustedProxies;
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -53,6 +55,8 @@ struct App {
     credentials: auth::Credentials,
     ice_servers: Vec<config::IceServer>,
     limits: config::Limits,
+    /// Each stream of events holds one.
+    event_places: Arc<Places>,
     retry_after: Duration,
     media_hint: String,
     addresses: serve::Addresses,
@@ -66,6 +70,7 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
         credentials: config.credentials.clone(),
         ice_servers: config.ice_servers.clone(),
         limits: config.limits.clone(),
+        event_places: Arc::new(event_places(&config.limits)),
         retry_after: config.retry_after,
         media_hint: config.media_hint.clone(),
         addresses,
@@ -95,6 +100,14 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
             Problem::internal().into_response()
         }))
         .layer(axum::middleware::from_fn(cors::allow_any_origin))
+}
+
+/// Of the connections that one address may have, streams of events hold no more than half: behind a
+/// proxy that is not known to be one all viewers come from one address, and whoever publishes or
+/// begins to watch must still get in.
+fn event_places(limits: &config::Limits) -> Places {
+    let per_address = limits.connections_per_address_max.div_ceil(2);
+    Places::new(usize::MAX, per_address, TrustedProxies::default())
 }
 
 /// A path that is only read also answers the preflight of a page from elsewhere.

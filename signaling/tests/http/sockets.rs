@@ -446,3 +446,33 @@ async fn a_stream_of_events_outlives_the_time_a_connection_may_idle() {
     read_until(&mut text, "event: inactive").await;
     running.fake.events.send_replace(None);
 }
+
+/// Behind a proxy that is not named as one everybody comes from its address.
+#[tokio::test]
+async fn streams_of_events_leave_an_address_room_for_requests() {
+    let limits = Limits { connections_per_address_max: 4, ..Limits::default() };
+    let running = Running::start(&Config { limits, ..config() }).await;
+    let path = format!("/whep/@session/{}/events", fake::SESSION);
+    let listen = async || {
+        let mut stream = running.http().await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        (read_head(&mut stream).await, stream)
+    };
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let (head, stream) = listen().await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        open.push(stream);
+    }
+    let (head, _) = listen().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    drop(open);
+    let again = async {
+        while !listen().await.0.starts_with("HTTP/1.1 200 OK\r\n") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("who has gone makes room");
+    running.fake.events.send_replace(None);
+}
