@@ -242,19 +242,23 @@ impl Sessions {
         Ok(Trickled::Restarted(fragment, fresh.etag))
     }
 
-    /// Ends a session on its client's wish. Tells whether it had not been claimed yet; `None`
-    /// where there is none of that role.
-    pub fn end(&self, role: Role, session: &str) -> Option<bool> {
+    /// Ends a session on its client's wish. Tells which it was, and whether it had not been claimed
+    /// yet; `None` where there is none of that role.
+    pub fn end(&self, role: Role, session: &str) -> Option<(SessionId, bool)> {
         let (session, _) = self.find(role, session)?;
         let entry = self.bus.end(session, EndReason::Deleted)?;
-        Some(entry.shard.is_none())
+        Some((session, entry.shard.is_none()))
     }
 
-    /// Ends the sessions whose clients never came; tells their roles.
-    pub fn end_overdue(&self) -> Vec<Role> {
+    /// Ends the sessions whose clients never came; tells which, and their roles.
+    pub fn end_overdue(&self) -> Vec<(SessionId, Role)> {
         let overdue = self.bus.directory().overdue(self.clock.now()).into_iter();
-        let ended = overdue.filter_map(|s| self.bus.end(s, EndReason::NeverConnected));
-        ended.map(|entry| entry.role).collect()
+        let ended = overdue.filter_map(|session| {
+            let entry = self.bus.end(session, EndReason::NeverConnected)?;
+            // Of one that was claimed in the last moment its shard tells.
+            entry.shard.is_none().then_some((session, entry.role))
+        });
+        ended.collect()
     }
 
     /// The session of that role with this id in its URL.

@@ -4,6 +4,7 @@
 //! No method holds the guards of two maps at a time.
 
 use crate::engine::command::{Claims, Prepared, Role};
+use crate::engine::message::Term;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::{SessionId, StreamName};
 use crate::peer::agreement::Credentials;
@@ -56,13 +57,25 @@ struct StreamEntry {
     publishers: Vec<SessionId>,
     viewers: usize,
     formats: [Option<Format>; 2],
+    /// Which publisher's they are.
+    term: Option<Term>,
     /// Its publisher has left, and its viewers wait until then for another.
     vacant_until: Option<Instant>,
 }
 
 impl StreamEntry {
     fn is_published(&self) -> bool {
-        !self.publishers.is_empty() && self.formats.iter().any(Option::is_some)
+        !self.publishers.is_empty() && self.has_formats() && self.vacant_until.is_none()
+    }
+
+    fn has_formats(&self) -> bool {
+        self.formats.iter().any(Option::is_some)
+    }
+
+    /// Whether it is a later publisher's by now: two shards' threads tell of two publishers, and
+    /// what the one before is said to do comes late.
+    fn is_later_than(&self, term: Term) -> bool {
+        self.vacant_until.is_none() && self.term.is_some_and(|own| own > term)
     }
 }
 
@@ -293,21 +306,27 @@ impl Directory {
         Some(entry)
     }
 
-    /// These formats flow on a stream now.
-    pub fn live(&self, stream: &StreamName, formats: [Option<Format>; 2]) {
-        if let Some(mut entry) = self.streams.get_mut(stream)
-            && !entry.publishers.is_empty()
-        {
-            entry.formats = formats;
-            entry.vacant_until = None;
+    /// These formats of this publisher flow on a stream now. False where a later one has come.
+    pub fn live(&self, stream: &StreamName, term: Term, formats: [Option<Format>; 2]) -> bool {
+        let Some(mut entry) = self.streams.get_mut(stream) else { return false };
+        if entry.publishers.is_empty() || entry.is_later_than(term) {
+            return false;
         }
+        entry.formats = formats;
+        entry.term = Some(term);
+        entry.vacant_until = None;
+        true
     }
 
-    /// The publisher of a stream has left; its viewers wait until then for another.
-    pub fn vacant(&self, stream: &StreamName, until: Instant) {
-        if let Some(mut entry) = self.streams.get_mut(stream) {
-            entry.vacant_until = Some(until);
+    /// This publisher of a stream has left; its viewers wait until then for another. False where a
+    /// later one has come, and where nothing has ever flowed.
+    pub fn vacant(&self, stream: &StreamName, term: Term, until: Instant) -> bool {
+        let Some(mut entry) = self.streams.get_mut(stream) else { return false };
+        if !entry.has_formats() || entry.is_later_than(term) {
+            return false;
         }
+        entry.vacant_until = Some(until);
+        true
     }
 
     /// Whether media flows on a stream, or has flowed and its publisher is there.
@@ -457,10 +476,39 @@ mod tests {
         directory.add(prepared, entry, token).map(|()| session)
     }
 
-    fn go_live(directory: &Directory, stream: &str) {
+    /// The publisher whose session was made `ms` after that moment.
+    fn term(start: Instant, ms: u64) -> Term {
+        let session = SessionId::from_random([0; 16]);
+        Term { since: start + Duration::from_millis(ms), session }
+    }
+
+    fn go_live(directory: &Directory, stream: &str, term: Term) -> bool {
         let name = StreamName::parse(stream).expect("a name");
         let format = Format { codec: Codec::Opus, parameters: String::new() };
-        directory.live(&name, [Some(format), None]);
+        directory.live(&name, term, [Some(format), None])
+    }
+
+    /// The publishers are two shards', whose threads tell of them in any order.
+    #[test]
+    fn a_stream_is_not_vacant_when_the_publisher_before_is_said_to_have_left_late() {
+        let (directory, now) = (directory(), Instant::now());
+        let name = StreamName::parse("a").expect("a name");
+        let grace = Duration::from_secs(30);
+        let (first, second) = (term(now, 1), term(now, 2));
+        add(&directory, 1, Role::Publisher, "a", 7).expect("nobody else");
+        assert!(!directory.vacant(&name, first, now + grace), "nothing has flowed yet");
+        assert!(go_live(&directory, "a", first));
+        add(&directory, 2, Role::Publisher, "a", 7).expect("the same token");
+        assert!(go_live(&directory, "a", second));
+        assert!(!directory.vacant(&name, first, now + grace));
+        assert!(!go_live(&directory, "a", first), "nor does what it sent count any more");
+        assert!(directory.is_published(&name));
+        // Whoever comes after the last, whenever its session was made, is heard of.
+        assert!(directory.vacant(&name, second, now + grace));
+        assert!(!directory.is_published(&name), "a session that is prepared publishes nothing");
+        assert!(directory.formats(&name, now).is_ok() && directory.live_streams().is_empty());
+        assert!(go_live(&directory, "a", first));
+        assert!(directory.is_published(&name));
     }
 
     #[test]
@@ -484,7 +532,8 @@ mod tests {
         let now = Instant::now();
         let formats = |at| directory.formats(&name, at).map(|formats| formats.len());
         assert_eq!(formats(now), Err(DirectoryError::NotLive));
-        go_live(&directory, "a");
+        let first = term(now, 0);
+        go_live(&directory, "a", first);
         assert_eq!(formats(now), Ok(1));
         assert_eq!(directory.live_streams(), std::slice::from_ref(&name));
         let viewer = add(&directory, 3, Role::Viewer, "a", 0).expect("live");
@@ -495,12 +544,12 @@ mod tests {
         add(&directory, 6, Role::Viewer, "a", 0).expect("a place is free again");
         directory.remove(publisher);
         let grace = Duration::from_secs(30);
-        directory.vacant(&name, now + grace);
+        directory.vacant(&name, first, now + grace);
         assert_eq!(formats(now), Ok(1), "its publisher may come back");
         assert!(directory.live_streams().is_empty());
         assert_eq!(formats(now + grace), Err(DirectoryError::NotLive));
         add(&directory, 7, Role::Publisher, "a", 7).expect("the same token");
-        go_live(&directory, "a");
+        go_live(&directory, "a", term(now, 1));
         assert_eq!(formats(now + grace), Ok(1));
     }
 

@@ -1,5 +1,6 @@
 //! What others may ask of an engine, and what it tells them.
 
+use super::message::Term;
 use super::report::StreamState;
 use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
@@ -205,6 +206,8 @@ pub enum Event {
     Live {
         /// Which stream.
         stream: StreamName,
+        /// Whose media.
+        term: Term,
         /// What flows now, audio and video.
         formats: [Option<Format>; 2],
     },
@@ -212,6 +215,8 @@ pub enum Event {
     Vacant {
         /// Which stream.
         stream: StreamName,
+        /// Which publisher.
+        term: Term,
         /// How long they wait.
         until: Instant,
     },

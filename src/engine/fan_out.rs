@@ -64,15 +64,15 @@ impl Engine {
 
     /// The publisher sends another codec than before, or its first packet of this kind.
     fn format_changed(&mut self, key: usize, index: usize, kind: Kind, now: Instant) {
-        let Some(Side::Publisher(publishing)) = self.peers.get(key).map(|peer| &peer.side) else {
-            return;
-        };
+        let Some(peer) = self.peers.get(key) else { return };
+        let Side::Publisher(publishing) = &peer.side else { return };
+        let term = peer.term();
         let Some(format) = publishing.receiver.report(kind, now).format else { return };
         self.set_format(index, format);
         let Some(stream) = self.streams.get(index) else { return };
         let (name, formats) = (stream.name.clone(), stream.formats.clone());
         self.tell_followers(index, |name| Message::Formats(name, formats.clone()));
-        self.events.push_back(Event::Live { stream: name, formats });
+        self.events.push_back(Event::Live { stream: name, term, formats });
     }
 
     /// This format flows on a stream from now on.

@@ -430,7 +430,8 @@ impl Engine {
             let until = now + self.settings.grace;
             stream.vacate(until);
             if !is_replaced {
-                self.events.push_back(Event::Vacant { stream: name.clone(), until });
+                let (stream, term) = (name.clone(), peer.term());
+                self.events.push_back(Event::Vacant { stream, term, until });
             }
             self.unpublish(name, peer.term());
         }

@@ -5,11 +5,12 @@
 use super::audience::Audience;
 use crate::bus::directory::Directory;
 use crate::engine::command::{EndReason, Event, Role};
+use crate::media::id::SessionId;
 use crate::peer::srtp::SrtpProfile;
 use crate::shard::ShardEvent;
 use dashmap::DashMap;
 use signaling::media_server::ViewerEvent;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Counts what comes and goes, and keeps the directory true.
@@ -20,6 +21,9 @@ pub(super) struct Ledger {
     ended: DashMap<(Role, &'static str), u64>,
     refused: DashMap<&'static str, u64>,
     failed: watch::Sender<bool>,
+    /// Of two shards that tell of the same stream at the same time, viewers hear of what the
+    /// directory was told last.
+    order: Mutex<()>,
 }
 
 impl Ledger {
@@ -31,6 +35,7 @@ impl Ledger {
             ended: DashMap::new(),
             refused: DashMap::new(),
             failed: watch::Sender::new(false),
+            order: Mutex::default(),
         }
     }
 
@@ -40,13 +45,17 @@ impl Ledger {
             ShardEvent::Engine(Event::Connected { role, profile, .. }) => {
                 *self.connected.entry((role, profile)).or_insert(0) += 1;
             }
-            ShardEvent::Engine(Event::Live { stream, formats }) => {
-                self.directory.live(&stream, formats);
-                self.audience.tell_stream(&stream, ViewerEvent::Active);
+            ShardEvent::Engine(Event::Live { stream, term, formats }) => {
+                let _in_order = self.in_order();
+                if self.directory.live(&stream, term, formats) {
+                    self.audience.tell_stream(&stream, ViewerEvent::Active);
+                }
             }
-            ShardEvent::Engine(Event::Vacant { stream, until }) => {
-                self.directory.vacant(&stream, until);
-                self.audience.tell_stream(&stream, ViewerEvent::Inactive);
+            ShardEvent::Engine(Event::Vacant { stream, term, until }) => {
+                let _in_order = self.in_order();
+                if self.directory.vacant(&stream, term, until) {
+                    self.audience.tell_stream(&stream, ViewerEvent::Inactive);
+                }
             }
             ShardEvent::Engine(Event::Ended { session, role, reason, .. }) => {
                 self.directory.remove(session);
@@ -59,8 +68,19 @@ impl Ledger {
         }
     }
 
+    fn in_order(&self) -> MutexGuard<'_, ()> {
+        // It guards nothing that a panic could have left in pieces.
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session ended that no shard had claimed: none will tell of it.
+    pub(super) fn ended_unclaimed(&self, session: SessionId, role: Role, reason: &EndReason) {
+        self.audience.remove(session, None);
+        self.ended(role, reason);
+    }
+
     /// A session ended.
-    pub(super) fn ended(&self, role: Role, reason: &EndReason) {
+    fn ended(&self, role: Role, reason: &EndReason) {
         *self.ended.entry((role, reason.label())).or_insert(0) += 1;
     }
 

@@ -89,8 +89,8 @@ impl Port {
 
     /// Ends the sessions whose clients never came.
     pub(super) fn end_overdue(&self) {
-        for role in self.sessions.end_overdue() {
-            self.ledger.ended(role, &EndReason::NeverConnected);
+        for (session, role) in self.sessions.end_overdue() {
+            self.ledger.ended_unclaimed(session, role, &EndReason::NeverConnected);
         }
     }
 
@@ -201,10 +201,11 @@ impl MediaServer for Port {
 
     fn end(&self, role: Role, session: &str) -> Result<(), SessionError> {
         match self.sessions.end(session_role(role), session) {
-            Some(unclaimed) => {
+            Some((session, unclaimed)) => {
                 if unclaimed {
                     // Claimed ones are counted when their shard has ended them.
-                    self.ledger.ended(session_role(role), &EndReason::Deleted);
+                    let role = session_role(role);
+                    self.ledger.ended_unclaimed(session, role, &EndReason::Deleted);
                 }
                 Ok(())
             }
@@ -221,9 +222,9 @@ impl MediaServer for Port {
             self.audience.remove(id, None);
             return Err(SessionError::Unknown);
         }
-        if self.sessions.bus.directory().is_published(&entry.stream) {
-            self.audience.greet(id, ViewerEvent::Active);
-        }
+        let published = self.sessions.bus.directory().is_published(&entry.stream);
+        let now = if published { ViewerEvent::Active } else { ViewerEvent::Inactive };
+        self.audience.greet(id, now);
         Ok(events)
     }
 

@@ -20,7 +20,11 @@ struct Events {
 
 impl Events {
     async fn of(server: &Server, viewer: &WhepClient) -> anyhow::Result<Self> {
-        let url = format!("{}/events", viewer.session_url());
+        Self::at(server, viewer.session_url()).await
+    }
+
+    async fn at(server: &Server, session_url: &str) -> anyhow::Result<Self> {
+        let url = format!("{session_url}/events");
         let mut response = server.client(None).request(reqwest::Method::GET, &url).send().await?;
         anyhow::ensure!(response.status().is_success(), "{}", response.status());
         let text = Arc::new(Watched::new(String::new()));
@@ -197,6 +201,29 @@ async fn no_more_viewers_listen_to_events_than_allowed() -> anyhow::Result<()> {
     events.ended().await?;
     let listens = async || Events::of(&server, &ben).await.ok().map(drop);
     until("there is room again", listens).await
+}
+
+/// Of such a session no shard tells that it is over.
+#[tokio::test]
+async fn events_end_with_a_session_whose_client_never_came() -> anyhow::Result<()> {
+    let server = Server::with(&[("limits.handshake_timeout_s", "2")]).await?;
+    let _publisher = server.publish("a", PublishOptions::default()).await?;
+    received(&viewer(&server).await?, Codec::H264, 1).await?;
+    let identity = loadtest::light::Identity::generate()?;
+    let offer = Offer { fingerprint: Some(identity.fingerprint()), ..Offer::view() }.to_string();
+    let client = server.client(None);
+    let mut events = Vec::new();
+    for is_deleted in [true, false] {
+        let session = client.offer(&server.whep("a"), &offer).await?;
+        events.push(Events::at(&server, &session.url).await?);
+        if is_deleted {
+            client.delete(&session.url).await?;
+        }
+    }
+    for events in events {
+        events.ended().await?;
+    }
+    Ok(())
 }
 
 /// The time that viewers wait is the operator's to choose.
