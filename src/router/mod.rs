@@ -300,6 +300,9 @@ impl Router {
     /// The RTP timestamp of this moment as viewers see it, for a sender report; `None` while it is
     /// not known.
     pub fn timestamp_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
+        if !self.shifts.is_known(kind) {
+            return None;
+        }
         let (wall, timestamp) = self.time_line.timestamp_at(kind, now)?;
         Some((wall, timestamp.wrapping_add(self.shifts.by(kind))))
     }
@@ -327,6 +330,29 @@ mod tests {
         assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
         router.push(packet(Codec::Vp8));
         assert_eq!(router.keyframe_deadline(), None);
+    }
+
+    /// Told with the numbers of the publisher before, it would tear sound and picture apart.
+    #[test]
+    fn a_timestamp_is_not_told_before_it_is_known_by_what_it_is_moved() {
+        let now = Instant::now();
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let sound = |sequence, timestamp| {
+            let (codec, arrival, payload) = (Codec::Opus, now, vec![0]);
+            let (marker, keyframe) = (false, false);
+            Arc::new(Packet { codec, sequence, timestamp, marker, keyframe, arrival, payload })
+        };
+        router.push(sound(1, 5_000_000));
+        let told = |router: &Router| router.timestamp_at(Kind::Audio, now).map(|(_, at)| at);
+        assert!(told(&router).is_some());
+        let mut next = TimeLine::new(router.epoch);
+        next.packet(Kind::Audio, 70, 48_000, now);
+        router.begin_term();
+        router.go_on(next, Vec::new(), now);
+        assert_eq!(told(&router), None);
+        router.push(sound(1, 70));
+        assert!(told(&router).is_some_and(|at| at > 5_000_000));
     }
 
     /// A viewer that begins with it is owed them.

@@ -27,6 +27,11 @@ impl Shifts {
         self.0[kind.index()].by
     }
 
+    /// Whether that is known of the present publisher: it is from the first packet on.
+    pub const fn is_known(&self, kind: Kind) -> bool {
+        !self.0[kind.index()].begins
+    }
+
     /// Another publisher goes on.
     pub fn begin_term(&mut self) {
         for shift in &mut self.0 {

@@ -1,6 +1,7 @@
 //! A publisher that drops is not a dropped audience: viewers stay, and go on with whoever publishes
 //! the stream next, in the same session and without a gap in what they are sent.
 
+use crate::link::Random;
 use crate::publisher::{Camera, Repair};
 use crate::sessions::{session, settings};
 use crate::viewer::Screen;
@@ -9,6 +10,7 @@ use millrace::engine::EngineSettings;
 use millrace::engine::command::{Command, EndReason, Event};
 use millrace::media::codec::Kind;
 use millrace::media::time::ticks_of;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const SHARDS: usize = 4;
@@ -150,6 +152,53 @@ fn viewers_of_a_publisher_that_stays_away_are_let_go_after_the_grace_time() {
     }
     world.run_for(secs(60));
     assert!(world.shards().all(|engine| engine.sizes() == [0; 3] && engine.deadline().is_none()));
+}
+
+/// Publishers come and go at all shards faster than these hear of each other; whatever the order,
+/// viewers get the last of them, and when that has left none waits for ever.
+#[test]
+fn however_publishers_flap_between_shards_nobody_is_left_behind() {
+    for seed in 330..338 {
+        let mut world = World::sharded(seed, SHARDS);
+        let mut random = Random::seeded(seed, 77);
+        world.slow = Some((Random::seeded(seed, 78), BTreeMap::new()));
+        let mut cameras = vec![publish_at(&mut world, 0, Camera::default())];
+        world.run_for(secs(1));
+        let mut viewers = audience(&mut world);
+        for _ in 0..12 {
+            cameras.push(publish_at(
+                &mut world,
+                random.next() as usize % SHARDS,
+                Camera::default(),
+            ));
+            world.run_for(random.below(ms(250)));
+            if random.happens(0.5) {
+                let gone = cameras[random.next() as usize % cameras.len()];
+                (0..SHARDS).for_each(|shard| {
+                    world.command_at(shard, Command::End(session(gone), EndReason::Deleted));
+                });
+            }
+            if random.happens(0.3) {
+                viewers.extend(audience(&mut world));
+            }
+            world.run_for(random.below(ms(250)));
+        }
+        world.run_for(secs(2));
+        let last = publish_at(&mut world, random.next() as usize % SHARDS, Camera::default());
+        world.run_for(secs(3));
+        for &viewer in &viewers {
+            assert!(world.ended(viewer).is_none(), "seed {seed}: viewer {viewer}");
+            assert_is_live(&world, viewer);
+        }
+        (0..SHARDS).for_each(|shard| {
+            world.command_at(shard, Command::End(session(last), EndReason::Deleted));
+        });
+        world.run_for(secs(60));
+        assert!(viewers.iter().all(|&viewer| world.ended(viewer).is_some()), "seed {seed}");
+        world.slow = None;
+        world.run_for(secs(60));
+        world.assert_over();
+    }
 }
 
 #[test]

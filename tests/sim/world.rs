@@ -10,6 +10,7 @@ use crate::sessions::{Waiting, client, prepare, session, settings};
 use crate::viewer::{Screen, Watching};
 use crate::wire::{InFlight, Plant};
 use millrace::engine::command::{Agreement, Command, Event};
+use millrace::engine::message::Message;
 use millrace::engine::{Engine, EngineSettings, Input, Place};
 use millrace::media::arena::SendArena;
 use millrace::media::codec::Codec;
@@ -18,7 +19,7 @@ use millrace::peer::agreement::DtlsRole;
 use millrace::peer::identity::Identity;
 use millrace::peer::testing::{ClientOptions, TestClient};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,6 +59,8 @@ pub(crate) struct World {
     pub(crate) eager: bool,
     /// Packets of the past that are sent per turn at most.
     pub(crate) burst_max: usize,
+    /// The ways between shards, where they take their time: by whom they lead from and to.
+    pub(crate) slow: Option<(Random, BTreeMap<(usize, usize), VecDeque<Message>>)>,
     /// Turns that only the engine's deadline asked for.
     pub(crate) wakes: u64,
     /// Turns after which the engine's deadline still lay in the past.
@@ -115,6 +118,7 @@ impl World {
             plant: None,
             mute: None,
             eager: false,
+            slow: None,
             burst_max: 500,
             wakes: 0,
             overdue: 0,
@@ -265,6 +269,11 @@ impl World {
 
     /// Lets the shards' messages arrive, and those that they cause.
     pub(crate) fn deliver_messages(&mut self) {
+        if self.slow.is_some() {
+            self.collect_messages();
+            self.deliver_slowly();
+            return self.collect_messages();
+        }
         let mut quiet = 0;
         for from in (0..=self.others.len()).cycle() {
             let message = match self.mute {
@@ -279,6 +288,32 @@ impl World {
                 continue;
             };
             quiet = 0;
+            self.with_arena(to, |engine, now, arena| {
+                engine.handle(Input::Message { from, message }, now, arena);
+            });
+        }
+    }
+
+    /// Puts the shards' messages on their slow ways.
+    fn collect_messages(&mut self) {
+        for from in 0..=self.others.len() {
+            while let Some((to, message)) = self.shard(from).poll_message() {
+                let Some((_, ways)) = &mut self.slow else { return };
+                ways.entry((from, to)).or_default().push_back(message);
+            }
+        }
+    }
+
+    /// Lets some of what is on slow ways arrive, in the order of each way.
+    fn deliver_slowly(&mut self) {
+        let Some((random, ways)) = &mut self.slow else { return };
+        let mut arrived = Vec::new();
+        for (&(from, to), way) in ways {
+            while !way.is_empty() && random.happens(0.3) {
+                arrived.extend(way.pop_front().map(|message| (from, to, message)));
+            }
+        }
+        for (from, to, message) in arrived {
             self.with_arena(to, |engine, now, arena| {
                 engine.handle(Input::Message { from, message }, now, arena);
             });

@@ -172,6 +172,11 @@ impl Connection {
         self.backlog.len()
     }
 
+    /// How it stood with the backlog when that was last told.
+    pub(super) const fn told(&self) -> Backlog {
+        self.told
+    }
+
     /// How it stands with the backlog, where there is something new to tell.
     pub(super) fn news(&mut self, has_dropped: bool) -> Option<Backlog> {
         let waiting = self.backlog.len();

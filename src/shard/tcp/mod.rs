@@ -81,6 +81,8 @@ impl Connections {
     /// Takes a connection over. Where the system refuses to watch it, it is closed.
     pub(super) fn insert(&mut self, connection: Connection) {
         let path = connection.path();
+        // What was told of one before with the same ends says nothing of this one.
+        self.news.push_back((path, connection.told()));
         // Of two with the same ends the older one is over and not yet known to be.
         drop(self.take(path));
         let key = self.open.insert(connection);

@@ -29,6 +29,8 @@ fn one() -> (Connections, Path, TcpStream) {
     let (connection, client) = pair();
     let path = connection.path();
     connections.insert(connection);
+    // Whatever was told of one before with the same ends: nothing waits for this one.
+    assert_eq!(news(&mut connections), [Backlog::Low]);
     (connections, path, client)
 }
 
