@@ -123,7 +123,7 @@ impl Engine {
                 self.published(from, &stream, term, now, arena);
             }
             Message::Unpublished { stream, term } => self.unpublished(from, &stream, term, now),
-            Message::Follow(stream) => self.follower(from, &stream),
+            Message::Follow(stream, term) => self.follower(from, &stream, term),
             Message::Unfollow(stream) => {
                 if let Some(stream) = self.stream_mut(&stream) {
                     stream.followers.retain(|&follower| follower != from);
@@ -135,17 +135,17 @@ impl Engine {
                 }
             }
             Message::Formats(stream, formats) => {
-                if let Some(index) = self.followed(from, &stream) {
+                if let Some(index) = self.started(from, &stream) {
                     self.set_formats(index, formats);
                 }
             }
             Message::Packets(stream, packets) => {
-                if let Some(index) = self.followed(from, &stream) {
+                if let Some(index) = self.started(from, &stream) {
                     self.take_packets(index, &packets);
                 }
             }
             Message::SenderReport(stream, report) => {
-                if let Some(index) = self.followed(from, &stream)
+                if let Some(index) = self.started(from, &stream)
                     && let Some(stream) = self.streams.get_mut(index)
                 {
                     let SenderReport { kind, ntp, timestamp, arrival } = report;
@@ -177,6 +177,13 @@ impl Engine {
         None
     }
 
+    /// The same, once its start has come. What comes before is of another time when it was followed,
+    /// and is in the start as well.
+    fn started(&mut self, from: usize, name: &StreamName) -> Option<usize> {
+        let index = self.followed(from, name)?;
+        self.streams.get(index).filter(|stream| stream.has_started).map(|_| index)
+    }
+
     fn set_formats(&mut self, index: usize, formats: [Option<Format>; 2]) {
         for format in formats.into_iter().flatten() {
             self.set_format(index, format);
@@ -202,6 +209,7 @@ impl Engine {
         self.begin_term(index);
         self.set_formats(index, start.formats);
         let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.has_started = true;
         stream.router.go_on(start.time_line, start.packets, now);
         let catch_ups = &mut self.catch_ups;
         stream.each_viewer(&mut self.peers, |key, viewing| {
@@ -309,9 +317,10 @@ impl Engine {
         }
         let Some(abroad) = self.abroad.get(&stream.name) else { return };
         stream.source = Some(abroad.shard);
+        stream.has_started = false;
         stream.vacant_until = None;
-        let (shard, name) = (abroad.shard, stream.name.clone());
-        self.tell(shard, Message::Follow(name));
+        let (shard, term, name) = (abroad.shard, abroad.term, stream.name.clone());
+        self.tell(shard, Message::Follow(name, term));
     }
 
     /// What was followed is over, or somebody else's from now on.
@@ -322,10 +331,12 @@ impl Engine {
         self.tell(source, Message::Unfollow(name));
     }
 
-    /// Another shard has viewers of a stream of ours.
-    fn follower(&mut self, from: usize, name: &StreamName) {
+    /// Another shard has viewers of a stream of ours. If the publisher that it has heard of is not
+    /// ours any more, it hears of the next one yet, and asks again.
+    fn follower(&mut self, from: usize, name: &StreamName, term: Term) {
         let Some(stream) = self.stream_mut(name) else { return };
-        if stream.publisher.is_none() || stream.followers.contains(&from) {
+        let is_ours = stream.publisher.is_some() && stream.term == Some(term);
+        if !is_ours || stream.followers.contains(&from) {
             return;
         }
         // What waits in the parcel is in the start of the new one already.

@@ -46,8 +46,8 @@ pub enum Message {
         /// Which publisher.
         term: Term,
     },
-    /// There are viewers here: hand me the stream.
-    Follow(StreamName),
+    /// There are viewers here: hand me what this publisher sends of the stream.
+    Follow(StreamName, Term),
     /// There are none any more.
     Unfollow(StreamName),
     /// What a follower begins with.

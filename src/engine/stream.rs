@@ -22,6 +22,8 @@ pub(super) struct Stream {
     pub(super) term: Option<Term>,
     /// The shard that has the publisher, if it is not this one and the stream is followed.
     pub(super) source: Option<usize>,
+    /// Whether what it begins with has come from there.
+    pub(super) has_started: bool,
     /// The shards that follow it here.
     pub(super) followers: Vec<usize>,
     /// What they are handed next.
@@ -61,6 +63,7 @@ impl Stream {
             publisher: None,
             term: None,
             source: None,
+            has_started: false,
             followers: Vec::new(),
             parcel: Parcel::default(),
             viewers: Vec::new(),

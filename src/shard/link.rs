@@ -164,8 +164,10 @@ impl Links {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::id::StreamName;
+    use crate::engine::message::Term;
+    use crate::media::id::{SessionId, StreamName};
     use std::sync::Arc as Shared;
+    use std::time::Instant;
 
     fn name() -> StreamName {
         StreamName::parse("lot-42").expect("a name")
@@ -176,7 +178,8 @@ mod tests {
     }
 
     fn follow() -> Mail {
-        Mail::Message(Message::Follow(name()))
+        let session = SessionId::from_random([0; 16]);
+        Mail::Message(Message::Follow(name(), Term { since: Instant::now(), session }))
     }
 
     #[test]
@@ -195,7 +198,7 @@ mod tests {
         let media = std::iter::from_fn(|| two.receive()).count();
         assert_eq!(media, Links::RING);
         assert!(!one.flush());
-        assert!(matches!(two.receive(), Some((0, Mail::Message(Message::Follow(_))))));
+        assert!(matches!(two.receive(), Some((0, Mail::Message(Message::Follow(..))))));
         assert!(matches!(two.receive(), Some((0, Mail::Message(Message::Unfollow(_))))));
         assert!(!two.has_mail());
         two.send(1, follow());

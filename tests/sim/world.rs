@@ -59,8 +59,8 @@ pub(crate) struct World {
     pub(crate) eager: bool,
     /// Packets of the past that are sent per turn at most.
     pub(crate) burst_max: usize,
-    /// The ways between shards, where they take their time: by whom they lead from and to.
-    pub(crate) slow: Option<(Random, BTreeMap<(usize, usize), VecDeque<Message>>)>,
+    /// The ways between shards, where they take their time.
+    pub(crate) slow: Option<Slow>,
     /// Turns that only the engine's deadline asked for.
     pub(crate) wakes: u64,
     /// Turns after which the engine's deadline still lay in the past.
@@ -73,6 +73,21 @@ pub(crate) struct World {
     pub(crate) datagrams: u64,
     /// Whose an address is or was.
     pub(crate) addresses: HashMap<SocketAddr, usize>,
+}
+
+/// Ways between shards on which messages take their time.
+pub(crate) struct Slow {
+    random: Random,
+    /// How often all that is on a way arrives, of the times when something may.
+    pub(crate) arrives: f64,
+    /// By whom they lead from and to.
+    ways: BTreeMap<(usize, usize), VecDeque<Message>>,
+}
+
+impl Slow {
+    pub(crate) fn seeded(seed: u64, arrives: f64) -> Self {
+        Self { random: Random::seeded(seed, 78), arrives, ways: BTreeMap::new() }
+    }
 }
 
 impl World {
@@ -298,19 +313,19 @@ impl World {
     fn collect_messages(&mut self) {
         for from in 0..=self.others.len() {
             while let Some((to, message)) = self.shard(from).poll_message() {
-                let Some((_, ways)) = &mut self.slow else { return };
+                let Some(Slow { ways, .. }) = &mut self.slow else { return };
                 ways.entry((from, to)).or_default().push_back(message);
             }
         }
     }
 
-    /// Lets some of what is on slow ways arrive, in the order of each way.
+    /// Lets what is on some of the slow ways arrive, in the order of each way.
     fn deliver_slowly(&mut self) {
-        let Some((random, ways)) = &mut self.slow else { return };
+        let Some(Slow { random, arrives, ways }) = &mut self.slow else { return };
         let mut arrived = Vec::new();
         for (&(from, to), way) in ways {
-            while !way.is_empty() && random.happens(0.3) {
-                arrived.extend(way.pop_front().map(|message| (from, to, message)));
+            if random.happens(*arrives) {
+                arrived.extend(way.drain(..).map(|message| (from, to, message)));
             }
         }
         for (from, to, message) in arrived {
