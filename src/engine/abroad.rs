@@ -177,8 +177,8 @@ impl Engine {
         None
     }
 
-    /// The same, once its start has come. What comes before is of another time when it was followed,
-    /// and is in the start as well.
+    /// The same, once its start has come. What comes before is of an earlier time that it was
+    /// followed, and is in the start as well.
     fn started(&mut self, from: usize, name: &StreamName) -> Option<usize> {
         let index = self.followed(from, name)?;
         self.streams.get(index).filter(|stream| stream.has_started).map(|_| index)

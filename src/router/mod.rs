@@ -344,10 +344,12 @@ mod tests {
             Arc::new(Packet { codec, sequence, timestamp, marker, keyframe, arrival, payload })
         };
         router.push(sound(1, 5_000_000));
+        router.sender_report(Kind::Audio, wall, 5_000_000, now);
         let told = |router: &Router| router.timestamp_at(Kind::Audio, now).map(|(_, at)| at);
         assert!(told(&router).is_some());
         let mut next = TimeLine::new(router.epoch);
         next.packet(Kind::Audio, 70, 48_000, now);
+        next.sender_report(Kind::Audio, wall, 70, now);
         router.begin_term();
         router.go_on(next, Vec::new(), now);
         assert_eq!(told(&router), None);
