@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { goLive, plays, PUBLISH_TOKEN, scenario, until } from "./harness.mjs";
 
-/** Restarts ICE as RFC 9725 §4.3.3 has it; gives the server's new user name fragment. */
+/** Restarts ICE as RFC 9725 §4.3.3 has it; gives the page's new user name fragment. */
 function restartIce(page, token) {
   return page.evaluate(async (token) => {
     const peer = window.testPeers.at(-1);
@@ -30,17 +30,20 @@ function restartIce(page, token) {
     };
     const answer = names.reduce(renewed, peer.remoteDescription.sdp);
     await peer.setRemoteDescription({ type: "answer", sdp: answer });
-    return valueOf(fragment, "ice-ufrag");
+    return valueOf(offer, "ice-ufrag");
   }, token);
 }
 
-/** The server's user name fragment of the pair that is in use. */
+/**
+ * The page's user name fragment of the pair that is in use. The server's is no sign: a new candidate
+ * of the page may have been paired with the old one of the server before its answer came.
+ */
 function ufragInUse(page) {
   return page.evaluate(async () => {
     const report = await window.testPeers.at(-1).getStats();
     const transport = [...report.values()].find(({ type }) => type === "transport");
     const pair = report.get(transport?.selectedCandidatePairId);
-    return report.get(pair?.remoteCandidateId)?.usernameFragment;
+    return report.get(pair?.localCandidateId)?.usernameFragment;
   });
 }
 
