@@ -35,8 +35,8 @@ function restartIce(page, token) {
 }
 
 /**
- * The page's user name fragment of the pair that is in use. The server's is no sign: a new candidate
- * of the page may have been paired with the old one of the server before its answer came.
+ * The page's user name fragment of the pair that is in use. The server's is no sign: a new
+ * candidate of the page may have been paired with the old one of the server before its answer came.
  */
 function ufragInUse(page) {
   return page.evaluate(async () => {

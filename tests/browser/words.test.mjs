@@ -55,7 +55,8 @@ scenario("media that does not get through: the page names address and port", asy
   await until("the page has a preview", () => isShown(publisher, "#controls"));
   await publisher.click("#go");
   await until("the page names the port", async () => {
-    return /UDP 127\.0\.0\.9:\d+ and TCP 127\.0\.0\.9:\d+ cannot be reached/.test(await textOf(publisher, "#notice"));
+    const notice = await textOf(publisher, "#notice");
+    return /UDP 127\.0\.0\.9:\d+ and TCP 127\.0\.0\.9:\d+ cannot be reached/.test(notice);
   });
   await fits(publisher, "publish no path");
 });
