@@ -1,7 +1,7 @@
 //! The certificate, and the directory that the server keeps its state in.
 
 use super::super::certificate::source;
-use super::{Finding, addresses_of};
+use super::{Finding, addresses_of, is_root};
 use crate::clock::Clock;
 use crate::config::Config;
 use signaling::certificate::Facts;
@@ -9,7 +9,7 @@ use signaling::config::CertificateSource;
 use signaling::tls::{CertificateError, examine};
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 const DAY: i64 = 24 * 3600;
@@ -28,10 +28,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         let domain = config.network.domain.as_deref();
         findings.push(certificate(&source, &examine(&source), domain, now));
         if let CertificateSource::Files { key, .. } = &source {
-            // Whose the process is, its own entry tells.
-            let is_root = fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0);
             let mode = fs::metadata(key).map_or(0o777, |file| file.permissions().mode());
-            findings.extend(out_of_reach(key, is_root, mode));
+            findings.extend(out_of_reach(key, is_root(), mode));
         }
     }
     findings
