@@ -10,7 +10,7 @@ const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Whom to ask for a certificate (RFC 8555), where there is a domain and no certificate file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acme {
-    /// Where the authority writes to before a certificate expires that was not renewed.
+    /// Of the account; some authorities write there before a certificate expires.
     pub email: Option<String>,
     /// The authority: the URL of its directory.
     pub directory_url: String,

@@ -242,6 +242,15 @@ mod tests {
     }
 
     #[test]
+    fn lists_may_be_written_outside_the_file_as_in_it() {
+        for list in [r#"["auto", "127.0.0.1"]"#, "['auto','127.0.0.1']", "[auto, 127.0.0.1]"] {
+            let addresses = config(&["--network.public_addresses", list], &[]);
+            let addresses = addresses.network.public_addresses;
+            assert!(addresses.auto && addresses.fixed.len() == 1, "{list}");
+        }
+    }
+
+    #[test]
     fn tokens_have_short_variables() {
         let config = config(&[], &[("MILLRACE_PUBLISH_TOKEN", "p"), ("MILLRACE_ADMIN_TOKEN", "a")]);
         assert_eq!(config.auth.publish_token.expect("set").reveal(), "p");

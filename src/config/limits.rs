@@ -44,7 +44,7 @@ pub struct Limits {
     /// Without a sign of life for so long, a session ends (RFC 7675 §5.1). Firefox checks only
     /// every 4 to 5 s, so less than 30 s would end sessions on a bad link.
     pub consent_timeout: Duration,
-    /// A publisher that sends no media for so long ends, and its stream with it.
+    /// A publisher that sends no media for so long ends; its viewers wait for the grace time.
     pub publisher_silence_timeout: Duration,
 }
 

@@ -184,7 +184,8 @@ impl Reader {
         .expect("a test reads every default")
     }
 
-    /// A list of texts; in variables and flags separated by commas.
+    /// A list of texts; in variables and flags separated by commas, or as in the file: the errors
+    /// and the notes at the start show that form, and people copy it.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
@@ -198,7 +199,12 @@ impl Reader {
                 parse(&items?)
             }
             Value::Toml(_) => None,
-            Value::Text(text) => parse(&parts(text)),
+            Value::Text(text) => {
+                let list = text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+                let items = parts(list.unwrap_or(text)).into_iter();
+                let bare = items.map(|item| if list.is_some() { unquoted(item) } else { item });
+                parse(&bare.collect::<Vec<_>>())
+            }
         })
         .or_else(|| parse(default))
         .expect("a test reads every default")
@@ -276,6 +282,12 @@ impl Value {
 /// The comma-separated parts of a text; none of an empty one.
 fn parts(text: &str) -> Vec<&str> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
+}
+
+/// A text without the quotes that TOML has around it.
+fn unquoted(item: &str) -> &str {
+    let inner = |quote| item.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    inner('"').or_else(|| inner('\'')).unwrap_or(item)
 }
 
 /// The option whose name is nearest to the one written, if it is near at all.

@@ -59,8 +59,13 @@ pub struct Tokens {
     pub publish: Token,
     /// Reads `/api`, `/metrics` and the list of streams.
     pub admin: Token,
-    /// The file they are kept in, where they are not the operator's own: print them then.
+    /// The file in which those are kept that the operator has not set; where he has set both there
+    /// is none.
     pub kept_in: Option<PathBuf>,
+    /// The operator has set the one for publishing: it is his secret, and printed nowhere.
+    pub publish_is_set: bool,
+    /// The same of the other.
+    pub admin_is_set: bool,
 }
 
 /// Why there are no tokens.
@@ -98,8 +103,11 @@ pub fn load_or_make(
     state_directory: &Path,
     random: &[[u8; 20]; 2],
 ) -> Result<Tokens, TokenError> {
+    let [publish_is_set, admin_is_set] =
+        [&auth.publish_token, &auth.admin_token].map(Option::is_some);
     if let (Some(publish), Some(admin)) = (&auth.publish_token, &auth.admin_token) {
-        return Ok(Tokens { publish: publish.clone(), admin: admin.clone(), kept_in: None });
+        let (publish, admin) = (publish.clone(), admin.clone());
+        return Ok(Tokens { publish, admin, kept_in: None, publish_is_set, admin_is_set });
     }
     let path = state_directory.join("tokens.toml");
     let storage = |error| TokenError::Storage { path: path.clone(), error };
@@ -120,6 +128,8 @@ pub fn load_or_make(
         publish: auth.publish_token.clone().unwrap_or(publish),
         admin: auth.admin_token.clone().unwrap_or(admin),
         kept_in: Some(path),
+        publish_is_set,
+        admin_is_set,
     })
 }
 

@@ -17,18 +17,35 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
         // Writing to a String does not fail.
         let _ = writeln!(text, "  {label:<22} {value}");
     };
-    let http = bound.http.map(|address| format!("http://{}", host_of(address, bound)));
-    let https = bound.https.map(|address| format!("https://{}", secure_host_of(address, bound)));
+    let base = |secure: bool, address: SocketAddr| {
+        let base = if secure {
+            format!("https://{}", secure_host_of(address, bound))
+        } else {
+            format!("http://{}", host_of(address, bound))
+        };
+        (base, address.ip().is_loopback())
+    };
+    let http = bound.http.map(|address| base(false, address));
+    let https = bound.https.map(|address| base(true, address));
     let port = |address: Option<SocketAddr>| address.map(|address| address.port());
     if let Some(port) = port(bound.http) {
         line("on this machine", &format!("http://localhost:{port}/"));
     }
-    for base in https.iter().chain(&http) {
+    let (inner, outer): (Vec<_>, Vec<_>) =
+        https.iter().chain(&http).partition(|(_, is_inner)| *is_inner);
+    for (base, _) in &outer {
         line("from other machines", &format!("{base}/"));
     }
-    // With a name there is a certificate that clients trust; OBS takes no other.
-    let bases = if bound.domain.is_some() { https.or(http) } else { http.or(https) };
-    let base = bases.unwrap_or_default();
+    if outer.is_empty() && !inner.is_empty() {
+        line("from other machines", "by a proxy on this one only, at the proxy's address");
+    }
+    // What others reach comes first. With a name there is a certificate that clients trust, and OBS
+    // takes no other; without one it takes HTTP only.
+    let mut bases = [outer, inner].concat();
+    bases.sort_by_key(|(base, is_inner)| {
+        (*is_inner, base.starts_with("https:") != bound.domain.is_some())
+    });
+    let base = bases.first().map_or("", |(base, _)| base.as_str());
     line("publish in a browser", &format!("{base}/publish/live (camera: https or localhost)"));
     line("watch in a browser", &format!("{base}/watch/live"));
     let announced: Vec<String> = bound.announced.iter().map(ToString::to_string).collect();
@@ -39,13 +56,13 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
     };
     line("Service", "WHIP");
     line("Server", &format!("{base}/whip/live"));
-    match &tokens.kept_in {
-        Some(path) => {
-            line("Bearer Token", tokens.publish.reveal());
-            let _ = writeln!(text, "  admin token            {}", tokens.admin.reveal());
-            let _ = writeln!(text, "  (tokens are kept in {})", path.display());
-        }
-        None => line("Bearer Token", "the publish token of your configuration"),
+    let set = "the publish token of your configuration";
+    line("Bearer Token", if tokens.publish_is_set { set } else { tokens.publish.reveal() });
+    if !tokens.admin_is_set {
+        let _ = writeln!(text, "  admin token            {}", tokens.admin.reveal());
+    }
+    if let Some(path) = &tokens.kept_in {
+        let _ = writeln!(text, "  (tokens are kept in {})", path.display());
     }
     text.push_str(&firewall(&listeners(bound.http, bound.https, bound.media, bound.media_tcp)));
     text
@@ -113,9 +130,14 @@ mod tests {
     }
 
     fn text(bound: &Bound, kept_in: Option<PathBuf>) -> String {
+        let is_set = kept_in.is_none();
+        welcome(bound, &tokens(kept_in, is_set, is_set))
+    }
+
+    fn tokens(kept_in: Option<PathBuf>, publish_is_set: bool, admin_is_set: bool) -> Tokens {
         let token = |text: &str| Token::parse(text).expect("a token");
-        let tokens = Tokens { publish: token("publish-it"), admin: token("admin-it"), kept_in };
-        welcome(bound, &tokens)
+        let (publish, admin) = (token("publish-it"), token("admin-it"));
+        Tokens { publish, admin, kept_in, publish_is_set, admin_is_set }
     }
 
     #[test]
@@ -133,9 +155,31 @@ mod tests {
     }
 
     #[test]
+    fn what_listens_to_this_machine_only_is_no_address_for_others() {
+        let http = Some(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let proxied = Bound { http, ..bound("198.18.0.7:8189") };
+        let text_of = |bound: &Bound| text(bound, None);
+        let said = text_of(&proxied);
+        assert!(said.contains("other machines    by a proxy on this one only"), "{said}");
+        assert!(said.contains("http://127.0.0.1:8080/whip/live\n"), "{said}");
+        let https = Some(SocketAddr::from(([0, 0, 0, 0], 8443)));
+        let said = text_of(&Bound { https, ..proxied });
+        assert!(!said.contains("http://127.0.0.1") && !said.contains("proxy"), "{said}");
+        assert!(said.contains("https://198.18.0.7:8443/whip/live\n"), "{said}");
+    }
+
+    #[test]
     fn tokens_of_the_operator_are_not_printed() {
         let text = text(&bound("198.18.0.7:8189"), None);
         assert!(!text.contains("publish-it") && !text.contains("admin-it"), "{text}");
+        let path = Some(PathBuf::from("state/tokens.toml"));
+        for (publish_is_set, printed, secret) in
+            [(true, "admin-it", "publish-it"), (false, "publish-it", "admin-it")]
+        {
+            let tokens = tokens(path.clone(), publish_is_set, !publish_is_set);
+            let text = welcome(&bound("198.18.0.7:8189"), &tokens);
+            assert!(text.contains(printed) && !text.contains(secret), "{text}");
+        }
     }
 
     #[test]

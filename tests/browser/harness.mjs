@@ -288,7 +288,7 @@ class Server {
     started.once("exit", (code) => (end = `the server exited with ${code}`));
     const address = await until("the server says where it listens", () => {
       if (end !== undefined) throw new Hopeless(`${end}\n${log.text}`);
-      return /http:\/\/127\.0\.0\.1:(\d+)/.exec(log.text);
+      return /http:\/\/localhost:(\d+)/.exec(log.text);
     });
     this.#port = Number(address[1]);
     await until("the server is ready", async () => (await fetch(`${this.url}/readyz`)).ok);

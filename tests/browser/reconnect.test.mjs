@@ -126,6 +126,7 @@ scenario("an encoder that dies and others that follow keep the audience", async 
   await until("the page says that the publisher is away", async () => {
     return (await textOf(viewer, "#title")) === "The stream has paused";
   });
+  assert.ok(await badge(viewer, "Waiting"), "what has paused is not live");
   assert.equal((await server.report("stage")).publisher, null);
   world.publishFile(server, "stage", { keyframeEvery: 2, size: "1280x720" });
   await shows(viewer, "1280x720");

@@ -252,9 +252,9 @@ async fn collect(stream: impl AsyncRead + Unpin, output: Arc<Watched<String>>) {
     }
 }
 
-/// The first `http://127.0.0.1:port` that was printed.
+/// The address on this machine that was printed.
 fn http_address(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once("http://127.0.0.1:")?;
+    let (_, rest) = text.split_once("http://localhost:")?;
     let end = rest.find(|letter: char| !letter.is_ascii_digit())?;
     let port: u16 = rest.get(..end)?.parse().ok().filter(|port| *port != 0)?;
     Some(format!("http://127.0.0.1:{port}"))

@@ -1,7 +1,9 @@
 //! Integration tests: one binary, real sockets on loopback.
 //!
+//! - `acme`: a certificate from an authority
 //! - `addresses`: IPv4 and IPv6, NAT, proxies
 //! - `auth`: who may publish, watch and administer
+//! - `authority`: that authority, which the tests of `signaling` ask too
 //! - `doctor`: what is said of good and bad machines
 //! - `feedback`: RTCP and retransmission, both ways
 //! - `fingerprint`: certificates other than those announced
@@ -25,8 +27,12 @@
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
+mod acme;
 mod addresses;
 mod auth;
+#[path = "../support/authority/mod.rs"]
+#[expect(dead_code, reason = "its moods and its memory are for the tests of signaling")]
+mod authority;
 mod doctor;
 mod feedback;
 mod fingerprint;

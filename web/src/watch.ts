@@ -145,8 +145,7 @@ function withSound(): void {
 function show(): void {
   const isLive = phase.at === "live";
   stage.dataset["phase"] = phase.at;
-  write(badge, BADGES[phase.at]);
-  badge.dataset["phase"] = phase.at;
+  showBadge(phase.at);
   veil.hidden = isLive;
   spinner.hidden = phase.at === "stopped";
   retry.hidden = phase.at !== "stopped" || phase.fault.kind === "token";
@@ -156,6 +155,11 @@ function show(): void {
   // A stream that has ended would else leave its last picture behind the words.
   if (phase.at === "waiting" || phase.at === "stopped") video.srcObject = null;
   showWords();
+}
+
+function showBadge(at: Phase["at"]): void {
+  write(badge, BADGES[at]);
+  badge.dataset["phase"] = at;
 }
 
 function showWords(): void {
@@ -206,6 +210,8 @@ function say(heading: string, text: string): void {
 
 function showSilence(isSilent: boolean, hadMedia: boolean): void {
   if (phase.at !== "live") return;
+  // A session that stands is not a stream that is live.
+  showBadge(isSilent ? "waiting" : "live");
   veil.hidden = !isSilent;
   write(countdown, "");
   if (!isSilent) return say("", "");

@@ -1,20 +1,15 @@
 //! Certificates from an authority, end to end: a real client of ours, a strict authority of the
 //! test's own, and HTTPS as browsers see it.
 //!
-//! - `ca`: the authority
-//! - `jws`: its signed requests
+//! - `authority`: the authority, which the tests of the whole server ask too
 
-mod ca;
-mod jws;
+#[path = "../../../tests/support/authority/mod.rs"]
+mod authority;
 
+use authority::{Ca, Mood};
 use axum::Router;
 use axum::routing::get;
-use ca::{Ca, Mood};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::CertificateDer;
 use signaling::Config;
 use signaling::auth::Credentials;
 use signaling::config::{Acme, CertificateSource, Limits};
@@ -23,13 +18,10 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_rustls::TlsConnector;
 
 /// No wait in these tests takes longer on a machine that works at all.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -100,17 +92,7 @@ impl Server {
 
     /// The certificate that a browser accepts which trusts the authority, if there is one.
     async fn trusted(&self, ca: &Ca) -> Option<CertificateDer<'static>> {
-        let mut roots = RootCertStore::empty();
-        let root = CertificateDer::from_pem_slice(ca.root_pem().as_bytes()).expect("a root");
-        roots.add(root).expect("a root");
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("ring has them")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let stream = TcpStream::connect(self.https).await.expect("it listens");
-        let name = ServerName::try_from(DOMAIN).expect("a name");
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+        let stream = ca.browser(DOMAIN, self.https).await.ok()?;
         let chain = stream.get_ref().1.peer_certificates()?;
         Some(chain.first()?.clone().into_owned())
     }
@@ -206,44 +188,5 @@ async fn a_name_that_leads_elsewhere_gets_no_certificate() {
     assert_eq!(server.trusted(&ca).await, None);
     for server in [server, other] {
         server.stop().await;
-    }
-}
-
-/// Takes whoever is there: the proof is a certificate that nobody has signed.
-#[derive(Debug)]
-struct Anybody;
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        ring::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }

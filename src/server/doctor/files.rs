@@ -1,7 +1,7 @@
 //! The certificate, and the directory that the server keeps its state in.
 
 use super::super::certificate::source;
-use super::{Finding, addresses_of};
+use super::{Finding, addresses_of, is_root};
 use crate::clock::Clock;
 use crate::config::Config;
 use signaling::certificate::Facts;
@@ -27,8 +27,25 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         let domain = config.network.domain.as_deref();
         findings.push(certificate(&source, &examine(&source), domain, now));
+        if let CertificateSource::Files { key, .. } = &source {
+            let mode = fs::metadata(key).map_or(0o777, |file| file.permissions().mode());
+            findings.extend(out_of_reach(key, is_root(), mode));
+        }
     }
     findings
+}
+
+/// A key that root can read, who asks, and the service cannot, which is somebody else.
+fn out_of_reach(key: &Path, is_root: bool, mode: u32) -> Option<Finding> {
+    let is_for_others = mode & 0o077 != 0;
+    (is_root && !is_for_others).then(|| {
+        let key = key.display();
+        Finding::warning(
+            format!("only the owner of {key} and root can read it"),
+            "where millrace runs as a service, which is neither: LoadCredential= in its unit \
+             passes the files on, see docs/as-a-service.md",
+        )
+    })
 }
 
 /// Writes a file where the server will, and removes it. Where there is no directory yet, it is
@@ -242,6 +259,16 @@ mod tests {
         let own = certificate(&own, &Ok(None), None, 0);
         assert_eq!(own.verdict, Verdict::Warning);
         assert!(own.advice.contains("network.domain"), "{own}");
+    }
+
+    #[test]
+    fn a_key_that_only_root_can_read_is_warned_of_where_root_asks() {
+        let found = |is_root, mode| out_of_reach(Path::new("a.key"), is_root, mode);
+        let hidden = found(true, 0o100_600).expect("the service cannot read it");
+        assert_eq!(hidden.verdict, Verdict::Warning);
+        assert!(hidden.advice.contains("LoadCredential="), "{hidden}");
+        assert_eq!(found(true, 0o100_640), None, "it may be in the group");
+        assert_eq!(found(false, 0o100_600), None, "that has been tried");
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use super::super::kernel::{self, Grants};
 use super::super::memory;
-use super::Finding;
+use super::{Finding, is_root};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::media::time::WallTime;
-use crate::shard::socket::MediaSocket;
+use crate::shard::socket::{Buffers, MediaSocket};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,7 +22,12 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         Ok(socket) => {
             let granted =
                 Grants { buffers: socket.granted(), descriptors: kernel::raise_descriptor_limit() };
-            findings.extend([buffers(&wanted, &granted), descriptors(&wanted, &granted)]);
+            findings.push(buffers(&wanted, &granted));
+            if is_root() {
+                let ceilings = [ceiling("rmem_max"), ceiling("wmem_max")];
+                findings.extend(buffers_of_others(&wanted, ceilings));
+            }
+            findings.push(descriptors(&wanted, &granted));
         }
         Err(error) => findings.push(Finding::failure(
             format!("no media socket can be made: {error}"),
@@ -41,25 +46,51 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
 /// The buffers of a media socket.
 fn buffers(wanted: &Grants, granted: &Grants) -> Finding {
     let (wanted, granted) = (wanted.buffers, granted.buffers);
-    let rows = [
-        ("net.core.rmem_max", wanted.receive, granted.receive),
-        ("net.core.wmem_max", wanted.send, granted.send),
-    ];
-    let short: Vec<_> = rows.into_iter().filter(|(_, wanted, granted)| granted < wanted).collect();
-    if short.is_empty() {
+    let Some(advice) = larger(wanted, [granted.receive, granted.send]) else {
         return Finding::fine("socket buffers are as large as configured");
-    }
-    let settings: Vec<String> =
-        short.iter().map(|(setting, wanted, _)| format!("{setting}={wanted}")).collect();
-    let settings = settings.join(" ");
+    };
     Finding::warning(
         format!(
             "socket buffers are {} (receive) and {} bytes (send) of {} and {}: under load packets \
              will be lost",
             granted.receive, granted.send, wanted.receive, wanted.send
         ),
-        format!("as root: sysctl -w {settings}, and the same in /etc/sysctl.d/60-millrace.conf"),
+        advice,
     )
+}
+
+/// What a service gets that is not root, where root asks: root may go beyond the kernel's ceilings.
+fn buffers_of_others(wanted: &Grants, ceilings: [usize; 2]) -> Option<Finding> {
+    let wanted = wanted.buffers;
+    let [receive, send] = [wanted.receive, wanted.send];
+    larger(wanted, ceilings).map(|advice| {
+        let [to_receive, to_send] = ceilings;
+        Finding::warning(
+            format!(
+                "root is granted these buffers, but a service that is not root {to_receive} \
+                 (receive) and {to_send} bytes (send) at most of {receive} and {send}"
+            ),
+            advice,
+        )
+    })
+}
+
+/// How buffers for receiving and sending become as large as wanted; `None` where they are.
+fn larger(wanted: Buffers, granted: [usize; 2]) -> Option<String> {
+    let rows = [("net.core.rmem_max", wanted.receive), ("net.core.wmem_max", wanted.send)];
+    let short = rows.into_iter().zip(granted).filter(|((_, wanted), granted)| granted < wanted);
+    let settings: Vec<String> =
+        short.map(|((setting, wanted), _)| format!("{setting}={wanted}")).collect();
+    let settings = settings.join(" ");
+    (!settings.is_empty()).then(|| {
+        format!("as root: sysctl -w {settings}, and the same in /etc/sysctl.d/60-millrace.conf")
+    })
+}
+
+/// A ceiling of the kernel's. Containers do not show it, and are told nothing then.
+fn ceiling(name: &str) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/sys/net/core/{name}"));
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(usize::MAX)
 }
 
 /// Files and sockets.
@@ -109,7 +140,6 @@ fn clock(now: WallTime, written: Option<WallTime>) -> Finding {
 mod tests {
     use super::super::Verdict;
     use super::*;
-    use crate::shard::socket::Buffers;
 
     const ENOUGH: Grants =
         Grants { buffers: Buffers { receive: 5_000_000, send: 4_000_000 }, descriptors: 5_000 };
@@ -122,6 +152,15 @@ mod tests {
         assert_eq!(found.verdict, Verdict::Warning);
         assert!(found.advice.contains("sysctl -w net.core.rmem_max=5000000,"), "{found}");
         assert!(!found.advice.contains("wmem_max"), "{found}");
+    }
+
+    #[test]
+    fn what_root_alone_is_granted_is_not_taken_for_what_the_service_gets() {
+        assert_eq!(buffers_of_others(&ENOUGH, [5_000_000, usize::MAX]), None);
+        let found = buffers_of_others(&ENOUGH, [212_992, 4_000_000]).expect("it is too little");
+        assert_eq!(found.verdict, Verdict::Warning);
+        assert!(found.what.contains("a service that is not root 212992 (receive)"), "{found}");
+        assert!(found.advice.contains("sysctl -w net.core.rmem_max=5000000,"), "{found}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::config::address::ipv6_works;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt as _;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +116,11 @@ pub fn check_health(config: &Config) -> io::Result<()> {
     };
     signaling::probe::healthy(on_this_machine(address), tls)
         .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+}
+
+/// Whether root asks, who may more than the service: whose the process is, its own entry tells.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
 }
 
 /// Where HTTP, HTTPS and media are to be.

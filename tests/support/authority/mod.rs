@@ -2,21 +2,29 @@
 //!
 //! It is as strict as a real one where a client can go wrong: it checks each request's signature,
 //! nonce and URL, looks for the proof over TLS-ALPN-01 (RFC 8737), and checks the signing request.
+//!
+//! - `jws`: its signed requests
+//! - `proof`: its look at the server that asks
 
-use crate::jws::{Request, digest, encoded};
+mod jws;
+mod proof;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
+use jws::{Request, digest, encoded};
+use proof::proof;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
     KeyPair,
 };
 use rustls::crypto::ring;
-use rustls::{ClientConfig, ServerConfig};
-use rustls_pki_types::{CertificateSigningRequestDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, ServerName};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -24,13 +32,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client};
 
 const DAY: Duration = Duration::from_hours(24);
-/// The extension that carries the proof (RFC 8737 §3), as DER.
-const ACME_IDENTIFIER: &str = "1.3.6.1.5.5.7.1.31";
 
 /// How the authority is disposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +54,7 @@ pub(crate) struct Ca {
     base: String,
     issuer: Issuer<'static, KeyPair>,
     root_pem: String,
+    name_leads_to: watch::Sender<Option<SocketAddr>>,
     books: Mutex<Books>,
 }
 
@@ -61,7 +68,6 @@ struct Books {
     contacts: Vec<Value>,
     orders: Vec<Order>,
     refused: usize,
-    name_leads_to: Option<SocketAddr>,
 }
 
 #[derive(Clone)]
@@ -86,7 +92,8 @@ impl Ca {
         let base = format!("https://{}", tcp.local_addr().expect("bound"));
         let tls = own_tls(&issuer);
         let books = Mutex::default();
-        let ca = Arc::new(Self { base, issuer, root_pem, books });
+        let name_leads_to = watch::Sender::new(None);
+        let ca = Arc::new(Self { base, issuer, root_pem, name_leads_to, books });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&ca));
         tokio::spawn(async move { axum::serve(Door { tcp, tls }, app).await });
         ca
@@ -100,13 +107,33 @@ impl Ca {
         &self.root_pem
     }
 
+    /// The connection of a browser that trusts nobody but this authority.
+    pub(crate) async fn browser(
+        &self,
+        name: &'static str,
+        server: SocketAddr,
+    ) -> io::Result<client::TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(self.root_pem.as_bytes()).expect("a root");
+        roots.add(root).expect("a root");
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name).expect("a name");
+        let stream = TcpStream::connect(server).await?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
     pub(crate) fn set_mood(&self, mood: Mood) {
         self.books().mood = Some(mood);
     }
 
-    /// What the domain name system says of every name.
+    /// What the domain name system says of every name. Until it says anything, it is waited for:
+    /// a server on a free port is known only once it has begun to ask for its certificate.
     pub(crate) fn name_leads_to(&self, address: SocketAddr) {
-        self.books().name_leads_to = Some(address);
+        self.name_leads_to.send_replace(Some(address));
     }
 
     pub(crate) fn contacts(&self) -> Vec<Value> {
@@ -258,7 +285,9 @@ impl Ca {
     /// Connects to where the name leads, and looks at what is shown there.
     async fn look_for_proof(&self, number: usize, thumbprint: &str) -> Result<(), Fault> {
         let order = self.order(number)?;
-        let address = self.books().name_leads_to.ok_or(Fault::bad("the name leads nowhere"))?;
+        let mut leads = self.name_leads_to.subscribe();
+        let known = leads.wait_for(Option::is_some).await.ok().and_then(|known| *known);
+        let address = known.ok_or(Fault::bad("the name leads nowhere"))?;
         let expected = digest(&format!("{}.{thumbprint}", order.token));
         let outcome = proof(address, &order.domain, &expected).await;
         let order = &mut self.books().orders[number];
@@ -272,7 +301,7 @@ impl Ca {
         if order.status != "ready" {
             return Err(Fault::bad("the order is not ready"));
         }
-        let request = payload["csr"].as_str().and_then(crate::jws::decoded);
+        let request = payload["csr"].as_str().and_then(jws::decoded);
         let request = CertificateSigningRequestDer::from(request.unwrap_or_default());
         // This checks the signature, so that the key is the asker's.
         let mut request = CertificateSigningRequestParams::from_der(&request)
@@ -357,38 +386,6 @@ async fn answer(State(ca): State<Arc<Ca>>, method: Method, uri: Uri, body: Bytes
             (status, headers, body.to_string()).into_response()
         }
     }
-}
-
-/// What is wrong with the proof that is shown for a name, if anything is.
-async fn proof(address: SocketAddr, domain: &str, expected: &[u8]) -> Result<(), String> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("ring has them")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(crate::Anybody))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
-    let name = domain.to_owned().try_into().map_err(|_| "no name".to_owned())?;
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    let connector = TlsConnector::from(Arc::new(config));
-    let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
-    let (_, session) = stream.get_ref();
-    if session.alpn_protocol() != Some(b"acme-tls/1") {
-        return Err("the protocol is not acme-tls/1".to_owned());
-    }
-    let der = session.peer_certificates().and_then(|chain| chain.first());
-    let der = der.ok_or("no certificate is shown")?;
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
-    let names = certificate.subject_alternative_name().ok().flatten().ok_or("it has no name")?;
-    if names.value.general_names != [GeneralName::DNSName(domain)] {
-        return Err("the certificate is not for this name alone".to_owned());
-    }
-    let mut extensions = certificate.extensions().iter();
-    let carrier = extensions.find(|it| it.oid.to_id_string() == ACME_IDENTIFIER);
-    let carrier = carrier.ok_or("the certificate carries no proof")?;
-    // An OCTET STRING of 32 bytes within the extension's own.
-    let carries = carrier.value.strip_prefix(&[0x04, 0x20]) == Some(expected);
-    if carrier.critical && carries { Ok(()) } else { Err("the proof is wrong".to_owned()) }
 }
 
 /// TLS for the authority itself, by a certificate of its own.

@@ -1,6 +1,6 @@
 //! The signed requests of ACME (RFC 8555 §6.2), read and checked.
 
-use crate::ca::Fault;
+use super::Fault;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
