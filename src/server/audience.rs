@@ -72,6 +72,11 @@ impl Audience {
         }
     }
 
+    /// The server stops: all streams of events end, those of sessions that never came as well.
+    pub(super) fn close(&self) {
+        self.sessions.clear();
+    }
+
     /// A session is over, which its streams of events end with, after this last event.
     pub(super) fn remove(&self, session: SessionId, last: Told) {
         if let Some((_, listener)) = self.sessions.remove(&session)
@@ -123,6 +128,9 @@ mod tests {
         audience.remove(session(3), None);
         assert_eq!(all(cat).await, []);
         audience.remove(session(3), None);
+        let dan = audience.add(session(4), &name("b")).expect("room");
+        audience.close();
+        assert_eq!(all(dan).await, [], "the server stops");
     }
 
     #[test]

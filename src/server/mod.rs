@@ -263,6 +263,7 @@ impl Server {
             let left = self.port.sessions_left();
             warn!(left, "sessions are cut off: server.shutdown_timeout_s is over");
         }
+        self.port.end_events();
         // Nobody listens any more when both tasks have ended already.
         let _ = self.stop.send(true);
         self.sweeper.abort();

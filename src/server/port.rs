@@ -81,6 +81,11 @@ impl Port {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Ends what viewers still listen to.
+    pub(super) fn end_events(&self) {
+        self.audience.close();
+    }
+
     /// Sessions that are connected or being connected.
     pub(super) fn sessions_left(&self) -> usize {
         let (pending, all) = self.sessions.bus.directory().counts();
