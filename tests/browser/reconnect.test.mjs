@@ -117,10 +117,10 @@ scenario("a page that is left ends its session at once", async (world) => {
 scenario("an encoder that dies and others that follow keep the audience", async (world) => {
   const server = await world.server({ LIMITS__PUBLISHER_SILENCE_TIMEOUT_S: "1" });
   const chromium = await world.chromium();
-  const first = world.publishFile(server, "stage", { keyframeEvery: 2 });
+  const first = world.publishFile(server, "stage", { keyframeEvery: 2, size: "1280x720" });
   await until("the stream is live", () => server.report("stage"));
   const viewer = await world.open(chromium, server.watchPage("stage"));
-  await shows(viewer, "640x360");
+  await shows(viewer, "1280x720");
 
   first.kill("SIGKILL");
   await until("the page says that the publisher is away", async () => {
@@ -128,8 +128,8 @@ scenario("an encoder that dies and others that follow keep the audience", async 
   });
   assert.ok(await badge(viewer, "Waiting"), "what has paused is not live");
   assert.equal((await server.report("stage")).publisher, null);
-  world.publishFile(server, "stage", { keyframeEvery: 2, size: "1280x720" });
-  await shows(viewer, "1280x720");
+  world.publishFile(server, "stage", { keyframeEvery: 2, size: "1920x1080" });
+  await shows(viewer, "1920x1080");
   await until("the page says no more that the publisher is away", async () => {
     return (await textOf(viewer, "#title")) === "";
   });

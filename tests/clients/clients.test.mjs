@@ -56,7 +56,7 @@ for (const [dtlsRole, options] of [
     const received = join(directory, "received.h264");
     const viewer = start.datachannel("view", server, ["--file", received, ...options]);
     const seen = await viewer.reaches((seen) => plays(seen) && seen.keyframes > 1);
-    assert.equal(seen.gaps, 0, "one unbroken numbering");
+    await viewer.reaches((seen) => seen.gaps === 0);
     assert.equal(publisher.last.offeredCandidates, 0, "as OBS");
     assert.deepEqual([seen.dtlsRole, publisher.last.dtlsRole], [dtlsRole, dtlsRole]);
     await viewer.end();
@@ -128,7 +128,7 @@ clients("simulcast is its best layer, or the next while that one is gone", async
   await enough(2);
   publisher.say("send 0 1 2");
   await enough(3);
-  assert.equal(viewer.last.gaps, 0, "one unbroken numbering");
+  await viewer.reaches((seen) => seen.gaps === 0);
   await viewer.end();
   await publisher.end();
   const seen = decode(received);

@@ -43,6 +43,24 @@ const counts = { packets: 0, gaps: 0, frames: 0, keyframes: 0, formats: 0, sampl
 /** Which layers are sent, by their place in the list of files. */
 let active = values.file.map((_, index) => index);
 
+/** Which RTP sequence numbers came: one that was repaired comes late, and is missing no more. */
+class Numbers {
+  #seen = new Set();
+  #first;
+  #newest;
+
+  /** Takes in a number; gives how many are missing between the first and the newest. */
+  missingAfter(number) {
+    this.#newest ??= number;
+    const step = ((number - this.#newest + 0x18000) & 0xffff) - 0x8000;
+    const extended = this.#newest + step;
+    this.#first = Math.min(this.#first ?? extended, extended);
+    this.#newest = Math.max(this.#newest, extended);
+    this.#seen.add(extended);
+    return this.#newest - this.#first + 1 - this.#seen.size;
+  }
+}
+
 const peer = new nodeDataChannel.PeerConnection("client", {
   iceServers: [],
   disableAutoNegotiation: true,
@@ -187,13 +205,12 @@ function view(audioTrack, videoTrack) {
     if (h264.payloadOf(packet, AUDIO_TYPE)) counts.samples += AUDIO_SAMPLES;
   });
   const fragments = [];
-  let [before, format, closed] = [undefined, undefined, false];
+  const numbers = new Numbers();
+  let [format, closed] = [undefined, false];
   videoTrack.onMessage((packet) => {
     const payload = h264.payloadOf(packet, VIDEO_TYPE);
     if (!payload) return;
-    const sequence = packet.readUInt16BE(2);
-    if (before !== undefined && sequence !== (before + 1) % 65_536) counts.gaps += 1;
-    before = sequence;
+    counts.gaps = numbers.missingAfter(packet.readUInt16BE(2));
     counts.packets += 1;
     if (packet[1] & 0x80) counts.frames += 1;
     for (const nal of h264.depacketize(payload, fragments)) {

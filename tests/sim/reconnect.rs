@@ -5,6 +5,7 @@ use crate::link::Random;
 use crate::oracle::Rule;
 use crate::publisher::{Camera, Repair};
 use crate::sessions::{session, settings};
+use crate::shards::{SHARDS, place, publish_at, view_at};
 use crate::viewer::Screen;
 use crate::world::{Slow, World, ms, secs};
 use millrace::engine::EngineSettings;
@@ -13,27 +14,9 @@ use millrace::media::codec::Kind;
 use millrace::media::time::ticks_of;
 use std::time::Duration;
 
-const SHARDS: usize = 4;
-
-fn place(world: &mut World, client: usize, shard: usize) {
-    let address = world.clients[client].address;
-    world.placed.insert(address, shard);
-}
-
-fn publish_at(world: &mut World, shard: usize, camera: Camera) -> usize {
-    let camera = world.publish("lot-42", camera);
-    place(world, camera, shard);
-    camera
-}
-
 /// A viewer at each shard.
 fn audience(world: &mut World) -> Vec<usize> {
-    let viewers = (0..SHARDS).map(|shard| {
-        let viewer = world.view("lot-42", Screen::default());
-        place(world, viewer, shard);
-        viewer
-    });
-    viewers.collect()
+    (0..SHARDS).map(|shard| view_at(world, shard)).collect()
 }
 
 /// What a viewer got is the tail of one publisher after that of another, from a keyframe on each,

@@ -10,23 +10,24 @@ use millrace::engine::command::EndReason;
 use millrace::media::codec::Kind;
 use std::net::SocketAddr;
 
-const SHARDS: usize = 4;
+/// How many shards there are.
+pub(crate) const SHARDS: usize = 4;
 
 /// The client's datagrams arrive at this shard.
-fn place(world: &mut World, client: usize, shard: usize) {
+pub(crate) fn place(world: &mut World, client: usize, shard: usize) {
     let address = world.clients[client].address;
     world.placed.insert(address, shard);
 }
 
 /// A publisher whose datagrams arrive at this shard.
-fn publish_at(world: &mut World, shard: usize, camera: Camera) -> usize {
+pub(crate) fn publish_at(world: &mut World, shard: usize, camera: Camera) -> usize {
     let camera = world.publish("lot-42", camera);
     place(world, camera, shard);
     camera
 }
 
 /// A viewer whose datagrams arrive at this shard.
-fn view_at(world: &mut World, shard: usize) -> usize {
+pub(crate) fn view_at(world: &mut World, shard: usize) -> usize {
     let viewer = world.view("lot-42", Screen::default());
     place(world, viewer, shard);
     viewer
