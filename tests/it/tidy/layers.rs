@@ -278,7 +278,7 @@ fn an_outside_thing_in_the_wrong_place_is_found() {
         assert_eq!(misplaced_outsiders(&Source::sample(path, text)).len(), 1, "{path}: {text}");
     }
     for (path, text) in [
-        ("src/peer/transport.rs", "use rtc_stun::message::Message;"),
+        ("src/peer/transport/mod.rs", "use rtc_stun::message::Message;"),
         ("src/router/mod.rs", "mod ring;\nuse ring::Ring;"),
         ("src/router/mod.rs", "use super::ring::Ring;"),
         ("src/media/time.rs", "#[cfg(test)]\nmod tests { use ring::digest; }"),
