@@ -3,6 +3,7 @@
 //! - `arena`: the send arena, where protected packets wait for the socket
 //! - `bitrate`: bits per second as a type
 //! - `codec`: the codecs forwarded here, and one negotiated format
+//! - `frame`: one access unit or audio frame, for ways in and out that do not speak RTP
 //! - `id`: stream, session and layer names as distinct types
 //! - `packet`: one RTP packet with its shared payload, and the pool that recycles them
 //! - `time`: RTP ticks, extended sequence numbers, wall time
@@ -10,6 +11,7 @@
 pub mod arena;
 pub mod bitrate;
 pub mod codec;
+pub mod frame;
 pub mod id;
 pub mod packet;
 pub mod time;

@@ -1,0 +1,1 @@
+//! Ways in that do not speak WebRTC: each reads frames and writes them into a stream.

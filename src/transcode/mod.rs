@@ -1,0 +1,1 @@
+//! What viewers lack is made from what comes in, by a process of its own.
