@@ -260,7 +260,7 @@ impl MediaServer for Port {
 fn stream_report(state: StreamState, wall: Duration) -> StreamReport {
     let publisher = state.publisher.map(|publisher| PublisherReport {
         session: short_id(&publisher),
-        protocol: "whip".to_owned(),
+        protocol: publisher.protocol.to_string(),
         srtp_profile: publisher.profile.map(|profile| profile.to_string()),
         round_trip_ms: milliseconds(publisher.round_trip),
         age_seconds: publisher.age.as_secs_f64(),
@@ -288,7 +288,7 @@ fn track_report(track: &TrackState) -> TrackReport {
 fn viewer_report(viewer: &ViewerState) -> ViewerReport {
     ViewerReport {
         session: short_id(&viewer.session),
-        protocol: "whep".to_owned(),
+        protocol: viewer.session.protocol.to_string(),
         srtp_profile: viewer.session.profile.map(|profile| profile.to_string()),
         loss: viewer.loss,
         round_trip_ms: milliseconds(viewer.session.round_trip),
