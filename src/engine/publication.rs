@@ -5,7 +5,7 @@
 
 use super::Engine;
 use super::command::{EndReason, Event, Opening, Role, Written};
-use super::message::{Message, Term};
+use super::message::{Message, SenderReport, Term};
 use super::report::{SessionState, TrackState};
 use crate::media::arena::SendArena;
 use crate::media::codec::{Format, Kind};
@@ -126,16 +126,6 @@ impl Engine {
         if let Some(format) = written.format {
             self.format_written(index, format, now);
         }
-        if let Some(report) = written.report {
-            let Some(stream) = self.streams.get_mut(index) else { return };
-            stream.router.sender_report(
-                report.kind,
-                report.ntp,
-                report.timestamp,
-                report.arrival,
-            );
-            self.tell_followers(index, |name| Message::SenderReport(name, report));
-        }
         for packet in &written.packets {
             let Some(stream) = self.streams.get_mut(index) else { return };
             let Some(publication) = &mut stream.publication else { return };
@@ -146,6 +136,14 @@ impl Engine {
             } else {
                 self.counters.packets_dropped += 1;
             }
+        }
+        // It says something of a track once there has been a packet of it.
+        if let Some(report) = written.report
+            && let Some(stream) = self.streams.get_mut(index)
+        {
+            let SenderReport { kind, ntp, timestamp, arrival } = report;
+            stream.router.sender_report(kind, ntp, timestamp, arrival);
+            self.tell_followers(index, |name| Message::SenderReport(name, report));
         }
     }
 
@@ -162,12 +160,7 @@ impl Engine {
     }
 
     /// Ends the session with this id, if it writes a stream.
-    pub(super) fn end_publication(
-        &mut self,
-        session: SessionId,
-        reason: EndReason,
-        now: Instant,
-    ) {
+    pub(super) fn end_publication(&mut self, session: SessionId, reason: EndReason, now: Instant) {
         let Some(index) = self.publications.remove(&session) else { return };
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(publication) = stream.publication.take() else { return };
@@ -198,9 +191,10 @@ impl Engine {
     /// When the first of them must be looked at for its silence.
     pub(super) fn publication_deadline(&self) -> Option<Instant> {
         let silence_max = self.settings.publisher_silence;
-        let publications = self.publications.values().filter_map(|&index| {
-            self.streams.get(index)?.publication.as_ref()
-        });
+        let publications = self
+            .publications
+            .values()
+            .filter_map(|&index| self.streams.get(index)?.publication.as_ref());
         publications.map(|publication| publication.silent_at(silence_max)).min()
     }
 }

@@ -145,6 +145,9 @@ fn refusal(error: sessions::OfferError, stream: &str) -> OfferError {
         sessions::OfferError::Directory(DirectoryError::Taken) => {
             OfferError::Taken(stream.to_owned())
         }
+        sessions::OfferError::Directory(DirectoryError::NotPlayable(why)) => {
+            OfferError::NotPlayable(why.to_owned())
+        }
         sessions::OfferError::Directory(DirectoryError::NotLive) => {
             OfferError::NotLive(stream.to_owned())
         }
@@ -162,6 +165,7 @@ const fn label(error: &OfferError) -> &'static str {
         OfferError::Malformed(_) => "malformed",
         OfferError::NoCommonCodec(_) => "no_common_codec",
         OfferError::Unservable(_) => "unservable",
+        OfferError::NotPlayable(_) => "not_playable",
         OfferError::NotLive(_) => "not_live",
         OfferError::Taken(_) => "taken",
         OfferError::Busy { .. } => "busy",

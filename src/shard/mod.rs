@@ -204,7 +204,10 @@ impl Shard {
             if exits {
                 return Ok(());
             }
-            more |= !drained || !self.requests.is_empty() || !self.media.is_empty() || self.links.has_mail();
+            more |= !drained
+                || !self.requests.is_empty()
+                || !self.media.is_empty()
+                || self.links.has_mail();
             turn = Turn { timed_at: now, more, owes_others };
         }
     }
