@@ -54,7 +54,7 @@ use ledger::Ledger;
 use port::Port;
 use shards::{bind_media, links, start_shards};
 use signaling::config::{IceServer, IceServerError, Limits as HttpLimits};
-use signaling::serve::{Addresses, Listeners, ServeError};
+use signaling::serve::{Listeners, ServeError};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -148,12 +148,17 @@ pub struct Server {
     advice: String,
     port: Arc<Port>,
     shards: Arc<Vec<Handle>>,
+    running: Running,
+    shutdown_timeout: Duration,
+}
+
+/// What runs beside the shards.
+struct Running {
     http: JoinHandle<Result<(), ServeError>>,
     sweeper: JoinHandle<()>,
     acceptor: Option<JoinHandle<()>>,
     ways_in: WaysIn,
     stop: watch::Sender<bool>,
-    shutdown_timeout: Duration,
 }
 
 impl Server {
@@ -171,12 +176,7 @@ impl Server {
     /// [`StartError`] says what is in the way; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let clock = Clock::system();
-        let mut random = [[0; 20]; 2];
-        for bytes in &mut random {
-            getrandom::fill(bytes)
-                .map_err(|error| system("random numbers")(io::Error::other(error)))?;
-        }
-        let tokens = load_or_make(&config.auth, &config.server.state_directory, &random)?;
+        let tokens = tokens(&config)?;
         let identity = Arc::new(Identity::generate()?);
         let descriptors = kernel::raise_descriptor_limit();
         let (sockets, listener) = bind_media(&config)?;
@@ -198,8 +198,7 @@ impl Server {
             let ledger = Arc::clone(&ledger);
             (clock.clone(), engine.at(place), move |event| ledger.take(event))
         })?;
-        let open_max = config.limits.media_tcp_connections_max;
-        let acceptor = Acceptor::new(Arc::clone(&directory), &shards, open_max);
+        let acceptor = Acceptor::new(&directory, &shards, config.limits.media_tcp_connections_max);
         let media_tcp = listener.is_some();
         let bus = Arc::new(Bus::new(directory, links(&shards)));
         let sessions = Sessions {
@@ -210,14 +209,13 @@ impl Server {
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let port = Port::new(sessions, Arc::clone(&shards), ledger, audience, admission, epoch);
+        let port = Port::new(sessions, &shards, ledger, audience, admission, epoch);
         let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
-        let entrance = Arc::new(Entrance::new(bus, clock, gate(&http_config)));
-        let ways_in = WaysIn::start(entrance)?;
+        let ways_in = WaysIn::start(Entrance::new(bus, clock, gate(&http_config)))?;
         let app = signaling::app(port.clone(), &http_config, addresses);
         // Its task goes on by itself: from here on nothing can fail any more.
         let acceptor = listener.map(|listener| acceptor.start(listener)).transpose();
@@ -225,33 +223,19 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
         let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
-        let Addresses { http: http_address, https, .. } = addresses;
-        let domain = config.network.domain.clone();
-        let ports = ways_in.ports();
         let bound = Bound {
-            http: http_address,
-            https,
+            http: addresses.http,
+            https: addresses.https,
             media,
             media_tcp,
             announced,
-            ways_in: ports,
-            domain,
+            ways_in: ways_in.ports(),
+            domain: config.network.domain,
         };
         info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self {
-            bound,
-            tokens,
-            advice,
-            port,
-            shards,
-            http,
-            sweeper,
-            acceptor,
-            ways_in,
-            stop,
-            shutdown_timeout,
-        })
+        let running = Running { http, sweeper, acceptor, ways_in, stop };
+        Ok(Self { bound, tokens, advice, port, shards, running, shutdown_timeout })
     }
 
     /// Where it listens.
@@ -278,7 +262,8 @@ impl Server {
     /// Refuses new sessions, tells those there are, and ends within the configured time.
     pub async fn stop(self) {
         self.port.refuse_new();
-        self.ways_in.close();
+        let Running { http, sweeper, acceptor, ways_in, stop } = self.running;
+        ways_in.close();
         self.port.sessions().bus.stop();
         let drained = tokio::time::timeout(self.shutdown_timeout, async {
             while self.port.sessions_left() > 0 {
@@ -291,12 +276,12 @@ impl Server {
         }
         self.port.end_events();
         // Nobody listens any more when both tasks have ended already.
-        let _ = self.stop.send(true);
-        self.sweeper.abort();
-        self.acceptor.inspect(JoinHandle::abort);
-        self.ways_in.ended().await;
+        let _ = stop.send(true);
+        sweeper.abort();
+        acceptor.inspect(JoinHandle::abort);
+        ways_in.ended().await;
         // Requests in flight have a time limit of their own.
-        match self.http.await {
+        match http.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "HTTP ended badly"),
             Err(error) => warn!(%error, "HTTP ended badly"),
@@ -310,6 +295,15 @@ impl Server {
         }
         info!("stopped");
     }
+}
+
+fn tokens(config: &Config) -> Result<Tokens, StartError> {
+    let mut random = [[0; 20]; 2];
+    for bytes in &mut random {
+        getrandom::fill(bytes)
+            .map_err(|error| system("random numbers")(io::Error::other(error)))?;
+    }
+    Ok(load_or_make(&config.auth, &config.server.state_directory, &random)?)
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

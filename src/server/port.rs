@@ -44,14 +44,14 @@ impl Port {
 
     pub(super) fn new(
         sessions: Sessions,
-        shards: Arc<Vec<Handle>>,
+        shards: &Arc<Vec<Handle>>,
         ledger: Arc<Ledger>,
         audience: Arc<Audience>,
         admission: Admission,
         epoch: Epoch,
     ) -> Self {
         let memory_bytes = AtomicU64::new(memory::resident_bytes());
-        let stopping = AtomicBool::new(false);
+        let (shards, stopping) = (Arc::clone(shards), AtomicBool::new(false));
         Self { sessions, shards, ledger, audience, admission, memory_bytes, epoch, stopping }
     }
 

@@ -18,7 +18,9 @@ impl WaysIn {
     /// # Errors
     ///
     /// [`ListenError`]: a port cannot be had.
-    pub(super) fn start(entrance: Arc<Entrance>) -> Result<Self, ListenError> {
+    #[expect(clippy::unnecessary_wraps, reason = "there is no way in yet that can fail")]
+    pub(super) fn start(entrance: Entrance) -> Result<Self, ListenError> {
+        let entrance = Arc::new(entrance);
         let (stop, _stopping) = watch::channel(false);
         let running = Vec::new();
         Ok(Self { entrance, running, stop })
