@@ -138,7 +138,7 @@ fn read_sps(nal: &[u8]) -> Option<Sps> {
         width = width.checked_sub(crop_x)?;
         height = height.checked_sub(crop_y)?;
     }
-    // Baseline has no B slices (H.264 §A.2.1), and an order of type 2 is that of decoding (§8.2.1.3).
+    // Baseline has no B slices (H.264 §A.2.1); an order of type 2 is that of decoding (§8.2.1.3).
     let in_order = profile == 66 || order == 2;
     let reordering = if in_order { Some(0) } else { read_reordering(&mut sps) };
     Some(Sps { size: super::size(width, height), reordering })

@@ -16,7 +16,7 @@ pub(super) enum SetId {
 }
 
 impl ParameterSets {
-    /// Encoders have three sets of a few dozen bytes; those for hundreds of scaling lists still fit.
+    /// Encoders have three sets of a few dozen bytes; hundreds with scaling lists still fit.
     pub(super) const BYTES_MAX: usize = 16_384;
 
     /// Takes the place of the one with this number. Sets beyond all measure begin anew.
