@@ -2,7 +2,10 @@
 
 use millrace::codec::packetizer::Packetizer;
 use millrace::codec::{carries_parameters, dimensions, is_keyframe};
+use millrace::ingest::b_frames::{BFrames, Found, Policy, Verdict};
 use millrace::media::codec::Codec;
+use millrace::media::frame::{Coding, Frame};
+use std::time::Instant;
 
 /// Cuts an input into frames, each after its length in two bytes; the last has what is left.
 fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -36,5 +39,32 @@ pub(crate) fn packetizer(bytes: &[u8]) {
         assert_eq!(lasts, usize::from(payloads > 0));
         assert!(total <= frame.len() * 4 + 16_384 + 12 * payloads, "{total} of {}", frame.len());
         let _ = packetizer.format();
+    }
+}
+
+/// What passes is presented in order, unless the clock goes back or the stream itself says so.
+pub(crate) fn b_frames(bytes: &[u8]) {
+    let Some((&[codec], rest)) = bytes.split_first_chunk() else { return };
+    let codec = Codec::ALL[usize::from(codec) % Codec::ALL.len()];
+    let (mut b_frames, arrival) = (BFrames::new(Policy::Auto), Instant::now());
+    let (mut decode, mut last) = (0_i64, i64::MIN);
+    for frame in frames(rest) {
+        let Some((&[step, offset], data)) = frame.split_first_chunk() else { continue };
+        decode += i64::from(step.cast_signed());
+        let is_back = step.cast_signed() < 0;
+        let present = decode + i64::from(offset);
+        let frame = Frame {
+            coding: Coding::Video(codec),
+            decode_ticks: decode,
+            present_ticks: present,
+            arrival,
+            data: data.to_vec().into(),
+        };
+        let verdict = b_frames.look(&frame);
+        let is_declared = b_frames.found() == Found::Never;
+        if verdict == Verdict::Pass {
+            assert!(is_back || is_declared || present >= last);
+            last = if is_back { present } else { last.max(present) };
+        }
     }
 }

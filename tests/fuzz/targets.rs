@@ -58,6 +58,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
     Target::new("packetizer", frames::packetizer),
+    Target::new("b_frames", frames::b_frames),
     Target::new("framing", framing),
     Target::new("config", config),
 ];

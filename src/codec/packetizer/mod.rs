@@ -19,6 +19,7 @@ mod payloads;
 mod vp;
 
 use crate::media::codec::{Codec, Format};
+pub use nal::units as nal_units;
 use payloads::Payloads;
 
 /// Splits the frames of one track into RTP payloads.

@@ -162,8 +162,9 @@ impl<C: NalCodec> Units<C> {
     }
 }
 
-/// The units of a frame, each after its length in four bytes. A length that lies ends it.
-pub(super) fn units(mut frame: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The NAL units of a frame of H.264 or H.265, each after its length in four bytes. A length that
+/// lies ends it.
+pub fn units(mut frame: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (len, rest) = frame.split_first_chunk::<4>()?;
         let (unit, rest) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
