@@ -5,9 +5,13 @@
 //!
 //! - `entrance`: who may publish what
 //! - `feed`: a publisher's frames on their way into its stream
+//! - `b_frames`: pictures that are not sent in the order in which they are shown
+//! - `track`: frames into packets
 
+pub mod b_frames;
 mod entrance;
 mod feed;
+pub mod track;
 
 pub use crate::bus::publication::LinkReport;
 pub use entrance::{Entrance, Gate, Refusal, Request};
