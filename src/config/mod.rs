@@ -13,6 +13,7 @@
 //! - `reach`: how far an address reaches
 //! - `reader`: file, environment and flags behind one look-up
 //! - `server`: threads, state, stopping
+//! - `srt`: `[srt]`, SRT in
 //! - `token`: one secret, and the tokens that the first start makes
 //!
 //! A file comes first, then `MILLRACE_SECTION__KEY` variables, then flags; each overrides the one
@@ -32,6 +33,7 @@ pub mod network;
 pub mod reach;
 mod reader;
 pub mod server;
+pub mod srt;
 pub mod token;
 
 pub use arguments::{Action, load};
@@ -50,6 +52,8 @@ pub struct Config {
     pub auth: auth::Auth,
     /// What publishers may send.
     pub whip: ingest::Whip,
+    /// SRT in.
+    pub srt: srt::Srt,
     /// What viewers get.
     pub whep: egress::Whep,
     /// How many, how large, how long.
@@ -66,6 +70,7 @@ impl Config {
             network: network::Network::read(reader),
             auth: auth::Auth::read(reader),
             whip: ingest::Whip::read(reader),
+            srt: srt::Srt::read(reader),
             whep: egress::Whep::read(reader),
             limits: limits::Limits::read(reader),
             log: log::Log::read(reader),

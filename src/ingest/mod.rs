@@ -47,8 +47,8 @@ pub struct Port {
 }
 
 /// The ports of all ways in that the configuration wants. A new one is a row here.
-pub fn ports(_config: &Config) -> Vec<Port> {
-    Vec::new()
+pub fn ports(config: &Config) -> Vec<Port> {
+    [srt::port(&config.srt)].into_iter().flatten().collect()
 }
 
 /// Why a way in cannot listen.

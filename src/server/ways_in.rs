@@ -1,6 +1,7 @@
 //! The ways in that do not speak WebRTC: started and stopped together.
 
-use crate::ingest::{Entrance, ListenError, Port, Running};
+use crate::config::Config;
+use crate::ingest::{Entrance, ListenError, Port, Running, srt};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::warn;
@@ -18,11 +19,11 @@ impl WaysIn {
     /// # Errors
     ///
     /// [`ListenError`]: a port cannot be had.
-    #[expect(clippy::unnecessary_wraps, reason = "there is no way in yet that can fail")]
-    pub(super) fn start(entrance: Entrance) -> Result<Self, ListenError> {
+    pub(super) fn start(entrance: Entrance, config: &Config) -> Result<Self, ListenError> {
         let entrance = Arc::new(entrance);
-        let (stop, _stopping) = watch::channel(false);
-        let running = Vec::new();
+        let (stop, stopping) = watch::channel(false);
+        let mut running = Vec::new();
+        running.extend(srt::start(&config.srt, &entrance, &stopping)?);
         Ok(Self { entrance, running, stop })
     }
 

@@ -310,19 +310,30 @@ impl Poll {
         unsafe { sys::srt_epoll_remove_usock(self.0, socket.0) };
     }
 
-    /// The sockets that have something, at most `places.len()` of them, as soon as there is one.
-    pub(super) fn wait(&self, places: &mut [SocketId], timeout: Duration) -> usize {
-        let mut events = [sys::Event { socket: 0, events: 0 }; 64];
-        let room = events.len().min(places.len());
+    /// The sockets that have something, as soon as there is one.
+    pub(super) fn wait<'a>(
+        &self,
+        room: &'a mut Events,
+        timeout: Duration,
+    ) -> impl Iterator<Item = SocketId> + use<'a> {
+        let events = &mut room.0;
+        let (places, len) = (events.as_mut_ptr(), events.len());
         let timeout = i64::from(milliseconds(timeout));
-        // SAFETY: `events` has room for `room` events.
-        let count =
-            unsafe { sys::srt_epoll_uwait(self.0, events.as_mut_ptr(), room as c_int, timeout) };
-        let count = usize::try_from(count).unwrap_or(0).min(room);
-        for (place, event) in places.iter_mut().zip(&events[..count]) {
-            *place = SocketId(event.socket);
-        }
-        count
+        // SAFETY: there is room for `len` events.
+        let count = unsafe { sys::srt_epoll_uwait(self.0, places, len as c_int, timeout) };
+        let count = usize::try_from(count).unwrap_or(0);
+        events.iter().take(count).map(|event| SocketId(event.socket))
+    }
+}
+
+/// Room for what [`Poll::wait`] tells: with less than one place for each socket, those that always
+/// have something would hide the others.
+#[derive(Debug)]
+pub(super) struct Events(Vec<sys::Event>);
+
+impl Events {
+    pub(super) fn with_room(sockets: usize) -> Self {
+        Self(vec![sys::Event { socket: 0, events: 0 }; sockets])
     }
 }
 

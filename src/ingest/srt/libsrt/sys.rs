@@ -61,7 +61,6 @@ pub(super) struct Event {
 /// `CBytePerfMon`, in part; the rest makes room for what this and later versions append.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-#[expect(dead_code, reason = "the library fills in all of them")]
 pub(super) struct Counters {
     pub(super) ms_time_stamp: i64,
     pub(super) sent_total: i64,
