@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// a second later at the earliest.
 const KNOCKS_MAX: u32 = 500;
 /// The same of one network.
-const KNOCKS_PER_NETWORK_MAX: u32 = 20;
+const KNOCKS_PER_NETWORK_MAX: u32 = 50;
 /// Refusals that are logged in a second.
 const REFUSALS_LOGGED_MAX: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ mod tests {
         let allowed = |knocks: &mut Knocks, address, now| {
             (0..KNOCKS_MAX).filter(|_| knocks.allow(address, now)).count()
         };
-        assert_eq!(allowed(&mut knocks, ip("192.0.2.1"), start), 20);
+        assert_eq!(allowed(&mut knocks, ip("192.0.2.1"), start), 50);
         assert!(!knocks.allow(ip("192.0.2.2"), start), "too many in all");
         let later = start + WINDOW;
         assert!(knocks.allow(ip("192.0.2.2"), later));

@@ -289,3 +289,6 @@ impl Table {
         self.sections.push(packet.payload, packet.is_start, found);
     }
 }
+
+#[cfg(test)]
+mod tests;

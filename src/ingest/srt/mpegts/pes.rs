@@ -134,14 +134,16 @@ impl Assembly {
         finished
     }
 
-    /// Packets are missing: what has begun will never be whole. Gives what there is of it.
+    /// Packets are missing: what has begun will never be whole, unless it had its end already.
+    /// Gives what there is of it.
     pub(super) fn lost(&mut self) -> Option<Pes> {
         let began = self.state == State::Reading;
-        self.state = State::Waiting;
-        if let End::Learning { stuffed, .. } = &mut self.end {
-            *stuffed = false;
+        let had_end = matches!(self.end, End::Learning { stuffed: true, .. }) && self.len.is_none();
+        if had_end {
+            self.learn();
         }
-        if began { self.take(false) } else { None }
+        self.state = State::Waiting;
+        if began { self.take(had_end) } else { None }
     }
 
     /// A PES packet without a length has ended where the next one begins.
