@@ -61,10 +61,11 @@ impl Acceptor {
 
     /// An acceptor for these shards, of which so many connections may be open.
     pub(super) fn new(
-        directory: Arc<Directory>,
+        directory: &Arc<Directory>,
         shards: &Arc<Vec<Handle>>,
         open_max: usize,
     ) -> Self {
+        let directory = Arc::clone(directory);
         let desk = Desk { directory, shards: Arc::downgrade(shards), turn: AtomicUsize::new(0) };
         Self {
             open: Arc::new(()),

@@ -43,7 +43,7 @@ const OUTSIDE: [(&[&str], &[&str]); 18] = [
     (&["tracing_subscriber"], &["src/telemetry/"]),
     (&["anyhow"], &["src/main.rs"]),
     (&["crossbeam_channel", "dashmap"], &["src/bus/", "src/shard/", "src/server"]),
-    (&["getrandom"], &["src/sessions.rs", "src/server", "src/main.rs"]),
+    (&["getrandom"], &["src/sessions.rs", "src/ingest/", "src/server", "src/main.rs"]),
     (&["slab"], &["src/engine/", "src/shard/"]),
     (&["ipnet"], &["src/config/"]),
     (&["futures_util"], &["src/server", "src/ingest/", "src/egress/", "src/transcode/"]),
