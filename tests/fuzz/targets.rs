@@ -63,6 +63,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("transcode_ipc", transcode_ipc),
     Target::new("transcode_probe", transcode_probe),
     Target::new("b_frames", frames::b_frames),
+    Target::new("timing", frames::timing),
     Target::new("framing", framing),
     Target::new("config", config),
 ];
