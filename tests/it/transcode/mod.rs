@@ -287,3 +287,17 @@ async fn without_the_worker_the_server_runs_and_says_what_is_off() -> anyhow::Re
     server.output().wait(SOON, "the note at the start", is_told).await?;
     Ok(())
 }
+
+#[test]
+fn the_server_itself_has_no_gstreamer_in_it() -> anyhow::Result<()> {
+    let libraries = |program: &Path| -> anyhow::Result<String> {
+        let output = std::process::Command::new("ldd").arg(program).output()?;
+        anyhow::ensure!(output.status.success(), "ldd {program:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let server = Path::new(env!("CARGO_BIN_EXE_millrace"));
+    let linked = libraries(server)?;
+    assert!(linked.contains("libc.so") && !linked.contains("libgst"), "{linked}");
+    assert!(libraries(&server.with_file_name(PROGRAM))?.contains("libgstreamer-1.0"));
+    Ok(())
+}
