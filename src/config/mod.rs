@@ -15,6 +15,7 @@
 //! - `server`: threads, state, stopping
 //! - `srt`: `[srt]`, SRT in
 //! - `token`: one secret, and the tokens that the first start makes
+//! - `transcode`: `[transcode]`, worker processes
 //!
 //! A file comes first, then `MILLRACE_SECTION__KEY` variables, then flags; each overrides the one
 //! before. An option is one field and one line that names its key, default and range; the same
@@ -35,6 +36,7 @@ mod reader;
 pub mod server;
 pub mod srt;
 pub mod token;
+pub mod transcode;
 
 pub use arguments::{Action, load};
 pub use error::ConfigError;
@@ -56,6 +58,8 @@ pub struct Config {
     pub srt: srt::Srt,
     /// What viewers get.
     pub whep: egress::Whep,
+    /// What is made for them that they lack.
+    pub transcode: transcode::Transcode,
     /// How many, how large, how long.
     pub limits: limits::Limits,
     /// What is written to the log.
@@ -72,6 +76,7 @@ impl Config {
             whip: ingest::Whip::read(reader),
             srt: srt::Srt::read(reader),
             whep: egress::Whep::read(reader),
+            transcode: transcode::Transcode::read(reader),
             limits: limits::Limits::read(reader),
             log: log::Log::read(reader),
         }
