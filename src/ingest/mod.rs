@@ -6,11 +6,14 @@
 //! - `entrance`: who may publish what
 //! - `feed`: a publisher's frames on their way into its stream
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
+//! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
 //! - `track`: frames into packets
 
 pub mod b_frames;
 mod entrance;
 mod feed;
+mod pace;
+pub mod timing;
 pub mod track;
 
 pub use crate::bus::publication::LinkReport;
