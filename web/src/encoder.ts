@@ -65,9 +65,9 @@ export function waysIn(addresses: ServerAddresses, stream: string): Way[] {
     ways.push({
       name: "SRT",
       hint:
-        "For lines that lose packets. OBS: service “Custom”, no stream key. On a bad line add " +
-        "&latency=400000 in OBS and ffmpeg, which count microseconds. A passphrase, where the " +
-        "operator set one, is added as &passphrase=…",
+        "For lines that lose packets. OBS: service “Custom”, no stream key. On a bad line " +
+        "add &latency=400000 in OBS and ffmpeg, which count microseconds. A passphrase, where " +
+        "the operator set one, is added as &passphrase=…",
       lines: [
         {
           label: "Address",

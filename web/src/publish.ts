@@ -241,6 +241,7 @@ function onEntered(): void {
     history.replaceState(null, "", page.pathFor("publish", entry().stream));
   }
   showEncoder();
+  showEncoder();
   stream.hurry();
 }
 
@@ -432,8 +433,9 @@ void showAddresses();
 page.everySecond(async () => {
   if (isEncoder()) await stream.tick(entry());
 });
-// `?source=encoder`: what to type into one. `?source=test&start=1`: the test picture at once, as `make demo` has it. Nothing else starts
-// without a click: a link must not be able to publish somebody's camera.
+// `?source=encoder`: what to type into one. `?source=test&start=1`: the test picture at once, as
+// `make demo` has it. Nothing else starts without a click: a link must not be able to publish
+// somebody's camera.
 const wishes = new URLSearchParams(location.search);
 const wantsTest = wishes.get("source") === "test";
 if (wishes.get("source") === "encoder") part("source-encoder", HTMLInputElement).checked = true;
