@@ -221,7 +221,7 @@ impl Server {
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
         let ways_in = WaysIn::start(Entrance::new(bus, clock, gate(&http_config)), &config)?;
-        let app = signaling::app(port.clone(), &http_config, addresses);
+        let app = signaling::app(port.clone(), &http_config, ways_in.among(addresses));
         // Its task goes on by itself: from here on nothing can fail any more.
         let acceptor = listener.map(|listener| acceptor.start(listener)).transpose();
         let acceptor = acceptor.map_err(system("a listener"))?;

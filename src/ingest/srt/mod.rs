@@ -75,7 +75,9 @@ pub fn start(
         let socket = Socket::new(config.latency).map_err(other)?;
         let desk = Arc::new(Desk::new(config, entrance));
         socket.listen(wanted.address, WAITING_MAX, hook(&desk)).map_err(other)?;
-        ports.push(Port { address: socket.local_address().unwrap_or(wanted.address), ..wanted });
+        let address = socket.local_address().unwrap_or(wanted.address);
+        info!(%address, "listening for SRT");
+        ports.push(Port { address, ..wanted });
         let (door, runtime, alive) = (receiver.door(), Handle::current(), alive.clone());
         let on_caller = move |socket: Socket, remote| {
             desk.let_in(socket, remote, &door, &runtime, alive.clone());
