@@ -126,7 +126,7 @@ impl Entrance {
     /// [`Refusal`] says why not; nothing was made.
     pub fn admit(&self, request: Request<'_>) -> Result<Feed, Refusal> {
         let (stream, token) = self.examine(request)?;
-        self.open(stream, request.protocol, token)
+        self.open(&stream, request.protocol, token)
     }
 
     /// Lets in a stream that the server fetches by its operator's order: that needs no token.
@@ -138,10 +138,10 @@ impl Entrance {
         if self.stopping.load(Ordering::Acquire) {
             return Err(Refusal::Stopping);
         }
-        self.open(stream.clone(), protocol, NO_TOKEN)
+        self.open(stream, protocol, NO_TOKEN)
     }
 
-    fn open(&self, stream: StreamName, protocol: Protocol, token: u64) -> Result<Feed, Refusal> {
+    fn open(&self, stream: &StreamName, protocol: Protocol, token: u64) -> Result<Feed, Refusal> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Refusal::Busy)?;
         let session = SessionId::from_random(random);

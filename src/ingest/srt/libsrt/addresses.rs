@@ -1,6 +1,7 @@
 //! Addresses as the system lays them out (ip(7), ipv6(7)), and as Rust does.
 #![allow(unsafe_code)]
 
+use super::int;
 use std::ffi::c_int;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -8,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 pub(super) fn no_address() -> (libc::sockaddr_storage, c_int) {
     // SAFETY: numbers only, of which zero is one.
     let storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-    (storage, size_of::<libc::sockaddr_storage>() as c_int)
+    (storage, int(size_of::<libc::sockaddr_storage>()))
 }
 
 pub(super) fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, c_int) {
@@ -39,7 +40,7 @@ pub(super) fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, c_int
             size_of::<libc::sockaddr_in6>()
         }
     };
-    (storage, len as c_int)
+    (storage, int(len))
 }
 
 /// The address at a place that the library names, an IPv4 address as itself where it came mapped.

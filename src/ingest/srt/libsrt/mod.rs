@@ -117,7 +117,7 @@ impl Socket {
         socket.set(option::TRANSMISSION, sys::TRANSMISSION_LIVE)?;
         socket.set(option::MESSAGES, 1_u8)?;
         socket.set(option::RENDEZVOUS, 0_u8)?;
-        socket.set(option::PAYLOAD_SIZE, MESSAGE_MAX as c_int)?;
+        socket.set(option::PAYLOAD_SIZE, int(MESSAGE_MAX))?;
         socket.set(option::FLIGHT_PACKETS, WAITING_PACKETS_MAX)?;
         socket.set(option::RECEIVE_BUFFER, WAITING_PACKETS_MAX * PACKET_BYTES)?;
         socket.set(option::UDP_RECEIVE_BUFFER, UDP_BUFFER_BYTES)?;
@@ -218,7 +218,7 @@ impl Socket {
     /// What the caller said it wants.
     pub(super) fn stream_id(&self) -> String {
         let mut bytes = [0_u8; STREAM_ID_MAX + 1];
-        let mut len = bytes.len() as c_int;
+        let mut len = int(bytes.len());
         let place = bytes.as_mut_ptr().cast();
         // SAFETY: `bytes` has room for `len` bytes, and the library keeps to it.
         let read = unsafe { sys::srt_getsockflag(self.0, option::STREAM_ID, place, &raw mut len) };
@@ -230,7 +230,7 @@ impl Socket {
     /// Takes the next message. `buffer` should have room for [`MESSAGE_MAX`] bytes: what does not
     /// fit is lost.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> Received {
-        let room = c_int::try_from(buffer.len()).unwrap_or(c_int::MAX);
+        let room = int(buffer.len());
         // SAFETY: `buffer` has room for as many bytes.
         let len = unsafe { sys::srt_recv(self.0, buffer.as_mut_ptr().cast(), room) };
         if let Ok(len @ 1..) = usize::try_from(len) {
@@ -266,8 +266,7 @@ impl Socket {
     fn set<T: Copy>(&self, option: c_int, value: T) -> Result<(), Error> {
         let place = (&raw const value).cast();
         // SAFETY: `value` is as long as is said.
-        done(unsafe { sys::srt_setsockflag(self.0, option, place, size_of::<T>() as c_int) })
-            .map(drop)
+        done(unsafe { sys::srt_setsockflag(self.0, option, place, int(size_of::<T>())) }).map(drop)
     }
 
     fn set_bytes(&self, option: c_int, value: &[u8]) -> Result<(), Error> {
@@ -320,7 +319,7 @@ impl Poll {
         let (places, len) = (events.as_mut_ptr(), events.len());
         let timeout = i64::from(milliseconds(timeout));
         // SAFETY: there is room for `len` events.
-        let count = unsafe { sys::srt_epoll_uwait(self.0, places, len as c_int, timeout) };
+        let count = unsafe { sys::srt_epoll_uwait(self.0, places, int(len), timeout) };
         let count = usize::try_from(count).unwrap_or(0);
         events.iter().take(count).map(|event| SocketId(event.socket))
     }
@@ -402,7 +401,7 @@ extern "C" fn on_knock(
 }
 
 fn set_bytes(socket: sys::RawSocket, option: c_int, value: &[u8]) -> Result<(), Error> {
-    let len = c_int::try_from(value.len()).unwrap_or(c_int::MAX);
+    let len = int(value.len());
     // SAFETY: `value` is at least as long as is said.
     done(unsafe { sys::srt_setsockflag(socket, option, value.as_ptr().cast(), len) }).map(drop)
 }
@@ -427,6 +426,11 @@ unsafe fn text(text: *const c_char) -> String {
     }
     // SAFETY: not null, so it is a text, as the caller says.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// A size that the library takes.
+fn int(size: usize) -> c_int {
+    c_int::try_from(size).unwrap_or(c_int::MAX)
 }
 
 fn milliseconds(time: Duration) -> c_int {

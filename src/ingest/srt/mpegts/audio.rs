@@ -143,20 +143,20 @@ impl Audio {
     fn find(&self, bytes: &[u8]) -> Found {
         let len = match self.framing {
             Framing::Adts => {
-                let Some(header) = bytes.first_chunk::<7>() else { return short(bytes, &[0xff]) };
+                let Some(&header) = bytes.first_chunk::<7>() else { return short(bytes, &[0xff]) };
                 adts_len(header)
             }
             Framing::Latm => {
-                let Some(header) = bytes.first_chunk::<3>() else { return short(bytes, &[0x56]) };
+                let Some(&header) = bytes.first_chunk::<3>() else { return short(bytes, &[0x56]) };
                 latm::packet_len(header)
             }
             Framing::Opus => return opus_len(bytes),
             Framing::Mpeg => {
-                let Some(header) = bytes.first_chunk::<4>() else { return short(bytes, &[0xff]) };
+                let Some(&header) = bytes.first_chunk::<4>() else { return short(bytes, &[0xff]) };
                 mpeg(header).map(|(len, _, _)| len)
             }
             Framing::Ac3 => {
-                let Some(header) = bytes.first_chunk::<5>() else { return short(bytes, &[0x0b]) };
+                let Some(&header) = bytes.first_chunk::<5>() else { return short(bytes, &[0x0b]) };
                 ac3(header).map(|(len, _)| len)
             }
         };
@@ -174,13 +174,15 @@ impl Audio {
             Framing::Latm => self.take_latm(frame, out),
             Framing::Opus => self.take_opus(frame, out),
             Framing::Mpeg => {
-                let Some((_, rate, samples)) = frame.first_chunk().and_then(mpeg) else {
+                let Some((_, rate, samples)) = frame.first_chunk().copied().and_then(mpeg) else {
                     return false;
                 };
                 self.hand_out(AudioCoding::Mpeg, frame, samples, rate, out)
             }
             Framing::Ac3 => {
-                let Some((_, rate)) = frame.first_chunk().and_then(ac3) else { return false };
+                let Some((_, rate)) = frame.first_chunk().copied().and_then(ac3) else {
+                    return false;
+                };
                 self.hand_out(AudioCoding::Ac3, frame, AC3_SAMPLES, rate, out)
             }
         }
@@ -250,7 +252,7 @@ fn short(bytes: &[u8], begin: &[u8]) -> Found {
     if bytes.first() == begin.first() { Found::Short } else { Found::Garbage }
 }
 
-fn adts_len(header: &[u8; 7]) -> Option<usize> {
+fn adts_len(header: [u8; 7]) -> Option<usize> {
     let [first, second, _, fourth, fifth, sixth, _] = header.map(usize::from);
     // 12 bits of ones, and a layer that is 0.
     let is_sync = first == 0xff && second & 0xf6 == 0xf0;
@@ -259,8 +261,8 @@ fn adts_len(header: &[u8; 7]) -> Option<usize> {
 }
 
 /// The length, rate and samples of an MPEG audio frame.
-fn mpeg(header: &[u8; 4]) -> Option<(usize, u32, u32)> {
-    let [first, second, third, _] = *header;
+fn mpeg(header: [u8; 4]) -> Option<(usize, u32, u32)> {
+    let [first, second, third, _] = header;
     if first != 0xff || second & 0xe0 != 0xe0 {
         return None;
     }
@@ -297,8 +299,8 @@ fn mpeg(header: &[u8; 4]) -> Option<(usize, u32, u32)> {
 }
 
 /// The length and rate of an AC-3 frame (ETSI TS 102 366 §4.3, §4.4.1).
-fn ac3(header: &[u8; 5]) -> Option<(usize, u32)> {
-    let [first, second, _, _, code] = *header;
+fn ac3(header: [u8; 5]) -> Option<(usize, u32)> {
+    let [first, second, _, _, code] = header;
     if (first, second) != (0x0b, 0x77) {
         return None;
     }
@@ -445,19 +447,19 @@ mod tests {
             ([0xff, 0xff, 0x48, 0x00], 192, 32_000, 384),
         ];
         for (header, len, rate, samples) in table {
-            assert_eq!(mpeg(&header), Some((len, rate, samples)), "{header:x?}");
+            assert_eq!(mpeg(header), Some((len, rate, samples)), "{header:x?}");
         }
         for bad in [[0xff, 0xfd, 0xf4, 0], [0xff, 0xfd, 0x04, 0], [0xff, 0xed, 0x84, 0], [0; 4]] {
-            assert_eq!(mpeg(&bad), None, "{bad:x?}");
+            assert_eq!(mpeg(bad), None, "{bad:x?}");
         }
     }
 
     #[test]
     fn ac3_headers_tell_length_and_rate() {
-        assert_eq!(ac3(&[0x0b, 0x77, 0, 0, 0x14]), Some((768, 48_000)));
-        assert_eq!(ac3(&[0x0b, 0x77, 0, 0, 0x55]), Some((836, 44_100)));
-        assert_eq!(ac3(&[0x0b, 0x77, 0, 0, 0xc0]), None);
-        assert_eq!(ac3(&[0x0b, 0x77, 0, 0, 0x3f]), None);
+        assert_eq!(ac3([0x0b, 0x77, 0, 0, 0x14]), Some((768, 48_000)));
+        assert_eq!(ac3([0x0b, 0x77, 0, 0, 0x55]), Some((836, 44_100)));
+        assert_eq!(ac3([0x0b, 0x77, 0, 0, 0xc0]), None);
+        assert_eq!(ac3([0x0b, 0x77, 0, 0, 0x3f]), None);
     }
 
     #[test]

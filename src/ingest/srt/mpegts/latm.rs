@@ -30,9 +30,9 @@ pub(super) fn rate(index: u32) -> Option<u32> {
 }
 
 /// The length of the LOAS packet that begins here, header included; `None` where none does.
-pub(super) fn packet_len(bytes: &[u8; 3]) -> Option<usize> {
+pub(super) fn packet_len(bytes: [u8; 3]) -> Option<usize> {
     // §1.7.2: 11 bits 0x2b7, then 13 bits of length.
-    let [first, second, third] = *bytes;
+    let [first, second, third] = bytes;
     let is_sync = first == 0x56 && second & 0xe0 == 0xe0;
     is_sync.then_some(3 + (usize::from(second & 0x1f) << 8 | usize::from(third)))
 }
@@ -280,7 +280,7 @@ mod tests {
         }
         let two_programs = Writer::default().put(0, 2).put(1, 1).put(0, 6).put(1, 4).put(0, 32);
         assert_eq!(frames(&two_programs.bytes(), &mut None), None);
-        assert_eq!(packet_len(&[0x56, 0xe1, 0x02]), Some(3 + 0x102));
-        assert_eq!(packet_len(&[0x56, 0xc1, 0x02]), None);
+        assert_eq!(packet_len([0x56, 0xe1, 0x02]), Some(3 + 0x102));
+        assert_eq!(packet_len([0x56, 0xc1, 0x02]), None);
     }
 }

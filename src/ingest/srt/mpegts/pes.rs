@@ -199,9 +199,14 @@ fn split(mut bytes: Vec<u8>, is_whole: bool) -> Option<Pes> {
 
 /// 33 bits in 5 bytes, with marker bits between.
 fn timestamp(bytes: &[u8]) -> Option<u64> {
-    let &[a, b, c, d, e] = bytes.first_chunk()?;
-    let [a, b, c, d, e] = [a, b, c, d, e].map(u64::from);
-    Some((a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1)
+    let bits = bytes.first_chunk::<5>()?.map(u64::from);
+    Some(
+        (bits[0] >> 1 & 7) << 30
+            | bits[1] << 22
+            | (bits[2] >> 1) << 15
+            | bits[3] << 7
+            | bits[4] >> 1,
+    )
 }
 
 #[cfg(test)]

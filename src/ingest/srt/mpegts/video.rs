@@ -61,6 +61,9 @@ enum Role {
     Nothing,
 }
 
+/// The NAL units of an access unit.
+type Nals<'a> = Vec<(Role, &'a [u8])>;
+
 impl Video {
     pub(super) fn new(codec: Codec) -> Self {
         Self {
@@ -157,8 +160,8 @@ impl Video {
     }
 
     /// The access units of a byte stream: where each begins, and its NAL units.
-    fn split<'a>(&mut self, data: &'a [u8]) -> Vec<(usize, Vec<(Role, &'a [u8])>)> {
-        let mut units: Vec<(usize, Vec<(Role, &[u8])>)> = Vec::new();
+    fn split<'a>(&mut self, data: &'a [u8]) -> Vec<(usize, Nals<'a>)> {
+        let mut units: Vec<(usize, Nals<'_>)> = Vec::new();
         let mut has_picture = false;
         for (at, nal) in nals(data) {
             let role = role(self.codec, nal);
