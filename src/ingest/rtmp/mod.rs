@@ -1,0 +1,5 @@
+//! RTMP and RTMPS.
+
+pub mod amf;
+pub mod chunk;
+pub mod flv;
