@@ -13,11 +13,12 @@ use crate::peer::agreement::{Credentials, Fingerprint};
 use crate::peer::offer::{
     AnswerError, LocalDescription, answer_publisher, answer_viewer, ice_fragment,
 };
+use std::sync::Arc;
 
 /// Makes sessions out of offers.
 pub struct Sessions {
     /// The way to the shards.
-    pub bus: Bus,
+    pub bus: Arc<Bus>,
     /// Tells when a session was made.
     pub clock: Clock,
     /// The hash of our certificate.

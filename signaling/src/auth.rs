@@ -92,6 +92,16 @@ impl Credentials {
         self.allow(self.joins(role, &token, Some(stream)), &token).map(|()| token.id())
     }
 
+    /// Says whether a token that came by another protocol than HTTP publishes that stream.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] says why not.
+    pub fn may_publish(&self, token: &str, stream: &str) -> Result<TokenId, AuthError> {
+        let token = TokenDigest::of(token);
+        self.allow(self.joins(Role::Publisher, &token, Some(stream)), &token).map(|()| token.id())
+    }
+
     /// Says whether a request on a session URL is to be served.
     ///
     /// The URL is unguessable and proves enough by itself; OBS and others also send the token

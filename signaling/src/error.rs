@@ -106,6 +106,12 @@ impl Problem {
                 "Offer cannot be served",
                 detail,
             ),
+            OfferError::NotPlayable(_) => Self::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "not-playable",
+                "Stream cannot be played by WebRTC",
+                detail,
+            ),
             OfferError::NotLive(_) => Self::new(
                 StatusCode::CONFLICT,
                 "not-live",

@@ -140,6 +140,9 @@ pub enum OfferError {
     /// The SDP parses but cannot be served, say no audio or video, or no fingerprint: 422.
     #[error("{0}")]
     Unservable(String),
+    /// What the publisher sends cannot be played by WebRTC, whatever the offer: 406.
+    #[error("{0}")]
+    NotPlayable(String),
     /// Nobody publishes that stream now: 409 with `Retry-After` (viewers).
     #[error("stream {0} is not live")]
     NotLive(String),

@@ -1,25 +1,41 @@
 //! How everything else reaches the shards: bounded queues, nothing clever.
 //!
 //! - `directory`: which sessions and streams there are, and which shard owns a session
+//! - `publication`: a stream that is written by an adapter
 
 pub mod directory;
+pub mod publication;
 
-use crate::engine::command::{Command, EndReason};
+use crate::engine::command::{Command, EndReason, Written};
 use crate::engine::report::StreamState;
 use crate::media::id::SessionId;
 use crate::peer::agreement::Credentials;
 use directory::{Directory, SessionEntry};
+use publication::AllDetails;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// The way to one shard: hands it a command; false where its queue is full or it has ended.
-pub type ShardLink = Box<dyn Fn(Command) -> bool + Send + Sync>;
+/// The way to one shard.
+pub trait ShardWay: Send + Sync {
+    /// Hands it a command; false where its queue is full or it has ended.
+    fn command(&self, command: Command) -> bool;
+
+    /// Hands it what a publisher has sent that does not come by WebRTC; false alike.
+    fn write(&self, session: SessionId, written: Written) -> bool;
+
+    /// How busy it is, from 0 to 1.
+    fn load(&self) -> f32;
+}
+
+/// A shared way to one shard.
+pub type ShardLink = Arc<dyn ShardWay>;
 
 /// All shards, and the directory of who is where.
 pub struct Bus {
     directory: Arc<Directory>,
     shards: Vec<ShardLink>,
+    details: AllDetails,
 }
 
 impl Bus {
@@ -28,7 +44,7 @@ impl Bus {
 
     /// A bus to these shards.
     pub fn new(directory: Arc<Directory>, shards: Vec<ShardLink>) -> Self {
-        Self { directory, shards }
+        Self { directory, shards, details: AllDetails::default() }
     }
 
     /// The directory.
@@ -40,7 +56,7 @@ impl Bus {
     pub fn end(&self, session: SessionId, reason: EndReason) -> Option<SessionEntry> {
         let entry = self.directory.remove(session)?;
         if let Some(shard) = entry.shard.and_then(|index| self.shards.get(index)) {
-            shard(Command::End(session, reason));
+            shard.command(Command::End(session, reason));
         }
         Some(entry)
     }
@@ -48,7 +64,7 @@ impl Bus {
     /// Gives a claimed session new ICE credentials.
     pub fn restart(&self, session: SessionId, local: Credentials) -> bool {
         let shard = self.directory.shard_of(session).and_then(|index| self.shards.get(index));
-        shard.is_some_and(|shard| shard(Command::Restart(session, local)))
+        shard.is_some_and(|shard| shard.command(Command::Restart(session, local)))
     }
 
     /// What is live on all shards.
@@ -57,7 +73,7 @@ impl Bus {
         for shard in &self.shards {
             let (reply, answer) = oneshot::channel();
             // Nobody listens any more when the request was cut off: that is fine.
-            shard(Command::Report(Box::new(move |states| drop(reply.send(states)))));
+            shard.command(Command::Report(Box::new(move |states| drop(reply.send(states)))));
             answers.push(answer);
         }
         let mut states = Vec::new();
@@ -72,7 +88,7 @@ impl Bus {
     /// Ends every session: the server stops.
     pub fn stop(&self) {
         for shard in &self.shards {
-            shard(Command::Stop);
+            shard.command(Command::Stop);
         }
     }
 }

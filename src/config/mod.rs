@@ -12,6 +12,7 @@
 //! - `network`: ports, TLS, ICE servers
 //! - `reach`: how far an address reaches
 //! - `reader`: file, environment and flags behind one look-up
+//! - `rtmp`: `[rtmp]`, RTMP and RTMPS
 //! - `server`: threads, state, stopping
 //! - `token`: one secret, and the tokens that the first start makes
 //!
@@ -31,6 +32,7 @@ pub mod log;
 pub mod network;
 pub mod reach;
 mod reader;
+pub mod rtmp;
 pub mod server;
 pub mod token;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub auth: auth::Auth,
     /// What publishers may send.
     pub whip: ingest::Whip,
+    /// RTMP and RTMPS.
+    pub rtmp: rtmp::Rtmp,
     /// What viewers get.
     pub whep: egress::Whep,
     /// How many, how large, how long.
@@ -66,6 +70,7 @@ impl Config {
             network: network::Network::read(reader),
             auth: auth::Auth::read(reader),
             whip: ingest::Whip::read(reader),
+            rtmp: rtmp::Rtmp::read(reader),
             whep: egress::Whep::read(reader),
             limits: limits::Limits::read(reader),
             log: log::Log::read(reader),

@@ -282,12 +282,14 @@ impl Engine {
             return;
         }
         if let Some(stream) = self.stream_mut(name)
-            && let Some(key) = stream.publisher
+            && stream.has_publisher()
         {
             if stream.term > Some(term) {
                 return;
             }
-            self.end(key, EndReason::Replaced, now, arena);
+            if let Some(&index) = self.names.get(name) {
+                self.end_publisher(index, EndReason::Replaced, now, arena);
+            }
         }
         self.abroad.insert(name.clone(), Abroad { shard: from, term });
         if let Some(&index) = self.names.get(name) {
@@ -312,7 +314,7 @@ impl Engine {
     /// Follows a stream that is published elsewhere, unless that is done already.
     pub(super) fn follow(&mut self, index: usize) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if stream.publisher.is_some() || stream.source.is_some() {
+        if stream.has_publisher() || stream.source.is_some() {
             return;
         }
         let Some(abroad) = self.abroad.get(&stream.name) else { return };
@@ -335,7 +337,7 @@ impl Engine {
     /// ours any more, it hears of the next one yet, and asks again.
     fn follower(&mut self, from: usize, name: &StreamName, term: Term) {
         let Some(stream) = self.stream_mut(name) else { return };
-        let is_ours = stream.publisher.is_some() && stream.term == Some(term);
+        let is_ours = stream.has_publisher() && stream.term == Some(term);
         if !is_ours || stream.followers.contains(&from) {
             return;
         }

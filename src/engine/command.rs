@@ -1,15 +1,18 @@
 //! What others may ask of an engine, and what it tells them.
 
-use super::message::Term;
+use super::message::{SenderReport, Term};
 use super::report::StreamState;
 use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
+use crate::media::packet::Packet;
+use crate::media::protocol::Protocol;
 use crate::peer::agreement::{
     Credentials, PublisherAgreement, TransportAgreement, ViewerAgreement,
 };
 use crate::peer::srtp::SrtpProfile;
 use crate::peer::transport::EndReason as TransportEnd;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A session that was answered over HTTP and waits for its client's first check.
@@ -25,6 +28,32 @@ pub struct Prepared {
     pub random: [u8; 16],
     /// When it was made.
     pub created: Instant,
+}
+
+/// A stream that somebody writes who does not come by WebRTC.
+pub struct Opening {
+    /// The session.
+    pub session: SessionId,
+    /// The stream it writes.
+    pub stream: StreamName,
+    /// How it comes in.
+    pub protocol: Protocol,
+    /// When it was made.
+    pub created: Instant,
+    /// Called once, when it is over, in the engine's thread: it must not wait.
+    pub ended: Box<dyn FnOnce(EndReason) + Send>,
+}
+
+/// What is written of a stream at a time: one frame, as a rule.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// What the packets are, where that is new; with every keyframe again, since an engine lets
+    /// nobody change it too often.
+    pub format: Option<Format>,
+    /// Their timestamps on the server's clock, now and then.
+    pub report: Option<SenderReport>,
+    /// The packets, in order.
+    pub packets: Vec<Arc<Packet>>,
 }
 
 /// What a session agreed on, by role.
@@ -87,6 +116,8 @@ pub enum Command {
     End(SessionId, EndReason),
     /// New ICE credentials of ours (RFC 8445 §9); the client's matter to a full agent only.
     Restart(SessionId, Credentials),
+    /// Somebody writes a stream from now on.
+    Publish(Box<Opening>),
     /// Tell what is live.
     Report(Box<dyn FnOnce(Vec<StreamState>) + Send>),
     /// End every session: the server stops.
@@ -98,6 +129,7 @@ impl fmt::Debug for Command {
         match self {
             Self::End(session, reason) => write!(out, "End({session:?}, {reason})"),
             Self::Restart(session, ..) => write!(out, "Restart({session:?})"),
+            Self::Publish(opening) => write!(out, "Publish({:?})", opening.session),
             Self::Report(_) => out.write_str("Report"),
             Self::Stop => out.write_str("Stop"),
         }
@@ -139,6 +171,8 @@ pub enum EndReason {
     CodecNotAgreed,
     /// The publisher is there and sends nothing.
     Silent,
+    /// Its video cannot be played by WebRTC, whatever the viewer agrees to.
+    NotPlayable,
     /// The server stops.
     Stopping,
     /// A fault inside the server's own or third-party code.
@@ -161,6 +195,7 @@ impl EndReason {
             Self::StreamEnded => "stream_ended",
             Self::CodecNotAgreed => "codec_not_agreed",
             Self::Silent => "silent",
+            Self::NotPlayable => "not_playable",
             Self::Stopping => "stopping",
             Self::Fault => "fault",
         }
@@ -182,6 +217,7 @@ impl fmt::Display for EndReason {
             Self::StreamEnded => "the stream ended",
             Self::CodecNotAgreed => "the stream changed to a codec the viewer did not agree to",
             Self::Silent => "the publisher sends nothing",
+            Self::NotPlayable => "WebRTC cannot play what the publisher sends",
             Self::Stopping => "the server stops",
             Self::Fault => "a fault inside the server",
         })
@@ -199,8 +235,10 @@ pub enum Event {
         role: Role,
         /// Its stream.
         stream: StreamName,
-        /// How its media is protected.
-        profile: SrtpProfile,
+        /// How its media comes or goes.
+        protocol: Protocol,
+        /// How it is protected, by WebRTC.
+        profile: Option<SrtpProfile>,
     },
     /// Media flows, or its formats changed.
     Live {

@@ -1,7 +1,7 @@
 //! Media on its way through: a publisher's packet into its stream, batches out to the viewers.
 
 use super::command::{EndReason, Event};
-use super::message::{Message, SenderReport};
+use super::message::{Message, SenderReport, Term};
 use super::peer::{Peer, Side};
 use super::stream::Stream;
 use super::{Counters, Engine};
@@ -47,6 +47,11 @@ impl Engine {
             }
             self.format_changed(key, index, kind, now);
         }
+        self.forward(index, packet);
+    }
+
+    /// A packet of a stream that is published here goes to all who take it.
+    pub(super) fn forward(&mut self, index: usize, packet: &Arc<Packet>) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let pushed = stream.router.push(Arc::clone(packet));
         // That there is no room for it here says nothing of other shards.
@@ -68,6 +73,11 @@ impl Engine {
         let Side::Publisher(publishing) = &peer.side else { return };
         let term = peer.term();
         let Some(format) = publishing.receiver.report(kind, now).format else { return };
+        self.begin_format(index, term, format);
+    }
+
+    /// This format of a stream that is published here flows from now on: all are told.
+    pub(super) fn begin_format(&mut self, index: usize, term: Term, format: Format) {
         self.set_format(index, format);
         let Some(stream) = self.streams.get(index) else { return };
         let (name, formats) = (stream.name.clone(), stream.formats.clone());
@@ -143,7 +153,7 @@ impl Engine {
     /// How many viewers and publishers are connected.
     pub fn audience(&self) -> (usize, usize) {
         let viewers = self.streams.iter().map(|(_, stream)| stream.viewers.len()).sum();
-        let publishers = self.streams.iter().filter(|(_, s)| s.publisher.is_some()).count();
+        let publishers = self.streams.iter().filter(|(_, s)| s.has_publisher()).count();
         (viewers, publishers)
     }
 

@@ -14,6 +14,7 @@
 //! - `held`: what an engine holds, for bounds and leaks
 //! - `message`: what the engines of one server tell each other
 //! - `peer`: one session: transport and role
+//! - `publication`: publishers whose media comes as packets made here
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
 //! - `report`: what is live, as plain data
 //! - `stream`: one stream: its router, publisher and viewers
@@ -30,13 +31,14 @@ mod foreign;
 pub mod held;
 pub mod message;
 mod peer;
+mod publication;
 mod publishers;
 pub mod report;
 mod stream;
 pub mod timers;
 
 use crate::media::arena::{Path, SendArena};
-use crate::media::id::StreamName;
+use crate::media::id::{SessionId, StreamName};
 use crate::media::time::Epoch;
 use crate::peer::identity::Identity;
 use crate::peer::transport::{Received, State, Timeouts};
@@ -44,7 +46,7 @@ use crate::router::RouterSettings;
 use abroad::Abroad;
 pub use backlog::Backlog;
 use catch_up::CatchUps;
-use command::{Claims, Command, EndReason, Event, Role};
+use command::{Claims, Command, EndReason, Event, Role, Written};
 use demux::Demux;
 use find::Found;
 use foreign::Foreign;
@@ -86,6 +88,8 @@ pub enum Input<'a> {
     },
     /// Somebody's wish.
     Command(Command),
+    /// What a publisher that does not come by WebRTC has sent.
+    Written(SessionId, Written),
     /// How it stands with what waits for a client's TCP connection to take it.
     Backlog {
         /// Which connection.
@@ -127,6 +131,8 @@ pub struct Engine {
     streams: Slab<Stream>,
     names: HashMap<StreamName, usize>,
     demux: Demux,
+    /// Streams by the session that writes them, where that does not come by WebRTC.
+    publications: HashMap<SessionId, usize>,
     timers: Timers,
     /// Streams with packets that wait.
     waiting: Vec<usize>,
@@ -163,6 +169,7 @@ impl Engine {
             streams: Slab::new(),
             names: HashMap::new(),
             demux: Demux::default(),
+            publications: HashMap::new(),
             timers: Timers::default(),
             waiting: Vec::new(),
             served: None,
@@ -188,6 +195,7 @@ impl Engine {
         match input {
             Input::Datagram { path, bytes } => self.datagram(path, bytes, now, arena),
             Input::Command(command) => self.command(command, now, arena),
+            Input::Written(session, written) => self.written(session, written, now),
             Input::Backlog { path, backlog } => self.backlog(path, backlog, now),
             Input::Message { from, message } => {
                 let taken = AssertUnwindSafe(|| self.message(from, message, now, arena));
@@ -211,7 +219,7 @@ impl Engine {
 
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
-        self.peers.len()
+        self.peers.len() + self.publications.len()
     }
 
     /// When it wants to be called again.
@@ -224,7 +232,9 @@ impl Engine {
             self.streams.iter().filter_map(|(_, stream)| stream.router.keyframe_deadline());
         let catch_up = self.catch_ups.deadline();
         let vacant = self.streams.iter().filter_map(|(_, stream)| stream.vacant_until);
-        batches.chain(keyframes).chain(self.timers.next()).chain(catch_up).chain(vacant).min()
+        let silent = self.publication_deadline();
+        let streams = batches.chain(keyframes).chain(vacant).chain(silent);
+        streams.chain(self.timers.next()).chain(catch_up).min()
     }
 
     /// Does what is due by the clock.
@@ -232,6 +242,7 @@ impl Engine {
         for index in 0..self.streams.capacity() {
             self.request_keyframe(index, now);
             self.end_grace(index, now, arena);
+            self.end_silent_publication(index, now);
         }
         // Nobody is looked at twice: a deadline that stays in the past waits for the next turn.
         for _ in 0..self.peers.len() {
@@ -362,9 +373,9 @@ impl Engine {
             publishing.connected(now);
         }
         let Some(stream) = self.streams.get_mut(index) else { return };
-        let name = stream.name.clone();
-        info!(?session, stream = %name, %role, %profile, "connected");
-        self.events.push_back(Event::Connected { session, role, stream: name, profile });
+        info!(?session, stream = %stream.name, %role, %profile, "connected");
+        let (protocol, profile, name) = (peer.protocol(), Some(profile), stream.name.clone());
+        self.events.push_back(Event::Connected { session, role, stream: name, protocol, profile });
         match role {
             Role::Viewer => {
                 let begins = stream.add_viewer(key, peer, now);
@@ -382,6 +393,8 @@ impl Engine {
             Command::End(session, reason) => {
                 if let Some(key) = self.demux.by_session(session) {
                     self.end(key, reason, now, arena);
+                } else {
+                    self.end_publication(session, reason, now);
                 }
             }
             Command::Restart(session, local) => {
@@ -390,11 +403,15 @@ impl Engine {
                 let stale = peer.restart_ice(local);
                 self.demux.rename(&peer.ufrag, stale.as_deref(), key);
             }
+            Command::Publish(opening) => self.begin_publication(*opening, now, arena),
             Command::Report(reply) => reply(self.report(now)),
             Command::Stop => {
                 let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
                 for key in keys {
                     self.end(key, EndReason::Stopping, now, arena);
+                }
+                for session in self.publications.keys().copied().collect::<Vec<_>>() {
+                    self.end_publication(session, EndReason::Stopping, now);
                 }
             }
         }
@@ -423,17 +440,11 @@ impl Engine {
         let name = stream.name.clone();
         info!(?session, stream = %name, %role, %reason, "session ended");
         let is_replaced = reason == EndReason::Replaced;
-        self.events.push_back(Event::Ended { session, role, stream: name.clone(), reason });
+        self.events.push_back(Event::Ended { session, role, stream: name, reason });
         stream.viewers.retain(|&viewer| viewer != key);
         if stream.publisher == Some(key) {
             self.publishers_moved += 1;
-            let until = now + self.settings.grace;
-            stream.vacate(until);
-            if !is_replaced {
-                let (stream, term) = (name.clone(), peer.term());
-                self.events.push_back(Event::Vacant { stream, term, until });
-            }
-            self.unpublish(name, peer.term());
+            self.publisher_left(peer.stream, peer.term(), is_replaced, now);
         }
         self.leave(peer.stream);
     }
@@ -492,7 +503,6 @@ mod tests {
     use super::*;
     use crate::media::arena::TransportAddress;
     use crate::media::codec::Codec;
-    use crate::media::id::SessionId;
     use crate::media::packet::Packet;
     use crate::media::time::WallTime;
     use crate::peer::agreement::{Credentials, ViewerAgreement};

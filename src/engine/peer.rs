@@ -9,6 +9,7 @@ use crate::media::arena::{Path, SendArena, TransportAddress};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
 use crate::media::packet::{Packet, PacketPool};
+use crate::media::protocol::Protocol;
 use crate::peer::agreement::Credentials;
 use crate::peer::header::RtpHeader;
 use crate::peer::identity::Identity;
@@ -205,6 +206,13 @@ impl Peer {
         }
     }
 
+    pub(super) const fn protocol(&self) -> Protocol {
+        match self.side {
+            Side::Publisher(_) => Protocol::Whip,
+            Side::Viewer(_) => Protocol::Whep,
+        }
+    }
+
     /// Restarts ICE with these credentials (RFC 8445 §9); returns the name that is good no more.
     /// Those before stay good, since the client checks with them until it has our answer: where
     /// that was lost and it asks again, they are those from before the first time.
@@ -297,6 +305,7 @@ impl Peer {
         };
         SessionState {
             session: self.session,
+            protocol: self.protocol(),
             age: now.saturating_duration_since(self.created),
             profile: self.transport.srtp_profile(),
             round_trip,

@@ -1,8 +1,8 @@
 //! Publishers: whose media a stream is, where it comes from, and what it is asked for.
 
 use super::Engine;
-use super::command::EndReason;
-use super::message::Message;
+use super::command::{EndReason, Event};
+use super::message::{Message, Term};
 use super::peer::{Peer, Side};
 use crate::media::arena::{Path, SendArena};
 use std::time::Instant;
@@ -21,15 +21,47 @@ impl Engine {
         if self.is_published_later(&stream.name, term) {
             return self.end(key, EndReason::Replaced, now, arena);
         }
-        if let Some(old) = stream.publisher {
-            self.end(old, EndReason::Replaced, now, arena);
-        }
+        self.end_publisher(index, EndReason::Replaced, now, arena);
         self.publish(index, term);
         self.begin_term(index);
         if let Some(stream) = self.streams.get_mut(index) {
             stream.publisher = Some(key);
             self.publishers_moved += 1;
         }
+    }
+
+    /// Ends whoever publishes a stream here.
+    pub(super) fn end_publisher(
+        &mut self,
+        index: usize,
+        reason: EndReason,
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
+        let Some(stream) = self.streams.get(index) else { return };
+        if let Some(publication) = &stream.publication {
+            self.end_publication(publication.term().session, reason, now);
+        } else if let Some(key) = stream.publisher {
+            self.end(key, reason, now, arena);
+        }
+    }
+
+    /// Nobody publishes a stream here any more; its viewers wait for another.
+    pub(super) fn publisher_left(
+        &mut self,
+        index: usize,
+        term: Term,
+        is_replaced: bool,
+        now: Instant,
+    ) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let until = now + self.settings.grace;
+        stream.vacate(until);
+        let name = stream.name.clone();
+        if !is_replaced {
+            self.events.push_back(Event::Vacant { stream: name.clone(), term, until });
+        }
+        self.unpublish(name, term);
     }
 
     /// Another publisher's media flows from now on, here or from another shard.
@@ -64,7 +96,7 @@ impl Engine {
     /// Asks the publisher for a keyframe, if somebody waits for one and it is time.
     pub(super) fn request_keyframe(&mut self, index: usize, now: Instant) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if stream.publisher.is_none() && stream.source.is_none() {
+        if !stream.has_publisher() && stream.source.is_none() {
             return;
         }
         if !stream.router.keyframe_request_due(now) {

@@ -3,6 +3,7 @@
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::{SessionId, StreamName};
+use crate::media::protocol::Protocol;
 use crate::peer::srtp::SrtpProfile;
 use std::time::Duration;
 
@@ -26,9 +27,11 @@ pub struct StreamState {
 pub struct SessionState {
     /// The session.
     pub session: SessionId,
+    /// How its media comes or goes.
+    pub protocol: Protocol,
     /// How long since it was made.
     pub age: Duration,
-    /// How its media is protected.
+    /// How its media is protected, if it comes or goes by WebRTC.
     pub profile: Option<SrtpProfile>,
     /// Round-trip time, where it is known.
     pub round_trip: Option<Duration>,

@@ -4,6 +4,7 @@ use super::abroad::Parcel;
 use super::catch_up::{Begins, CatchUps};
 use super::message::Term;
 use super::peer::{Peer, Side, Viewing};
+use super::publication::Publication;
 use super::report::{StreamState, TrackState};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::StreamName;
@@ -18,6 +19,8 @@ pub(super) struct Stream {
     pub(super) router: Router,
     /// The session whose media flows.
     pub(super) publisher: Option<usize>,
+    /// Who writes it, if it does not come by WebRTC.
+    pub(super) publication: Option<Box<Publication>>,
     /// Which publisher that is, or was last.
     pub(super) term: Option<Term>,
     /// The shard that has the publisher, if it is not this one and the stream is followed.
@@ -61,6 +64,7 @@ impl Stream {
             name,
             router: Router::new(settings, epoch),
             publisher: None,
+            publication: None,
             term: None,
             source: None,
             has_started: false,
@@ -102,9 +106,14 @@ impl Stream {
         may
     }
 
+    /// Whether it is published here.
+    pub(super) const fn has_publisher(&self) -> bool {
+        self.publisher.is_some() || self.publication.is_some()
+    }
+
     /// Whether media flows, or did and there are viewers who wait for more.
     pub(super) fn is_live(&self) -> bool {
-        let is_watched = self.publisher.is_some() || !self.viewers.is_empty();
+        let is_watched = self.has_publisher() || !self.viewers.is_empty();
         is_watched && self.formats.iter().any(Option::is_some)
     }
 
@@ -112,6 +121,7 @@ impl Stream {
     /// then: another publisher may go on.
     pub(super) fn vacate(&mut self, until: Instant) {
         self.publisher = None;
+        self.publication = None;
         self.source = None;
         self.followers.clear();
         self.parcel.clear();
@@ -121,7 +131,7 @@ impl Stream {
     /// If nobody sends it, whoever watches it stays until then, and no longer than it was said
     /// before.
     pub(super) fn wait_for_publisher(&mut self, until: Instant) {
-        if self.publisher.is_none() && self.source.is_none() {
+        if !self.has_publisher() && self.source.is_none() {
             self.vacant_until.get_or_insert(until);
         }
     }
@@ -161,11 +171,12 @@ impl Stream {
 
     pub(super) fn report(&self, peers: &Slab<Peer>, now: Instant) -> StreamState {
         let publisher = self.publisher.and_then(|key| peers.get(key));
-        let tracks = match publisher.map(|peer| &peer.side) {
-            Some(Side::Publisher(publishing)) => Kind::ALL
-                .into_iter()
-                .zip(&self.formats)
-                .filter_map(|(kind, format)| Some((kind, format.clone()?)))
+        let formats = || {
+            let formats = Kind::ALL.into_iter().zip(&self.formats);
+            formats.filter_map(|(kind, format)| Some((kind, format.clone()?)))
+        };
+        let tracks = match (publisher.map(|peer| &peer.side), &self.publication) {
+            (Some(Side::Publisher(publishing)), _) => formats()
                 .map(|(kind, format)| {
                     let counters = publishing.receiver.report(kind, now);
                     TrackState {
@@ -178,12 +189,16 @@ impl Stream {
                     }
                 })
                 .collect(),
+            (_, Some(publication)) => {
+                formats().map(|(kind, format)| publication.track(kind, format, now)).collect()
+            }
             _ => Vec::new(),
         };
+        let writer = self.publication.as_ref().map(|publication| publication.report(now));
         StreamState {
             name: self.name.clone(),
             age: now.saturating_duration_since(self.since),
-            publisher: publisher.map(|peer| peer.report(now)),
+            publisher: publisher.map(|peer| peer.report(now)).or(writer),
             tracks,
             viewers: self
                 .viewers

@@ -6,6 +6,7 @@
 //! - `frame`: one access unit or audio frame, for ways in and out that do not speak RTP
 //! - `id`: stream, session and layer names as distinct types
 //! - `packet`: one RTP packet with its shared payload, and the pool that recycles them
+//! - `protocol`: how a session's media comes in or goes out
 //! - `time`: RTP ticks, extended sequence numbers, wall time
 
 pub mod arena;
@@ -14,4 +15,5 @@ pub mod codec;
 pub mod frame;
 pub mod id;
 pub mod packet;
+pub mod protocol;
 pub mod time;

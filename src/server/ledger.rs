@@ -6,6 +6,7 @@ use super::audience::Audience;
 use crate::bus::directory::Directory;
 use crate::engine::command::{EndReason, Event, Role};
 use crate::media::id::SessionId;
+use crate::media::protocol::Protocol;
 use crate::peer::srtp::SrtpProfile;
 use crate::shard::ShardEvent;
 use dashmap::DashMap;
@@ -13,11 +14,14 @@ use signaling::media_server::ViewerEvent;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
+/// How a session came: by which protocol, and how its media is protected by WebRTC.
+pub(super) type Came = (Role, Protocol, Option<SrtpProfile>);
+
 /// Counts what comes and goes, and keeps the directory true.
 pub(super) struct Ledger {
     directory: Arc<Directory>,
     audience: Arc<Audience>,
-    connected: DashMap<(Role, SrtpProfile), u64>,
+    connected: DashMap<Came, u64>,
     ended: DashMap<(Role, &'static str), u64>,
     refused: DashMap<&'static str, u64>,
     failed: watch::Sender<bool>,
@@ -42,8 +46,8 @@ impl Ledger {
     /// Takes in what a shard tells.
     pub(super) fn take(&self, event: ShardEvent) {
         match event {
-            ShardEvent::Engine(Event::Connected { role, profile, .. }) => {
-                *self.connected.entry((role, profile)).or_insert(0) += 1;
+            ShardEvent::Engine(Event::Connected { role, protocol, profile, .. }) => {
+                *self.connected.entry((role, protocol, profile)).or_insert(0) += 1;
             }
             ShardEvent::Engine(Event::Live { stream, term, formats }) => {
                 let _in_order = self.in_order();
@@ -95,7 +99,7 @@ impl Ledger {
         let _ = self.failed.subscribe().wait_for(|failed| *failed).await;
     }
 
-    pub(super) fn connected_counts(&self) -> Vec<((Role, SrtpProfile), u64)> {
+    pub(super) fn connected_counts(&self) -> Vec<(Came, u64)> {
         self.connected.iter().map(|entry| (*entry.key(), *entry.value())).collect()
     }
 

@@ -1,5 +1,6 @@
 //! Every port that the server listens on: the one list for what is printed and what is checked.
 
+use crate::ingest::Port;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -28,12 +29,13 @@ pub(super) struct Listener {
     pub(super) address: SocketAddr,
 }
 
-/// All of them. A new port is one row here.
+/// All of them. A new port is one row here, or in `ingest::ports`.
 pub(super) fn listeners(
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
     media: SocketAddr,
     media_tcp: bool,
+    ways_in: &[Port],
 ) -> Vec<Listener> {
     let rows = [
         ("HTTP", "network.http_listen", Protocol::Tcp, http),
@@ -44,7 +46,13 @@ pub(super) fn listeners(
     let listener = |(purpose, option, protocol, address): (_, _, _, Option<SocketAddr>)| {
         Some(Listener { purpose, option, protocol, address: address? })
     };
-    rows.into_iter().filter_map(listener).collect()
+    let way_in = |port: &Port| Listener {
+        purpose: port.purpose,
+        option: port.option,
+        protocol: if port.is_udp { Protocol::Udp } else { Protocol::Tcp },
+        address: port.address,
+    };
+    rows.into_iter().filter_map(listener).chain(ways_in.iter().map(way_in)).collect()
 }
 
 /// As a firewall writes it: `8189/udp`.

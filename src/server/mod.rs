@@ -11,7 +11,9 @@
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
+//! - `shards`: their sockets, their start, and the ways to them
 //! - `tcp`: where clients without UDP come in
+//! - `ways_in`: those that do not speak WebRTC
 //! - `welcome`: what is printed at the start
 
 mod admission;
@@ -25,39 +27,43 @@ mod listeners;
 mod memory;
 mod port;
 mod readings;
+mod shards;
 mod tcp;
+mod ways_in;
 mod welcome;
 
+use crate::bus::Bus;
 use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
-use crate::bus::{Bus, ShardLink};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::address::ipv6_works;
+use crate::config::address::{Listen, ipv6_works};
 use crate::config::token::{TokenError, Tokens, load_or_make};
-use crate::engine::{Engine, EngineSettings, Place};
+use crate::engine::{Engine, EngineSettings};
+use crate::ingest::{self, Entrance, Gate, ListenError};
 use crate::media::arena::TransportAddress;
 use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
 use crate::sessions::Sessions;
-use crate::shard::socket::MediaSocket;
-use crate::shard::{Handle, Links, ShardEvent, ShardSettings};
+use crate::shard::Handle;
 use admission::{Admission, Marks};
 use announce::Announced;
 use audience::Audience;
 use kernel::Grants;
 use ledger::Ledger;
 use port::Port;
+use shards::{bind_media, links, start_shards};
 use signaling::config::{IceServer, IceServerError, Limits as HttpLimits};
-use signaling::serve::{Addresses, Listeners, ServeError};
+use signaling::serve::{Listeners, ServeError};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tcp::Acceptor;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
+use ways_in::WaysIn;
 
 pub use doctor::{Report, check_health, diagnose};
 pub use welcome::welcome;
@@ -96,6 +102,9 @@ pub enum StartError {
     /// HTTP or HTTPS cannot be served.
     #[error(transparent)]
     Http(#[from] ServeError),
+    /// A way in cannot be served.
+    #[error(transparent)]
+    WayIn(#[from] ListenError),
     /// An ICE server of the configuration cannot be told to clients.
     #[error("network.ice_servers: {0}")]
     IceServer(#[from] IceServerError),
@@ -126,6 +135,8 @@ pub struct Bound {
     pub media_tcp: bool,
     /// What clients are told to send media to, the public one first.
     pub announced: Vec<SocketAddr>,
+    /// Where those come in who do not speak WebRTC.
+    pub ways_in: Vec<ingest::Port>,
     /// The server's name, if it has one.
     pub domain: Option<String>,
 }
@@ -137,11 +148,17 @@ pub struct Server {
     advice: String,
     port: Arc<Port>,
     shards: Arc<Vec<Handle>>,
+    running: Running,
+    shutdown_timeout: Duration,
+}
+
+/// What runs beside the shards.
+struct Running {
     http: JoinHandle<Result<(), ServeError>>,
     sweeper: JoinHandle<()>,
     acceptor: Option<JoinHandle<()>>,
+    ways_in: WaysIn,
     stop: watch::Sender<bool>,
-    shutdown_timeout: Duration,
 }
 
 impl Server {
@@ -159,12 +176,7 @@ impl Server {
     /// [`StartError`] says what is in the way; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let clock = Clock::system();
-        let mut random = [[0; 20]; 2];
-        for bytes in &mut random {
-            getrandom::fill(bytes)
-                .map_err(|error| system("random numbers")(io::Error::other(error)))?;
-        }
-        let tokens = load_or_make(&config.auth, &config.server.state_directory, &random)?;
+        let tokens = tokens(&config)?;
         let identity = Arc::new(Identity::generate()?);
         let descriptors = kernel::raise_descriptor_limit();
         let (sockets, listener) = bind_media(&config)?;
@@ -186,23 +198,25 @@ impl Server {
             let ledger = Arc::clone(&ledger);
             (clock.clone(), engine.at(place), move |event| ledger.take(event))
         })?;
-        let open_max = config.limits.media_tcp_connections_max;
-        let acceptor = Acceptor::new(Arc::clone(&directory), &shards, open_max);
+        let acceptor = Acceptor::new(&directory, &shards, config.limits.media_tcp_connections_max);
         let media_tcp = listener.is_some();
+        let bus = Arc::new(Bus::new(directory, links(&shards)));
         let sessions = Sessions {
-            bus: Bus::new(directory, links(&shards)),
-            clock,
+            bus: Arc::clone(&bus),
+            clock: clock.clone(),
             fingerprint: identity.fingerprint().clone(),
             candidates: candidates(&announced, media_tcp),
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let port = Port::new(sessions, Arc::clone(&shards), ledger, audience, admission, epoch);
+        let port = Port::new(sessions, &shards, ledger, audience, admission, epoch);
         let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
+        let entrance = Entrance::new(bus, clock, gate(&http_config));
+        let ways_in = WaysIn::start(&config, entrance, listeners.certificates())?;
         let app = signaling::app(port.clone(), &http_config, addresses);
         // Its task goes on by itself: from here on nothing can fail any more.
         let acceptor = listener.map(|listener| acceptor.start(listener)).transpose();
@@ -210,23 +224,19 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
         let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
-        let Addresses { http: http_address, https, .. } = addresses;
-        let domain = config.network.domain.clone();
-        let bound = Bound { http: http_address, https, media, media_tcp, announced, domain };
+        let bound = Bound {
+            http: addresses.http,
+            https: addresses.https,
+            media,
+            media_tcp,
+            announced,
+            ways_in: ways_in.ports(),
+            domain: config.network.domain,
+        };
         info!(media = %bound.media, http = ?bound.http, https = ?bound.https, "listening");
         let shutdown_timeout = config.server.shutdown_timeout;
-        Ok(Self {
-            bound,
-            tokens,
-            advice,
-            port,
-            shards,
-            http,
-            sweeper,
-            acceptor,
-            stop,
-            shutdown_timeout,
-        })
+        let running = Running { http, sweeper, acceptor, ways_in, stop };
+        Ok(Self { bound, tokens, advice, port, shards, running, shutdown_timeout })
     }
 
     /// Where it listens.
@@ -253,6 +263,8 @@ impl Server {
     /// Refuses new sessions, tells those there are, and ends within the configured time.
     pub async fn stop(self) {
         self.port.refuse_new();
+        let Running { http, sweeper, acceptor, ways_in, stop } = self.running;
+        ways_in.close();
         self.port.sessions().bus.stop();
         let drained = tokio::time::timeout(self.shutdown_timeout, async {
             while self.port.sessions_left() > 0 {
@@ -265,11 +277,12 @@ impl Server {
         }
         self.port.end_events();
         // Nobody listens any more when both tasks have ended already.
-        let _ = self.stop.send(true);
-        self.sweeper.abort();
-        self.acceptor.inspect(JoinHandle::abort);
+        let _ = stop.send(true);
+        sweeper.abort();
+        acceptor.inspect(JoinHandle::abort);
+        ways_in.ended().await;
         // Requests in flight have a time limit of their own.
-        match self.http.await {
+        match http.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "HTTP ended badly"),
             Err(error) => warn!(%error, "HTTP ended badly"),
@@ -285,25 +298,13 @@ impl Server {
     }
 }
 
-/// Starts a shard for each socket; `make` says what it reads the time from, what decides for it,
-/// and whom it tells.
-fn start_shards<T>(
-    config: &Config,
-    sockets: Vec<MediaSocket>,
-    make: impl Fn(Place) -> (Clock, Engine, T),
-) -> Result<Arc<Vec<Handle>>, StartError>
-where
-    T: FnMut(ShardEvent) + Send + 'static,
-{
-    let shards = sockets.len();
-    let ways = Links::between(shards).map_err(system("a descriptor"))?;
-    let start = |(index, (socket, links))| {
-        let (clock, engine, tell) = make(Place { shard: index, shards });
-        let (pinned, batch_wait) = (shards > 1, config.whep.batch_wait);
-        let settings = ShardSettings { index, pinned, clock, batch_wait };
-        Handle::spawn(settings, socket, engine, links, tell).map_err(system("a thread"))
-    };
-    sockets.into_iter().zip(ways).enumerate().map(start).collect::<Result<_, _>>().map(Arc::new)
+fn tokens(config: &Config) -> Result<Tokens, StartError> {
+    let mut random = [[0; 20]; 2];
+    for bytes in &mut random {
+        getrandom::fill(bytes)
+            .map_err(|error| system("random numbers")(io::Error::other(error)))?;
+    }
+    Ok(load_or_make(&config.auth, &config.server.state_directory, &random)?)
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
@@ -325,62 +326,6 @@ async fn sweep(port: Arc<Port>, mut stopping: watch::Receiver<bool>) {
             port.end_overdue();
         }
     }
-}
-
-fn links(shards: &Arc<Vec<Handle>>) -> Vec<ShardLink> {
-    let link = |index: usize| -> ShardLink {
-        let shards = Arc::downgrade(shards);
-        Box::new(move |command| {
-            let Some(shards) = shards.upgrade() else { return false };
-            let sent = shards[index].command(command);
-            if let Err(error) = sent {
-                warn!(shard = index, %error, "a command is lost");
-            }
-            sent.is_ok()
-        })
-    };
-    (0..shards.len()).map(link).collect()
-}
-
-/// The media port: a socket for each shard, and one that listens for TCP where that is wanted.
-fn bind_media(config: &Config) -> Result<(Vec<MediaSocket>, Option<TcpListener>), StartError> {
-    /// Where the system chooses, a port that is free for UDP may be taken for TCP.
-    const PORTS_TRIED: usize = 20;
-    let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let wanted = config.network.media_listen.address(ipv6_works()).unwrap_or(any);
-    let mut tries = if wanted.port() == 0 { PORTS_TRIED } else { 1 };
-    loop {
-        let (sockets, address) = bind_udp(config, wanted)?;
-        if !config.network.media_tcp {
-            return Ok((sockets, None));
-        }
-        tries -= 1;
-        match tcp::listen(address) {
-            Ok(listener) => return Ok((sockets, Some(listener))),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
-            Err(error) => return Err(StartError::MediaTcp { address, error }),
-        }
-    }
-}
-
-fn bind_udp(
-    config: &Config,
-    mut address: SocketAddr,
-) -> Result<(Vec<MediaSocket>, SocketAddr), StartError> {
-    let buffers = Grants::wanted(config).buffers;
-    let mut sockets = Vec::new();
-    let shards = match config.server.shards {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        shards => shards,
-    };
-    for _ in 0..shards {
-        let failed = |error| StartError::Media { address, error };
-        let socket = MediaSocket::bind(address, buffers, true).map_err(failed)?;
-        // The others share the port that the first one got.
-        address = socket.local_address().map_err(failed)?;
-        sockets.push(socket);
-    }
-    Ok((sockets, address))
 }
 
 /// What clients are told: all addresses over UDP first.
@@ -417,6 +362,12 @@ fn directory_limits(config: &Config) -> DirectoryLimits {
     }
 }
 
+/// What tokens are good for by protocols other than HTTP.
+fn gate(config: &signaling::Config) -> Gate {
+    let credentials = config.credentials.clone();
+    Box::new(move |stream, token| credentials.may_publish(token, stream).ok().map(|id| id.0))
+}
+
 fn http_config(
     config: &Config,
     tokens: &Tokens,
@@ -450,6 +401,7 @@ fn http_config(
         http: config.network.http_listen.address(ipv6),
         https: config.network.https_listen.address(ipv6),
         certificate: certificate::source(config, announced),
+        certificate_is_shared: config.rtmp.tls_listen != Listen::Off,
         credentials,
         ice_servers,
         trusted_proxies: config.network.trusted_proxies.clone(),
@@ -463,36 +415,6 @@ fn http_config(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::address::Listen;
-
-    #[test]
-    fn a_tcp_port_that_is_taken_is_told_with_what_to_do_and_one_can_do_without() {
-        let other = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let address = other.local_addr().expect("a bound listener has an address");
-        let mut config = Config::default();
-        config.server.shards = 2;
-        config.network.media_listen = Listen::At(address);
-        let error = bind_media(&config).expect_err("the port is taken").to_string();
-        for part in [&format!("{address}/tcp"), "network.media_tcp", "network.media_listen"] {
-            assert!(error.contains(part), "{part} in {error}");
-        }
-        config.network.media_tcp = false;
-        let (sockets, listener) = bind_media(&config).expect("nobody has the port of UDP");
-        assert!(sockets.len() == 2 && listener.is_none());
-    }
-
-    #[test]
-    fn where_the_system_chooses_it_is_one_port_for_both() {
-        let mut config = Config::default();
-        config.server.shards = 2;
-        config.network.media_listen = Listen::At(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let (sockets, listener) = bind_media(&config).expect("there are free ports");
-        let listener = listener.expect("it listens for TCP too");
-        let address = listener.local_addr().expect("a bound listener has an address");
-        for socket in sockets {
-            assert_eq!(socket.local_address().expect("a bound socket has an address"), address);
-        }
-    }
 
     #[test]
     fn clients_are_told_of_udp_first_and_of_tcp_where_it_is_served() {

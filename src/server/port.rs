@@ -44,14 +44,14 @@ impl Port {
 
     pub(super) fn new(
         sessions: Sessions,
-        shards: Arc<Vec<Handle>>,
+        shards: &Arc<Vec<Handle>>,
         ledger: Arc<Ledger>,
         audience: Arc<Audience>,
         admission: Admission,
         epoch: Epoch,
     ) -> Self {
         let memory_bytes = AtomicU64::new(memory::resident_bytes());
-        let stopping = AtomicBool::new(false);
+        let (shards, stopping) = (Arc::clone(shards), AtomicBool::new(false));
         Self { sessions, shards, ledger, audience, admission, memory_bytes, epoch, stopping }
     }
 
@@ -145,6 +145,9 @@ fn refusal(error: sessions::OfferError, stream: &str) -> OfferError {
         sessions::OfferError::Directory(DirectoryError::Taken) => {
             OfferError::Taken(stream.to_owned())
         }
+        sessions::OfferError::Directory(DirectoryError::NotPlayable(why)) => {
+            OfferError::NotPlayable(why.to_owned())
+        }
         sessions::OfferError::Directory(DirectoryError::NotLive) => {
             OfferError::NotLive(stream.to_owned())
         }
@@ -162,6 +165,7 @@ const fn label(error: &OfferError) -> &'static str {
         OfferError::Malformed(_) => "malformed",
         OfferError::NoCommonCodec(_) => "no_common_codec",
         OfferError::Unservable(_) => "unservable",
+        OfferError::NotPlayable(_) => "not_playable",
         OfferError::NotLive(_) => "not_live",
         OfferError::Taken(_) => "taken",
         OfferError::Busy { .. } => "busy",
@@ -260,7 +264,7 @@ impl MediaServer for Port {
 fn stream_report(state: StreamState, wall: Duration) -> StreamReport {
     let publisher = state.publisher.map(|publisher| PublisherReport {
         session: short_id(&publisher),
-        protocol: "whip".to_owned(),
+        protocol: publisher.protocol.to_string(),
         srtp_profile: publisher.profile.map(|profile| profile.to_string()),
         round_trip_ms: milliseconds(publisher.round_trip),
         age_seconds: publisher.age.as_secs_f64(),
@@ -288,7 +292,7 @@ fn track_report(track: &TrackState) -> TrackReport {
 fn viewer_report(viewer: &ViewerState) -> ViewerReport {
     ViewerReport {
         session: short_id(&viewer.session),
-        protocol: "whep".to_owned(),
+        protocol: viewer.session.protocol.to_string(),
         srtp_profile: viewer.session.profile.map(|profile| profile.to_string()),
         loss: viewer.loss,
         round_trip_ms: milliseconds(viewer.session.round_trip),

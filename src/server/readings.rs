@@ -1,7 +1,7 @@
 //! Every metric with its present value.
 
 use super::admission::Admission;
-use super::ledger::Ledger;
+use super::ledger::{Came, Ledger};
 use super::memory;
 use crate::sessions::Sessions;
 use crate::shard::gauges::Reading;
@@ -89,8 +89,13 @@ fn capacity_metrics(shards: &[Handle], admission: &Admission) -> Vec<Metric> {
 
 fn connected_samples(ledger: &Ledger) -> Samples {
     let counts = ledger.connected_counts().into_iter();
-    let labels = |role: String, profile: String| vec![("role", role), ("profile", profile)];
-    counts.map(|((role, p), n)| (labels(role.to_string(), p.to_string()), n as f64)).collect()
+    let sample = |((role, protocol, profile), count): (Came, u64)| {
+        let profile = profile.map_or_else(|| "none".to_owned(), |profile| profile.to_string());
+        let protocol = protocol.to_string();
+        let labels = vec![("role", role.to_string()), ("protocol", protocol), ("profile", profile)];
+        (labels, count as f64)
+    };
+    counts.map(sample).collect()
 }
 
 fn ended_samples(ledger: &Ledger) -> Samples {

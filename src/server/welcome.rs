@@ -64,7 +64,8 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
     if let Some(path) = &tokens.kept_in {
         let _ = writeln!(text, "  (tokens are kept in {})", path.display());
     }
-    text.push_str(&firewall(&listeners(bound.http, bound.https, bound.media, bound.media_tcp)));
+    let Bound { http, https, media, media_tcp, ways_in, .. } = bound;
+    text.push_str(&firewall(&listeners(*http, *https, *media, *media_tcp, ways_in)));
     text
 }
 
@@ -124,6 +125,7 @@ mod tests {
             https: None,
             media: SocketAddr::from(([0, 0, 0, 0], 8189)),
             media_tcp: true,
+            ways_in: Vec::new(),
             announced: vec![announced.parse().expect("an address")],
             domain: None,
         }

@@ -7,12 +7,13 @@ use super::link::Links;
 use super::load::Load;
 use super::socket::{MediaSocket, ReceiveReport, SendReport};
 use super::tcp::{Connection, Connections, TcpCounts};
-use super::{Request, Shard};
+use super::{Media, Request, Shard};
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::engine::command::{Command, Event};
+use crate::engine::command::{Command, Event, Written};
 use crate::engine::report::Counters;
 use crate::media::arena::SendArena;
+use crate::media::id::SessionId;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::eventfd::EventFd;
@@ -89,6 +90,7 @@ pub enum CommandError {
 #[derive(Debug)]
 pub struct Handle {
     requests: Sender<Request>,
+    media: Sender<Media>,
     wake: Arc<EventFd>,
     gauges: Arc<Gauges>,
     thread: Option<JoinHandle<()>>,
@@ -97,6 +99,8 @@ pub struct Handle {
 impl Handle {
     /// Commands that may wait: each is taken within milliseconds.
     pub const REQUESTS_MAX: usize = 1024;
+    /// Frames that may wait of publishers who do not come by WebRTC: a second of fifty of them.
+    pub const MEDIA_MAX: usize = 4096;
 
     /// Starts a shard on a thread of its own.
     ///
@@ -111,6 +115,7 @@ impl Handle {
         mut tell: impl FnMut(ShardEvent) + Send + 'static,
     ) -> io::Result<Self> {
         let (requests, taken) = bounded(Self::REQUESTS_MAX);
+        let (media, media_taken) = bounded(Self::MEDIA_MAX);
         let wake = Arc::clone(links.wake());
         let gauges = Arc::new(Gauges::default());
         let mut shard = Shard {
@@ -126,6 +131,7 @@ impl Handle {
             publishers_stay_until: settings.clock.now(),
             clock: settings.clock,
             requests: taken,
+            media: media_taken,
             links,
             handshakes: Handshakes::default(),
             publishers_moved: 0,
@@ -147,7 +153,7 @@ impl Handle {
             }
             tell(ShardEvent::Died { shard: index });
         })?;
-        Ok(Self { requests, wake, gauges, thread: Some(thread) })
+        Ok(Self { requests, media, wake, gauges, thread: Some(thread) })
     }
 
     /// Hands a command to the engine.
@@ -167,6 +173,14 @@ impl Handle {
     /// [`CommandError`] says why it was not taken; the connection is closed then.
     pub fn connect(&self, connection: Connection, first: Vec<u8>) -> Result<(), CommandError> {
         self.request(Request::Connect(Box::new(connection), first))
+    }
+
+    /// Hands over what a publisher has sent that does not come by WebRTC. False: it is lost, and
+    /// its viewers need a keyframe.
+    pub fn write(&self, session: SessionId, written: Written) -> bool {
+        let is_taken = self.media.try_send((session, written)).is_ok();
+        self.wake();
+        is_taken
     }
 
     /// Asks for what has been counted; `reply` is called in the shard's thread and must not wait.

@@ -28,10 +28,11 @@ pub use handle::{CommandError, Handle, ShardCounts, ShardEvent, ShardSettings};
 pub use link::Links;
 
 use crate::clock::Clock;
-use crate::engine::command::Command;
+use crate::engine::command::{Command, Written};
 use crate::engine::message::Message;
 use crate::engine::{Engine, Input};
 use crate::media::arena::{Path, SendArena};
+use crate::media::id::SessionId;
 use bursts::Bursts;
 use crossbeam_channel::Receiver;
 use gauges::Gauges;
@@ -47,6 +48,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tcp::{Connection, Connections};
 use tracing::warn;
+
+/// What a publisher that does not come by WebRTC has sent.
+type Media = (SessionId, Written);
 
 /// What a shard is asked.
 enum Request {
@@ -71,6 +75,8 @@ struct Shard {
     swept: Instant,
     clock: Clock,
     requests: Receiver<Request>,
+    /// Beside them, so that no flood of media keeps them out.
+    media: Receiver<Media>,
     links: Links,
     handshakes: Handshakes,
     /// The publishers' sockets are those of this count of [`Engine::publishers_moved`].
@@ -161,6 +167,8 @@ impl Shard {
     /// How long publishers' sockets stay as they are: what arrives in the moment between binding
     /// and connecting one takes a detour. Until it has its own a flood pushes its packets out.
     const PUBLISHERS_STAY: Duration = Duration::from_millis(100);
+    /// Frames taken per turn of publishers who do not come by WebRTC.
+    const MEDIA_MAX: usize = 64;
     /// Messages of other shards taken per turn.
     const MESSAGES_MAX: usize = 256;
     /// So many failures to receive in a row mean that the socket is lost.
@@ -174,6 +182,7 @@ impl Shard {
             self.take_messages();
             let drained = self.receive()?;
             let exits = self.take_requests();
+            self.take_media();
             // Whoever asks for much again has filled the arena; others' reports need room in it.
             self.make_room();
             let now = self.clock.now();
@@ -195,7 +204,10 @@ impl Shard {
             if exits {
                 return Ok(());
             }
-            more |= !drained || !self.requests.is_empty() || self.links.has_mail();
+            more |= !drained
+                || !self.requests.is_empty()
+                || !self.media.is_empty()
+                || self.links.has_mail();
             turn = Turn { timed_at: now, more, owes_others };
         }
     }
@@ -374,6 +386,15 @@ impl Shard {
             }
         }
         false
+    }
+
+    /// Takes what publishers have sent who do not come by WebRTC, within bounds.
+    fn take_media(&mut self) {
+        for _ in 0..Self::MEDIA_MAX {
+            let Ok((session, written)) = self.media.try_recv() else { break };
+            let now = self.clock.now();
+            self.engine.handle(Input::Written(session, written), now, &mut self.arena);
+        }
     }
 
     /// Sends what waits, for a bounded time; true: more waits.

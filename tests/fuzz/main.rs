@@ -3,6 +3,7 @@
 //! - `engines`: an engine whose clients are authentic and hostile
 //! - `handshake`: whole DTLS handshakes with hostile datagrams between
 //! - `mutate`: makes new inputs out of known ones
+//! - `rtmp`: the targets of RTMP
 //! - `targets`: one function per parser
 //! - `sessions`: the targets that need a session around them
 //!
@@ -15,6 +16,7 @@
 mod engines;
 mod handshake;
 mod mutate;
+mod rtmp;
 #[path = "../sdp/check/mod.rs"]
 mod sdp_check;
 mod sessions;

@@ -64,6 +64,8 @@ struct StreamEntry {
     formats: [Option<Format>; 2],
     /// Which publisher's they are.
     term: Option<Term>,
+    /// Why WebRTC cannot play what its publisher sends, if that is so.
+    obstacle: Option<(SessionId, &'static str)>,
     /// Its publisher has left, and its viewers wait until then for another.
     vacant_until: Option<Instant>,
 }
@@ -75,6 +77,11 @@ impl StreamEntry {
 
     fn has_formats(&self) -> bool {
         self.formats.iter().any(Option::is_some)
+    }
+
+    fn publisher_left(&mut self, session: SessionId) {
+        self.publishers.retain(|&publisher| publisher != session);
+        self.obstacle.take_if(|(publisher, _)| *publisher == session);
     }
 
     /// Whether it is a later publisher's by now: two shards' threads tell of two publishers, and
@@ -102,6 +109,9 @@ pub enum DirectoryError {
     /// Nobody publishes the stream.
     #[error("the stream is not live")]
     NotLive,
+    /// WebRTC cannot play what its publisher sends, for this reason.
+    #[error("{0}")]
+    NotPlayable(&'static str),
     /// A limit is reached; says which option.
     #[error("{0} is reached")]
     Full(&'static str),
@@ -144,6 +154,9 @@ impl Directory {
         now: Instant,
     ) -> Result<Vec<Format>, DirectoryError> {
         let entry = self.streams.get(stream).ok_or(DirectoryError::NotLive)?;
+        if let Some((_, obstacle)) = entry.obstacle {
+            return Err(DirectoryError::NotPlayable(obstacle));
+        }
         if entry.is_published() || entry.vacant_until.is_some_and(|until| now < until) {
             return Ok(entry.formats.iter().flatten().cloned().collect());
         }
@@ -178,19 +191,75 @@ impl Directory {
         if self.pending.len() >= self.limits.pending {
             return Err(DirectoryError::Full("limits.pending_sessions_max"));
         }
-        if self.places.fetch_add(1, Ordering::Relaxed) >= self.limits.sessions {
-            self.places.fetch_sub(1, Ordering::Relaxed);
-            return Err(DirectoryError::Full("limits.sessions_max"));
-        }
         let session = prepared.session;
-        if let Err(error) = self.join(&entry, session, token) {
-            self.places.fetch_sub(1, Ordering::Relaxed);
-            return Err(error);
-        }
+        self.take_place(&entry, session, token)?;
         let ufrag = entry.ufrag.clone();
         self.sessions.insert(session, entry);
         self.pending.insert(ufrag, prepared);
         Ok(())
+    }
+
+    /// Makes a session that writes a stream without ICE: this shard owns it at once.
+    ///
+    /// # Errors
+    ///
+    /// [`DirectoryError`]: nothing was made.
+    pub fn begin(
+        &self,
+        session: SessionId,
+        stream: &StreamName,
+        token: u64,
+        shard: usize,
+    ) -> Result<(), DirectoryError> {
+        let entry = SessionEntry {
+            role: Role::Publisher,
+            stream: stream.clone(),
+            etag: String::new(),
+            ufrag: String::new(),
+            former_ufrag: None,
+            remote_ufrag: String::new(),
+            sections: Vec::new(),
+            shard: Some(shard),
+        };
+        self.take_place(&entry, session, token)?;
+        self.sessions.insert(session, entry);
+        Ok(())
+    }
+
+    /// WebRTC cannot play what this publisher of a stream sends, for this reason; `None`: it can.
+    pub fn set_obstacle(
+        &self,
+        stream: &StreamName,
+        publisher: SessionId,
+        obstacle: Option<&'static str>,
+    ) {
+        let Some(mut entry) = self.streams.get_mut(stream) else { return };
+        if entry.publishers.last() == Some(&publisher) {
+            entry.obstacle = obstacle.map(|obstacle| (publisher, obstacle));
+        }
+    }
+
+    /// The sessions that watch a stream.
+    pub fn viewers(&self, stream: &StreamName) -> Vec<SessionId> {
+        let is_viewer = |it: &SessionEntry| it.role == Role::Viewer && it.stream == *stream;
+        let viewers = self.sessions.iter().filter(|entry| is_viewer(entry.value()));
+        viewers.map(|entry| *entry.key()).collect()
+    }
+
+    /// One more session of a stream, if there is room.
+    fn take_place(
+        &self,
+        entry: &SessionEntry,
+        session: SessionId,
+        token: u64,
+    ) -> Result<(), DirectoryError> {
+        if self.places.fetch_add(1, Ordering::Relaxed) >= self.limits.sessions {
+            self.places.fetch_sub(1, Ordering::Relaxed);
+            return Err(DirectoryError::Full("limits.sessions_max"));
+        }
+        self.join(entry, session, token).inspect_err(|_| {
+            self.places.fetch_sub(1, Ordering::Relaxed);
+        })
     }
 
     /// Counts a session into its stream.
@@ -217,6 +286,7 @@ impl Directory {
                     return Err(DirectoryError::Taken);
                 }
                 stream.token = token;
+                stream.obstacle = None;
                 stream.publishers.push(session);
                 Ok(())
             }
@@ -302,7 +372,7 @@ impl Directory {
         if let MapEntry::Occupied(mut occupied) = self.streams.entry(entry.stream.clone()) {
             let stream = occupied.get_mut();
             match entry.role {
-                Role::Publisher => stream.publishers.retain(|&publisher| publisher != session),
+                Role::Publisher => stream.publisher_left(session),
                 Role::Viewer => stream.viewers = stream.viewers.saturating_sub(1),
             }
             if stream.publishers.is_empty() && stream.viewers == 0 {

@@ -7,7 +7,7 @@ const SLOTS: u32 = 10;
 
 /// Bytes of the last while in slots, ten of them.
 #[derive(Debug, Clone)]
-pub(super) struct Meter {
+pub struct Meter {
     start: Instant,
     slot: Duration,
     bytes: [u64; SLOTS as usize],
@@ -17,12 +17,12 @@ pub(super) struct Meter {
 
 impl Meter {
     /// A meter that has seen nothing, of so long a while.
-    pub(super) fn new(span: Duration, now: Instant) -> Self {
+    pub fn new(span: Duration, now: Instant) -> Self {
         Self { start: now, slot: span / SLOTS, bytes: [0; SLOTS as usize], newest: 0 }
     }
 
     /// Counts bytes.
-    pub(super) fn add(&mut self, bytes: usize, now: Instant) {
+    pub fn add(&mut self, bytes: usize, now: Instant) {
         let slot = self.slot(now);
         for passed in (self.newest + 1..=slot).take(SLOTS as usize) {
             // Past a whole turn every slot is cleared, whichever numbers the loop names.
@@ -33,7 +33,7 @@ impl Meter {
     }
 
     /// The rate of that while.
-    pub(super) fn rate(&self, now: Instant) -> Bitrate {
+    pub fn rate(&self, now: Instant) -> Bitrate {
         let slot = self.slot(now).max(self.newest);
         let oldest = (slot + 1).saturating_sub(u64::from(SLOTS));
         let bytes =

@@ -16,7 +16,7 @@
 
 mod demux;
 mod layer;
-mod meter;
+pub mod meter;
 mod nack;
 mod remb;
 pub mod rtcp;

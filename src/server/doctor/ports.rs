@@ -3,12 +3,14 @@
 use super::super::listeners::{Listener, Protocol, listeners};
 use super::{Finding, addresses_of, check_health};
 use crate::config::Config;
+use crate::ingest;
 use std::io::{self, ErrorKind};
 use std::net::{TcpListener, UdpSocket};
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let (http, https, media) = addresses_of(config);
-    let all = listeners(http, https, media, config.network.media_tcp);
+    let ways_in = ingest::ports(config);
+    let all = listeners(http, https, media, config.network.media_tcp, &ways_in);
     let tried: Vec<(Listener, io::Result<()>)> =
         all.into_iter().map(|listener| (listener, attempt(&listener))).collect();
     let any_taken = tried.iter().any(|(_, outcome)| is_taken(outcome));
