@@ -2,7 +2,8 @@
 
 use crate::App;
 use crate::error::Problem;
-use crate::media_server::StreamReport;
+use crate::media_server::{OfferError, Role, StreamReport};
+use crate::session::Name;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -25,6 +26,28 @@ pub(crate) async fn streams(
     let streams = in_time(&app, app.server.streams()).await?;
     let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(([fresh], Json(Streams { streams })).into_response())
+}
+
+/// `GET /api/v1/streams/{stream}`: one of them. Who may publish it may see it, without its viewers.
+pub(crate) async fn stream(
+    State(app): State<Arc<App>>,
+    Name(name): Name,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let is_operator = app.credentials.may_operate(&headers).is_ok();
+    if !is_operator {
+        app.credentials.may_join(Role::Publisher, &headers, &name)?;
+    }
+    let streams = in_time(&app, app.server.streams()).await?;
+    let stream = streams.into_iter().find(|stream| stream.name == name);
+    let mut stream = stream
+        .ok_or(OfferError::NotLive(name))
+        .map_err(|error| Problem::of_offer(&error, app.retry_after))?;
+    if !is_operator {
+        stream.viewers.clear();
+    }
+    let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(([fresh], Json(stream)).into_response())
 }
 
 /// `GET /metrics`: every metric with its present value.

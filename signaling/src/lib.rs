@@ -83,6 +83,7 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
         .route("/whep/@session/{id}", whep::session())
         .route("/whep/@session/{id}/events", events::entry())
         .route("/api/v1/streams", read(get(api::streams)))
+        .route("/api/v1/streams/{*stream}", read(get(api::stream)))
         .route("/metrics", read(get(api::metrics)))
         .route("/healthz", read(get(api::healthz)))
         .route("/readyz", read(get(api::readyz)))

@@ -224,14 +224,57 @@ pub struct TrackReport {
 pub struct PublisherReport {
     /// The first eight digits of the session's id: enough to find it in the log.
     pub session: String,
-    /// How it came in: `whip`.
+    /// How it comes in: `whip`, `rtmp`, `rtmps` or `srt`.
     pub protocol: String,
-    /// `AEAD_AES_128_GCM` or `AES128_CM_HMAC_SHA1_80`; absent before DTLS is done.
+    /// `AEAD_AES_128_GCM` or `AES128_CM_HMAC_SHA1_80`; absent before DTLS is done, and where the
+    /// stream does not come by WebRTC.
     pub srtp_profile: Option<String>,
     /// Round-trip time, where the client's reports allow it to be computed.
     pub round_trip_ms: Option<f64>,
     /// Seconds since the session was made.
     pub age_seconds: f64,
+    /// What does not work and what to do about it, in whole sentences.
+    pub notices: Vec<String>,
+    /// Tracks that come in and are not used.
+    pub unused_tracks: Vec<String>,
+    /// What became of its frames, where it does not come by WebRTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<FramesReport>,
+    /// How its link fares, where it comes by SRT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<LinkReport>,
+}
+
+/// What became of a publisher's frames, of both tracks, since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct FramesReport {
+    /// That came in.
+    pub taken: u64,
+    /// Of those, left out as the publisher was too far behind.
+    pub late: u64,
+    /// Of those, left out as B-frames.
+    pub b_frames: u64,
+    /// Of those, left out as a media thread had no room.
+    pub overrun: u64,
+}
+
+/// What SRT measures of a link, since it began.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct LinkReport {
+    /// Round-trip time.
+    pub round_trip_ms: f64,
+    /// The agreed latency: so long packets wait for those that were lost.
+    pub latency_ms: f64,
+    /// Packets received, those sent again included.
+    pub packets: u64,
+    /// Packets missing when others came after them.
+    pub lost_packets: u64,
+    /// Packets that came again.
+    pub retransmitted_packets: u64,
+    /// Packets that came too late, or never, and were given up.
+    pub dropped_packets: u64,
+    /// Packets that could not be decrypted.
+    pub undecrypted_packets: u64,
 }
 
 /// A viewing session.

@@ -211,6 +211,15 @@ impl Bus {
         })
     }
 
+    /// What is known of all publishers that do not come by WebRTC, with their streams.
+    pub fn all_details(&self) -> Vec<(StreamName, Details)> {
+        let named = self.details.iter().filter_map(|entry| {
+            let stream = self.directory.session(*entry.key())?.stream;
+            Some((stream, entry.value().clone()))
+        });
+        named.collect()
+    }
+
     /// What is known of a publisher that does not come by WebRTC.
     pub fn details(&self, session: SessionId) -> Option<Details> {
         self.details.get(&session).map(|details| details.clone())

@@ -5,7 +5,11 @@
 
 use super::bits::BitReader;
 
-const SEQUENCE_HEADER: u8 = 1;
+/// Types of OBU (AV1 specification §6.2.2).
+pub(super) const SEQUENCE_HEADER: u8 = 1;
+pub(super) const TEMPORAL_DELIMITER: u8 = 2;
+pub(super) const FRAME_HEADER: u8 = 3;
+pub(super) const FRAME: u8 = 6;
 
 /// Whether a coded video sequence begins here: the N bit of the aggregation header (§4.4), in a
 /// packet that does not go on with an earlier packet's element.
@@ -29,7 +33,7 @@ pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
         if head & 0x02 != 0 {
             (_, rest) = read_leb128(rest)?;
         }
-        sequence_dimensions(rest)
+        read_sequence(rest)?.size
     })
 }
 
@@ -55,7 +59,7 @@ fn elements(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// AV1 specification §4.10.5, as far as lengths within a datagram go: at most four bytes.
-fn read_leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
+pub(super) fn read_leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut value = 0;
     for (index, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * index);
@@ -66,45 +70,73 @@ fn read_leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
+/// What a sequence header says of the stream, in the terms of `a=fmtp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Capability {
+    pub(super) profile: u32,
+    /// `seq_level_idx` of the first operating point.
+    pub(super) level: u32,
+    pub(super) tier: u32,
+}
+
+/// Profile, level and tier of a sequence header without its OBU header.
+pub(super) fn capability(bytes: &[u8]) -> Option<Capability> {
+    read_sequence(bytes).map(|sequence| sequence.capability)
+}
+
+struct SequenceHeader {
+    capability: Capability,
+    size: Option<(u16, u16)>,
+}
+
 /// Reads a sequence header (AV1 specification §5.5.1) up to the size.
-fn sequence_dimensions(bytes: &[u8]) -> Option<(u16, u16)> {
+fn read_sequence(bytes: &[u8]) -> Option<SequenceHeader> {
     let mut header = BitReader::new(bytes);
-    header.skip(4)?; // profile, still picture
-    if header.flag()? {
-        header.skip(5)?; // reduced header: the level and nothing else
+    let profile = header.bits(3)?;
+    header.skip(1)?; // still picture
+    let (level, tier) = if header.flag()? {
+        (header.bits(5)?, 0) // reduced header: the level and nothing else
     } else {
-        let mut decoder_model_bits = None;
-        if header.flag()? {
-            header.skip(64)?; // units in a tick, time scale
-            if header.flag()? {
-                header.unsigned()?; // ticks per picture, uvlc()
-            }
-            if header.flag()? {
-                decoder_model_bits = Some(header.bits(5)? + 1);
-                header.skip(32 + 5 + 5)?;
-            }
-        }
-        let display_delay = header.flag()?;
-        for _ in 0..=header.bits(5)? {
-            header.skip(12)?; // operating point
-            if header.bits(5)? > 7 {
-                header.skip(1)?; // tier
-            }
-            if let Some(bits) = decoder_model_bits
-                && header.flag()?
-            {
-                header.skip(2 * bits + 1)?;
-            }
-            if display_delay && header.flag()? {
-                header.skip(4)?;
-            }
-        }
-    }
+        read_operating_points(&mut header)?
+    };
     let width_bits = header.bits(4)? + 1;
     let height_bits = header.bits(4)? + 1;
     let width = header.bits(width_bits)? + 1;
     let height = header.bits(height_bits)? + 1;
-    super::size(width, height)
+    let size = super::size(width, height);
+    Some(SequenceHeader { capability: Capability { profile, level, tier }, size })
+}
+
+/// Passes over timing and operating points; level and tier of the first.
+fn read_operating_points(header: &mut BitReader<'_>) -> Option<(u32, u32)> {
+    let mut decoder_model_bits = None;
+    if header.flag()? {
+        header.skip(64)?; // units in a tick, time scale
+        if header.flag()? {
+            header.unsigned()?; // ticks per picture, uvlc()
+        }
+        if header.flag()? {
+            decoder_model_bits = Some(header.bits(5)? + 1);
+            header.skip(32 + 5 + 5)?;
+        }
+    }
+    let display_delay = header.flag()?;
+    let mut first = None;
+    for _ in 0..=header.bits(5)? {
+        header.skip(12)?; // what is in it
+        let level = header.bits(5)?;
+        let tier = if level > 7 { header.bits(1)? } else { 0 };
+        first.get_or_insert((level, tier));
+        if let Some(bits) = decoder_model_bits
+            && header.flag()?
+        {
+            header.skip(2 * bits + 1)?;
+        }
+        if display_delay && header.flag()? {
+            header.skip(4)?;
+        }
+    }
+    first
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
-//! H.264 in RTP (RFC 6184): where a decoder can start, and how large the picture is.
+//! H.264 in RTP (RFC 6184): where a decoder can start, how large the picture is, and whether
+//! pictures are shown in another order than they are sent in.
 //!
 //! Reads single NAL units, STAP-A and FU-A: what packetization modes 0 and 1 carry. The
 //! interleaved mode 2 is never negotiated. Fuzz target: `codec_h264`.
 
 use super::bits::BitReader;
 
-const IDR_SLICE: u8 = 5;
-const SPS: u8 = 7;
-const STAP_A: u8 = 24;
-const FU_A: u8 = 28;
+/// Types of NAL unit (H.264 table 7-1) and of packet (RFC 6184 table 1).
+pub(super) const IDR_SLICE: u8 = 5;
+pub(super) const SEI: u8 = 6;
+pub(super) const SPS: u8 = 7;
+pub(super) const PPS: u8 = 8;
+pub(super) const STAP_A: u8 = 24;
+pub(super) const FU_A: u8 = 28;
 
 /// Whether an access unit that a decoder can start with begins here: the packet carries a
 /// sequence parameter set, or the start of the first slice of an IDR picture.
@@ -24,7 +28,31 @@ pub fn carries_parameters(payload: &[u8]) -> bool {
 
 /// The picture's size after cropping, where the packet carries a sequence parameter set.
 pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
-    nal_units(payload).find(|nal| nal_type(nal) == Some(SPS)).and_then(sps_dimensions)
+    nal_units(payload).find(|nal| nal_type(nal) == Some(SPS)).and_then(|nal| read_sps(nal)?.size)
+}
+
+/// How many pictures a decoder has to hold back at most, to show them in their order, as a sequence
+/// parameter set says; `None` where the NAL unit is none, or does not say.
+pub fn reordering(nal: &[u8]) -> Option<u32> {
+    (nal_type(nal) == Some(SPS)).then(|| read_sps(nal)?.reordering).flatten()
+}
+
+/// Whether other pictures may be predicted from the picture of this slice; `None` where the NAL
+/// unit is no slice.
+pub fn is_reference(nal: &[u8]) -> Option<bool> {
+    let header = nal.first()?;
+    matches!(header & 0x1f, 1..=5).then_some(header & 0x60 != 0)
+}
+
+/// The number of a sequence parameter set, below 32 (H.264 §7.4.2.1.1).
+pub(super) fn sps_id(nal: &[u8]) -> Option<u8> {
+    let id = BitReader::escaped(nal.get(4..)?).unsigned()?;
+    (id < 32).then_some(id as u8)
+}
+
+/// The number of a picture parameter set, below 256 (H.264 §7.4.2.2).
+pub(super) fn pps_id(nal: &[u8]) -> Option<u8> {
+    BitReader::escaped(nal.get(1..)?).unsigned()?.try_into().ok()
 }
 
 fn starts_idr(payload: &[u8]) -> bool {
@@ -57,27 +85,24 @@ fn nal_units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     single.into_iter().chain(super::sized_units(aggregate))
 }
 
-/// Reads the sequence parameter set (H.264 §7.3.2.1.1) up to the cropping.
-fn sps_dimensions(nal: &[u8]) -> Option<(u16, u16)> {
+/// What a sequence parameter set says.
+struct Sps {
+    /// After cropping.
+    size: Option<(u16, u16)>,
+    /// See [`reordering`].
+    reordering: Option<u32>,
+}
+
+/// Reads the sequence parameter set (H.264 §7.3.2.1.1).
+fn read_sps(nal: &[u8]) -> Option<Sps> {
     let mut sps = BitReader::escaped(nal.get(1..)?);
     let profile = sps.bits(8)?;
     sps.skip(16)?; // constraint flags, level
     sps.unsigned()?; // id
-    let mut chroma_format = 1;
-    if matches!(profile, 44 | 83 | 86 | 100 | 110 | 118 | 122 | 128 | 134 | 135 | 138 | 139 | 244) {
-        chroma_format = sps.unsigned()?;
-        if chroma_format == 3 && sps.flag()? {
-            chroma_format = 0; // three monochrome planes
-        }
-        sps.unsigned()?; // luma bit depth
-        sps.unsigned()?; // chroma bit depth
-        sps.skip(1)?; // lossless bypass
-        if sps.flag()? {
-            skip_scaling_lists(&mut sps, if chroma_format == 3 { 12 } else { 8 })?;
-        }
-    }
+    let chroma_format = read_chroma(&mut sps, profile)?;
     sps.unsigned()?; // frame number bits
-    match sps.unsigned()? {
+    let order = sps.unsigned()?;
+    match order {
         0 => {
             sps.unsigned()?;
         }
@@ -113,7 +138,89 @@ fn sps_dimensions(nal: &[u8]) -> Option<(u16, u16)> {
         width = width.checked_sub(crop_x)?;
         height = height.checked_sub(crop_y)?;
     }
-    super::size(width, height)
+    // Baseline has no B slices (H.264 §A.2.1); an order of type 2 is that of decoding (§8.2.1.3).
+    let in_order = profile == 66 || order == 2;
+    let reordering = if in_order { Some(0) } else { read_reordering(&mut sps) };
+    Some(Sps { size: super::size(width, height), reordering })
+}
+
+/// The chroma format, and what the high profiles have after it.
+fn read_chroma(sps: &mut BitReader<'_>, profile: u32) -> Option<u32> {
+    if !matches!(profile, 44 | 83 | 86 | 100 | 110 | 118 | 122 | 128 | 134 | 135 | 138 | 139 | 244)
+    {
+        return Some(1);
+    }
+    let mut chroma_format = sps.unsigned()?;
+    let lists = if chroma_format == 3 { 12 } else { 8 };
+    if chroma_format == 3 && sps.flag()? {
+        chroma_format = 0; // three monochrome planes
+    }
+    sps.unsigned()?; // luma bit depth
+    sps.unsigned()?; // chroma bit depth
+    sps.skip(1)?; // lossless bypass
+    if sps.flag()? {
+        skip_scaling_lists(sps, lists)?;
+    }
+    Some(chroma_format)
+}
+
+/// `max_num_reorder_frames`, near the end of the usability information (H.264 §E.1.1).
+fn read_reordering(sps: &mut BitReader<'_>) -> Option<u32> {
+    const EXTENDED_ASPECT: u32 = 255;
+    if !sps.flag()? {
+        return None; // no usability information
+    }
+    if sps.flag()? && sps.bits(8)? == EXTENDED_ASPECT {
+        sps.skip(32)?;
+    }
+    if sps.flag()? {
+        sps.skip(1)?; // overscan
+    }
+    if sps.flag()? {
+        sps.skip(4)?; // video format, range
+        if sps.flag()? {
+            sps.skip(24)?; // colours
+        }
+    }
+    if sps.flag()? {
+        sps.unsigned()?; // where chroma samples lie
+        sps.unsigned()?;
+    }
+    if sps.flag()? {
+        sps.skip(65)?; // timing
+    }
+    let nal = sps.flag()?;
+    if nal {
+        skip_buffering(sps)?;
+    }
+    let all = sps.flag()?;
+    if all {
+        skip_buffering(sps)?;
+    }
+    if nal || all {
+        sps.skip(1)?; // low delay
+    }
+    sps.skip(1)?; // picture structure
+    if !sps.flag()? {
+        return None; // no restrictions
+    }
+    sps.skip(1)?; // motion over boundaries
+    for _ in 0..4 {
+        sps.unsigned()?; // sizes, lengths of vectors
+    }
+    sps.unsigned()
+}
+
+/// H.264 §E.1.2.
+fn skip_buffering(sps: &mut BitReader<'_>) -> Option<()> {
+    let buffers = sps.unsigned()?.min(31);
+    sps.skip(8)?;
+    for _ in 0..=buffers {
+        sps.unsigned()?;
+        sps.unsigned()?;
+        sps.skip(1)?;
+    }
+    sps.skip(20)
 }
 
 /// H.264 §7.3.2.1.1.1.
@@ -182,6 +289,22 @@ mod tests {
             assert_eq!(dimensions(&hex(payload)), Some(size), "{payload}");
         }
         assert_eq!(dimensions(&hex("68ce0fc8")), None);
+    }
+
+    #[test]
+    fn the_reordering_is_read_where_it_is_said() {
+        let table = [
+            ("6742c01eda0290bf88930110000003001000000303c8f162ea", Some(0)), // Baseline
+            ("6764000aacd9420bf970110000030001000003003c0f122596", Some(2)), // x264, pyramid
+            ("6764000aacd3082fe5c044000003000400000300f03c4894e0", Some(1)), // x264, bframes=2
+            ("6764000aacb6105fcb8088000003000800000301e0789137", Some(0)),   // x264, bframes=0
+            ("6764000aacd3082fe5c0", None), // without its usability information
+            ("68ce0fc8", None),
+            ("6764001eac", None),
+        ];
+        for (nal, reordering) in table {
+            assert_eq!(super::reordering(&hex(nal)), reordering, "{nal}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! H.265 in RTP (RFC 7798): where a decoder can start, and how large the picture is.
+//! H.265 in RTP (RFC 7798): where a decoder can start, how large the picture is, and whether
+//! pictures are shown in another order than they are sent in.
 //!
 //! Reads single NAL units, aggregation packets and fragmentation units without decoding order
 //! numbers: `sprop-max-don-diff` is never negotiated. Fuzz target: `codec_h265`.
@@ -6,11 +7,13 @@
 use super::bits::BitReader;
 
 /// Intra random access pictures: BLA, IDR, CRA (H.265 table 7-1).
-const RANDOM_ACCESS: std::ops::RangeInclusive<u8> = 16..=21;
-const VPS: u8 = 32;
-const SPS: u8 = 33;
-const AGGREGATION: u8 = 48;
-const FRAGMENTATION: u8 = 49;
+pub(super) const RANDOM_ACCESS: std::ops::RangeInclusive<u8> = 16..=21;
+/// Other types of NAL unit, and of packet (RFC 7798 §4.4).
+pub(super) const VPS: u8 = 32;
+pub(super) const SPS: u8 = 33;
+pub(super) const PPS: u8 = 34;
+pub(super) const AGGREGATION: u8 = 48;
+pub(super) const FRAGMENTATION: u8 = 49;
 
 /// Whether an access unit that a decoder can start with begins here: the packet carries a video
 /// or sequence parameter set, or the start of the first slice of a random access picture.
@@ -27,7 +30,58 @@ pub fn carries_parameters(payload: &[u8]) -> bool {
 
 /// The picture's size after cropping, where the packet carries a sequence parameter set.
 pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
-    nal_units(payload).find(|nal| nal_type(nal) == Some(SPS)).and_then(sps_dimensions)
+    nal_units(payload).find(|nal| nal_type(nal) == Some(SPS)).and_then(|nal| read_sps(nal)?.size)
+}
+
+/// How many pictures a decoder has to hold back at most, to show them in their order, and how many
+/// temporal layers there are; `None` where the NAL unit is no sequence parameter set.
+pub fn reordering(nal: &[u8]) -> Option<(u32, u8)> {
+    if nal_type(nal) != Some(SPS) {
+        return None;
+    }
+    let sps = read_sps(nal)?;
+    Some((sps.reordering?, sps.layers))
+}
+
+/// Whether other pictures of its temporal layer may be predicted from the picture of this slice
+/// (H.265 table 7-1), and which layer that is; `None` where the NAL unit is no slice.
+pub fn is_reference(nal: &[u8]) -> Option<(bool, u8)> {
+    let &[_, low] = nal.first_chunk()?;
+    let layer = (low & 7).checked_sub(1)?;
+    let kind = nal_type(nal)?;
+    (kind < VPS).then_some((kind >= 16 || kind & 1 == 1, layer))
+}
+
+/// The number of a video parameter set.
+pub(super) fn vps_id(nal: &[u8]) -> Option<u8> {
+    nal.get(2).map(|byte| byte >> 4)
+}
+
+/// The number of a sequence parameter set, below 16 (H.265 §7.4.3.2.1).
+pub(super) fn sps_id(nal: &[u8]) -> Option<u8> {
+    let mut sps = BitReader::escaped(nal.get(2..)?);
+    read_profile_and_level(&mut sps)?;
+    let id = sps.unsigned()?;
+    (id < 16).then_some(id as u8)
+}
+
+/// The number of a picture parameter set, below 64 (H.265 §7.4.3.3.1).
+pub(super) fn pps_id(nal: &[u8]) -> Option<u8> {
+    let id = BitReader::escaped(nal.get(2..)?).unsigned()?;
+    (id < 64).then_some(id as u8)
+}
+
+/// What a sequence parameter set says of the stream, in the terms of `a=fmtp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Capability {
+    pub(super) profile: u32,
+    pub(super) tier: u32,
+    pub(super) level: u32,
+}
+
+/// Profile, tier and level of a sequence parameter set.
+pub(super) fn capability(nal: &[u8]) -> Option<Capability> {
+    read_profile_and_level(&mut BitReader::escaped(nal.get(2..)?)).map(|(capability, _)| capability)
 }
 
 fn starts_random_access(payload: &[u8]) -> bool {
@@ -63,13 +117,19 @@ fn nal_units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     single.into_iter().chain(super::sized_units(aggregate))
 }
 
-/// Reads the sequence parameter set (H.265 §7.3.2.2.1) up to the conformance window.
-fn sps_dimensions(nal: &[u8]) -> Option<(u16, u16)> {
+/// What a sequence parameter set says.
+struct Sps {
+    /// After cropping.
+    size: Option<(u16, u16)>,
+    /// See [`reordering`].
+    reordering: Option<u32>,
+    layers: u8,
+}
+
+/// Reads the sequence parameter set (H.265 §7.3.2.2.1).
+fn read_sps(nal: &[u8]) -> Option<Sps> {
     let mut sps = BitReader::escaped(nal.get(2..)?);
-    sps.skip(4)?; // video parameter set
-    let sub_layers = sps.bits(3)?;
-    sps.skip(1)?; // temporal nesting
-    skip_profile_and_level(&mut sps, sub_layers)?;
+    let (_, sub_layers) = read_profile_and_level(&mut sps)?;
     sps.unsigned()?; // id
     let mut chroma_format = sps.unsigned()?;
     if chroma_format == 3 && sps.flag()? {
@@ -87,18 +147,45 @@ fn sps_dimensions(nal: &[u8]) -> Option<(u16, u16)> {
         width = width.checked_sub(crop_x)?;
         height = height.checked_sub(crop_y)?;
     }
-    super::size(width, height)
+    let reordering = read_reordering(&mut sps, sub_layers);
+    Some(Sps { size: super::size(width, height), reordering, layers: sub_layers as u8 + 1 })
 }
 
-/// H.265 §7.3.3: the general profile and level, then those of each sub-layer that states its own.
-fn skip_profile_and_level(sps: &mut BitReader<'_>, sub_layers: u32) -> Option<()> {
-    const PROFILE_BITS: u32 = 88;
-    const LEVEL_BITS: u32 = 8;
-    sps.skip(PROFILE_BITS + LEVEL_BITS)?;
+/// `sps_max_num_reorder_pics` of the highest temporal layer, which comes last.
+fn read_reordering(sps: &mut BitReader<'_>, sub_layers: u32) -> Option<u32> {
+    sps.unsigned()?; // luma bit depth
+    sps.unsigned()?; // chroma bit depth
+    sps.unsigned()?; // picture order count bits
+    let each = sps.flag()?;
+    let mut reordering = None;
+    for _ in 0..=if each { sub_layers } else { 0 } {
+        sps.unsigned()?; // buffer
+        reordering = Some(sps.unsigned()?);
+        sps.unsigned()?; // latency
+    }
+    reordering
+}
+
+/// What stands at the beginning of a sequence parameter set: profile, tier and level, and how many
+/// temporal layers there are above the lowest.
+fn read_profile_and_level(sps: &mut BitReader<'_>) -> Option<(Capability, u32)> {
+    sps.skip(4)?; // video parameter set
+    let sub_layers = sps.bits(3)?;
+    sps.skip(1)?; // temporal nesting
+    sps.skip(2)?; // profile space
+    let (tier, profile) = (sps.bits(1)?, sps.bits(5)?);
+    sps.skip(80)?; // compatibility and constraints
+    let level = sps.bits(8)?;
+    skip_sub_layers(sps, sub_layers)?;
+    Some((Capability { profile, tier, level }, sub_layers))
+}
+
+/// H.265 §7.3.3: profile and level of each temporal layer that states its own.
+fn skip_sub_layers(sps: &mut BitReader<'_>, sub_layers: u32) -> Option<()> {
     let mut bits = 0;
     for _ in 0..sub_layers {
-        bits += if sps.flag()? { PROFILE_BITS } else { 0 };
-        bits += if sps.flag()? { LEVEL_BITS } else { 0 };
+        bits += if sps.flag()? { 88 } else { 0 };
+        bits += if sps.flag()? { 8 } else { 0 };
     }
     if sub_layers > 0 {
         sps.skip(2 * (8 - sub_layers))?;
@@ -150,6 +237,17 @@ mod tests {
         assert_eq!(dimensions(&hex(AGGREGATED)), Some((642, 362)));
         assert_eq!(dimensions(&hex(SPS_ALONE)), Some((642, 362)));
         assert_eq!(dimensions(&hex("4401c071")), None);
+        let capability = capability(&hex(SPS_ALONE));
+        assert_eq!(capability, Some(Capability { profile: 1, tier: 0, level: 63 }));
+    }
+
+    #[test]
+    fn the_reordering_is_read() {
+        let pyramid = "42010101600000030090000003000003001ea01020496595964932bc05a020000003002000\
+            000303c1";
+        assert_eq!(reordering(&hex(pyramid)), Some((2, 1)), "x265, one temporal layer");
+        assert_eq!(reordering(&hex(SPS_ALONE)), Some((0, 1)), "x265, bframes=0");
+        assert_eq!(reordering(&hex("4401c071")), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the server must know of a codec: where a decoder can start, and the picture's size.
 //!
-//! Pure functions of one RTP payload, made for hostile bytes; nothing here decodes.
+//! Pure functions of one RTP payload, made for hostile bytes; nothing here decodes. And the way
+//! from a frame to payloads.
 //!
 //! - `h264`: RFC 6184
 //! - `h265`: RFC 7798
@@ -8,6 +9,7 @@
 //! - `vp9`: RFC 9628
 //! - `av1`: RTP payload format for AV1
 //! - `opus`: RFC 7587
+//! - `packetizer`: from a frame to RTP payloads
 //! - `bits`: single bits and Exp-Golomb numbers
 
 pub mod av1;
@@ -15,6 +17,7 @@ mod bits;
 pub mod h264;
 pub mod h265;
 pub mod opus;
+pub mod packetizer;
 pub mod vp8;
 pub mod vp9;
 
@@ -89,7 +92,6 @@ fn size(width: u32, height: u32) -> Option<(u16, u16)> {
     Some((side(width)?, side(height)?))
 }
 
-/// Bytes from hexadecimal digits, for golden packets; white space is passed over.
 /// What an aggregation packet holds: units that each have their length before them, in 16 bits
 /// (RFC 6184 §5.7.1, RFC 7798 §4.4.2). One that is cut short ends it.
 fn sized_units(mut aggregate: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -101,6 +103,7 @@ fn sized_units(mut aggregate: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
+/// Bytes from hexadecimal digits, for golden packets; white space is passed over.
 #[cfg(test)]
 fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u32> = digits

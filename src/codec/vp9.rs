@@ -7,19 +7,15 @@ use super::bits::BitReader;
 /// Whether a keyframe begins here: the start of the lowest spatial layer's frame, not predicted
 /// from another picture, whose own header says keyframe. Intra-only frames are no start.
 pub fn is_keyframe(payload: &[u8]) -> bool {
-    read(payload).is_some_and(|start| read_keyframe_header(start.frame).is_some())
+    read(payload).is_some_and(|start| read_keyframe(start.frame).is_some())
 }
 
 /// The picture's size where a keyframe begins: the largest layer of the scalability structure if
 /// there is one, else what the frame's header says.
 pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
     let start = read(payload)?;
-    let mut header = read_keyframe_header(start.frame)?;
-    start.largest_layer.or_else(|| {
-        let width = header.bits(16)? + 1;
-        let height = header.bits(16)? + 1;
-        super::size(width, height)
-    })
+    let keyframe = read_keyframe(start.frame)?;
+    start.largest_layer.or(keyframe.size)
 }
 
 struct Start<'a> {
@@ -80,9 +76,15 @@ fn read_structure<'a>(bytes: &'a [u8], largest: &mut Option<(u16, u16)>) -> Opti
     Some(rest)
 }
 
+/// What a keyframe's own header says.
+pub(super) struct Keyframe {
+    pub(super) profile: u32,
+    pub(super) size: Option<(u16, u16)>,
+}
+
 /// Reads a frame's uncompressed header (VP9 bitstream specification §6.2) up to the size; `None`
 /// if it is no keyframe's.
-fn read_keyframe_header(frame: &[u8]) -> Option<BitReader<'_>> {
+pub(super) fn read_keyframe(frame: &[u8]) -> Option<Keyframe> {
     let mut header = BitReader::new(frame);
     if header.bits(2)? != 2 {
         return None;
@@ -112,7 +114,9 @@ fn read_keyframe_header(frame: &[u8]) -> Option<BitReader<'_>> {
         (true, true) | (false, false) => 1,
         (false, true) => 4,
     })?;
-    Some(header)
+    let mut side = || header.bits(16).map(|side| side + 1);
+    let size = side().zip(side()).and_then(|(width, height)| super::size(width, height));
+    Some(Keyframe { profile, size })
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl Engine {
     /// How many there are of everything it keeps.
     pub fn held(&self) -> Held {
         let mut held = Held {
-            sessions: self.peers.len(),
+            sessions: self.peers.len() + self.publications.len(),
             streams: self.streams.len(),
             names: self.demux.sizes().into_iter().sum(),
             foreign: self.foreign.len(),

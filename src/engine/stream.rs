@@ -111,10 +111,12 @@ impl Stream {
         self.publisher.is_some() || self.publication.is_some()
     }
 
-    /// Whether media flows, or did and there are viewers who wait for more.
+    /// Whether media flows, or did and there are viewers who wait for more; or somebody writes it,
+    /// who may have to be told why nothing flows.
     pub(super) fn is_live(&self) -> bool {
         let is_watched = self.has_publisher() || !self.viewers.is_empty();
-        is_watched && self.formats.iter().any(Option::is_some)
+        let has_media = self.formats.iter().any(Option::is_some);
+        self.publication.is_some() || (is_watched && has_media)
     }
 
     /// Nobody sends it any more. What is on its way still goes out, and the viewers stay until

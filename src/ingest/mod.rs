@@ -5,11 +5,18 @@
 //!
 //! - `entrance`: who may publish what
 //! - `feed`: a publisher's frames on their way into its stream
+//! - `b_frames`: pictures that are not sent in the order in which they are shown
 //! - `rtmp`: RTMP and RTMPS
+//! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
+//! - `track`: frames into packets
 
+pub mod b_frames;
 mod entrance;
 mod feed;
+mod pace;
 pub mod rtmp;
+pub mod timing;
+pub mod track;
 
 pub use crate::bus::publication::LinkReport;
 pub use entrance::{Entrance, Gate, Refusal, Request};

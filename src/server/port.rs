@@ -6,6 +6,7 @@ use super::ledger::Ledger;
 use super::memory;
 use super::readings::readings;
 use crate::bus::directory::DirectoryError;
+use crate::bus::publication::{self, Details, FrameCounts};
 use crate::engine::command::{EndReason, Role as SessionRole};
 use crate::engine::report::{SessionState, StreamState, TrackState, ViewerState};
 use crate::media::time::Epoch;
@@ -15,8 +16,9 @@ use crate::shard::Handle;
 use crate::shard::gauges::Reading;
 use futures_util::future::BoxFuture;
 use signaling::media_server::{
-    Created, MediaServer, Metric, OfferError, OfferRequest, PublisherReport, Role, SessionError,
-    StreamReport, TrackReport, Trickle, Trickled, ViewerEvent, ViewerReport,
+    Created, FramesReport, LinkReport, MediaServer, Metric, OfferError, OfferRequest,
+    PublisherReport, Role, SessionError, StreamReport, TrackReport, Trickle, Trickled, ViewerEvent,
+    ViewerReport,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -242,7 +244,10 @@ impl MediaServer for Port {
             let now = self.sessions.clock.now();
             let wall = self.epoch.wall_of(now).as_unix();
             let states = self.sessions.bus.report().await;
-            states.into_iter().map(|state| stream_report(state, wall)).collect()
+            let bus = &self.sessions.bus;
+            let details = |state: &StreamState| bus.details(state.publisher.as_ref()?.session);
+            let report = |state: StreamState| stream_report(details(&state), state, wall);
+            states.into_iter().map(report).collect()
         })
     }
 
@@ -261,13 +266,18 @@ impl MediaServer for Port {
     }
 }
 
-fn stream_report(state: StreamState, wall: Duration) -> StreamReport {
+fn stream_report(details: Option<Details>, state: StreamState, wall: Duration) -> StreamReport {
+    let known = details.clone().unwrap_or_default();
     let publisher = state.publisher.map(|publisher| PublisherReport {
         session: short_id(&publisher),
         protocol: publisher.protocol.to_string(),
         srtp_profile: publisher.profile.map(|profile| profile.to_string()),
         round_trip_ms: milliseconds(publisher.round_trip),
         age_seconds: publisher.age.as_secs_f64(),
+        notices: known.notices,
+        unused_tracks: known.unused_tracks,
+        frames: details.map(|details| frames_report(details.frames)),
+        link: known.link.map(link_report),
     });
     StreamReport {
         name: state.name.to_string(),
@@ -275,6 +285,23 @@ fn stream_report(state: StreamState, wall: Duration) -> StreamReport {
         publisher,
         tracks: state.tracks.iter().map(track_report).collect(),
         viewers: state.viewers.iter().map(viewer_report).collect(),
+    }
+}
+
+fn frames_report(frames: FrameCounts) -> FramesReport {
+    let FrameCounts { taken, late, b_frames, overrun } = frames;
+    FramesReport { taken, late, b_frames, overrun }
+}
+
+fn link_report(link: publication::LinkReport) -> LinkReport {
+    LinkReport {
+        round_trip_ms: link.round_trip.as_secs_f64() * 1000.0,
+        latency_ms: link.latency.as_secs_f64() * 1000.0,
+        packets: link.packets,
+        lost_packets: link.lost_packets,
+        retransmitted_packets: link.retransmitted_packets,
+        dropped_packets: link.dropped_packets,
+        undecrypted_packets: link.undecrypted_packets,
     }
 }
 

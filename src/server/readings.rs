@@ -3,6 +3,8 @@
 use super::admission::Admission;
 use super::ledger::{Came, Ledger};
 use super::memory;
+use crate::bus::publication::{Details, FrameCounts, LinkReport};
+use crate::media::id::StreamName;
 use crate::sessions::Sessions;
 use crate::shard::gauges::Reading;
 use crate::shard::{Handle, ShardCounts};
@@ -64,8 +66,37 @@ pub(super) async fn readings(
         metric(metrics::SESSIONS_REFUSED, refused_samples(ledger)),
     ];
     metrics.extend(shard_metrics(&counts));
+    metrics.extend(publication_metrics(&sessions.bus.all_details()));
     metrics.extend(capacity_metrics(shards, admission));
     metrics
+}
+
+/// What is known of publishers that do not come by WebRTC.
+fn publication_metrics(all: &[(StreamName, Details)]) -> Vec<Metric> {
+    type Read = fn(&LinkReport) -> f64;
+    let rows: [(Row, Read); 6] = [
+        (metrics::LINK_ROUND_TRIP, |link| link.round_trip.as_secs_f64()),
+        (metrics::LINK_LATENCY, |link| link.latency.as_secs_f64()),
+        (metrics::LINK_PACKETS, |link| link.packets as f64),
+        (metrics::LINK_LOST, |link| link.lost_packets as f64),
+        (metrics::LINK_RETRANSMITTED, |link| link.retransmitted_packets as f64),
+        (metrics::LINK_DROPPED, |link| link.dropped_packets as f64),
+    ];
+    let links = || all.iter().filter_map(|(stream, known)| Some((stream, known.link.as_ref()?)));
+    let labels = |stream: &StreamName| vec![("stream", stream.to_string())];
+    let by_link = |(row, read): (Row, Read)| {
+        metric(row, links().map(|(stream, link)| (labels(stream), read(link))).collect())
+    };
+    let frames = all.iter().flat_map(|(stream, known)| {
+        let FrameCounts { taken, late, b_frames, overrun } = known.frames;
+        let fates = [("taken", taken), ("late", late), ("b_frame", b_frames), ("overrun", overrun)];
+        fates.map(|(fate, count)| {
+            let labels = vec![("stream", stream.to_string()), ("fate", fate.to_owned())];
+            (labels, count as f64)
+        })
+    });
+    let frames = metric(metrics::FRAMES_IN, frames.collect());
+    rows.into_iter().map(by_link).chain([frames]).collect()
 }
 
 /// What admission is decided by, and what was decided.

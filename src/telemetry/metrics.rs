@@ -175,6 +175,40 @@ pub const TCP_DROPPED: Row = counter(
 /// Sessions ended by a fault in code.
 pub const FAULTS: Row = counter("millrace_faults_total", "Sessions ended by a fault in code.");
 
+/// Round-trip time of a publisher's link, where its protocol tells.
+pub const LINK_ROUND_TRIP: Row = gauge(
+    "millrace_link_round_trip_seconds",
+    "Round-trip time of a publisher's link, where its protocol tells (SRT).",
+);
+/// How long a publisher's link waits for lost packets.
+pub const LINK_LATENCY: Row = gauge(
+    "millrace_link_latency_seconds",
+    "The agreed latency of a publisher's link: so long packets wait for lost ones (SRT).",
+);
+/// Packets received on a publisher's link.
+pub const LINK_PACKETS: Row =
+    counter("millrace_link_packets_total", "Packets received on a publisher's link (SRT).");
+/// Packets missing on a publisher's link.
+pub const LINK_LOST: Row = counter(
+    "millrace_link_lost_packets_total",
+    "Packets missing on a publisher's link when others came after them (SRT).",
+);
+/// Packets that came again on a publisher's link.
+pub const LINK_RETRANSMITTED: Row = counter(
+    "millrace_link_retransmitted_packets_total",
+    "Packets that came again on a publisher's link (SRT).",
+);
+/// Packets given up on a publisher's link.
+pub const LINK_DROPPED: Row = counter(
+    "millrace_link_dropped_packets_total",
+    "Packets of a publisher's link that came too late, or never (SRT).",
+);
+/// Frames of publishers that do not come by WebRTC.
+pub const FRAMES_IN: Row = counter(
+    "millrace_frames_total",
+    "Frames of publishers that do not come by WebRTC, and those left out, by reason.",
+);
+
 /// Every row.
 pub const ALL: &[Row] = &[
     SESSIONS,
@@ -214,6 +248,13 @@ pub const ALL: &[Row] = &[
     TCP_CONNECTIONS,
     TCP_DROPPED,
     FAULTS,
+    LINK_ROUND_TRIP,
+    LINK_LATENCY,
+    LINK_PACKETS,
+    LINK_LOST,
+    LINK_RETRANSMITTED,
+    LINK_DROPPED,
+    FRAMES_IN,
 ];
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Every parser against mutated bytes, on stable Rust: nothing may panic.
 //!
 //! - `engines`: an engine whose clients are authentic and hostile
+//! - `frames`: the targets that take frames
 //! - `handshake`: whole DTLS handshakes with hostile datagrams between
 //! - `mutate`: makes new inputs out of known ones
 //! - `rtmp`: the targets of RTMP
@@ -14,6 +15,7 @@
 #![allow(missing_docs)]
 
 mod engines;
+mod frames;
 mod handshake;
 mod mutate;
 mod rtmp;

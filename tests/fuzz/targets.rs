@@ -3,7 +3,7 @@
 //! A target fails by panicking: because the parser does, or because what it says of the bytes
 //! cannot be true.
 
-use crate::{engines, handshake, rtmp, sdp_check, sessions};
+use crate::{engines, frames, handshake, rtmp, sdp_check, sessions};
 use millrace::codec;
 use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format};
@@ -57,6 +57,9 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_vp9", |bytes| payload(Codec::Vp9, bytes)),
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
+    Target::new("packetizer", frames::packetizer),
+    Target::new("b_frames", frames::b_frames),
+    Target::new("timing", frames::timing),
     Target::new("framing", framing),
     Target { recordings: &["rtmp"], mutations: 300, ..Target::new("rtmp_chunks", rtmp::chunks) },
     Target { recordings: &["rtmp"], mutations: 500, ..Target::new("rtmp_session", rtmp::session) },

@@ -14,6 +14,7 @@
 //! - `viewer`: a simulated viewer above its transport
 //! - `wire`: what goes over the networks, and what the engines tell
 //! - `world`: engines, their clients and the links between
+//! - `written`: streams that do not come by WebRTC
 //!
 //! What it proves:
 //!
@@ -34,6 +35,7 @@
 //! - `planted`: the oracle finds faults that are planted
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
+//! - `written`: streams that do not come by WebRTC
 
 mod agreed;
 mod client;
@@ -49,6 +51,7 @@ mod told;
 mod viewer;
 mod wire;
 mod world;
+mod written;
 
 mod backlog;
 mod ending;

@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use signaling::media_server::{
     Created, MediaServer, Metric, MetricKind, OfferError, OfferRequest, PublisherReport, Role,
-    SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerEvent,
+    SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerEvent, ViewerReport,
 };
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,13 +137,28 @@ impl MediaServer for Fake {
                 srtp_profile: Some("AEAD_AES_128_GCM".into()),
                 round_trip_ms: None,
                 age_seconds: 2.5,
+                notices: vec![],
+                unused_tracks: vec![],
+                frames: None,
+                link: None,
+            };
+            let viewer = ViewerReport {
+                session: "89abcdef".into(),
+                protocol: "whep".into(),
+                srtp_profile: None,
+                loss: 0.0,
+                round_trip_ms: None,
+                packets: 0,
+                bytes: 0,
+                retransmitted_packets: 0,
+                age_seconds: 1.0,
             };
             vec![StreamReport {
                 name: "lot-42".into(),
                 since_unix_seconds: 1.5,
                 publisher: Some(publisher),
                 tracks: vec![],
-                viewers: vec![],
+                viewers: vec![viewer],
             }]
         }
         .boxed()

@@ -38,6 +38,22 @@ async fn only_operators_look_behind_the_scenes() {
 }
 
 #[tokio::test]
+async fn who_may_publish_a_stream_sees_how_it_fares_and_not_who_watches() {
+    let served = Served::new();
+    let see = |path, token| Ask::new("GET", path).with("authorization", token);
+    for token in [ADMIN, PUBLISH] {
+        let answer = served.send(see("/api/v1/streams/lot-42", token)).await;
+        assert_eq!(answer.status, 200);
+        let body: serde_json::Value = serde_json::from_str(&answer.body).expect("it is JSON");
+        assert_eq!(body["publisher"]["protocol"], "whip");
+        let viewers = body["viewers"].as_array().expect("a list").len();
+        assert_eq!(viewers > 0, token == ADMIN);
+    }
+    served.send(see("/api/v1/streams/other", ADMIN)).await.problem(409, "not-live");
+    served.send(see("/api/v1/streams/lot-42", "Bearer wrong")).await.problem(401, "token-unknown");
+}
+
+#[tokio::test]
 async fn a_report_that_does_not_come_is_not_waited_for() {
     let mut config = config();
     config.limits.report_timeout = Duration::from_millis(20);
