@@ -1,5 +1,5 @@
-//! The name of a stream and a token, out of what encoders call server and stream key. Fuzz target:
-//! `rtmp_address`.
+//! The name of a stream and a token, out of what encoders call server and stream key.
+//! Fuzz target: `rtmp_address`.
 //!
 //! The application and the key with `/` between them are the stream's name, as in other servers,
 //! so that one URL names it whichever way an encoder divides that. `live` is what everybody writes

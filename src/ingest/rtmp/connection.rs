@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 /// So much is read at once.
@@ -67,7 +67,7 @@ struct Connection<S> {
     feed: Option<Feed>,
     demuxer: Demuxer,
     /// When it must publish.
-    deadline: Instant,
+    deadline: tokio::time::Instant,
 }
 
 /// Serves one encoder until it leaves, or has to.
@@ -75,7 +75,7 @@ pub(super) async fn serve<S>(mut stream: S, host: Arc<Host>, guest: Guest)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let deadline = Instant::now() + host.publish_timeout;
+    let deadline = tokio::time::Instant::now() + host.publish_timeout;
     let shaken = match timeout(host.publish_timeout, shake_hands(&mut stream)).await {
         Ok(shaken) => shaken,
         Err(_) => Err(ConnectionError::Silent),
@@ -228,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             debug!(session = ?feed.session(), bad_tags = self.demuxer.bad(), "RTMP ends");
         }
         self.guest.publishes.store(false, Ordering::Release);
-        self.deadline = Instant::now() + self.host.publish_timeout;
+        self.deadline = tokio::time::Instant::now() + self.host.publish_timeout;
     }
 
     async fn flush(&mut self) -> Result<(), ConnectionError> {

@@ -1,5 +1,5 @@
-//! Sequence headers: what decoders are set up with, as ISO base media files have it. Fuzz target:
-//! `rtmp_flv`.
+//! Sequence headers: what decoders are set up with, as ISO base media files have it.
+//! Fuzz target: `rtmp_flv`.
 
 use super::units::push_unit;
 

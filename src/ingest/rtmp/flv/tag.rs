@@ -1,5 +1,5 @@
-//! The head of an audio or video tag, of FLV 10.1 §E.4 and of Enhanced RTMP v2 alike. Fuzz target:
-//! `rtmp_flv`.
+//! The head of an audio or video tag, of FLV 10.1 §E.4 and of Enhanced RTMP v2 alike.
+//! Fuzz target: `rtmp_flv`.
 //!
 //! One tag holds several tracks in Enhanced RTMP; each is a [`Part`]. What a part's body is, is
 //! none of this file's business.

@@ -1,6 +1,6 @@
 //! One encoder's commands, from `connect` to the end of its stream (RTMP 1.0 §7.2), without a
-//! socket: bytes in, bytes out, and what they ask of the server as events. Fuzz target:
-//! `rtmp_session`.
+//! socket: bytes in, bytes out, and what they ask of the server as events.
+//! Fuzz target: `rtmp_session`.
 //!
 //! Audio and video pass through untouched, to `flv`. Nothing is played here: who asks for that is
 //! told where streams are watched.
