@@ -15,6 +15,7 @@
 //! - `rtmp`: `[rtmp]`, RTMP and RTMPS
 //! - `server`: threads, state, stopping
 //! - `token`: one secret, and the tokens that the first start makes
+//! - `transcode`: `[transcode]`, worker processes
 //!
 //! A file comes first, then `MILLRACE_SECTION__KEY` variables, then flags; each overrides the one
 //! before. An option is one field and one line that names its key, default and range; the same
@@ -35,6 +36,7 @@ mod reader;
 pub mod rtmp;
 pub mod server;
 pub mod token;
+pub mod transcode;
 
 pub use arguments::{Action, load};
 pub use error::ConfigError;
@@ -56,6 +58,8 @@ pub struct Config {
     pub rtmp: rtmp::Rtmp,
     /// What viewers get.
     pub whep: egress::Whep,
+    /// What is made for them that they lack.
+    pub transcode: transcode::Transcode,
     /// How many, how large, how long.
     pub limits: limits::Limits,
     /// What is written to the log.
@@ -72,6 +76,7 @@ impl Config {
             whip: ingest::Whip::read(reader),
             rtmp: rtmp::Rtmp::read(reader),
             whep: egress::Whep::read(reader),
+            transcode: transcode::Transcode::read(reader),
             limits: limits::Limits::read(reader),
             log: log::Log::read(reader),
         }

@@ -26,6 +26,7 @@
 //! - `swarm`: the load generator's viewers against a server
 //! - `tcp`: clients without UDP
 //! - `tidy`: the invariants of ARCHITECTURE.md
+//! - `transcode`: sound through the real worker
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
 mod acme;
@@ -56,4 +57,5 @@ mod spread;
 mod swarm;
 mod tcp;
 mod tidy;
+mod transcode;
 mod whip_whep;
