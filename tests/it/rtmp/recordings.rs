@@ -43,7 +43,7 @@ fn read(name: &str) -> Reading {
                     }
                 }
                 Event::Unpublish => ended = true,
-                Event::Close => panic!("{name} is told to go"),
+                Event::Close => unreachable!("{name} is told to go"),
             }
         }
     }
