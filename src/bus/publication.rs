@@ -1,7 +1,7 @@
 //! A stream being written by an adapter that does not speak WebRTC, and what is known of it beside
 //! its media.
 
-use super::directory::{Directory, DirectoryError};
+use super::directory::DirectoryError;
 use super::{Bus, ShardLink};
 use crate::engine::command::{Command, EndReason, Opening, Written};
 use crate::media::id::{SessionId, StreamName};
@@ -58,7 +58,7 @@ pub struct LinkReport {
 }
 
 /// The details of all such publishers.
-pub(super) type AllDetails = Arc<DashMap<SessionId, Details>>;
+pub(super) type AllDetails = DashMap<SessionId, Details>;
 
 /// Who wants to write which stream.
 #[derive(Debug, Clone)]
@@ -87,13 +87,17 @@ pub enum PublishError {
 }
 
 /// A stream that is being written. Dropping it ends the session.
-#[derive(Debug)]
 pub struct Publication {
     writer: Writer,
     stream: StreamName,
-    directory: Arc<Directory>,
-    details: AllDetails,
+    bus: Arc<Bus>,
     ended: watch::Receiver<Option<EndReason>>,
+}
+
+impl std::fmt::Debug for Publication {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Publication").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 /// Writes one stream, from several places if need be.
@@ -148,21 +152,27 @@ impl Publication {
 
     /// Changes what is known of it.
     pub fn describe(&self, change: impl FnOnce(&mut Details)) {
-        if let Some(mut details) = self.details.get_mut(&self.session()) {
+        if let Some(mut details) = self.bus.details.get_mut(&self.session()) {
             change(&mut details);
         }
     }
 
-    /// WebRTC cannot play what comes from now on, for this reason; `None`: it can.
+    /// WebRTC cannot play what comes from now on, for this reason: whoever watches is let go.
+    /// `None`: it can again.
     pub fn set_obstacle(&self, obstacle: Option<&'static str>) {
-        self.directory.set_obstacle(&self.stream, self.session(), obstacle);
+        let directory = &self.bus.directory;
+        if directory.set_obstacle(&self.stream, self.session(), obstacle) && obstacle.is_some() {
+            for viewer in directory.viewers(&self.stream) {
+                self.bus.end(viewer, EndReason::NotPlayable);
+            }
+        }
     }
 }
 
 impl Drop for Publication {
     fn drop(&mut self) {
         let session = self.session();
-        self.details.remove(&session);
+        self.bus.details.remove(&session);
         if self.ended().is_some() {
             return;
         }
@@ -179,7 +189,7 @@ impl Bus {
     /// # Errors
     ///
     /// [`PublishError`]: nothing was begun.
-    pub fn publish(&self, publish: Publish) -> Result<Publication, PublishError> {
+    pub fn publish(self: &Arc<Self>, publish: Publish) -> Result<Publication, PublishError> {
         let Publish { session, stream, protocol, token, created } = publish;
         let loads = self.shards.iter().map(|shard| shard.load());
         let quietest = loads.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
@@ -205,8 +215,7 @@ impl Bus {
         Ok(Publication {
             writer: Writer { session, shard: Arc::clone(shard) },
             stream,
-            directory: Arc::clone(&self.directory),
-            details: Arc::clone(&self.details),
+            bus: Arc::clone(self),
             ended,
         })
     }

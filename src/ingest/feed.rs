@@ -1,19 +1,84 @@
-//! A publisher's frames on their way into its stream.
+//! A publisher's frames on their way into its stream: put on its time line, rid of B-frames, made
+//! into packets, the sound into one that WebRTC plays.
 
-use crate::bus::publication::{LinkReport, Publication};
-use crate::engine::command::EndReason;
-use crate::media::frame::Frame;
+use super::b_frames::{ADVICE, BFrames, Found, Policy, Verdict};
+use super::sound::Sound;
+use super::timing::Timing;
+use super::track::{Place, VideoTrack};
+use crate::bus::publication::{FrameCounts, LinkReport, Publication};
+use crate::engine::command::{EndReason, Written};
+use crate::media::codec::{Codec, Kind};
+use crate::media::frame::{Coding, Frame};
 use crate::media::id::{SessionId, StreamName};
+use crate::media::packet::PacketPool;
+use crate::media::time::Epoch;
+use crate::transcode::Transcoder;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How frames are treated; the reasons stand beside the options of the same names.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedSettings {
+    /// The longest RTP payload.
+    pub payload_max: usize,
+    /// How far behind a publisher may be.
+    pub late_max: Duration,
+    /// What is done with B-frames.
+    pub b_frames: Policy,
+}
+
+/// What a feed needs beside its publication.
+#[derive(Debug, Clone)]
+pub(super) struct Tools {
+    pub(super) settings: FeedSettings,
+    pub(super) epoch: Epoch,
+    pub(super) transcoder: Transcoder,
+}
 
 /// Takes one publisher's frames. Dropping it ends the session.
 #[derive(Debug)]
 pub struct Feed {
     publication: Publication,
+    timing: Timing,
+    picture: Picture,
+    sound: Sound,
+    epoch: Epoch,
+    counts: FrameCounts,
+    /// When operators were told of them last.
+    told: Option<Instant>,
+}
+
+/// The video of a publisher.
+#[derive(Debug)]
+struct Picture {
+    b_frames: BFrames,
+    track: Option<VideoTrack>,
+    payload_max: usize,
+    pool: PacketPool,
+    /// A frame was lost on its way: those until the next keyframe are of no use.
+    broken: bool,
+    /// WebRTC cannot play it.
+    rejected: bool,
+    reported: Option<Instant>,
 }
 
 impl Feed {
-    pub(super) const fn new(publication: Publication) -> Self {
-        Self { publication }
+    /// Operators are told so often how it goes, and viewers' clocks are set so often.
+    const REPORTS: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(publication: Publication, tools: Tools) -> Self {
+        let Tools { settings, epoch, transcoder } = tools;
+        let stream = publication.stream().clone();
+        let writer = publication.writer().clone();
+        Self {
+            timing: Timing::new(settings.late_max),
+            picture: Picture::new(&settings),
+            sound: Sound::new(stream, writer, settings.payload_max, epoch, transcoder),
+            publication,
+            epoch,
+            counts: FrameCounts::default(),
+            told: None,
+        }
     }
 
     /// The session, for logs.
@@ -27,8 +92,101 @@ impl Feed {
     }
 
     /// Takes a frame; never waits.
-    pub fn write(&mut self, _frame: Frame) {
-        self.publication.describe(|details| details.frames.taken += 1);
+    pub fn write(&mut self, frame: Frame) {
+        self.counts.taken += 1;
+        let arrival = frame.arrival;
+        match frame.coding {
+            Coding::Video(codec) => self.write_video(codec, &frame),
+            Coding::Audio(_) => self.write_audio(frame),
+        }
+        if self.told.is_none_or(|told| arrival >= told + Self::REPORTS) {
+            self.told = Some(arrival);
+            self.tell();
+        }
+    }
+
+    fn write_video(&mut self, codec: Codec, frame: &Frame) {
+        match self.picture.b_frames.look(frame) {
+            Verdict::Pass => {}
+            Verdict::Drop => {
+                self.counts.b_frames += 1;
+                return;
+            }
+            Verdict::Reject => {
+                self.counts.b_frames += 1;
+                return self.reject();
+            }
+        }
+        if self.picture.rejected {
+            if self.picture.b_frames.found() != Found::Never {
+                return;
+            }
+            self.accept();
+        }
+        let Some(placed) = self.timing.place(frame) else {
+            self.counts.late += 1;
+            return;
+        };
+        let place = Place { ticks: placed.ticks, arrival: frame.arrival };
+        let picture = &mut self.picture;
+        let mut packets = Vec::new();
+        let format = picture.write(codec, &frame.data, place, &mut packets);
+        let starts = packets.first().is_some_and(|packet| packet.keyframe);
+        if packets.is_empty() || (picture.broken && !starts) {
+            self.counts.overrun += u64::from(picture.broken && !packets.is_empty());
+            return;
+        }
+        let report = picture
+            .report_is_due(frame.arrival)
+            .then(|| placed.report(Kind::Video, placed.ticks, self.epoch));
+        picture.broken = !self.publication.writer().write(Written { format, report, packets });
+        self.counts.overrun += u64::from(self.picture.broken);
+    }
+
+    fn write_audio(&mut self, frame: Frame) {
+        let Some(placed) = self.timing.place(&frame) else {
+            self.counts.late += 1;
+            return;
+        };
+        self.counts.overrun += u64::from(!self.sound.write(frame, placed));
+    }
+
+    /// WebRTC cannot play the picture: whoever watches is let go, whoever wants to is told.
+    fn reject(&mut self) {
+        if std::mem::replace(&mut self.picture.rejected, true) {
+            return;
+        }
+        let stream = self.publication.stream();
+        warn!(%stream, "B-frames: {ADVICE}");
+        self.publication.set_obstacle(Some(ADVICE));
+        self.tell();
+    }
+
+    /// What comes from now on is a picture that WebRTC can play.
+    fn accept(&mut self) {
+        self.picture.rejected = false;
+        self.picture.broken = true;
+        info!(stream = %self.publication.stream(), "no B-frames any more");
+        self.publication.set_obstacle(None);
+    }
+
+    /// Tells operators how it goes; and the engine that it does, where nothing of it can be sent.
+    fn tell(&mut self) {
+        let notices: Vec<String> = [
+            self.picture.rejected.then(|| ADVICE.to_owned()),
+            self.picture.b_frames_left_out(),
+            self.sound.notice(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let frames = self.counts;
+        self.publication.describe(|details| {
+            details.frames = frames;
+            details.notices = notices;
+        });
+        // A sign of life; where there is no room for it there have been others.
+        let _ = self.publication.writer().write(Written::default());
     }
 
     /// Why it is over, once it is: replaced, ended by an operator, silent, the server stops.
@@ -49,5 +207,45 @@ impl Feed {
     /// How the link fares.
     pub fn set_link(&mut self, link: LinkReport) {
         self.publication.describe(|details| details.link = Some(link));
+    }
+}
+
+impl Picture {
+    fn new(settings: &FeedSettings) -> Self {
+        Self {
+            b_frames: BFrames::new(settings.b_frames),
+            track: None,
+            payload_max: settings.payload_max,
+            pool: PacketPool::default(),
+            broken: false,
+            rejected: false,
+            reported: None,
+        }
+    }
+
+    fn write(
+        &mut self,
+        codec: Codec,
+        data: &[u8],
+        place: Place,
+        packets: &mut Vec<std::sync::Arc<crate::media::packet::Packet>>,
+    ) -> Option<crate::media::codec::Format> {
+        let payload_max = self.payload_max;
+        let track = self.track.get_or_insert_with(|| VideoTrack::new(codec, payload_max));
+        track.write(codec, data, place, &mut self.pool, packets)
+    }
+
+    fn report_is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.reported.is_none_or(|reported| now >= reported + Feed::REPORTS);
+        if is_due {
+            self.reported = Some(now);
+        }
+        is_due
+    }
+
+    /// What operators should know where only B-frames that nothing needs were left out.
+    fn b_frames_left_out(&self) -> Option<String> {
+        let left_out = self.b_frames.found() == Found::Disposable && !self.rejected;
+        left_out.then(|| format!("B-frames are left out, so that there are fewer pictures. {ADVICE}"))
     }
 }

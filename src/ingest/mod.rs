@@ -6,16 +6,20 @@
 //! - `entrance`: who may publish what
 //! - `feed`: a publisher's frames on their way into its stream
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
+//! - `sound`: a publisher's sound, made Opus where it is not
+//! - `timing`: both tracks on one time line
 //! - `track`: frames into packets
 
 pub mod b_frames;
 mod entrance;
 mod feed;
+mod sound;
+pub mod timing;
 pub mod track;
 
 pub use crate::bus::publication::LinkReport;
 pub use entrance::{Entrance, Gate, Refusal, Request};
-pub use feed::Feed;
+pub use feed::{Feed, FeedSettings};
 
 use crate::config::Config;
 use std::io;
