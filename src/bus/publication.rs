@@ -8,6 +8,7 @@ use crate::media::id::{SessionId, StreamName};
 use crate::media::protocol::Protocol;
 use dashmap::DashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::warn;
@@ -34,6 +35,8 @@ pub struct FrameCounts {
     pub late: u64,
     /// Left out as B-frames.
     pub b_frames: u64,
+    /// Left out since their times cannot be.
+    pub misplaced: u64,
     /// Left out since a media thread had no room.
     pub overrun: u64,
 }
@@ -191,11 +194,12 @@ impl Bus {
     /// [`PublishError`]: nothing was begun.
     pub fn publish(self: &Arc<Self>, publish: Publish) -> Result<Publication, PublishError> {
         let Publish { session, stream, protocol, token, created } = publish;
-        let loads = self.shards.iter().map(|shard| shard.load());
-        let quietest = loads.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
-        let (index, shard) = quietest
-            .and_then(|(index, _)| Some((index, self.shards.get(index)?)))
-            .ok_or(PublishError::Busy)?;
+        // Of several that are idle each has its turn.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.shards.len().max(1);
+        let (before, after) = self.shards.split_at_checked(turn).unwrap_or_default();
+        let shards = after.iter().zip(turn..).chain(before.iter().zip(0..));
+        let quietest = shards.min_by(|(a, _), (b, _)| a.load().total_cmp(&b.load()));
+        let (shard, index) = quietest.ok_or(PublishError::Busy)?;
         self.directory.begin(session, &stream, token, index)?;
         self.details.insert(session, Details::default());
         let (tell, ended) = watch::channel(None);

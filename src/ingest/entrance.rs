@@ -7,6 +7,7 @@ use crate::bus::publication::{Publish, PublishError};
 use crate::clock::Clock;
 use crate::media::id::{NameError, SessionId, StreamName};
 use crate::media::protocol::Protocol;
+use crate::media::time::Epoch;
 use crate::transcode::Transcoder;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -100,9 +101,10 @@ impl Entrance {
         clock: Clock,
         gate: Gate,
         settings: FeedSettings,
+        epoch: Epoch,
         transcoder: Transcoder,
     ) -> Self {
-        let tools = Tools { settings, epoch: clock.epoch(), transcoder };
+        let tools = Tools { settings, epoch, transcoder };
         Self { bus, clock, gate, tools, stopping: AtomicBool::new(false) }
     }
 

@@ -3,16 +3,18 @@
 
 use super::b_frames::{ADVICE, BFrames, Found, Policy, Verdict};
 use super::sound::Sound;
-use super::timing::Timing;
+use super::timing::{Placed, Placement, Timing};
 use super::track::{Place, VideoTrack};
 use crate::bus::publication::{FrameCounts, LinkReport, Publication};
 use crate::engine::command::{EndReason, Written};
-use crate::media::codec::{Codec, Kind};
+use crate::engine::message::SenderReport;
+use crate::media::codec::{Codec, Format, Kind};
 use crate::media::frame::{Coding, Frame};
 use crate::media::id::{SessionId, StreamName};
-use crate::media::packet::PacketPool;
+use crate::media::packet::{Packet, PacketPool};
 use crate::media::time::Epoch;
 use crate::transcode::Transcoder;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -123,31 +125,40 @@ impl Feed {
             }
             self.accept();
         }
-        let Some(placed) = self.timing.place(frame) else {
-            self.counts.late += 1;
-            return;
+        let starts = self.picture.track(codec).starts(codec, &frame.data);
+        let placed = self.place(frame, starts);
+        let picture = &mut self.picture;
+        let Some(placed) = placed.filter(|_| starts || !picture.broken) else {
+            self.counts.overrun += u64::from(placed.is_some());
+            return picture.track(codec).skip(codec, &frame.data);
         };
         let place = Place { ticks: placed.ticks, arrival: frame.arrival };
-        let picture = &mut self.picture;
-        let mut packets = Vec::new();
-        let format = picture.write(codec, &frame.data, place, &mut packets);
-        let starts = packets.first().is_some_and(|packet| packet.keyframe);
-        if packets.is_empty() || (picture.broken && !starts) {
-            self.counts.overrun += u64::from(picture.broken && !packets.is_empty());
-            return;
-        }
-        let report = picture
-            .report_is_due(frame.arrival)
-            .then(|| placed.report(Kind::Video, placed.ticks, self.epoch));
+        let Some((format, packets)) = picture.write(codec, &frame.data, place) else { return };
+        let is_due = picture.reported.is_none_or(|at| frame.arrival >= at + Self::REPORTS);
+        let report = is_due.then(|| {
+            picture.reported = Some(frame.arrival);
+            report(Kind::Video, placed.ticks, placed.moment, self.epoch)
+        });
         picture.broken = !self.publication.writer().write(Written { format, report, packets });
-        self.counts.overrun += u64::from(self.picture.broken);
+        self.counts.overrun += u64::from(picture.broken);
+    }
+
+    fn place(&mut self, frame: &Frame, starts: bool) -> Option<Placed> {
+        match self.timing.place(frame, starts) {
+            Placement::At(placed) => Some(placed),
+            Placement::Late => {
+                self.counts.late += 1;
+                None
+            }
+            Placement::Misplaced => {
+                self.counts.misplaced += 1;
+                None
+            }
+        }
     }
 
     fn write_audio(&mut self, frame: Frame) {
-        let Some(placed) = self.timing.place(&frame) else {
-            self.counts.late += 1;
-            return;
-        };
+        let Some(placed) = self.place(&frame, true) else { return };
         self.counts.overrun += u64::from(!self.sound.write(frame, placed));
     }
 
@@ -210,6 +221,11 @@ impl Feed {
     }
 }
 
+/// Says that this timestamp of a track stands for that moment.
+pub(super) fn report(kind: Kind, timestamp: u64, moment: Instant, epoch: Epoch) -> SenderReport {
+    SenderReport { kind, ntp: epoch.wall_of(moment), timestamp, arrival: moment }
+}
+
 impl Picture {
     fn new(settings: &FeedSettings) -> Self {
         Self {
@@ -223,24 +239,21 @@ impl Picture {
         }
     }
 
+    fn track(&mut self, codec: Codec) -> &mut VideoTrack {
+        self.track.get_or_insert_with(|| VideoTrack::new(codec, self.payload_max))
+    }
+
+    /// The packets of a frame, if it has any, and their format where a decoder can start.
     fn write(
         &mut self,
         codec: Codec,
         data: &[u8],
         place: Place,
-        packets: &mut Vec<std::sync::Arc<crate::media::packet::Packet>>,
-    ) -> Option<crate::media::codec::Format> {
-        let payload_max = self.payload_max;
+    ) -> Option<(Option<Format>, Vec<Arc<Packet>>)> {
+        let (mut packets, payload_max) = (Vec::new(), self.payload_max);
         let track = self.track.get_or_insert_with(|| VideoTrack::new(codec, payload_max));
-        track.write(codec, data, place, &mut self.pool, packets)
-    }
-
-    fn report_is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.reported.is_none_or(|reported| now >= reported + Feed::REPORTS);
-        if is_due {
-            self.reported = Some(now);
-        }
-        is_due
+        let format = track.write(codec, data, place, &mut self.pool, &mut packets);
+        (!packets.is_empty()).then_some((format, packets))
     }
 
     /// What operators should know where only B-frames that nothing needs were left out.

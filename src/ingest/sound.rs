@@ -1,15 +1,16 @@
 //! The sound of a publisher on its way into its stream: as it is where it is Opus, else by way of a
 //! worker that makes it so.
 
+use super::feed::report;
 use super::timing::Placed;
 use super::track::{AudioTrack, Place};
 use crate::bus::publication::Writer;
 use crate::engine::command::Written;
 use crate::media::codec::{Format, Kind};
-use crate::media::frame::{AudioCoding, Coding, Frame};
+use crate::media::frame::{AudioCoding, CLOCK_RATE, Coding, Frame};
 use crate::media::id::StreamName;
 use crate::media::packet::PacketPool;
-use crate::media::time::Epoch;
+use crate::media::time::{Epoch, micros_of_ticks};
 use crate::transcode::{AudioWorker, Transcoder, Unavailable};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -127,6 +128,18 @@ impl Sound {
     }
 }
 
+/// The moment that these ticks stand for, from that of others on the same line.
+fn moment_of(ticks: u64, known: Placed) -> Option<Instant> {
+    let later = Duration::from_micros(
+        micros_of_ticks(ticks.abs_diff(known.ticks).cast_signed(), CLOCK_RATE).cast_unsigned(),
+    );
+    if ticks >= known.ticks {
+        known.moment.checked_add(later)
+    } else {
+        known.moment.checked_sub(later)
+    }
+}
+
 impl Out {
     /// How often viewers' clocks are set.
     const REPORTS: Duration = Duration::from_secs(1);
@@ -142,8 +155,8 @@ impl Out {
         if self.reported.is_none_or(|reported| place.arrival >= reported + Self::REPORTS) {
             self.reported = Some(place.arrival);
             written.format = self.format.clone();
-            let at = self.known.map(|known| known.moved_to(place.ticks));
-            written.report = at.map(|placed| placed.report(Kind::Audio, timestamp, self.epoch));
+            let moment = self.known.and_then(|known| moment_of(place.ticks, known));
+            written.report = moment.map(|at| report(Kind::Audio, timestamp, at, self.epoch));
         }
         self.writer.write(written)
     }

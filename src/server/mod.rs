@@ -37,9 +37,11 @@ use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::address::ipv6_works;
+use crate::config::ingest::BFramePolicy;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings};
-use crate::ingest::{self, Entrance, Gate, ListenError};
+use crate::ingest::b_frames::Policy;
+use crate::ingest::{self, Entrance, FeedSettings, Gate, ListenError};
 use crate::media::arena::TransportAddress;
 use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
@@ -215,7 +217,9 @@ impl Server {
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
-        let ways_in = WaysIn::start(Entrance::new(bus, clock, gate(&http_config)))?;
+        let gate = gate(&http_config);
+        let entrance = Entrance::new(bus, clock, gate, feed_settings(&config), epoch, transcoder);
+        let ways_in = WaysIn::start(entrance)?;
         let app = signaling::app(port.clone(), &http_config, addresses);
         // Its task goes on by itself: from here on nothing can fail any more.
         let acceptor = listener.map(|listener| acceptor.start(listener)).transpose();
@@ -358,6 +362,18 @@ fn directory_limits(config: &Config) -> DirectoryLimits {
         viewers_per_stream: config.limits.viewers_per_stream_max,
         pending: config.limits.pending_sessions_max,
         claim_timeout: config.limits.handshake_timeout,
+    }
+}
+
+fn feed_settings(config: &Config) -> FeedSettings {
+    FeedSettings {
+        payload_max: config.ingest.payload_max_bytes,
+        late_max: config.ingest.late_max,
+        b_frames: match config.ingest.b_frames {
+            BFramePolicy::Auto => Policy::Auto,
+            BFramePolicy::Drop => Policy::Drop,
+            BFramePolicy::Reject => Policy::Reject,
+        },
     }
 }
 

@@ -191,7 +191,16 @@ fn a_viewer_that_can_play_nothing_of_what_is_live_is_told_both_sides() {
     let text = refusal.to_string();
     assert!(matches!(refusal, AnswerError::NoCommonCodec { .. }), "{text}");
     assert!(text.contains("VP8") && text.contains("the stream carries H264"), "{text}");
-    assert!(view(&firefox, &live(&[Codec::Opus, Codec::H264])).is_ok(), "it can listen");
+    let half = view(&firefox, &live(&[Codec::Opus, Codec::H264])).expect_err("a black picture");
+    assert!(matches!(half, AnswerError::NoCommonCodec { .. }), "{half}");
+    let (before, _) = firefox.split_once("m=video").expect("it has video");
+    let listener = before.replace("BUNDLE 0 1", "BUNDLE 0").replace("BUNDLE 1 0", "BUNDLE 0");
+    let listens = view(&listener, &live(&[Codec::Opus, Codec::H264]));
+    assert!(listens.is_ok(), "who wants no picture hears the sound: {:?}", listens.err());
+    let text = view(&offer("chromium-156-whep-offer"), &live(&[Codec::H265, Codec::Opus]))
+        .expect_err("no H.265 there")
+        .to_string();
+    assert!(text.contains("the stream carries H265, Opus"), "{text}");
     let profile = Format {
         codec: Codec::H264,
         parameters: "packetization-mode=1;profile-level-id=640c1f".to_owned(),

@@ -127,7 +127,7 @@ pub fn answer_publisher(
 /// # Errors
 ///
 /// [`AnswerError`] in plain words; [`AnswerError::NoCommonCodec`] also where the viewer can play
-/// nothing of what is live.
+/// nothing of what is live, or wants a picture and cannot play that one.
 pub fn answer_viewer(
     offer: &str,
     live: &[Format],
@@ -150,7 +150,13 @@ pub fn answer_viewer(
     };
     let media: Vec<SentMedia> = negotiated.accepted.iter().filter_map(sent).collect();
     let plays = |format: &Format| media.iter().any(|media| media.payload_for(format).is_some());
-    if !live.is_empty() && !live.iter().any(plays) {
+    let wants = |kind: Kind| {
+        let name = kind.to_string();
+        negotiated.offer.sections.iter().any(|section| section.media == name)
+    };
+    // Half of a stream looks like a fault of the player or of the stream, whichever half it is.
+    let lacks = |format: &Format| wants(format.codec.kind()) && !plays(format);
+    if !live.is_empty() && (!live.iter().any(plays) || live.iter().any(lacks)) {
         let carried: Vec<String> = live.iter().map(|format| format.codec.to_string()).collect();
         let wanted = format!("the stream carries {}", carried.join(", "));
         return Err(no_common_codec(&negotiated.offer, wanted));
