@@ -7,12 +7,13 @@
 //! - `feed`: a publisher's frames on their way into its stream
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
 //! - `sound`: a publisher's sound, made Opus where it is not
-//! - `timing`: both tracks on one time line
+//! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
 //! - `track`: frames into packets
 
 pub mod b_frames;
 mod entrance;
 mod feed;
+mod pace;
 mod sound;
 pub mod timing;
 pub mod track;

@@ -48,6 +48,7 @@ use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
 use crate::sessions::Sessions;
 use crate::shard::Handle;
+use crate::transcode::Transcoder;
 use admission::{Admission, Marks};
 use announce::Announced;
 use audience::Audience;
@@ -178,6 +179,7 @@ impl Server {
     /// [`StartError`] says what is in the way; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let clock = Clock::system();
+        let transcoder = Transcoder::new(&config, clock.clone());
         let tokens = tokens(&config)?;
         let identity = Arc::new(Identity::generate()?);
         let descriptors = kernel::raise_descriptor_limit();

@@ -59,6 +59,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
     Target::new("packetizer", frames::packetizer),
     Target::new("b_frames", frames::b_frames),
+    Target::new("timing", frames::timing),
     Target::new("framing", framing),
     Target::new("config", config),
 ];

@@ -229,6 +229,7 @@ fn a_keyframe_begins_with_what_its_decoder_needs_and_is_known_for_one() {
                 payloads.iter().map(|payload| codec::is_keyframe(codec, payload)).collect();
             let is_start = frame != &other;
             assert_eq!(starts[0], is_start, "{codec}");
+            assert_eq!(packetizer.starts(frame), is_start, "{codec}");
             assert!(payloads[1..].iter().all(|it| !codec::carries_parameters(codec, it)));
             assert_eq!(codec::carries_parameters(codec, &payloads[0]), is_start, "{codec}");
             let expected = if is_start { &whole } else { &other };
@@ -253,6 +254,16 @@ fn without_parameter_sets_nothing_is_known_and_no_start_is_promised() {
         assert_eq!(packetizer.format(), None, "{codec}");
         assert!(payloads(&mut packetizer, &parameters).is_empty(), "sets alone are no picture");
         assert!(packetizer.format().is_some(), "{codec}: but they are remembered");
+    }
+}
+
+#[test]
+fn the_parameter_sets_of_a_frame_that_is_left_out_are_kept() {
+    for Keyframe { codec, parameters, picture, .. } in keyframes() {
+        let mut packetizer = Packetizer::new(codec, 1_200);
+        let whole = [parameters, picture.clone()].concat();
+        packetizer.skip(&whole);
+        assert_eq!(put_together(codec, &payloads(&mut packetizer, &picture)), whole, "{codec}");
     }
 }
 
