@@ -259,6 +259,7 @@ impl Picture {
     /// What operators should know where only B-frames that nothing needs were left out.
     fn b_frames_left_out(&self) -> Option<String> {
         let left_out = self.b_frames.found() == Found::Disposable && !self.rejected;
-        left_out.then(|| format!("B-frames are left out, so that there are fewer pictures. {ADVICE}"))
+        left_out
+            .then(|| format!("B-frames are left out, so that there are fewer pictures. {ADVICE}"))
     }
 }

@@ -9,12 +9,15 @@
 //! - `sound`: a publisher's sound, made Opus where it is not
 //! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
 //! - `track`: frames into packets
+//! - `tests`: from the entrance to what a shard is handed
 
 pub mod b_frames;
 mod entrance;
 mod feed;
 mod pace;
 mod sound;
+#[cfg(test)]
+mod tests;
 pub mod timing;
 pub mod track;
 

@@ -154,7 +154,7 @@ impl Out {
         let mut written = Written { format, report: None, packets };
         if self.reported.is_none_or(|reported| place.arrival >= reported + Self::REPORTS) {
             self.reported = Some(place.arrival);
-            written.format = self.format.clone();
+            written.format.clone_from(&self.format);
             let moment = self.known.and_then(|known| moment_of(place.ticks, known));
             written.report = moment.map(|at| report(Kind::Audio, timestamp, at, self.epoch));
         }

@@ -89,7 +89,13 @@ fn publication_metrics(all: &[(StreamName, Details)]) -> Vec<Metric> {
     };
     let frames = all.iter().flat_map(|(stream, known)| {
         let FrameCounts { taken, late, b_frames, misplaced, overrun } = known.frames;
-        let fates = [("taken", taken), ("late", late), ("b_frame", b_frames), ("misplaced", misplaced), ("overrun", overrun)];
+        let fates = [
+            ("taken", taken),
+            ("late", late),
+            ("b_frame", b_frames),
+            ("misplaced", misplaced),
+            ("overrun", overrun),
+        ];
         fates.map(|(fate, count)| {
             let labels = vec![("stream", stream.to_string()), ("fate", fate.to_owned())];
             (labels, count as f64)
