@@ -11,6 +11,7 @@
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
+//! - `sound`: what is said about sound that is not transcoded
 //! - `shards`: their sockets, their start, and the ways to them
 //! - `tcp`: where clients without UDP come in
 //! - `ways_in`: those that do not speak WebRTC
@@ -28,6 +29,7 @@ mod memory;
 mod port;
 mod readings;
 mod shards;
+mod sound;
 mod tcp;
 mod ways_in;
 mod welcome;
@@ -189,7 +191,7 @@ impl Server {
         let media = sockets[0].local_address().map_err(system("the media port's address"))?;
         let Announced { addresses: announced, advice } =
             announce::find(&config.network, &sockets[0]).await?;
-        let advice: String = short.into_iter().chain(advice).collect();
+        let mut advice: String = short.into_iter().chain(advice).collect();
 
         let directory = Arc::new(Directory::new(directory_limits(&config)));
         let audience = Arc::new(Audience::new(config.limits.event_streams_max));
@@ -213,7 +215,8 @@ impl Server {
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let port = Port::new(sessions, &shards, ledger, audience, admission, epoch);
+        let port =
+            Port::new(sessions, &shards, ledger, audience, admission, transcoder.clone(), epoch);
         let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
@@ -222,13 +225,14 @@ impl Server {
         let gate = gate(&http_config);
         let entrance = Entrance::new(bus, clock, gate, feed_settings(&config), epoch, transcoder);
         let ways_in = WaysIn::start(entrance)?;
-        let app = signaling::app(port.clone(), &http_config, addresses);
+        let app = signaling::app(port.clone(), &http_config, ways_in.among(addresses));
         // Its task goes on by itself: from here on nothing can fail any more.
         let acceptor = listener.map(|listener| acceptor.start(listener)).transpose();
         let acceptor = acceptor.map_err(system("a listener"))?;
         let (stop, stopping) = watch::channel(false);
         let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
         let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
+        advice.extend(sound::advice(&transcoder).await);
         let bound = Bound {
             http: addresses.http,
             https: addresses.https,

@@ -1,5 +1,5 @@
-//! What the workers of this machine can do, as `millrace-transcode --probe` prints it. Pure. Fuzz
-//! target: `transcode_probe`.
+//! What the workers of this machine can do, as `millrace-transcode --probe` prints it. Pure.
+//! Fuzz target: `transcode_probe`.
 
 use super::Unavailable;
 use crate::media::frame::AudioCoding;

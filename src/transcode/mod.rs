@@ -128,13 +128,9 @@ impl Transcoder {
         known.clone().unwrap_or(Err(Unavailable::Off))
     }
 
-    /// What is off here that a stream with any sound may need, or nothing where all can be made.
-    /// For the start and the doctor, as lines.
-    pub async fn advice(&self) -> Vec<String> {
-        match self.probed().await {
-            Err(reason) => vec![reason.to_string()],
-            Ok(able) => able.missing().iter().map(ToString::to_string).collect(),
-        }
+    /// All that is off here and that some stream may need.
+    pub async fn missing(&self) -> Vec<Unavailable> {
+        self.probed().await.map_or_else(|reason| vec![reason], |able| able.missing())
     }
 
     /// Whether one can be made into the other. While the worker has not answered what it can do,
@@ -207,6 +203,17 @@ impl Transcoder {
             dropped_frames: counts.dropped_frames.load(Ordering::Relaxed),
         }
     }
+}
+
+/// All that is off on this machine and that some stream may need. Leaves nothing behind.
+pub async fn examine(config: &Config) -> Vec<Unavailable> {
+    let Some(program) = program(&config.transcode.worker) else { return vec![Unavailable::Off] };
+    let name = format!("millrace-{}-{REGISTRY}", std::process::id());
+    let registry = std::env::temp_dir().join(name);
+    let probed = Launch { program, registry: registry.clone() }.probe().await;
+    // There is none where GStreamer did not start.
+    let _ = std::fs::remove_file(registry);
+    probed.map_or_else(|reason| vec![reason], |able| able.missing())
 }
 
 /// Where the worker is, if one is wanted.

@@ -82,6 +82,8 @@ impl Launch {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("GST_REGISTRY", &self.registry);
+        // The unit of the service forbids code that is made while it runs, as ORC would.
+        command.env("ORC_CODE", "backup");
         let ours = std::env::vars_os().filter(|(name, _)| {
             let name = name.to_string_lossy();
             VARIABLES.contains(&&*name) || name.starts_with("GST_")

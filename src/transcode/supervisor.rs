@@ -64,7 +64,8 @@ impl<S: FnMut(Frame) + Send> Supervisor<S> {
             let End::Fault(fault) = self.run_one().await else { break };
             let ran = self.clock.now().saturating_duration_since(began);
             let wait = backoff.after(ran);
-            warn!(stream = %self.stream, %fault, ?wait, "a worker has failed; another one is started");
+            let stream = &self.stream;
+            warn!(%stream, %fault, ?wait, "a worker has failed; another one is started");
             self.queue.note(Some(fault));
             self.counts.restarts.fetch_add(1, Ordering::Relaxed);
             idle(&self.queue, wait).await;

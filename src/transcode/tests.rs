@@ -127,9 +127,8 @@ async fn a_worker_that_dies_is_followed_by_another_one() {
 
 #[tokio::test]
 async fn a_worker_that_hangs_is_killed_and_followed_by_another_one() {
-    let fake = Fake::new(
-        "printf '\\0\\0\\0\\001R' >&0; head -c 900 >/dev/null; : >\"$GST_REGISTRY\"; exec sleep 1000",
-    );
+    let ready = "printf '\\0\\0\\0\\001R' >&0; head -c 900 >/dev/null";
+    let fake = Fake::new(&format!("{ready}; : >\"$GST_REGISTRY\"; exec sleep 1000"));
     let hands = HandClock::starting_at(WallTime::since_unix_epoch(Duration::from_secs(1)));
     let clock = hands.clock();
     let transcoder = fake.transcoder(clock.clone());
@@ -188,7 +187,7 @@ async fn without_a_worker_all_is_refused_with_what_to_do() {
     assert_eq!(reason, Unavailable::NoWorker(fake.program()));
     assert_eq!(transcoder.available(&aac(), &AudioCoding::Opus), Err(reason.clone()));
     assert!(reason.to_string().contains("make run"), "{reason}");
-    assert_eq!(transcoder.advice().await, [reason.to_string()]);
+    assert_eq!(transcoder.missing().await, [reason]);
     let mut config = Config::default();
     config.transcode.worker = WorkerProgram::Off;
     let transcoder = Transcoder::new(&config, Clock::system());
@@ -217,7 +216,7 @@ async fn what_the_worker_cannot_do_is_refused_and_what_nobody_makes_too() {
     assert!(matches!(lacking, Err(Unavailable::Lacks { .. })), "{lacking:?}");
     let never = transcoder.available(&aac(), &AudioCoding::Mpeg);
     assert!(matches!(never, Err(Unavailable::NeverMade(_))), "{never:?}");
-    assert_eq!(transcoder.advice().await.len(), 3);
+    assert_eq!(transcoder.missing().await.len(), 3);
 }
 
 #[tokio::test]
@@ -229,7 +228,8 @@ async fn a_worker_gets_nothing_of_the_servers_secrets() {
     until("it has told", || told.exists()).await;
     let environment = fs::read_to_string(told).expect("it is there");
     let names = environment.lines().filter_map(|line| line.split('=').next());
-    let allowed = ["PATH", "HOME", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "PWD", "_", "SHLVL"];
+    let allowed =
+        ["PATH", "HOME", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", "PWD", "_", "SHLVL", "ORC_CODE"];
     for name in names {
         assert!(allowed.contains(&name) || name.starts_with("GST_"), "{name}");
     }

@@ -10,8 +10,8 @@
 //! - `timeline`: samples -> pieces of 20 ms, without seams where there are none
 //!
 //! A fault in a codec must not end anybody's session: it ends this process, and the server starts
-//! another. Its standard input is a socket pair whose other end the server holds; where that closes,
-//! it ends at once.
+//! another. Its standard input is a socket pair whose other end the server holds; where that
+//! closes, it ends at once.
 
 mod decoder;
 mod elements;

@@ -1,5 +1,5 @@
-//! One chain of elements: bytes with a time go in, bytes with a time come out. All that is common to
-//! decoding and encoding.
+//! One chain of elements: bytes with a time go in, bytes with a time come out. All that is common
+//! to decoding and encoding.
 
 use anyhow::Context as _;
 use gstreamer as gst;
@@ -7,8 +7,8 @@ use gstreamer::prelude::*;
 use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
 use std::sync::Arc;
 
-/// As many buffers as wait before a chain. Whoever has more must wait himself: the server then drops
-/// the oldest, and nothing grows.
+/// As many buffers as wait before a chain. Whoever has more must wait himself: the server then
+/// drops the oldest, and nothing grows.
 const WAITING_MAX: u64 = 8;
 
 /// Told what has gone wrong, from any thread.

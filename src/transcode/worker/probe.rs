@@ -1,5 +1,5 @@
-//! `--probe`: what this machine's GStreamer decodes and encodes, one line each. The server asks once
-//! at its start; whoever wonders why there is no sound may ask as well.
+//! `--probe`: what this machine's GStreamer decodes and encodes, one line each. The server asks
+//! once at its start; whoever wonders why there is no sound may ask as well.
 
 use crate::elements::{decoders, encoders, first_decoder};
 use crate::encoder::{Encoder, Tell};

@@ -1,9 +1,9 @@
 //! Decoded sound cut into pieces of 5 ms, each with the time at which it is heard. Pure.
 //!
-//! Timestamps of encoders are rounded (to milliseconds in RTMP), jump, and drift against the samples
-//! that they belong to. Receivers want sound without seams. So the samples are counted from a first
-//! timestamp on, and the count is compared with each later one: a small difference that lasts is
-//! taken back by single samples, a large one is a new beginning.
+//! Timestamps of encoders are rounded (to milliseconds in RTMP), jump, and drift against the
+//! samples that they belong to. Receivers want sound without seams. So the samples are counted from
+//! a first timestamp on, and the count is compared with each later one: a small difference that
+//! lasts is taken back by single samples, a large one is a new beginning.
 
 /// Nanoseconds per second.
 pub(crate) const SECOND: i64 = 1_000_000_000;
@@ -84,8 +84,8 @@ impl Timeline {
         self.cut(&mut out);
     }
 
-    /// Begins anew at `time`. What waits is made a whole packet with silence: the next one must begin
-    /// with the new time.
+    /// Begins anew at `time`. What waits is made a whole packet with silence: the next one must
+    /// begin with the new time.
     fn begin(&mut self, time: i64, out: &mut impl FnMut(Piece)) {
         if self.anchor.is_some() {
             let pieces = self.pieces + i64::from(!self.waiting.is_empty());

@@ -76,8 +76,8 @@ fn clicks(rate: u32, channels: usize) -> Vec<u8> {
 pub(super) fn encoded(codec: &str, rate: u32, channels: usize) -> anyhow::Result<Encoded> {
     let run = |muxer| {
         let arguments = format!(
-            "-f s16le -ar {rate} -ac {channels} -i pipe:0 -map 0:a -c:a {codec} -flags +bitexact -b:a \
-             128k -f {muxer} pipe:1"
+            "-f s16le -ar {rate} -ac {channels} -i pipe:0 -map 0:a -c:a {codec} -flags +bitexact \
+             -b:a 128k -f {muxer} pipe:1"
         );
         ffmpeg(&arguments, clicks(rate, channels))
     };

@@ -4,9 +4,10 @@
 
 mod clicks;
 
-use crate::harness::SOON;
+use crate::harness::{SOON, Server};
 use anyhow::Context as _;
 use clicks::{CLICKS_MS, Encoded, RATE, decoded, encoded, found};
+use loadtest::whip::PublishOptions;
 use millrace::clock::Clock;
 use millrace::config::Config;
 use millrace::config::transcode::WorkerProgram;
@@ -122,7 +123,7 @@ fn assert_in_sync(name: &str, heard: &[f64]) {
     assert_eq!(heard.len(), CLICKS_MS.len(), "{name}: {heard:?}");
     let off = heard.iter().zip(CLICKS_MS).map(|(heard, click)| heard - click as f64);
     let off: Vec<f64> = off.collect();
-    println!("{name}: off by {off:.2?} ms");
+    eprintln!("{name}: off by {off:.2?} ms");
     assert!(off.iter().all(|off| off.abs() < OFF_MAX_MS), "{name}: off by {off:.2?} ms");
 }
 
@@ -242,7 +243,7 @@ async fn a_worker_that_is_killed_costs_less_than_a_second_of_sound() -> anyhow::
         .map(|two| two[1].present_ticks - two[0].present_ticks)
         .filter(|step| *step != 1_800)
         .collect();
-    println!("gaps of {gaps:?} ticks");
+    eprintln!("gaps of {gaps:?} ticks");
     let lost: i64 = gaps.iter().map(|step| step - 1_800).sum();
     assert!((0..i64::from(CLOCK_RATE)).contains(&lost), "{lost} ticks are lost: {gaps:?}");
     assert_eq!(workers.transcoder.counts().restarts, 1);
@@ -271,5 +272,32 @@ async fn sound_that_cannot_be_read_is_told_and_does_not_end_the_server() -> anyh
     };
     let fault = tokio::time::timeout(SOON, told).await?;
     assert!(fault.contains("AAC without its config"), "{fault}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_the_worker_the_server_runs_and_says_what_is_off() -> anyhow::Result<()> {
+    let options = [("transcode.worker", "/nowhere/millrace-transcode")];
+    let server = Server::with(&options).await?;
+    let _publisher = server.publish("a", PublishOptions::default()).await?;
+    let is_told = |text: &String| {
+        let note = text.contains("play without sound");
+        (note && text.contains("there is no /nowhere/millrace-transcode")).then_some(())
+    };
+    server.output().wait(SOON, "the note at the start", is_told).await?;
+    Ok(())
+}
+
+#[test]
+fn the_server_itself_has_no_gstreamer_in_it() -> anyhow::Result<()> {
+    let libraries = |program: &Path| -> anyhow::Result<String> {
+        let output = std::process::Command::new("ldd").arg(program).output()?;
+        anyhow::ensure!(output.status.success(), "ldd {program:?}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let server = Path::new(env!("CARGO_BIN_EXE_millrace"));
+    let linked = libraries(server)?;
+    assert!(linked.contains("libc.so") && !linked.contains("libgst"), "{linked}");
+    assert!(libraries(&server.with_file_name(PROGRAM))?.contains("libgstreamer-1.0"));
     Ok(())
 }
