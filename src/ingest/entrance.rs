@@ -1,14 +1,12 @@
 //! Who may publish what: the one door of all ways in that do not speak WebRTC.
 
-use super::feed::{Feed, FeedSettings, Tools};
+use super::feed::{Feed, FeedTools};
 use crate::bus::Bus;
 use crate::bus::directory::DirectoryError;
 use crate::bus::publication::{Publish, PublishError};
 use crate::clock::Clock;
 use crate::media::id::{NameError, SessionId, StreamName};
 use crate::media::protocol::Protocol;
-use crate::media::time::Epoch;
-use crate::transcode::Transcoder;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +20,7 @@ pub struct Entrance {
     bus: Arc<Bus>,
     clock: Clock,
     gate: Gate,
-    tools: Tools,
+    tools: FeedTools,
     stopping: AtomicBool,
 }
 
@@ -96,15 +94,7 @@ const fn token_form(protocol: Protocol) -> &'static str {
 
 impl Entrance {
     /// A door to these streams.
-    pub fn new(
-        bus: Arc<Bus>,
-        clock: Clock,
-        gate: Gate,
-        settings: FeedSettings,
-        epoch: Epoch,
-        transcoder: Transcoder,
-    ) -> Self {
-        let tools = Tools { settings, epoch, transcoder };
+    pub fn new(bus: Arc<Bus>, clock: Clock, gate: Gate, tools: FeedTools) -> Self {
         Self { bus, clock, gate, tools, stopping: AtomicBool::new(false) }
     }
 

@@ -31,10 +31,13 @@ pub struct FeedSettings {
 
 /// What a feed needs beside its publication.
 #[derive(Debug, Clone)]
-pub(super) struct Tools {
-    pub(super) settings: FeedSettings,
-    pub(super) epoch: Epoch,
-    pub(super) transcoder: Transcoder,
+pub struct FeedTools {
+    /// How it treats frames.
+    pub settings: FeedSettings,
+    /// Tells the wall time of a moment.
+    pub epoch: Epoch,
+    /// Makes sound Opus.
+    pub transcoder: Transcoder,
 }
 
 /// Takes one publisher's frames. Dropping it ends the session.
@@ -68,8 +71,8 @@ impl Feed {
     /// Operators are told so often how it goes, and viewers' clocks are set so often.
     const REPORTS: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(publication: Publication, tools: Tools) -> Self {
-        let Tools { settings, epoch, transcoder } = tools;
+    pub(super) fn new(publication: Publication, tools: FeedTools) -> Self {
+        let FeedTools { settings, epoch, transcoder } = tools;
         let stream = publication.stream().clone();
         let writer = publication.writer().clone();
         Self {

@@ -23,7 +23,7 @@ pub mod track;
 
 pub use crate::bus::publication::LinkReport;
 pub use entrance::{Entrance, Gate, Refusal, Request};
-pub use feed::{Feed, FeedSettings};
+pub use feed::{Feed, FeedSettings, FeedTools};
 
 use crate::config::Config;
 use std::io;

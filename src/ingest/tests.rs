@@ -1,7 +1,7 @@
 //! From the entrance to what a shard is handed, with a shard that only notes it.
 
 use super::b_frames::{ADVICE, Policy};
-use super::{Entrance, Feed, FeedSettings, Refusal, Request};
+use super::{Entrance, Feed, FeedSettings, FeedTools, Refusal, Request};
 use crate::bus::directory::{Directory, DirectoryError, DirectoryLimits};
 use crate::bus::{Bus, ShardLink, ShardWay};
 use crate::clock::HandClock;
@@ -89,7 +89,8 @@ fn rig() -> Rig {
     let settings = FeedSettings { payload_max: 1_200, late_max, b_frames: Policy::Auto };
     let epoch = clock.clock().epoch();
     let own = Arc::clone(&bus);
-    let entrance = Entrance::new(own, clock.clock(), gate, settings, epoch, transcoder);
+    let tools = FeedTools { settings, epoch, transcoder };
+    let entrance = Entrance::new(own, clock.clock(), gate, tools);
     Rig { notes, directory, bus, clock, entrance }
 }
 
