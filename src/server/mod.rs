@@ -11,6 +11,7 @@
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
+//! - `sound`: what is said about sound that is not transcoded
 //! - `shards`: their sockets, their start, and the ways to them
 //! - `tcp`: where clients without UDP come in
 //! - `ways_in`: those that do not speak WebRTC
@@ -28,6 +29,7 @@ mod memory;
 mod port;
 mod readings;
 mod shards;
+mod sound;
 mod tcp;
 mod ways_in;
 mod welcome;
@@ -46,6 +48,7 @@ use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
 use crate::sessions::Sessions;
 use crate::shard::Handle;
+use crate::transcode::Transcoder;
 use admission::{Admission, Marks};
 use announce::Announced;
 use audience::Audience;
@@ -176,6 +179,7 @@ impl Server {
     /// [`StartError`] says what is in the way; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let clock = Clock::system();
+        let transcoder = Transcoder::new(&config, clock.clone());
         let tokens = tokens(&config)?;
         let identity = Arc::new(Identity::generate()?);
         let descriptors = kernel::raise_descriptor_limit();
@@ -185,7 +189,7 @@ impl Server {
         let media = sockets[0].local_address().map_err(system("the media port's address"))?;
         let Announced { addresses: announced, advice } =
             announce::find(&config.network, &sockets[0]).await?;
-        let advice: String = short.into_iter().chain(advice).collect();
+        let mut advice: String = short.into_iter().chain(advice).collect();
 
         let directory = Arc::new(Directory::new(directory_limits(&config)));
         let audience = Arc::new(Audience::new(config.limits.event_streams_max));
@@ -209,7 +213,8 @@ impl Server {
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let port = Port::new(sessions, &shards, ledger, audience, admission, epoch);
+        let port =
+            Port::new(sessions, &shards, ledger, audience, admission, transcoder.clone(), epoch);
         let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
@@ -223,6 +228,7 @@ impl Server {
         let (stop, stopping) = watch::channel(false);
         let http = tokio::spawn(signaling::serve::serve(listeners, app, stopped(stopping.clone())));
         let sweeper = tokio::spawn(sweep(Arc::clone(&port), stopping));
+        advice.extend(sound::advice(&transcoder).await);
         let bound = Bound {
             http: addresses.http,
             https: addresses.https,
