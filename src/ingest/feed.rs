@@ -111,22 +111,9 @@ impl Feed {
     }
 
     fn write_video(&mut self, codec: Codec, frame: &Frame) {
-        match self.picture.b_frames.look(frame) {
-            Verdict::Pass => {}
-            Verdict::Drop => {
-                self.counts.b_frames += 1;
-                return;
-            }
-            Verdict::Reject => {
-                self.counts.b_frames += 1;
-                return self.reject();
-            }
-        }
-        if self.picture.rejected {
-            if self.picture.b_frames.found() != Found::Never {
-                return;
-            }
-            self.accept();
+        if !self.may_pass(frame) {
+            // What it says of the frames after it is kept: parameter sets may come only once.
+            return self.picture.track(codec).skip(codec, &frame.data);
         }
         let starts = self.picture.track(codec).starts(codec, &frame.data);
         let placed = self.place(frame, starts);
@@ -144,6 +131,25 @@ impl Feed {
         });
         picture.broken = !self.publication.writer().write(Written { format, report, packets });
         self.counts.overrun += u64::from(picture.broken);
+    }
+
+    /// Whether WebRTC can play this frame, as far as its order goes.
+    fn may_pass(&mut self, frame: &Frame) -> bool {
+        match self.picture.b_frames.look(frame) {
+            Verdict::Pass => {
+                if self.picture.rejected && self.picture.b_frames.found() == Found::Never {
+                    self.accept();
+                }
+                !self.picture.rejected
+            }
+            verdict => {
+                self.counts.b_frames += 1;
+                if verdict == Verdict::Reject {
+                    self.reject();
+                }
+                false
+            }
+        }
     }
 
     fn place(&mut self, frame: &Frame, starts: bool) -> Option<Placed> {
