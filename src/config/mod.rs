@@ -54,6 +54,8 @@ pub struct Config {
     pub auth: auth::Auth,
     /// What publishers may send.
     pub whip: ingest::Whip,
+    /// How streams are taken that do not come by WebRTC.
+    pub ingest: ingest::Ingest,
     /// RTMP and RTMPS.
     pub rtmp: rtmp::Rtmp,
     /// What viewers get.
@@ -74,6 +76,7 @@ impl Config {
             network: network::Network::read(reader),
             auth: auth::Auth::read(reader),
             whip: ingest::Whip::read(reader),
+            ingest: ingest::Ingest::read(reader),
             rtmp: rtmp::Rtmp::read(reader),
             whep: egress::Whep::read(reader),
             transcode: transcode::Transcode::read(reader),
