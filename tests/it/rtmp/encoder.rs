@@ -13,6 +13,8 @@ pub(super) const AUDIO: u8 = 8;
 pub(super) const VIDEO: u8 = 9;
 pub(super) const COMMAND: u8 = 20;
 
+/// What stands before the number in a picture.
+const MARK: &str = "picture ";
 /// The length of chunks that every encoder sets after its handshake.
 const CHUNK_BYTES: u32 = 65_536;
 
@@ -116,20 +118,27 @@ fn text(text: &str) -> Vec<u8> {
     [vec![2], name(text)].concat()
 }
 
-/// The sequence header of a picture of 64 by 64.
+/// The sequence header of pictures of 64 by 64, as x264 makes it.
 pub(super) fn setup() -> Vec<u8> {
-    const SPS: &[u8] = b"\x67\x42\xc0\x1e\xd9\x04\x26\x84";
-    const PPS: &[u8] = b"\x68\xce\x3c\x80";
+    const SPS: &[u8] =
+        b"\x67\x42\xc0\x0a\xd9\x04\x26\xc0\x44\0\0\x03\0\x04\0\0\x03\0\xc8\x3c\x48\x99\x20";
+    const PPS: &[u8] = b"\x68\xcb\x83\xcb\x20";
     let sets = [&[0xe1, 0, SPS.len() as u8], SPS, &[1, 0, PPS.len() as u8], PPS].concat();
-    let head = b"\x17\x00\x00\x00\x00\x01\x42\xc0\x1e\xff";
+    let head = b"\x17\0\0\0\0\x01\x42\xc0\x0a\xff";
     message(4, 0, VIDEO, &[&head[..], &sets].concat())
 }
 
 /// A picture that carries its number, as a keyframe or one that refers to the last.
 pub(super) fn picture(number: u32, timestamp: u32) -> Vec<u8> {
     let is_key = number.is_multiple_of(25);
-    let unit = [&[if is_key { 0x65 } else { 0x41 }, 0x88][..], &number.to_be_bytes(), b"picture"];
-    let unit = unit.concat();
+    let unit = [if is_key { 0x65 } else { 0x41 }, 0x88];
+    let unit = [&unit[..], format!("{MARK}{number:08}.").as_bytes()].concat();
     let head = [if is_key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, unit.len() as u8];
     message(4, timestamp, VIDEO, &[&head[..], &unit].concat())
+}
+
+/// The number of the picture in this packet, if it is one.
+pub(super) fn number_of(payload: &[u8]) -> Option<u32> {
+    let at = payload.windows(MARK.len()).position(|part| part == MARK.as_bytes())?;
+    std::str::from_utf8(payload.get(at + MARK.len()..)?.get(..8)?).ok()?.parse().ok()
 }
