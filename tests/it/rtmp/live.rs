@@ -1,5 +1,5 @@
-//! A stream that is live by RTMP, and watched, all the time that a test does its worst beside it; of
-//! which every picture is accounted for.
+//! A stream that is live by RTMP, and watched, all the time that a test does its worst beside
+//! it; of which every picture is accounted for.
 
 use super::encoder::{Encoder, number_of, picture, setup};
 use super::rtmp_address;
