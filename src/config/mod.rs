@@ -12,6 +12,7 @@
 //! - `network`: ports, TLS, ICE servers
 //! - `reach`: how far an address reaches
 //! - `reader`: file, environment and flags behind one look-up
+//! - `rtmp`: `[rtmp]`, RTMP and RTMPS
 //! - `server`: threads, state, stopping
 //! - `srt`: `[srt]`, SRT in
 //! - `token`: one secret, and the tokens that the first start makes
@@ -33,6 +34,7 @@ pub mod log;
 pub mod network;
 pub mod reach;
 mod reader;
+pub mod rtmp;
 pub mod server;
 pub mod srt;
 pub mod token;
@@ -54,6 +56,10 @@ pub struct Config {
     pub auth: auth::Auth,
     /// What publishers may send.
     pub whip: ingest::Whip,
+    /// How streams are taken that do not come by WebRTC.
+    pub ingest: ingest::Ingest,
+    /// RTMP and RTMPS.
+    pub rtmp: rtmp::Rtmp,
     /// SRT in.
     pub srt: srt::Srt,
     /// What viewers get.
@@ -74,6 +80,8 @@ impl Config {
             network: network::Network::read(reader),
             auth: auth::Auth::read(reader),
             whip: ingest::Whip::read(reader),
+            ingest: ingest::Ingest::read(reader),
+            rtmp: rtmp::Rtmp::read(reader),
             srt: srt::Srt::read(reader),
             whep: egress::Whep::read(reader),
             transcode: transcode::Transcode::read(reader),

@@ -6,21 +6,28 @@
 //! - `entrance`: who may publish what
 //! - `feed`: a publisher's frames on their way into its stream
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
+//! - `rtmp`: RTMP and RTMPS
+//! - `sound`: a publisher's sound, made Opus where it is not
 //! - `srt`: SRT with MPEG-TS
 //! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
 //! - `track`: frames into packets
+//! - `tests`: from the entrance to what a shard is handed
 
 pub mod b_frames;
 mod entrance;
 mod feed;
 mod pace;
+pub mod rtmp;
+mod sound;
 pub mod srt;
+#[cfg(test)]
+mod tests;
 pub mod timing;
 pub mod track;
 
 pub use crate::bus::publication::LinkReport;
 pub use entrance::{Entrance, Gate, Refusal, Request};
-pub use feed::Feed;
+pub use feed::{Feed, FeedSettings, FeedTools};
 
 use crate::config::Config;
 use std::io;
@@ -51,7 +58,7 @@ pub struct Port {
 
 /// The ports of all ways in that the configuration wants. A new one is a row here.
 pub fn ports(config: &Config) -> Vec<Port> {
-    [srt::port(&config.srt)].into_iter().flatten().collect()
+    rtmp::ports(&config.rtmp).into_iter().chain(srt::port(&config.srt)).collect()
 }
 
 /// Why a way in cannot listen.

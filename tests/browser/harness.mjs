@@ -266,6 +266,8 @@ class Server {
       NETWORK__MEDIA_LISTEN: "127.0.0.1:0",
       SRT__LISTEN: "off",
       NETWORK__PUBLIC_ADDRESSES: "127.0.0.1",
+      RTMP__LISTEN: "127.0.0.1:0",
+      RTMP__TLS_LISTEN: "off",
       // Whatever the machine has, the pairs of one browser are spread over several shards.
       SERVER__SHARDS: "4",
       PUBLISH_TOKEN,

@@ -76,7 +76,6 @@ pub fn start(
         let desk = Arc::new(Desk::new(config, entrance));
         socket.listen(wanted.address, WAITING_MAX, hook(&desk)).map_err(other)?;
         let address = socket.local_address().unwrap_or(wanted.address);
-        info!(%address, "listening for SRT");
         ports.push(Port { address, ..wanted });
         let (door, runtime, alive) = (receiver.door(), Handle::current(), alive.clone());
         let on_caller = move |socket: Socket, remote| {

@@ -25,7 +25,7 @@ async fn server(options: &[(&str, &str)]) -> anyhow::Result<(Server, SocketAddr)
     let mut all = vec![("srt.listen", "127.0.0.1:0")];
     all.extend_from_slice(options);
     let server = Server::with(&all).await?;
-    let line = server.said(&["listening for srt"]).await?;
+    let line = server.said(&["listening", "purpose=\"SRT\""]).await?;
     let (_, address) = line.split_once("address=").context("an address")?;
     Ok((server, address.trim().parse()?))
 }
