@@ -138,13 +138,14 @@ fn reason(error: &io::Error) -> String {
 /// The program clock reference of a packet, if it has one (ISO/IEC 13818-1 §2.4.3.5): 33 bits of
 /// 90 kHz.
 fn clock(packet: &[u8]) -> Option<Duration> {
-    let &[0x47, _, _, control, len, flags, a, b, c, d, e] = packet.first_chunk()? else {
+    let (&[0x47, _, _, control, len, flags], rest) = packet.split_first_chunk()? else {
         return None;
     };
     if control & 0x20 == 0 || len < 7 || flags & 0x10 == 0 {
         return None;
     }
-    let base = u64::from(u32::from_be_bytes([a, b, c, d])) << 1 | u64::from(e >> 7);
+    let (high, rest) = rest.split_first_chunk::<4>()?;
+    let base = u64::from(u32::from_be_bytes(*high)) << 1 | u64::from(rest.first()? >> 7);
     Some(Duration::from_nanos(base * 100_000 / 9))
 }
 

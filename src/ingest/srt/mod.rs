@@ -10,6 +10,7 @@
 //! - `publisher`: one connection's task
 //! - `pull`: streams that the server fetches
 //! - `receiver`: the thread that reads all connections
+//! - `shield`: keeps floods of handshakes from the library
 //! - `stream_id`: what a caller wants
 
 mod libsrt;
@@ -18,6 +19,7 @@ mod places;
 mod publisher;
 mod pull;
 mod receiver;
+mod shield;
 pub mod stream_id;
 
 use super::{Entrance, ListenError, Port, Refusal, Request, Running};
@@ -26,10 +28,11 @@ use crate::config::srt::{Passphrase, Srt};
 use crate::media::protocol::Protocol;
 use libsrt::{Hook, Knock, Rejection, Socket};
 use places::{Knocks, Place, Places};
-use receiver::{Door, Receiver, Registration};
+use receiver::{Callers, Door, Receiver, Registration};
+use shield::Shield;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use stream_id::StreamIdError;
 use tokio::runtime::Handle;
@@ -72,16 +75,16 @@ pub fn start(
     let mut listener = None;
     let mut ports = Vec::new();
     if let Some(wanted) = wanted {
-        let socket = Socket::new(config.latency).map_err(other)?;
-        let desk = Arc::new(Desk::new(config, entrance));
-        socket.listen(wanted.address, WAITING_MAX, hook(&desk)).map_err(other)?;
-        let address = socket.local_address().unwrap_or(wanted.address);
+        let now = entrance.clock().now();
+        let (shield, port) = Shield::bind(wanted.address, now).map_err(failed)?;
+        let address = port.local_addr().map_err(failed)?;
         ports.push(Port { address, ..wanted });
-        let (door, runtime, alive) = (receiver.door(), Handle::current(), alive.clone());
-        let on_caller = move |socket: Socket, remote| {
-            desk.let_in(socket, remote, &door, &runtime, alive.clone());
-        };
-        listener = Some(receiver.listen(socket, Box::new(on_caller)).map_err(other)?);
+        let socket = Socket::new(config.latency).map_err(other)?;
+        let desk = Arc::new(Desk::new(config, entrance, shield));
+        socket.listen(port, WAITING_MAX, hook(&desk)).map_err(other)?;
+        let lobby =
+            Lobby { desk, door: receiver.door(), runtime: Handle::current(), alive: alive.clone() };
+        listener = Some(receiver.listen(socket, Arc::new(lobby)).map_err(other)?);
     }
     for pull in &config.pull {
         let (entrance, door) = (Arc::clone(entrance), receiver.door());
@@ -120,20 +123,31 @@ struct Desk {
     entrance: Arc<Entrance>,
     places: Arc<Places>,
     knocks: Mutex<Knocks>,
+    shield: Mutex<Shield>,
+}
+
+/// What takes callers in that have passed the desk.
+struct Lobby {
+    desk: Arc<Desk>,
+    door: Door,
+    runtime: Handle,
+    /// See [`start`].
+    alive: mpsc::Sender<()>,
 }
 
 impl Desk {
-    fn new(config: &Srt, entrance: &Arc<Entrance>) -> Self {
+    fn new(config: &Srt, entrance: &Arc<Entrance>, shield: Shield) -> Self {
         let places = Places::new(config.connections_max, config.connections_per_address_max);
         let knocks = Mutex::new(Knocks::new(entrance.clock().now()));
         let (config, entrance) = (config.clone(), Arc::clone(entrance));
-        Self { config, entrance, places: Arc::new(places), knocks }
+        Self { config, entrance, places: Arc::new(places), knocks, shield: Mutex::new(shield) }
     }
 
     /// Looks at a caller in its handshake: gives the passphrase that it needs, if it needs one.
     fn examine(&self, knock: &Knock<'_>) -> Result<Option<String>, Rejection> {
         let now = self.entrance.clock().now();
         let ip = knock.remote.ip();
+        self.shield().count(now);
         if !self.knocks(|knocks| knocks.allow(ip, now)) {
             return Err(Rejection::Overload);
         }
@@ -166,27 +180,29 @@ impl Desk {
         rejection
     }
 
-    /// Takes a caller in that is connected.
-    fn let_in(
-        &self,
-        socket: Socket,
-        remote: SocketAddr,
-        door: &Door,
-        runtime: &Handle,
-        alive: mpsc::Sender<()>,
-    ) {
-        let id = socket.stream_id();
-        let Some(place) = self.places.take(remote.ip()) else { return };
-        let entrance = Arc::clone(&self.entrance);
-        let door = door.clone();
-        runtime.spawn(async move {
-            serve(socket, &id, remote, &door, &entrance, place).await;
-            drop(alive);
-        });
+    fn shield(&self) -> MutexGuard<'_, Shield> {
+        self.shield.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn knocks<T>(&self, ask: impl FnOnce(&mut Knocks) -> T) -> T {
         ask(&mut self.knocks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Callers for Lobby {
+    fn take(&self, caller: Socket, remote: SocketAddr) {
+        let Some(place) = self.desk.places.take(remote.ip()) else { return };
+        let (entrance, door) = (Arc::clone(&self.desk.entrance), self.door.clone());
+        let alive = self.alive.clone();
+        self.runtime.spawn(async move {
+            let id = caller.stream_id();
+            serve(caller, &id, remote, &door, &entrance, place).await;
+            drop(alive);
+        });
+    }
+
+    fn turn(&self, now: Instant) {
+        self.desk.shield().turn(now);
     }
 }
 

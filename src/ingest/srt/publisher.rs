@@ -6,7 +6,7 @@ use super::receiver::{Batch, Connection};
 use crate::engine::command::EndReason;
 use crate::ingest::{Feed, LinkReport};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{debug, info, warn};
 
 /// How often statistics are told.
@@ -63,7 +63,7 @@ pub(super) async fn run(connection: Connection, feed: Feed) -> End {
 
 impl Publisher {
     async fn receive(&mut self) -> End {
-        let mut reports = interval_at(Instant::now() + REPORT_EVERY, REPORT_EVERY);
+        let mut reports = interval_at(tokio::time::Instant::now() + REPORT_EVERY, REPORT_EVERY);
         reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {

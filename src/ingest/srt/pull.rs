@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 /// How long a listener may take to answer: four round trips around the world, and losses.
@@ -47,7 +47,7 @@ pub(super) async fn run(
 ) {
     let mut pause = PAUSE_MIN;
     loop {
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         tokio::select! {
             () = stopped(&mut stopping) => return,
             connected = connect(&pull, latency, &door) => match connected {

@@ -31,8 +31,14 @@ pub(super) struct Batch {
     pub(super) arrival: Instant,
 }
 
-/// Called with each caller that has been let in.
-pub(super) type OnCaller = Box<dyn Fn(Socket, SocketAddr) + Send + Sync>;
+/// What becomes of callers.
+pub(super) trait Callers: Send + Sync {
+    /// Takes one that has been let in and is connected.
+    fn take(&self, caller: Socket, remote: SocketAddr);
+
+    /// Time goes by, whether or not anybody calls.
+    fn turn(&self, now: Instant);
+}
 
 /// The thread; dropping it stops it.
 #[derive(Debug)]
@@ -56,8 +62,17 @@ impl std::fmt::Debug for Shared {
 
 #[derive(Clone)]
 enum Entry {
-    Listener { socket: Arc<Socket>, on_caller: Arc<OnCaller> },
+    Listener { socket: Arc<Socket>, callers: Arc<dyn Callers> },
     Connection { socket: Arc<Socket>, batches: mpsc::Sender<Batch>, overrun: Arc<AtomicU64> },
+}
+
+impl Entry {
+    fn callers(&self) -> Option<Arc<dyn Callers>> {
+        match self {
+            Self::Listener { callers, .. } => Some(Arc::clone(callers)),
+            Self::Connection { .. } => None,
+        }
+    }
 }
 
 /// A socket that is served; dropping it closes the socket, which may take a moment.
@@ -91,10 +106,10 @@ impl Receiver {
     pub(super) fn listen(
         &self,
         socket: Socket,
-        on_caller: OnCaller,
+        callers: Arc<dyn Callers>,
     ) -> Result<Registration, libsrt::Error> {
-        let (socket, on_caller) = (Arc::new(socket), Arc::new(on_caller));
-        self.door().register(&socket, Entry::Listener { socket: Arc::clone(&socket), on_caller })
+        let socket = Arc::new(socket);
+        self.door().register(&socket, Entry::Listener { socket: Arc::clone(&socket), callers })
     }
 
     /// What takes connections in.
@@ -183,15 +198,21 @@ impl Shared {
 
     fn run(&self, sockets_max: usize) {
         let mut events = Events::with_room(sockets_max);
+        let mut turned = self.clock.now();
         while !self.stopping.load(Ordering::Acquire) {
+            let now = self.clock.now();
+            if now.saturating_duration_since(turned) >= LOOK_UP {
+                turned = now;
+                self.turn(now);
+            }
             for id in self.poll.wait(&mut events, LOOK_UP) {
                 let entry = self.entries().get(&id).cloned();
                 match entry {
                     None => self.poll.remove(id),
-                    Some(Entry::Listener { socket, on_caller }) => {
+                    Some(Entry::Listener { socket, callers }) => {
                         for _ in 0..CALLERS_PER_TURN {
                             let Some((caller, remote)) = socket.accept() else { break };
-                            on_caller(caller, remote);
+                            callers.take(caller, remote);
                         }
                     }
                     Some(Entry::Connection { socket, batches, overrun }) => {
@@ -202,6 +223,14 @@ impl Shared {
                     }
                 }
             }
+        }
+    }
+
+    fn turn(&self, now: Instant) {
+        let listeners: Vec<Arc<dyn Callers>> =
+            self.entries().values().filter_map(Entry::callers).collect();
+        for callers in listeners {
+            callers.turn(now);
         }
     }
 

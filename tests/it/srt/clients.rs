@@ -43,11 +43,11 @@ async fn ffmpeg_publishes_plain_and_with_every_key_length() -> anyhow::Result<()
 #[tokio::test]
 async fn a_caller_that_asks_for_more_latency_gets_it() -> anyhow::Result<()> {
     let (server, remote) = server(&[("srt.latency_ms", "80")]).await?;
-    for (stream, asked_us, agreed_ms) in [("more", 300_000, 300.0), ("less", 40_000, 80.0)] {
+    for (stream, asked_us, agreed_ms) in [("more", 300_000, 300), ("less", 40_000, 80)] {
         let _encoder = ffmpeg(remote, stream, &format!("&latency={asked_us}"))?;
         let told = async || {
             let link = publisher(&server, stream).await.ok()??["link"].clone();
-            link["latency_ms"].as_f64()
+            link["latency_ms"].as_f64().map(|ms| ms.round() as u64)
         };
         assert_eq!(until("statistics", told).await?, agreed_ms, "{stream}");
     }
@@ -62,7 +62,8 @@ async fn gstreamer_publishes() -> anyhow::Result<()> {
          streamid=publish:a:{PUBLISH_TOKEN} \
          videotestsrc is-live=true ! video/x-raw,width=160,height=120,framerate=30/1 ! \
          x264enc tune=zerolatency speed-preset=ultrafast key-int-max=30 ! h264parse ! mux. \
-         audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2 ! avenc_aac ! aacparse ! mux."
+         audiotestsrc is-live=true ! audio/x-raw,rate=48000,channels=2 ! avenc_aac ! \
+         aacparse ! mux."
     );
     let mut gstreamer = Command::new("gst-launch-1.0");
     gstreamer.arg("-q").args(pipeline.split_whitespace()).kill_on_drop(true);

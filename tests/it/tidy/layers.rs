@@ -46,7 +46,7 @@ const OUTSIDE: [(&[&str], &[&str]); 21] = [
         &["src/server", "src/main.rs", "src/bus/", "src/ingest/", "src/egress/", "src/transcode/"],
     ),
     (&["clap", "toml"], &["src/config/"]),
-    (&["libc", "socket2"], &["src/shard/", "src/ingest/srt/libsrt/"]),
+    (&["libc", "socket2"], &["src/shard/", "src/ingest/srt/"]),
     (&["nix"], &["src/shard/", "src/config/address.rs", "src/server/kernel.rs"]),
     (&["tracing_subscriber"], &["src/telemetry/"]),
     (&["anyhow"], &["src/main.rs", "src/transcode/worker/"]),

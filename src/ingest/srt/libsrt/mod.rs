@@ -14,7 +14,8 @@ mod sys;
 
 use addresses::{address, no_address, peer_address, raw_address};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::IntoRawFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -135,21 +136,17 @@ impl Socket {
         SocketId(self.0)
     }
 
-    /// Listens; callers that have passed the hook and wait for [`Self::accept`] are at most
-    /// `waiting_max`.
+    /// Listens on a port, which is the library's from then on; callers that have passed the hook
+    /// and wait for [`Self::accept`] are at most `waiting_max`.
     pub(super) fn listen(
         &self,
-        address: SocketAddr,
+        port: UdpSocket,
         waiting_max: c_int,
         hook: Hook,
     ) -> Result<(), Error> {
-        if address.is_ipv6() {
-            // IPv4 too, wherever the address is the wildcard.
-            self.set(option::IPV6_ONLY, c_int::from(!address.ip().is_unspecified()))?;
-        }
-        let (name, len) = raw_address(address);
-        // SAFETY: `name` holds an address of `len` bytes.
-        done(unsafe { sys::srt_bind(self.0, (&raw const name).cast(), len) })?;
+        // SAFETY: takes numbers only. The library closes the descriptor, and leaves it open where
+        // it cannot take it: that happens once at most, when the server starts.
+        done(unsafe { sys::srt_bind_acquire(self.0, port.into_raw_fd()) })?;
         // The library does not say when it has called a hook for the last time, so it stays for
         // the life of the process. A server has one.
         let hook: &'static Hook = Box::leak(Box::new(hook));
@@ -168,14 +165,6 @@ impl Socket {
         let socket = Self(done(socket).ok()?);
         // It is closed again where the address is none of those that we know.
         Some((socket, address(&name)?))
-    }
-
-    /// Where it is bound.
-    pub(super) fn local_address(&self) -> Option<SocketAddr> {
-        let (mut name, mut len) = no_address();
-        // SAFETY: `name` has room for `len` bytes.
-        done(unsafe { sys::srt_getsockname(self.0, (&raw mut name).cast(), &raw mut len) }).ok()?;
-        address(&name)
     }
 
     /// Connects to a listener, and waits for that: at most `timeout`.

@@ -31,7 +31,6 @@ pub(super) mod option {
     pub(in super::super) const PAYLOAD_SIZE: c_int = 49;
     pub(in super::super) const TRANSMISSION: c_int = 50;
     pub(in super::super) const ENFORCED_ENCRYPTION: c_int = 53;
-    pub(in super::super) const IPV6_ONLY: c_int = 54;
     pub(in super::super) const PEER_IDLE_TIMEOUT: c_int = 55;
 }
 
@@ -152,11 +151,7 @@ pub(super) type LogHandler = extern "C" fn(
 unsafe extern "C" {
     pub(super) fn srt_startup() -> c_int;
     pub(super) fn srt_create_socket() -> RawSocket;
-    pub(super) fn srt_bind(
-        socket: RawSocket,
-        name: *const libc::sockaddr,
-        name_len: c_int,
-    ) -> c_int;
+    pub(super) fn srt_bind_acquire(socket: RawSocket, descriptor: c_int) -> c_int;
     pub(super) fn srt_listen(socket: RawSocket, backlog: c_int) -> c_int;
     pub(super) fn srt_accept(
         socket: RawSocket,
@@ -174,11 +169,6 @@ unsafe extern "C" {
         name_len: c_int,
     ) -> c_int;
     pub(super) fn srt_close(socket: RawSocket) -> c_int;
-    pub(super) fn srt_getsockname(
-        socket: RawSocket,
-        name: *mut libc::sockaddr,
-        name_len: *mut c_int,
-    ) -> c_int;
     pub(super) fn srt_getsockflag(
         socket: RawSocket,
         option: c_int,
