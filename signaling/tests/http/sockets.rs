@@ -10,12 +10,12 @@ use signaling::media_server::ViewerEvent;
 use signaling::serve::{Listeners, ServeError, serve};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// No wait in these tests takes longer on a machine that works at all.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,7 +30,10 @@ struct Running {
 
 impl Running {
     async fn start(config: &Config) -> Self {
-        let listeners = Listeners::bind(config).await.expect("port 0 is free");
+        Self::on(Listeners::bind(config).await.expect("port 0 is free"), config)
+    }
+
+    fn on(listeners: Listeners, config: &Config) -> Self {
         let addresses = listeners.addresses();
         let fake = Arc::new(Fake::default());
         let app = app(Arc::clone(&fake) as _, config, addresses);
@@ -266,6 +269,48 @@ async fn a_changed_certificate_is_taken_without_a_restart() {
     let taken = async { while tls(address, new.clone(), b"http/1.1").await.is_err() {} };
     timeout(PATIENCE, taken).await.expect("the second is taken");
     assert!(tls(address, old, b"http/1.1").await.is_err(), "the first is served no more");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_others_serve_with_is_looked_after_without_https() {
+    let (made, directory) = tls_config("shared");
+    let files = |name: &str| ["crt", "key"].map(|kind| directory.join(format!("{name}.{kind}")));
+    let (source, in_use) = (files("self-signed"), files("in-use"));
+    let make = || {
+        let _ = std::fs::remove_file(&source[0]);
+        signaling::tls::Certificates::load(made.certificate.clone()).expect("it is made");
+        for (from, to) in source.iter().zip(&in_use).rev() {
+            std::fs::copy(from, to).expect("it is taken into use");
+        }
+        root(&in_use[0])
+    };
+    let first = make();
+    let [certificate, key] = in_use.clone();
+    let config = Config {
+        https: None,
+        certificate: CertificateSource::Files { certificate, key },
+        certificate_is_shared: true,
+        limits: Limits { certificate_interval: Duration::from_millis(5), ..Limits::default() },
+        ..made.clone()
+    };
+    let listeners = Listeners::bind(&config).await.expect("port 0 is free");
+    let shared = Arc::clone(listeners.certificates().expect("it is wanted"));
+    let acceptor = TlsAcceptor::from(Arc::new(shared.plain_server_config().expect("it serves")));
+    let served = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = served.local_addr().expect("it is bound");
+    let others = tokio::spawn(async move {
+        while let Ok((stream, _)) = served.accept().await {
+            // A client that trusts another certificate hangs up.
+            let _ = acceptor.accept(stream).await;
+        }
+    });
+    let running = Running::on(listeners, &config);
+    tls(address, first, b"rtmp").await.expect("the first is served");
+    let second = make();
+    let taken = async { while tls(address, second.clone(), b"rtmp").await.is_err() {} };
+    timeout(PATIENCE, taken).await.expect("the second is taken");
+    others.abort();
     running.stop().await;
 }
 
