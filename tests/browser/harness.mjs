@@ -5,7 +5,15 @@
 // loopback, browsers are those of the system and are never downloaded.
 
 import { spawn, spawnSync } from "node:child_process";
-import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+} from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { test } from "node:test";
@@ -80,6 +88,27 @@ export function scenario(name, play) {
   test(name, { timeout: 150_000 }, () => inWorld(play, name));
 }
 
+/**
+ * The same in parts, each a test by itself, that share what is costly to start: `play` gets the
+ * world and what plays a part.
+ */
+export function scenarioInParts(name, play) {
+  test(name, { timeout: 200_000 }, (context) =>
+    inWorld((world) => {
+      const part = (name, play) =>
+        context.test(name, async () => {
+          try {
+            await play();
+          } catch (error) {
+            await world.showWhatIsThere(name);
+            throw error;
+          }
+        });
+      return play(world, part);
+    }, name),
+  );
+}
+
 /** Plays in a `World` of its own, of which everything is ended; gives what came of it. */
 export async function inWorld(play, name = "measurement") {
   const world = new World();
@@ -99,6 +128,7 @@ class World {
   #browsers = [];
   #publishers = [];
   #networks = [];
+  #encoders = [];
   #pages = [];
 
   async server(options = {}) {
@@ -129,6 +159,13 @@ class World {
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });
     return publisher;
+  }
+
+  /** Starts an encoder: a program, or several of which each writes to the next. */
+  encode(...commands) {
+    const encoder = new Encoder(commands);
+    this.#encoders.push(encoder);
+    return encoder;
   }
 
   /**
@@ -211,6 +248,7 @@ class World {
         console.error(`--- a page that is gone: ${error}`);
       }
     }
+    for (const { log } of this.#encoders) console.error(`--- encoder\n${log.slice(-2000)}`);
     for (const server of this.#servers) console.error(`--- server\n${server.log.slice(-8000)}`);
   }
 
@@ -220,8 +258,41 @@ class World {
       await interrupt(publisher);
       rmSync(directory, { recursive: true, force: true });
     }
+    for (const encoder of this.#encoders) await encoder.kill();
     for (const network of this.#networks) await interrupt(network);
     for (const server of this.#servers) await server.end();
+  }
+}
+
+/** An encoder that runs outside of any browser. */
+class Encoder {
+  log = "";
+  #programs = [];
+
+  constructor(commands) {
+    for (const [index, [program, parameters]] of commands.entries()) {
+      const before = this.#programs[index - 1];
+      const stdio = [before ? "pipe" : "ignore", commands[index + 1] ? "pipe" : "ignore", "pipe"];
+      const started = spawn(program, parameters, { stdio });
+      started.once("error", ({ message }) => (this.log += `${message}\n`));
+      started.once("exit", (code) => (this.log += `${program} exited with ${code}\n`));
+      started.stderr.on("data", (chunk) => (this.log += chunk));
+      // The next one may be gone before this one.
+      started.stdin?.on("error", () => {});
+      before?.stdout.pipe(started.stdin);
+      this.#programs.push(started);
+    }
+  }
+
+  /** Ends it without a word to anybody, as a power cut does. */
+  async kill() {
+    for (const program of this.#programs) {
+      const { pid, exitCode, signalCode } = program;
+      if (pid === undefined || exitCode !== null || signalCode !== null) continue;
+      const exit = new Promise((resolve) => program.once("exit", resolve));
+      program.kill("SIGKILL");
+      await exit;
+    }
   }
 }
 
@@ -265,6 +336,9 @@ class Server {
       NETWORK__HTTPS_LISTEN: "127.0.0.1:0",
       NETWORK__MEDIA_LISTEN: "127.0.0.1:0",
       NETWORK__PUBLIC_ADDRESSES: "127.0.0.1",
+      RTMP__LISTEN: "off",
+      RTMP__TLS_LISTEN: "off",
+      SRT__LISTEN: "off",
       // Whatever the machine has, the pairs of one browser are spread over several shards.
       SERVER__SHARDS: "4",
       PUBLISH_TOKEN,
@@ -310,6 +384,29 @@ class Server {
 
   watchPage(stream) {
     return `${this.url}/watch/${stream}`;
+  }
+
+  /** The ports of all that is served, as pages are told of them. */
+  async ports() {
+    return (await fetch(`${this.url}/client-config.json`)).json();
+  }
+
+  /** The processes that transcode sound, by their ids. */
+  soundWorkers() {
+    const ids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+    return ids.map(Number).filter((id) => this.#isSoundWorker(id));
+  }
+
+  #isSoundWorker(id) {
+    try {
+      // The name in brackets has at most 15 characters; state and parent follow (proc(5)).
+      const found = /\((.*)\) (\w) (\d+) /.exec(readFileSync(`/proc/${id}/stat`, "utf8"));
+      const [, name, state, parent] = found;
+      const isOurs = Number(parent) === this.#process.pid && state !== "Z";
+      return isOurs && "millrace-transcode".startsWith(name);
+    } catch {
+      return false;
+    }
   }
 
   /** What the API reports of a stream, or nothing. */
@@ -407,7 +504,7 @@ export function isShown(page, selector) {
 export function counters(page) {
   return page.evaluate(async () => {
     const peer = window.testPeers.at(-1);
-    const found = { framesSent: 0, framesDecoded: 0, audioEnergy: 0, codecs: [] };
+    const found = { framesSent: 0, framesDecoded: 0, audioEnergy: 0, audioSamples: 0, codecs: [] };
     if (peer === undefined) return found;
     const report = await peer.getStats();
     for (const entry of report.values()) {
@@ -415,6 +512,8 @@ export function counters(page) {
       if (entry.type !== "inbound-rtp") continue;
       found.framesDecoded += entry.framesDecoded ?? 0;
       found.audioEnergy += entry.totalAudioEnergy ?? 0;
+      // Those that were made up for lost ones are no samples that came.
+      found.audioSamples += (entry.totalSamplesReceived ?? 0) - (entry.concealedSamples ?? 0);
       const codec = report.get(entry.codecId)?.mimeType;
       if (codec !== undefined) found.codecs.push(codec);
     }
