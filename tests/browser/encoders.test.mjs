@@ -120,7 +120,7 @@ function withBFrames(pyramid) {
   return ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-x264-params", choices];
 }
 
-scenario("B-frames that others need: pages say what to change, and then it plays", async (world) => {
+scenario("B-frames that others need: pages say what to change, then it plays", async (world) => {
   const server = await world.server(encoders.TAKES_ALL);
   const ports = await server.ports();
   const chromium = await world.chromium();

@@ -5,21 +5,14 @@
 // loopback, browsers are those of the system and are never downloaded.
 
 import { spawn, spawnSync } from "node:child_process";
-import {
-  accessSync,
-  constants,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-} from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
 import { keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
+import { Encoder, childrenOf, interrupt, program } from "./programs.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
@@ -264,45 +257,6 @@ class World {
   }
 }
 
-/** An encoder that runs outside of any browser. */
-class Encoder {
-  log = "";
-  #programs = [];
-
-  constructor(commands) {
-    for (const [index, [program, parameters]] of commands.entries()) {
-      const before = this.#programs[index - 1];
-      const stdio = [before ? "pipe" : "ignore", commands[index + 1] ? "pipe" : "ignore", "pipe"];
-      const started = spawn(program, parameters, { stdio });
-      started.once("error", ({ message }) => (this.log += `${message}\n`));
-      started.once("exit", (code) => (this.log += `${program} exited with ${code}\n`));
-      started.stderr.on("data", (chunk) => (this.log += chunk));
-      // The next one may be gone before this one.
-      started.stdin?.on("error", () => {});
-      before?.stdout.pipe(started.stdin);
-      this.#programs.push(started);
-    }
-  }
-
-  /** Ends it without a word to anybody, as a power cut does. */
-  async kill() {
-    for (const program of this.#programs) {
-      const { pid, exitCode, signalCode } = program;
-      if (pid === undefined || exitCode !== null || signalCode !== null) continue;
-      const exit = new Promise((resolve) => program.once("exit", resolve));
-      program.kill("SIGKILL");
-      await exit;
-    }
-  }
-}
-
-/** Ends a program as Ctrl-C does. */
-async function interrupt(program) {
-  const exit = new Promise((resolve) => program.once("exit", resolve));
-  const isOver = program.exitCode !== null || program.signalCode !== null;
-  if (!isOver && program.kill("SIGINT")) await exit;
-}
-
 /**
  * Options for a server that Firefox reaches: it offers no loopback candidates and pairs none with a
  * loopback address. What a machine sends to its own address never leaves it either.
@@ -393,20 +347,7 @@ class Server {
 
   /** The processes that transcode sound, by their ids. */
   soundWorkers() {
-    const ids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-    return ids.map(Number).filter((id) => this.#isSoundWorker(id));
-  }
-
-  #isSoundWorker(id) {
-    try {
-      // The name in brackets has at most 15 characters; state and parent follow (proc(5)).
-      const found = /\((.*)\) (\w) (\d+) /.exec(readFileSync(`/proc/${id}/stat`, "utf8"));
-      const [, name, state, parent] = found;
-      const isOurs = Number(parent) === this.#process.pid && state !== "Z";
-      return isOurs && "millrace-transcode".startsWith(name);
-    } catch {
-      return false;
-    }
+    return childrenOf(this.#process.pid, "millrace-transcode");
   }
 
   /** What the API reports of a stream, or nothing. */
@@ -429,26 +370,6 @@ class Server {
   async end() {
     await this.stop();
     rmSync(this.#directory, { recursive: true, force: true });
-  }
-}
-
-/** The path of a browser: from the environment, else the first of these names that is there. */
-function program(variable, names) {
-  if (process.env[variable]) return process.env[variable];
-  // Where the set-up puts a browser on systems whose own is confined.
-  const folders = [here("browsers"), ...(process.env.PATH ?? "").split(delimiter)];
-  const paths = names.flatMap((name) => folders.map((folder) => join(folder, name)));
-  const found = paths.find(isProgram);
-  if (found) return found;
-  throw new Error(`there is no ${names[0]}: install it, or name one in ${variable}`);
-}
-
-function isProgram(path) {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
   }
 }
 
