@@ -4,7 +4,7 @@
 // deadline that only a broken build reaches. Ports are the kernel's choice, traffic stays on
 // loopback, browsers are those of the system and are never downloaded.
 
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { networkInterfaces, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -12,7 +12,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
 import { keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
-import { Encoder, childrenOf, interrupt, program } from "./programs.mjs";
+import { Encoder, childrenOf, interrupt, program, writeH264 } from "./programs.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
@@ -138,14 +138,7 @@ class World {
   publishFile(server, stream, { keyframeEvery, size = "640x360", kbps = 1500 }) {
     const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
     const file = join(directory, "stream.h264");
-    const source = `testsrc2=size=${size}:rate=30:duration=${keyframeEvery}`;
-    const codec = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"];
-    const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", `${kbps}k`];
-    const group = ["-g", `${30 * keyframeEvery}`, "-sc_threshold", "0", "-bf", "0"];
-    const input = ["-v", "error", "-f", "lavfi", "-i", source];
-    const options = [...input, ...codec, ...pictures, ...group, "-f", "h264", file];
-    const { status, stderr } = spawnSync("ffmpeg", options, { encoding: "utf8" });
-    if (status !== 0) throw new Error(`ffmpeg: ${stderr}`);
+    writeH264(file, { keyframeEvery, size, kbps });
     const url = `${server.url}/whip/${stream}`;
     const sent = ["--annexb", file, "--fps", "30", "--no-audio", "--token", PUBLISH_TOKEN];
     const stdio = ["ignore", "ignore", "inherit"];

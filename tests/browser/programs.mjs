@@ -1,6 +1,6 @@
 // Programs that run beside the server: found, started, ended.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { accessSync, constants, readFileSync, readdirSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -37,6 +37,18 @@ export class Encoder {
       await exit;
     }
   }
+}
+
+/** Writes some seconds of a moving picture, of which the first is the one keyframe. */
+export function writeH264(file, { keyframeEvery, size, kbps }) {
+  const source = `testsrc2=size=${size}:rate=30:duration=${keyframeEvery}`;
+  const codec = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"];
+  const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", `${kbps}k`];
+  const group = ["-g", `${30 * keyframeEvery}`, "-sc_threshold", "0", "-bf", "0"];
+  const input = ["-v", "error", "-f", "lavfi", "-i", source];
+  const options = [...input, ...codec, ...pictures, ...group, "-f", "h264", file];
+  const { status, stderr } = spawnSync("ffmpeg", options, { encoding: "utf8" });
+  if (status !== 0) throw new Error(`ffmpeg: ${stderr}`);
 }
 
 /** Ends a program as Ctrl-C does. */
