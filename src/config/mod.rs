@@ -52,6 +52,8 @@ pub struct Config {
     pub auth: auth::Auth,
     /// What publishers may send.
     pub whip: ingest::Whip,
+    /// How streams are taken that do not come by WebRTC.
+    pub ingest: ingest::Ingest,
     /// What viewers get.
     pub whep: egress::Whep,
     /// What is made for them that they lack.
@@ -70,6 +72,7 @@ impl Config {
             network: network::Network::read(reader),
             auth: auth::Auth::read(reader),
             whip: ingest::Whip::read(reader),
+            ingest: ingest::Ingest::read(reader),
             whep: egress::Whep::read(reader),
             transcode: transcode::Transcode::read(reader),
             limits: limits::Limits::read(reader),

@@ -101,8 +101,14 @@ fn publication_metrics(all: &[(StreamName, Details)]) -> Vec<Metric> {
         metric(row, links().map(|(stream, link)| (labels(stream), read(link))).collect())
     };
     let frames = all.iter().flat_map(|(stream, known)| {
-        let FrameCounts { taken, late, b_frames, overrun } = known.frames;
-        let fates = [("taken", taken), ("late", late), ("b_frame", b_frames), ("overrun", overrun)];
+        let FrameCounts { taken, late, b_frames, misplaced, overrun } = known.frames;
+        let fates = [
+            ("taken", taken),
+            ("late", late),
+            ("b_frame", b_frames),
+            ("misplaced", misplaced),
+            ("overrun", overrun),
+        ];
         fates.map(|(fate, count)| {
             let labels = vec![("stream", stream.to_string()), ("fate", fate.to_owned())];
             (labels, count as f64)

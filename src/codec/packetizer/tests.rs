@@ -343,3 +343,30 @@ fn an_opus_packet_is_a_payload() {
     assert!(payloads(&mut packetizer, &[0; 1_201]).is_empty());
     assert!(payloads(&mut packetizer, &[]).is_empty());
 }
+
+#[test]
+fn real_streams_come_through_and_start_where_their_keyframes_are() {
+    for name in ["h264-in-order", "h264-baseline", "h265-in-order", "h265-b-open"] {
+        let codec = if name.starts_with("h264") { Codec::H264 } else { Codec::H265 };
+        let path = format!("{}/tests/data/frames/{name}.frames", env!("CARGO_MANIFEST_DIR"));
+        let stream = std::fs::read(path).expect("it is there");
+        let (mut rest, mut starts) = (stream.as_slice(), Vec::new());
+        let mut packetizer = Packetizer::new(codec, 200);
+        for index in 0.. {
+            // Times are in the first 16 bytes.
+            let Some((len, tail)) = rest.get(16..).and_then(|it| it.split_first_chunk()) else {
+                break;
+            };
+            let (frame, tail) = tail.split_at(u32::from_be_bytes(*len) as usize);
+            rest = tail;
+            let payloads = payloads(&mut packetizer, frame);
+            assert_eq!(put_together(codec, &payloads), frame, "{name} {index}");
+            if codec::carries_parameters(codec, &payloads[0]) {
+                assert_eq!(codec::dimensions(codec, &payloads[0]), Some((128, 72)), "{name}");
+                starts.push(index);
+            }
+        }
+        let second = if name == "h265-b-open" { 10 } else { 12 };
+        assert_eq!(starts, [0, second], "{name}");
+    }
+}

@@ -141,17 +141,19 @@ fn a_jump_of_both_clocks_is_no_gap_and_keeps_the_tracks_together() {
 
 #[test]
 fn a_jump_that_one_track_makes_later_than_the_other_keeps_them_together_too() {
-    for (jump, behind) in [(3_600_000, 300), (-3_600_000, 300), (-3_600_000, -300)] {
+    for (jump, behind) in [(3_600_000, 300), (-3_600_000, 300), (-3_600_000, -300), (5_000, 0)] {
         let mut world = World::new();
         let clock = |kind: Kind, at: i64| {
             let from = 6_000 + if kind == Kind::Audio { behind } else { 0 };
             (at + if at < from { 0 } else { jump }) * MS
         };
-        world.publish(0..12_000, at_once, clock);
+        // By arrival alone the tracks would be told apart by up to 120 ms.
+        let jitter = |kind, at: i64| if kind == Kind::Video { at / 40 % 4 * 40 } else { 0 };
+        world.publish(0..12_000, jitter, clock);
         assert!(world.is_nothing_late(), "{jump}");
         let [video, audio] = world.shifts();
         assert!((video - audio).abs() <= 1, "{jump}: {video} {audio}");
-        assert!(world.steps().all(|(before, after)| after.line - before.line <= 60), "{jump}");
+        assert!(world.steps().all(|(before, after)| after.line - before.line <= 200), "{jump}");
     }
 }
 
