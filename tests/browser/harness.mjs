@@ -6,13 +6,15 @@
 
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { networkInterfaces, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
 import { keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
 import { Encoder, childrenOf, interrupt, program, writeH264 } from "./programs.mjs";
+
+export { reachableByFirefox } from "./programs.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
@@ -248,17 +250,6 @@ class World {
     for (const network of this.#networks) await interrupt(network);
     for (const server of this.#servers) await server.end();
   }
-}
-
-/**
- * Options for a server that Firefox reaches: it offers no loopback candidates and pairs none with a
- * loopback address. What a machine sends to its own address never leaves it either.
- */
-export function reachableByFirefox() {
-  const all = Object.values(networkInterfaces()).flat();
-  const own = all.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
-  if (own === undefined) return {};
-  return { NETWORK__MEDIA_LISTEN: `${own}:0`, NETWORK__PUBLIC_ADDRESSES: own };
 }
 
 /** The server under test. */

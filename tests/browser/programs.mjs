@@ -2,6 +2,7 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { accessSync, constants, readFileSync, readdirSync } from "node:fs";
+import { networkInterfaces } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -76,6 +77,17 @@ function isProgram(path) {
   } catch {
     return false;
   }
+}
+
+/**
+ * Options for a server that Firefox reaches: it offers no loopback candidates and pairs none with a
+ * loopback address. What a machine sends to its own address never leaves it either.
+ */
+export function reachableByFirefox() {
+  const all = Object.values(networkInterfaces()).flat();
+  const own = all.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
+  if (own === undefined) return {};
+  return { NETWORK__MEDIA_LISTEN: `${own}:0`, NETWORK__PUBLIC_ADDRESSES: own };
 }
 
 /** The ids of a process's children with that name. */
