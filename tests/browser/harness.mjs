@@ -276,7 +276,6 @@ class Server {
       NETWORK__PUBLIC_ADDRESSES: "127.0.0.1",
       RTMP__LISTEN: "off",
       RTMP__TLS_LISTEN: "off",
-      SRT__LISTEN: "off",
       // Whatever the machine has, the pairs of one browser are spread over several shards.
       SERVER__SHARDS: "4",
       PUBLISH_TOKEN,
