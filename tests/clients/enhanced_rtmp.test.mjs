@@ -20,7 +20,7 @@ const newer = (() => {
 scenario("AV1 and Opus by Enhanced RTMP are seen and heard in Chromium", async (world) => {
   const server = await world.server(TAKES_ALL);
   const chromium = await world.chromium();
-  const fast = ["-usage", "realtime", "-cpu-used", "10", "-lag-in-frames", "0"];
+  const fast = ["-usage", "realtime", "-cpu-used", "8", "-lag-in-frames", "0"];
   const choices = { video: ["-c:v", "libaom-av1", ...fast], audio: OPUS };
   world.encode([newer, ffmpeg(rtmp(await server.ports(), "stage"), choices)]);
   await until("the stream is live", () => server.report("stage"));
