@@ -13,8 +13,9 @@ use crate::media::id::SessionId;
 use crate::media::packet::Packet;
 use crate::media::protocol::Protocol;
 use crate::peer::publisher::meter::Meter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{error, info};
 
 /// The session that writes a stream.
 pub(super) struct Publication {
@@ -120,8 +121,16 @@ impl Engine {
         }
     }
 
-    /// What such a publisher has sent.
-    pub(super) fn written(&mut self, session: SessionId, written: Written, now: Instant) {
+    /// What such a publisher has sent; a panic in it ends that publisher only.
+    pub(super) fn take_written(&mut self, session: SessionId, written: Written, now: Instant) {
+        if catch_unwind(AssertUnwindSafe(|| self.written(session, written, now))).is_err() {
+            error!(?session, "a fault in code ended this publisher; please report it");
+            self.counters.faults += 1;
+            self.end_publication(session, EndReason::Fault, now);
+        }
+    }
+
+    fn written(&mut self, session: SessionId, written: Written, now: Instant) {
         let Some(&index) = self.publications.get(&session) else { return };
         let publication = self.streams.get_mut(index).and_then(|it| it.publication.as_mut());
         if let Some(publication) = publication {
