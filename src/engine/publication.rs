@@ -33,13 +33,20 @@ struct Track {
     meter: Meter,
     packets: u64,
     keyframes: u64,
+    /// Its timestamp.
+    newest_keyframe: Option<u64>,
 }
 
 impl Publication {
     fn new(opening: Opening, now: Instant) -> Self {
         let Opening { session, protocol, created, ended, .. } = opening;
         let meter = || Meter::new(Duration::from_secs(1), now);
-        let tracks = Kind::ALL.map(|_| Track { meter: meter(), packets: 0, keyframes: 0 });
+        let tracks = Kind::ALL.map(|_| Track {
+            meter: meter(),
+            packets: 0,
+            keyframes: 0,
+            newest_keyframe: None,
+        });
         Self { session, protocol, created, last_sign: now, tracks, ended }
     }
 
@@ -57,7 +64,11 @@ impl Publication {
         let track = &mut self.tracks[packet.codec.kind().index()];
         track.meter.add(packet.payload.len(), now);
         track.packets += 1;
-        track.keyframes += u64::from(packet.keyframe && packet.codec.kind() == Kind::Video);
+        // Several packets of one may say that it is one.
+        if packet.keyframe && packet.codec.kind() == Kind::Video {
+            let is_new = track.newest_keyframe.replace(packet.timestamp) != Some(packet.timestamp);
+            track.keyframes += u64::from(is_new);
+        }
     }
 
     pub(super) fn report(&self, now: Instant) -> SessionState {
