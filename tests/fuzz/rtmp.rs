@@ -11,7 +11,7 @@ use millrace::media::frame::{Coding, Frame};
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use std::time::Instant;
 
-/// The handshake of `rml_rtmp`, which strangers' bytes reach: it answers with three packets at most.
+/// The handshake of `rml_rtmp`, which strangers' bytes reach: three packets at most are answered.
 pub(crate) fn handshake(bytes: &[u8]) {
     let (mut handshake, mut answered) = (Handshake::new(PeerType::Server), 0);
     for piece in bytes.chunks(1000) {
