@@ -10,6 +10,7 @@ pub mod light;
 pub mod probe;
 pub mod report;
 pub mod source;
+pub mod srt;
 pub mod swarm;
 pub mod watched;
 pub mod whep;
