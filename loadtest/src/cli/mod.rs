@@ -4,17 +4,21 @@
 //! - `impair`: a bad network for real clients
 //! - `options`: what several commands take
 //! - `publish`: sends a stream
+//! - `publisher`: the same beside what a command does
 //! - `ramp`: joins viewers in groups and measures
 //! - `report`: the results of a ramp, for people and for programs
 //! - `summary`: the same in a line or three, for a table of many runs
+//! - `ways`: publishes by several protocols at once and compares
 
 pub(crate) mod floor;
 pub(crate) mod impair;
 pub(crate) mod options;
 pub(crate) mod publish;
+mod publisher;
 pub(crate) mod ramp;
 mod report;
 pub(crate) mod summary;
+pub(crate) mod ways;
 
 use std::io::Write;
 
