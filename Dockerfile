@@ -1,4 +1,4 @@
-# millrace as a container: small, without a shell, and not root.
+# millrace as a container, not root.
 #
 #   docker build -t millrace .
 #   docker run --network host -v millrace:/var/lib/millrace --stop-timeout 20 millrace
@@ -20,6 +20,9 @@ COPY web ./
 RUN npm run --silent build
 
 FROM rust:1.95.0-bookworm AS server
+# For the worker that transcodes sound.
+RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+    --no-install-recommends libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
 # The image's own compiler: rust-toolchain.toml would fetch its tools as well.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /build
@@ -30,13 +33,17 @@ COPY loadtest loadtest
 COPY tests tests
 COPY configs configs
 COPY --from=pages /build/dist web/dist
-RUN cargo build --release --locked --bin millrace \
-    && strip --strip-unneeded target/release/millrace \
+RUN cargo build --release --locked --package millrace --package millrace-transcode \
+    && strip --strip-unneeded target/release/millrace target/release/millrace-transcode \
     && mkdir /state
 
-# The C library, the authorities that the system trusts, and a user 65532.
-FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=server /build/target/release/millrace /usr/bin/millrace
+# The authorities that are trusted, and what transcodes sound: the release that the worker was
+# linked for.
+FROM debian:bookworm-slim
+RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+    --no-install-recommends ca-certificates gstreamer1.0-plugins-base gstreamer1.0-libav \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=server /build/target/release/millrace /build/target/release/millrace-transcode /usr/bin/
 COPY configs/default.toml /etc/millrace/millrace.toml
 COPY --from=server --chown=65532:65532 --chmod=700 /state /var/lib/millrace
 ENV MILLRACE_SERVER__STATE_DIRECTORY=/var/lib/millrace

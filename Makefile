@@ -16,16 +16,16 @@ help: ## Lists these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
 
 run: web ## Builds the server and starts it; says which address to open and what to type into OBS
-	cargo build --release --locked --bin millrace
+	cargo build --release --locked --package millrace --package millrace-transcode
 	exec target/release/millrace --config configs/default.toml
 
 demo: web ## The same, with a moving test picture and a tone as a stream to watch at once
 	scripts/setup demo
-	cargo build --release --locked --bin millrace
+	cargo build --release --locked --package millrace --package millrace-transcode
 	scripts/demo
 
 deb: web ## Builds a package for Debian and Ubuntu: target/deb/millrace_*.deb
-	cargo build --release --locked --bin millrace
+	cargo build --release --locked --package millrace --package millrace-transcode
 	scripts/deb
 
 test: ## Checks everything: format, lints, documents, pages, all tests, real browsers
@@ -40,7 +40,7 @@ load: web ## Measures the server under load, 50 to 2000 viewers; takes five minu
 
 loss: web ## Measures how long Chromium's picture stands where the network loses packets; six minutes
 	scripts/setup test
-	cargo build --release --locked --bin millrace
+	cargo build --release --locked --package millrace --package millrace-transcode
 	cargo build --release --locked --package millrace-loadtest
 	MILLRACE_BIN=$(CURDIR)/target/release/millrace node tests/browser/loss.mjs
 

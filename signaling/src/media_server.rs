@@ -254,6 +254,8 @@ pub struct FramesReport {
     pub late: u64,
     /// Of those, left out as B-frames.
     pub b_frames: u64,
+    /// Of those, left out as their times cannot be.
+    pub misplaced: u64,
     /// Of those, left out as a media thread had no room.
     pub overrun: u64,
 }

@@ -95,18 +95,24 @@ pub(crate) async fn asset(
     pages.and_then(|pages| pages.get(path, &headers)).ok_or_else(Problem::not_found)
 }
 
-/// `GET /client-config.json`: what a page has to know of this server. Behind a proxy our ports are
-/// not the page's: it must not send anybody there.
+/// `GET /client-config.json`: what a page has to know of this server. Behind a proxy our ports of
+/// HTTP are not the page's: it must not send anybody there. RTMP and SRT go past a proxy of HTTP,
+/// which may be another machine than ours: the page says so.
 pub(crate) async fn client_config(
     State(app): State<Arc<App>>,
     client: Option<Extension<Client>>,
 ) -> Response {
     let direct = client.is_none_or(|Extension(client)| !client.proxied);
     let port = |address: Option<SocketAddr>| address.filter(|_| direct).map(|it| it.port());
+    let open = |address: Option<SocketAddr>| address.map(|it| it.port());
     let body = serde_json::json!({
         "media": app.media_hint,
         "http_port": port(app.addresses.http),
         "https_port": port(app.addresses.https),
+        "rtmp_port": open(app.addresses.rtmp),
+        "rtmps_port": open(app.addresses.rtmps),
+        "srt_port": open(app.addresses.srt),
+        "behind_proxy": !direct,
         "view_needs_token": app.credentials.viewing_needs_token(),
     });
     let mut response = body.to_string().into_response();

@@ -57,6 +57,12 @@ pub struct Addresses {
     pub http: Option<SocketAddr>,
     /// HTTPS.
     pub https: Option<SocketAddr>,
+    /// RTMP, which the media server serves.
+    pub rtmp: Option<SocketAddr>,
+    /// RTMPS, likewise.
+    pub rtmps: Option<SocketAddr>,
+    /// SRT, likewise; over UDP.
+    pub srt: Option<SocketAddr>,
 }
 
 /// Why the server cannot listen.
@@ -111,12 +117,14 @@ impl Listeners {
         let addresses = Addresses {
             http: http.as_ref().and_then(bound),
             https: https.as_ref().and_then(|(listener, _)| bound(listener)),
+            ..Addresses::default()
         };
         let proxies = TrustedProxies::new(&config.trusted_proxies);
         Ok(Self { http, https, addresses, limits: config.limits.clone(), proxies })
     }
 
-    /// Where they listen; a port 0 in the configuration has become a real one.
+    /// Where they listen; a port 0 in the configuration has become a real one. What is not HTTP is
+    /// left to whoever serves it.
     pub const fn addresses(&self) -> Addresses {
         self.addresses
     }

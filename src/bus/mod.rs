@@ -13,6 +13,7 @@ use crate::peer::agreement::Credentials;
 use directory::{Directory, SessionEntry};
 use publication::AllDetails;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -36,6 +37,8 @@ pub struct Bus {
     directory: Arc<Directory>,
     shards: Vec<ShardLink>,
     details: AllDetails,
+    /// Counts the streams that were written.
+    turn: AtomicUsize,
 }
 
 impl Bus {
@@ -44,7 +47,7 @@ impl Bus {
 
     /// A bus to these shards.
     pub fn new(directory: Arc<Directory>, shards: Vec<ShardLink>) -> Self {
-        Self { directory, shards, details: AllDetails::default() }
+        Self { directory, shards, details: AllDetails::default(), turn: AtomicUsize::new(0) }
     }
 
     /// The directory.

@@ -1,13 +1,14 @@
 //! A stream being written by an adapter that does not speak WebRTC, and what is known of it beside
 //! its media.
 
-use super::directory::{Directory, DirectoryError};
+use super::directory::DirectoryError;
 use super::{Bus, ShardLink};
 use crate::engine::command::{Command, EndReason, Opening, Written};
 use crate::media::id::{SessionId, StreamName};
 use crate::media::protocol::Protocol;
 use dashmap::DashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::warn;
@@ -34,6 +35,8 @@ pub struct FrameCounts {
     pub late: u64,
     /// Left out as B-frames.
     pub b_frames: u64,
+    /// Left out since their times cannot be.
+    pub misplaced: u64,
     /// Left out since a media thread had no room.
     pub overrun: u64,
 }
@@ -58,7 +61,7 @@ pub struct LinkReport {
 }
 
 /// The details of all such publishers.
-pub(super) type AllDetails = Arc<DashMap<SessionId, Details>>;
+pub(super) type AllDetails = DashMap<SessionId, Details>;
 
 /// Who wants to write which stream.
 #[derive(Debug, Clone)]
@@ -87,13 +90,17 @@ pub enum PublishError {
 }
 
 /// A stream that is being written. Dropping it ends the session.
-#[derive(Debug)]
 pub struct Publication {
     writer: Writer,
     stream: StreamName,
-    directory: Arc<Directory>,
-    details: AllDetails,
+    bus: Arc<Bus>,
     ended: watch::Receiver<Option<EndReason>>,
+}
+
+impl std::fmt::Debug for Publication {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Publication").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 /// Writes one stream, from several places if need be.
@@ -148,21 +155,27 @@ impl Publication {
 
     /// Changes what is known of it.
     pub fn describe(&self, change: impl FnOnce(&mut Details)) {
-        if let Some(mut details) = self.details.get_mut(&self.session()) {
+        if let Some(mut details) = self.bus.details.get_mut(&self.session()) {
             change(&mut details);
         }
     }
 
-    /// WebRTC cannot play what comes from now on, for this reason; `None`: it can.
+    /// WebRTC cannot play what comes from now on, for this reason: whoever watches is let go.
+    /// `None`: it can again.
     pub fn set_obstacle(&self, obstacle: Option<&'static str>) {
-        self.directory.set_obstacle(&self.stream, self.session(), obstacle);
+        let directory = &self.bus.directory;
+        if directory.set_obstacle(&self.stream, self.session(), obstacle) && obstacle.is_some() {
+            for viewer in directory.viewers(&self.stream) {
+                self.bus.end(viewer, EndReason::NotPlayable);
+            }
+        }
     }
 }
 
 impl Drop for Publication {
     fn drop(&mut self) {
         let session = self.session();
-        self.details.remove(&session);
+        self.bus.details.remove(&session);
         if self.ended().is_some() {
             return;
         }
@@ -179,13 +192,14 @@ impl Bus {
     /// # Errors
     ///
     /// [`PublishError`]: nothing was begun.
-    pub fn publish(&self, publish: Publish) -> Result<Publication, PublishError> {
+    pub fn publish(self: &Arc<Self>, publish: Publish) -> Result<Publication, PublishError> {
         let Publish { session, stream, protocol, token, created } = publish;
-        let loads = self.shards.iter().map(|shard| shard.load());
-        let quietest = loads.enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
-        let (index, shard) = quietest
-            .and_then(|(index, _)| Some((index, self.shards.get(index)?)))
-            .ok_or(PublishError::Busy)?;
+        // Of several that are idle each has its turn.
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.shards.len().max(1);
+        let (before, after) = self.shards.split_at_checked(turn).unwrap_or_default();
+        let shards = after.iter().zip(turn..).chain(before.iter().zip(0..));
+        let quietest = shards.min_by(|(a, _), (b, _)| a.load().total_cmp(&b.load()));
+        let (shard, index) = quietest.ok_or(PublishError::Busy)?;
         self.directory.begin(session, &stream, token, index)?;
         self.details.insert(session, Details::default());
         let (tell, ended) = watch::channel(None);
@@ -205,8 +219,7 @@ impl Bus {
         Ok(Publication {
             writer: Writer { session, shard: Arc::clone(shard) },
             stream,
-            directory: Arc::clone(&self.directory),
-            details: Arc::clone(&self.details),
+            bus: Arc::clone(self),
             ended,
         })
     }

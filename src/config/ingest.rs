@@ -1,4 +1,4 @@
-//! `[whip]`: what publishers may send, and how they are treated.
+//! `[whip]` and `[ingest]`: what publishers may send, and how they are treated.
 
 use super::reader::Reader;
 use crate::media::codec::{Codec, Kind};
@@ -15,6 +15,47 @@ pub struct Whip {
     /// How long viewers stay where their publisher has left: an uplink that drops, or an encoder
     /// that is started anew, must not cost it its audience.
     pub grace_time: Duration,
+}
+
+/// Settings of all ways in that do not speak WebRTC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingest {
+    /// The longest RTP payload that is made. With headers and protection a packet is 100 bytes
+    /// longer at most, and must pass every path without fragments.
+    pub payload_max_bytes: usize,
+    /// A publisher that is further behind than this goes on with a later keyframe.
+    pub late_max: Duration,
+    /// What is done with B-frames.
+    pub b_frames: BFramePolicy,
+}
+
+/// What is done with B-frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BFramePolicy {
+    /// They are left out where no other picture needs them; else viewers are told that the stream
+    /// is not for WebRTC.
+    Auto,
+    /// They are left out where no other picture needs them; else they are passed on.
+    Drop,
+    /// A stream with them is not for WebRTC.
+    Reject,
+}
+
+impl Ingest {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            payload_max_bytes: reader.number("ingest.payload_max_bytes", 1200, 500..=1400),
+            late_max: reader.milliseconds("ingest.late_max_ms", 2000, 200..=60_000),
+            b_frames: reader.text("ingest.b_frames", "auto", "auto, drop or reject", |text| {
+                match text {
+                    "auto" => Some(BFramePolicy::Auto),
+                    "drop" => Some(BFramePolicy::Drop),
+                    "reject" => Some(BFramePolicy::Reject),
+                    _ => None,
+                }
+            }),
+        }
+    }
 }
 
 /// The order in which video codecs are answered unless the operator says otherwise.

@@ -14,6 +14,7 @@
 //! - `reader`: file, environment and flags behind one look-up
 //! - `server`: threads, state, stopping
 //! - `token`: one secret, and the tokens that the first start makes
+//! - `transcode`: `[transcode]`, worker processes
 //!
 //! A file comes first, then `MILLRACE_SECTION__KEY` variables, then flags; each overrides the one
 //! before. An option is one field and one line that names its key, default and range; the same
@@ -33,6 +34,7 @@ pub mod reach;
 mod reader;
 pub mod server;
 pub mod token;
+pub mod transcode;
 
 pub use arguments::{Action, load};
 pub use error::ConfigError;
@@ -50,8 +52,12 @@ pub struct Config {
     pub auth: auth::Auth,
     /// What publishers may send.
     pub whip: ingest::Whip,
+    /// How streams are taken that do not come by WebRTC.
+    pub ingest: ingest::Ingest,
     /// What viewers get.
     pub whep: egress::Whep,
+    /// What is made for them that they lack.
+    pub transcode: transcode::Transcode,
     /// How many, how large, how long.
     pub limits: limits::Limits,
     /// What is written to the log.
@@ -66,7 +72,9 @@ impl Config {
             network: network::Network::read(reader),
             auth: auth::Auth::read(reader),
             whip: ingest::Whip::read(reader),
+            ingest: ingest::Ingest::read(reader),
             whep: egress::Whep::read(reader),
+            transcode: transcode::Transcode::read(reader),
             limits: limits::Limits::read(reader),
             log: log::Log::read(reader),
         }

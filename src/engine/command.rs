@@ -44,7 +44,8 @@ pub struct Opening {
     pub ended: Box<dyn FnOnce(EndReason) + Send>,
 }
 
-/// What is written of a stream at a time: one frame, as a rule.
+/// What is written of a stream at a time: one frame, as a rule. Nothing: the publisher lives, and
+/// what it sends is of no use here.
 #[derive(Debug, Clone, Default)]
 pub struct Written {
     /// What the packets are, where that is new; with every keyframe again, since an engine lets

@@ -21,7 +21,8 @@ pub(super) struct Publication {
     session: SessionId,
     protocol: Protocol,
     created: Instant,
-    last_media: Instant,
+    /// When it wrote last, be it nothing but a sign of life.
+    last_sign: Instant,
     tracks: [Track; 2],
     ended: Box<dyn FnOnce(EndReason) + Send>,
 }
@@ -38,7 +39,7 @@ impl Publication {
         let Opening { session, protocol, created, ended, .. } = opening;
         let meter = || Meter::new(Duration::from_secs(1), now);
         let tracks = Kind::ALL.map(|_| Track { meter: meter(), packets: 0, keyframes: 0 });
-        Self { session, protocol, created, last_media: now, tracks, ended }
+        Self { session, protocol, created, last_sign: now, tracks, ended }
     }
 
     /// Which publisher of its stream it is.
@@ -48,7 +49,7 @@ impl Publication {
 
     /// When it has sent nothing for too long, if it sends nothing more.
     fn silent_at(&self, silence_max: Duration) -> Instant {
-        self.last_media + silence_max
+        self.last_sign + silence_max
     }
 
     fn count(&mut self, packet: &Packet, now: Instant) {
@@ -56,7 +57,6 @@ impl Publication {
         track.meter.add(packet.payload.len(), now);
         track.packets += 1;
         track.keyframes += u64::from(packet.keyframe && packet.codec.kind() == Kind::Video);
-        self.last_media = now;
     }
 
     pub(super) fn report(&self, now: Instant) -> SessionState {
@@ -123,6 +123,10 @@ impl Engine {
     /// What such a publisher has sent.
     pub(super) fn written(&mut self, session: SessionId, written: Written, now: Instant) {
         let Some(&index) = self.publications.get(&session) else { return };
+        let publication = self.streams.get_mut(index).and_then(|it| it.publication.as_mut());
+        if let Some(publication) = publication {
+            publication.last_sign = now;
+        }
         if let Some(format) = written.format {
             self.format_written(index, format, now);
         }

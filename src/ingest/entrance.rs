@@ -1,6 +1,6 @@
 //! Who may publish what: the one door of all ways in that do not speak WebRTC.
 
-use super::Feed;
+use super::feed::{Feed, FeedTools};
 use crate::bus::Bus;
 use crate::bus::directory::DirectoryError;
 use crate::bus::publication::{Publish, PublishError};
@@ -20,6 +20,7 @@ pub struct Entrance {
     bus: Arc<Bus>,
     clock: Clock,
     gate: Gate,
+    tools: FeedTools,
     stopping: AtomicBool,
 }
 
@@ -93,8 +94,8 @@ const fn token_form(protocol: Protocol) -> &'static str {
 
 impl Entrance {
     /// A door to these streams.
-    pub fn new(bus: Arc<Bus>, clock: Clock, gate: Gate) -> Self {
-        Self { bus, clock, gate, stopping: AtomicBool::new(false) }
+    pub fn new(bus: Arc<Bus>, clock: Clock, gate: Gate, tools: FeedTools) -> Self {
+        Self { bus, clock, gate, tools, stopping: AtomicBool::new(false) }
     }
 
     /// The server's clock.
@@ -131,7 +132,7 @@ impl Entrance {
         let publication =
             self.bus.publish(publish).map_err(|error| refusal(error, stream.clone()))?;
         info!(?session, %stream, %protocol, "publishes");
-        Ok(Feed::new(publication))
+        Ok(Feed::new(publication, self.tools.clone()))
     }
 
     fn examine(&self, request: Request<'_>) -> Result<(StreamName, u64), Refusal> {

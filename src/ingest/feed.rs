@@ -1,19 +1,89 @@
-//! A publisher's frames on their way into its stream.
+//! A publisher's frames on their way into its stream: put on its time line, rid of B-frames, made
+//! into packets, the sound into one that WebRTC plays.
 
-use crate::bus::publication::{LinkReport, Publication};
-use crate::engine::command::EndReason;
-use crate::media::frame::Frame;
+use super::b_frames::{ADVICE, BFrames, Found, Policy, Verdict};
+use super::sound::Sound;
+use super::timing::{Placed, Placement, Timing};
+use super::track::{Place, VideoTrack};
+use crate::bus::publication::{FrameCounts, LinkReport, Publication};
+use crate::engine::command::{EndReason, Written};
+use crate::engine::message::SenderReport;
+use crate::media::codec::{Codec, Format, Kind};
+use crate::media::frame::{Coding, Frame};
 use crate::media::id::{SessionId, StreamName};
+use crate::media::packet::{Packet, PacketPool};
+use crate::media::time::Epoch;
+use crate::transcode::Transcoder;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// How frames are treated; the reasons stand beside the options of the same names.
+#[derive(Debug, Clone, Copy)]
+pub struct FeedSettings {
+    /// The longest RTP payload.
+    pub payload_max: usize,
+    /// How far behind a publisher may be.
+    pub late_max: Duration,
+    /// What is done with B-frames.
+    pub b_frames: Policy,
+}
+
+/// What a feed needs beside its publication.
+#[derive(Debug, Clone)]
+pub struct FeedTools {
+    /// How it treats frames.
+    pub settings: FeedSettings,
+    /// Tells the wall time of a moment.
+    pub epoch: Epoch,
+    /// Makes sound Opus.
+    pub transcoder: Transcoder,
+}
 
 /// Takes one publisher's frames. Dropping it ends the session.
 #[derive(Debug)]
 pub struct Feed {
     publication: Publication,
+    timing: Timing,
+    picture: Picture,
+    sound: Sound,
+    epoch: Epoch,
+    counts: FrameCounts,
+    /// When operators were told of them last.
+    told: Option<Instant>,
+}
+
+/// The video of a publisher.
+#[derive(Debug)]
+struct Picture {
+    b_frames: BFrames,
+    track: Option<VideoTrack>,
+    payload_max: usize,
+    pool: PacketPool,
+    /// A frame was lost on its way: those until the next keyframe are of no use.
+    broken: bool,
+    /// WebRTC cannot play it.
+    rejected: bool,
+    reported: Option<Instant>,
 }
 
 impl Feed {
-    pub(super) const fn new(publication: Publication) -> Self {
-        Self { publication }
+    /// Operators are told so often how it goes, and viewers' clocks are set so often.
+    const REPORTS: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(publication: Publication, tools: FeedTools) -> Self {
+        let FeedTools { settings, epoch, transcoder } = tools;
+        let stream = publication.stream().clone();
+        let writer = publication.writer().clone();
+        Self {
+            timing: Timing::new(settings.late_max),
+            picture: Picture::new(&settings),
+            sound: Sound::new(stream, writer, settings.payload_max, epoch, transcoder),
+            publication,
+            epoch,
+            counts: FrameCounts::default(),
+            told: None,
+        }
     }
 
     /// The session, for logs.
@@ -27,8 +97,116 @@ impl Feed {
     }
 
     /// Takes a frame; never waits.
-    pub fn write(&mut self, _frame: Frame) {
-        self.publication.describe(|details| details.frames.taken += 1);
+    pub fn write(&mut self, frame: Frame) {
+        self.counts.taken += 1;
+        let arrival = frame.arrival;
+        match frame.coding {
+            Coding::Video(codec) => self.write_video(codec, &frame),
+            Coding::Audio(_) => self.write_audio(frame),
+        }
+        if self.told.is_none_or(|told| arrival >= told + Self::REPORTS) {
+            self.told = Some(arrival);
+            self.tell();
+        }
+    }
+
+    fn write_video(&mut self, codec: Codec, frame: &Frame) {
+        if !self.may_pass(frame) {
+            // What it says of the frames after it is kept: parameter sets may come only once.
+            return self.picture.track(codec).skip(codec, &frame.data);
+        }
+        let starts = self.picture.track(codec).starts(codec, &frame.data);
+        let placed = self.place(frame, starts);
+        let picture = &mut self.picture;
+        let Some(placed) = placed.filter(|_| starts || !picture.broken) else {
+            self.counts.overrun += u64::from(placed.is_some());
+            return picture.track(codec).skip(codec, &frame.data);
+        };
+        let place = Place { ticks: placed.ticks, arrival: frame.arrival };
+        let Some((format, packets)) = picture.write(codec, &frame.data, place) else { return };
+        let is_due = picture.reported.is_none_or(|at| frame.arrival >= at + Self::REPORTS);
+        let report = is_due.then(|| {
+            picture.reported = Some(frame.arrival);
+            report(Kind::Video, placed.ticks, placed.moment, self.epoch)
+        });
+        picture.broken = !self.publication.writer().write(Written { format, report, packets });
+        self.counts.overrun += u64::from(picture.broken);
+    }
+
+    /// Whether WebRTC can play this frame, as far as its order goes.
+    fn may_pass(&mut self, frame: &Frame) -> bool {
+        match self.picture.b_frames.look(frame) {
+            Verdict::Pass => {
+                if self.picture.rejected && self.picture.b_frames.found() == Found::Never {
+                    self.accept();
+                }
+                !self.picture.rejected
+            }
+            verdict => {
+                self.counts.b_frames += 1;
+                if verdict == Verdict::Reject {
+                    self.reject();
+                }
+                false
+            }
+        }
+    }
+
+    fn place(&mut self, frame: &Frame, starts: bool) -> Option<Placed> {
+        match self.timing.place(frame, starts) {
+            Placement::At(placed) => Some(placed),
+            Placement::Late => {
+                self.counts.late += 1;
+                None
+            }
+            Placement::Misplaced => {
+                self.counts.misplaced += 1;
+                None
+            }
+        }
+    }
+
+    fn write_audio(&mut self, frame: Frame) {
+        let Some(placed) = self.place(&frame, true) else { return };
+        self.counts.overrun += u64::from(!self.sound.write(frame, placed));
+    }
+
+    /// WebRTC cannot play the picture: whoever watches is let go, whoever wants to is told.
+    fn reject(&mut self) {
+        if std::mem::replace(&mut self.picture.rejected, true) {
+            return;
+        }
+        let stream = self.publication.stream();
+        warn!(%stream, "B-frames: {ADVICE}");
+        self.publication.set_obstacle(Some(ADVICE));
+        self.tell();
+    }
+
+    /// What comes from now on is a picture that WebRTC can play.
+    fn accept(&mut self) {
+        self.picture.rejected = false;
+        self.picture.broken = true;
+        info!(stream = %self.publication.stream(), "no B-frames any more");
+        self.publication.set_obstacle(None);
+    }
+
+    /// Tells operators how it goes; and the engine that it does, where nothing of it can be sent.
+    fn tell(&mut self) {
+        let notices: Vec<String> = [
+            self.picture.rejected.then(|| ADVICE.to_owned()),
+            self.picture.b_frames_left_out(),
+            self.sound.notice(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let frames = self.counts;
+        self.publication.describe(|details| {
+            details.frames = frames;
+            details.notices = notices;
+        });
+        // A sign of life; where there is no room for it there have been others.
+        let _ = self.publication.writer().write(Written::default());
     }
 
     /// Why it is over, once it is: replaced, ended by an operator, silent, the server stops.
@@ -49,5 +227,48 @@ impl Feed {
     /// How the link fares.
     pub fn set_link(&mut self, link: LinkReport) {
         self.publication.describe(|details| details.link = Some(link));
+    }
+}
+
+/// Says that this timestamp of a track stands for that moment.
+pub(super) fn report(kind: Kind, timestamp: u64, moment: Instant, epoch: Epoch) -> SenderReport {
+    SenderReport { kind, ntp: epoch.wall_of(moment), timestamp, arrival: moment }
+}
+
+impl Picture {
+    fn new(settings: &FeedSettings) -> Self {
+        Self {
+            b_frames: BFrames::new(settings.b_frames),
+            track: None,
+            payload_max: settings.payload_max,
+            pool: PacketPool::default(),
+            broken: false,
+            rejected: false,
+            reported: None,
+        }
+    }
+
+    fn track(&mut self, codec: Codec) -> &mut VideoTrack {
+        self.track.get_or_insert_with(|| VideoTrack::new(codec, self.payload_max))
+    }
+
+    /// The packets of a frame, if it has any, and their format where a decoder can start.
+    fn write(
+        &mut self,
+        codec: Codec,
+        data: &[u8],
+        place: Place,
+    ) -> Option<(Option<Format>, Vec<Arc<Packet>>)> {
+        let (mut packets, payload_max) = (Vec::new(), self.payload_max);
+        let track = self.track.get_or_insert_with(|| VideoTrack::new(codec, payload_max));
+        let format = track.write(codec, data, place, &mut self.pool, &mut packets);
+        (!packets.is_empty()).then_some((format, packets))
+    }
+
+    /// What operators should know where only B-frames that nothing needs were left out.
+    fn b_frames_left_out(&self) -> Option<String> {
+        let left_out = self.b_frames.found() == Found::Disposable && !self.rejected;
+        left_out
+            .then(|| format!("B-frames are left out, so that there are fewer pictures. {ADVICE}"))
     }
 }

@@ -6,16 +6,24 @@
 //! - `entrance`: who may publish what
 //! - `feed`: a publisher's frames on their way into its stream
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
+//! - `sound`: a publisher's sound, made Opus where it is not
+//! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
 //! - `track`: frames into packets
+//! - `tests`: from the entrance to what a shard is handed
 
 pub mod b_frames;
 mod entrance;
 mod feed;
+mod pace;
+mod sound;
+#[cfg(test)]
+mod tests;
+pub mod timing;
 pub mod track;
 
 pub use crate::bus::publication::LinkReport;
 pub use entrance::{Entrance, Gate, Refusal, Request};
-pub use feed::Feed;
+pub use feed::{Feed, FeedSettings, FeedTools};
 
 use crate::config::Config;
 use std::io;

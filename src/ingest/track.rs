@@ -36,6 +36,25 @@ impl VideoTrack {
         Self { packetizer, payload_max, next: FIRST_SEQUENCE, begun: false }
     }
 
+    /// Whether a decoder can start with this frame.
+    pub fn starts(&mut self, codec: Codec, frame: &[u8]) -> bool {
+        self.take_up(codec);
+        self.packetizer.starts(frame)
+    }
+
+    /// Leaves out a frame, but not what it says of those after it.
+    pub fn skip(&mut self, codec: Codec, frame: &[u8]) {
+        self.take_up(codec);
+        self.packetizer.skip(frame);
+    }
+
+    /// Another codec begins anew.
+    fn take_up(&mut self, codec: Codec) {
+        if codec != self.packetizer.codec() {
+            *self = Self { next: self.next, ..Self::new(codec, self.payload_max) };
+        }
+    }
+
     /// Adds the packets of a frame, of any codec; tells the format where a decoder can start.
     pub fn write(
         &mut self,
@@ -45,9 +64,7 @@ impl VideoTrack {
         pool: &mut PacketPool,
         packets: &mut Vec<Arc<Packet>>,
     ) -> Option<Format> {
-        if codec != self.packetizer.codec() {
-            *self = Self { next: self.next, ..Self::new(codec, self.payload_max) };
-        }
+        self.take_up(codec);
         let Self { packetizer, next, begun, .. } = self;
         let mut starts = false;
         let mut is_first = true;
@@ -174,6 +191,23 @@ mod tests {
             (3, 6_000, true, false),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_frame_that_is_left_out_is_not_counted() {
+        let (mut track, mut pool) = (VideoTrack::new(Codec::Vp8, 1_200), PacketPool::default());
+        let (key, delta) = (vp8(true, 100), vp8(false, 100));
+        let mut packets = Vec::new();
+        for frame in [&key, &delta, &key] {
+            assert_eq!(track.starts(Codec::Vp8, frame), frame == &key);
+            if frame == &delta {
+                track.skip(Codec::Vp8, frame);
+            } else {
+                track.write(Codec::Vp8, frame, place(START), &mut pool, &mut packets);
+            }
+        }
+        assert_eq!(packets.len(), 2);
+        assert_eq!(packets[1].sequence, packets[0].sequence + 1);
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl SentMedia {
     ///
     /// A difference of profile alone is never a refusal: encoders say 42e01f whatever they send.
     /// Among several payload types of the codec the best match of the parameters that decide how
-    /// packets are built (`packetization-mode`, `profile-id`, `profile`) wins.
+    /// packets are built (`packetization-mode`, `profile-id`, `profile`) wins; of H.264 then that
+    /// of the same profile, since browsers choose decoders by it, whatever its level.
     pub fn payload_for(&self, format: &Format) -> Option<&PayloadFormat> {
         let deciding: &[&str] = match format.codec {
             Codec::H264 => &["packetization-mode", "profile-level-id"],
@@ -161,11 +162,16 @@ impl SentMedia {
             Codec::Av1 => &["profile"],
             Codec::Vp8 | Codec::Opus => &[],
         };
+        // The first of the three bytes of the profile and level (RFC 6184 §8.1).
+        let profile = |format: &Format| {
+            format.parameter("profile-level-id")?.get(..2).map(str::to_ascii_lowercase)
+        };
         let score = |candidate: &PayloadFormat| {
-            deciding.iter().fold(0, |score, name| {
+            let score = deciding.iter().fold(0, |score, name| {
                 let same = candidate.format.parameter(name) == format.parameter(name);
                 score * 2 + u32::from(same)
-            })
+            });
+            score * 2 + u32::from(profile(&candidate.format) == profile(format))
         };
         let same_codec = self.formats.iter().filter(|f| f.format.codec == format.codec);
         // `max_by_key` keeps the last of equals; the offer's first is the one wanted.

@@ -11,6 +11,7 @@
 //! - `memory`: what the process holds, and what it may
 //! - `port`: the media server as HTTP sees it
 //! - `readings`: every metric with its present value
+//! - `sound`: what is said about sound that is not transcoded
 //! - `shards`: their sockets, their start, and the ways to them
 //! - `tcp`: where clients without UDP come in
 //! - `ways_in`: those that do not speak WebRTC
@@ -28,6 +29,7 @@ mod memory;
 mod port;
 mod readings;
 mod shards;
+mod sound;
 mod tcp;
 mod ways_in;
 mod welcome;
@@ -37,15 +39,18 @@ use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::address::ipv6_works;
+use crate::config::ingest::BFramePolicy;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings};
-use crate::ingest::{self, Entrance, Gate, ListenError};
+use crate::ingest::b_frames::Policy;
+use crate::ingest::{self, Entrance, FeedSettings, FeedTools, Gate, ListenError};
 use crate::media::arena::TransportAddress;
 use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
 use crate::router::RouterSettings;
 use crate::sessions::Sessions;
 use crate::shard::Handle;
+use crate::transcode::Transcoder;
 use admission::{Admission, Marks};
 use announce::Announced;
 use audience::Audience;
@@ -176,6 +181,7 @@ impl Server {
     /// [`StartError`] says what is in the way; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let clock = Clock::system();
+        let transcoder = Transcoder::new(&config, clock.clone());
         let tokens = tokens(&config)?;
         let identity = Arc::new(Identity::generate()?);
         let descriptors = kernel::raise_descriptor_limit();
@@ -185,7 +191,8 @@ impl Server {
         let media = sockets[0].local_address().map_err(system("the media port's address"))?;
         let Announced { addresses: announced, advice } =
             announce::find(&config.network, &sockets[0]).await?;
-        let advice: String = short.into_iter().chain(advice).collect();
+        let advice: String =
+            short.into_iter().chain(advice).chain(sound::advice(&transcoder).await).collect();
 
         let directory = Arc::new(Directory::new(directory_limits(&config)));
         let audience = Arc::new(Audience::new(config.limits.event_streams_max));
@@ -209,14 +216,16 @@ impl Server {
             codec_preference: config.whip.codec_preference.clone(),
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let port = Port::new(sessions, &shards, ledger, audience, admission, epoch);
+        let sound = transcoder.clone();
+        let port = Port::new(sessions, &shards, ledger, audience, admission, sound, epoch);
         let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
-        let ways_in = WaysIn::start(Entrance::new(bus, clock, gate(&http_config)))?;
-        let app = signaling::app(port.clone(), &http_config, addresses);
+        let tools = FeedTools { settings: feed_settings(&config), epoch, transcoder };
+        let ways_in = WaysIn::start(Entrance::new(bus, clock, gate(&http_config), tools))?;
+        let app = signaling::app(port.clone(), &http_config, ways_in.among(addresses));
         // Its task goes on by itself: from here on nothing can fail any more.
         let acceptor = listener.map(|listener| acceptor.start(listener)).transpose();
         let acceptor = acceptor.map_err(system("a listener"))?;
@@ -358,6 +367,18 @@ fn directory_limits(config: &Config) -> DirectoryLimits {
         viewers_per_stream: config.limits.viewers_per_stream_max,
         pending: config.limits.pending_sessions_max,
         claim_timeout: config.limits.handshake_timeout,
+    }
+}
+
+fn feed_settings(config: &Config) -> FeedSettings {
+    FeedSettings {
+        payload_max: config.ingest.payload_max_bytes,
+        late_max: config.ingest.late_max,
+        b_frames: match config.ingest.b_frames {
+            BFramePolicy::Auto => Policy::Auto,
+            BFramePolicy::Drop => Policy::Drop,
+            BFramePolicy::Reject => Policy::Reject,
+        },
     }
 }
 

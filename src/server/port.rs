@@ -14,6 +14,7 @@ use crate::peer::offer::AnswerError;
 use crate::sessions::{self, Made, Sessions};
 use crate::shard::Handle;
 use crate::shard::gauges::Reading;
+use crate::transcode::Transcoder;
 use futures_util::future::BoxFuture;
 use signaling::media_server::{
     Created, FramesReport, LinkReport, MediaServer, Metric, OfferError, OfferRequest,
@@ -32,6 +33,7 @@ pub(super) struct Port {
     ledger: Arc<Ledger>,
     audience: Arc<Audience>,
     admission: Admission,
+    transcoder: Transcoder,
     /// Resident memory, as of the last second.
     memory_bytes: AtomicU64,
     epoch: Epoch,
@@ -50,11 +52,22 @@ impl Port {
         ledger: Arc<Ledger>,
         audience: Arc<Audience>,
         admission: Admission,
+        transcoder: Transcoder,
         epoch: Epoch,
     ) -> Self {
         let memory_bytes = AtomicU64::new(memory::resident_bytes());
         let (shards, stopping) = (Arc::clone(shards), AtomicBool::new(false));
-        Self { sessions, shards, ledger, audience, admission, memory_bytes, epoch, stopping }
+        Self {
+            sessions,
+            shards,
+            ledger,
+            audience,
+            admission,
+            transcoder,
+            memory_bytes,
+            epoch,
+            stopping,
+        }
     }
 
     /// Looks at the process' memory anew.
@@ -252,7 +265,8 @@ impl MediaServer for Port {
     }
 
     fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
-        Box::pin(readings(&self.sessions, &self.shards, &self.ledger, &self.admission))
+        let transcoding = self.transcoder.counts();
+        Box::pin(readings(&self.sessions, &self.shards, &self.ledger, &self.admission, transcoding))
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -289,8 +303,8 @@ fn stream_report(details: Option<Details>, state: StreamState, wall: Duration) -
 }
 
 fn frames_report(frames: FrameCounts) -> FramesReport {
-    let FrameCounts { taken, late, b_frames, overrun } = frames;
-    FramesReport { taken, late, b_frames, overrun }
+    let FrameCounts { taken, late, b_frames, misplaced, overrun } = frames;
+    FramesReport { taken, late, b_frames, misplaced, overrun }
 }
 
 fn link_report(link: publication::LinkReport) -> LinkReport {

@@ -9,6 +9,7 @@ use crate::sessions::Sessions;
 use crate::shard::gauges::Reading;
 use crate::shard::{Handle, ShardCounts};
 use crate::telemetry::metrics::{self, Kind, Row};
+use crate::transcode::TranscodeCounts;
 use signaling::media_server::{Metric, MetricKind};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -32,6 +33,7 @@ pub(super) async fn readings(
     shards: &[Handle],
     ledger: &Ledger,
     admission: &Admission,
+    transcoding: TranscodeCounts,
 ) -> Vec<Metric> {
     let mut counts = Vec::new();
     for (index, shard) in shards.iter().enumerate() {
@@ -68,7 +70,18 @@ pub(super) async fn readings(
     metrics.extend(shard_metrics(&counts));
     metrics.extend(publication_metrics(&sessions.bus.all_details()));
     metrics.extend(capacity_metrics(shards, admission));
+    metrics.extend(transcode_metrics(transcoding));
     metrics
+}
+
+/// How the worker processes fare.
+fn transcode_metrics(counts: TranscodeCounts) -> [Metric; 3] {
+    let one = |value: f64| vec![(Vec::new(), value)];
+    [
+        metric(metrics::TRANSCODE_WORKERS, one(counts.workers as f64)),
+        metric(metrics::TRANSCODE_RESTARTS, one(counts.restarts as f64)),
+        metric(metrics::TRANSCODE_DROPPED, one(counts.dropped_frames as f64)),
+    ]
 }
 
 /// What is known of publishers that do not come by WebRTC.
@@ -88,8 +101,14 @@ fn publication_metrics(all: &[(StreamName, Details)]) -> Vec<Metric> {
         metric(row, links().map(|(stream, link)| (labels(stream), read(link))).collect())
     };
     let frames = all.iter().flat_map(|(stream, known)| {
-        let FrameCounts { taken, late, b_frames, overrun } = known.frames;
-        let fates = [("taken", taken), ("late", late), ("b_frame", b_frames), ("overrun", overrun)];
+        let FrameCounts { taken, late, b_frames, misplaced, overrun } = known.frames;
+        let fates = [
+            ("taken", taken),
+            ("late", late),
+            ("b_frame", b_frames),
+            ("misplaced", misplaced),
+            ("overrun", overrun),
+        ];
         fates.map(|(fate, count)| {
             let labels = vec![("stream", stream.to_string()), ("fate", fate.to_owned())];
             (labels, count as f64)

@@ -1,6 +1,7 @@
 //! The ways in that do not speak WebRTC: started and stopped together.
 
 use crate::ingest::{Entrance, ListenError, Port, Running};
+use signaling::serve::Addresses;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::warn;
@@ -29,6 +30,15 @@ impl WaysIn {
     /// Where they listen.
     pub(super) fn ports(&self) -> Vec<Port> {
         self.running.iter().flat_map(|running| running.ports.iter().copied()).collect()
+    }
+
+    /// What the pages are told: the ports of HTTP, and these.
+    pub(super) fn among(&self, http: Addresses) -> Addresses {
+        let of = |purpose: &str| {
+            let ports = self.running.iter().flat_map(|running| &running.ports);
+            ports.into_iter().find(|port| port.purpose == purpose).map(|port| port.address)
+        };
+        Addresses { rtmp: of("RTMP"), rtmps: of("RTMPS"), srt: of("SRT"), ..http }
     }
 
     /// Lets nobody in any more; those who are in are told by their streams' end.

@@ -208,6 +208,19 @@ pub const FRAMES_IN: Row = counter(
     "millrace_frames_total",
     "Frames of publishers that do not come by WebRTC, and those left out, by reason.",
 );
+/// Processes that transcode sound.
+pub const TRANSCODE_WORKERS: Row =
+    gauge("millrace_transcode_workers", "Worker processes that transcode the sound of a stream.");
+/// Processes that were started anew.
+pub const TRANSCODE_RESTARTS: Row = counter(
+    "millrace_transcode_restarts_total",
+    "Worker processes that died, failed or hung, and were started again.",
+);
+/// Sound that no worker took.
+pub const TRANSCODE_DROPPED: Row = counter(
+    "millrace_transcode_frames_dropped_total",
+    "Frames of sound that no worker process took in time.",
+);
 
 /// Every row.
 pub const ALL: &[Row] = &[
@@ -255,6 +268,9 @@ pub const ALL: &[Row] = &[
     LINK_RETRANSMITTED,
     LINK_DROPPED,
     FRAMES_IN,
+    TRANSCODE_WORKERS,
+    TRANSCODE_RESTARTS,
+    TRANSCODE_DROPPED,
 ];
 
 #[cfg(test)]

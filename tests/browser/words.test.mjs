@@ -137,3 +137,54 @@ scenario("the first page leads to a stream by its name", async (world) => {
   assert.equal(new URL(first.url()).pathname, "/watch/hall/stage");
   await fits(first, "watch not live");
 });
+
+/** What a person would copy from the publish page, by its button's name. */
+async function copied(page, name) {
+  await page.evaluate((name) => {
+    navigator.clipboard.writeText = async (text) => (window.testCopied = text);
+    document.querySelector(`button[aria-label="${name}"]`).click();
+  }, name);
+  return page.evaluate(() => window.testCopied);
+}
+
+scenario("the publish page says what to type into an encoder", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  const address = `${server.url}/publish/hall/stage?source=encoder`;
+  const page = await world.open(chromium, `${address}#token=${browser.PUBLISH_TOKEN}`);
+  await until("the page tells of WHIP", () => isShown(page, "#ways"));
+  const all = () => page.evaluate(() => document.querySelector("#ways").innerText);
+  await until("it has the addresses", async () => /WHIP/.test(await all()));
+  assert.ok(!(await all()).includes(browser.PUBLISH_TOKEN), "nobody reads the token by accident");
+  assert.equal(await copied(page, "Copy WHIP address"), `${server.url}/whip/hall/stage`);
+  assert.equal(await copied(page, "Copy WHIP bearer token"), browser.PUBLISH_TOKEN);
+  await page.click("#reveal");
+  assert.ok((await all()).includes(browser.PUBLISH_TOKEN), "the token is shown to who asks");
+  await until("it says that nobody publishes", async () => {
+    return /Nobody publishes “hall\/stage” yet/.test(await textOf(page, "#fares-words"));
+  });
+  await fits(page, "publish encoder");
+});
+
+scenario("the publish page tells how a stream fares that another one sends", async (world) => {
+  const server = await world.server();
+  const chromium = await world.chromium();
+  world.publishFile(server, "stage", { keyframeEvery: 2 });
+  const page = await world.open(chromium, `${server.url}/publish/stage?source=encoder`);
+  await until("it asks for the token", async () => {
+    return /publish token/.test(await textOf(page, "#fares-words"));
+  });
+  await choose(page, { token: "wrong" });
+  await until("a wrong token is named", async () => {
+    const words = await textOf(page, "#fares-words");
+    return /token/.test(words) && !/^Enter/.test(words);
+  });
+  await choose(page, { token: browser.PUBLISH_TOKEN });
+  await until("it tells protocol, codec and rate", async () => {
+    const numbers = await page.evaluate(() => document.querySelector("#fares-numbers").innerText);
+    return /WHIP/.test(numbers) && /H\.264 · [1-9]/.test(numbers);
+  });
+  assert.ok(await isShown(page, "#share"), "it leads to the watch page");
+  assert.equal(await textOf(page, "#fares-badge"), "Live");
+  await fits(page, "publish encoder live");
+});

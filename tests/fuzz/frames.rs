@@ -3,9 +3,10 @@
 use millrace::codec::packetizer::Packetizer;
 use millrace::codec::{carries_parameters, dimensions, is_keyframe};
 use millrace::ingest::b_frames::{BFrames, Found, Policy, Verdict};
-use millrace::media::codec::Codec;
-use millrace::media::frame::{Coding, Frame};
-use std::time::Instant;
+use millrace::ingest::timing::{Placement, Timing};
+use millrace::media::codec::{Codec, Kind};
+use millrace::media::frame::{AudioCoding, Coding, Frame};
+use std::time::{Duration, Instant};
 
 /// Cuts an input into frames, each after its length in two bytes; the last has what is left.
 fn frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -27,9 +28,11 @@ pub(crate) fn packetizer(bytes: &[u8]) {
     let mut packetizer = Packetizer::new(codec, max);
     let max = max.max(Packetizer::PAYLOAD_MIN);
     for frame in frames(rest) {
+        let starts = packetizer.starts(frame);
         let (mut total, mut lasts, mut payloads) = (0, 0, 0);
         packetizer.packetize(frame, &mut |payload, last| {
             assert!((1..=max).contains(&payload.len()) && lasts == 0);
+            assert!(starts || !carries_parameters(codec, payload));
             let _ = (is_keyframe(codec, payload), carries_parameters(codec, payload));
             let _ = dimensions(codec, payload);
             total += payload.len();
@@ -65,6 +68,35 @@ pub(crate) fn b_frames(bytes: &[u8]) {
         if verdict == Verdict::Pass {
             assert!(is_back || is_declared || present >= last);
             last = if is_back { present } else { last.max(present) };
+        }
+    }
+}
+
+/// Steps of a publisher's clock and of ours: sound rises, and no two pictures are at the same
+/// time.
+pub(crate) fn timing(bytes: &[u8]) {
+    let (mut timing, mut arrival) = (Timing::new(Duration::from_secs(2)), Instant::now());
+    let (mut sound, mut pictures) = (0, Vec::new());
+    let mut clock = 0_i64;
+    for step in bytes.chunks_exact(8) {
+        let &[kind, passed, reorder, shift, a, b, c, d] = step else { return };
+        arrival += Duration::from_millis(u64::from(passed) * if kind & 4 == 0 { 1 } else { 100 });
+        clock = clock.wrapping_add(i64::from(i32::from_be_bytes([a, b, c, d])) << (shift % 40));
+        let kind = if kind & 1 == 0 { Kind::Video } else { Kind::Audio };
+        let coding = match kind {
+            Kind::Video => Coding::Video(Codec::H264),
+            Kind::Audio => Coding::Audio(AudioCoding::Opus),
+        };
+        let present_ticks = clock.wrapping_add(i64::from(reorder.cast_signed()) * 9_000);
+        let data = Vec::new().into();
+        let frame = Frame { coding, decode_ticks: clock, present_ticks, arrival, data };
+        let Placement::At(placed) = timing.place(&frame, step[0] & 2 == 0) else { continue };
+        if kind == Kind::Audio {
+            assert!(placed.ticks > sound);
+            sound = placed.ticks;
+        } else {
+            assert!(!pictures[pictures.len().saturating_sub(15)..].contains(&placed.ticks));
+            pictures.push(placed.ticks);
         }
     }
 }

@@ -15,6 +15,8 @@ use millrace::peer::open::Opener;
 use millrace::peer::seal::Sealer;
 use millrace::peer::srtp::{MasterKey, SrtpProfile};
 use millrace::shard::tcp::framing::{DATAGRAM_MAX, Frames, HEADER, header};
+use millrace::transcode::capabilities::Capabilities;
+use millrace::transcode::ipc::Incoming;
 use signaling::sdp_fragment::SdpFragment;
 use std::ffi::OsString;
 
@@ -58,10 +60,45 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
     Target::new("packetizer", frames::packetizer),
+    Target::new("transcode_ipc", transcode_ipc),
+    Target::new("transcode_probe", transcode_probe),
     Target::new("b_frames", frames::b_frames),
+    Target::new("timing", frames::timing),
     Target::new("framing", framing),
     Target::new("config", config),
 ];
+
+/// What comes out is written as it came in; what makes no sense ends it for good.
+fn transcode_ipc(bytes: &[u8]) {
+    let mut incoming = Incoming::default();
+    let mut written = Vec::new();
+    for piece in bytes.chunks(7) {
+        incoming.feed(piece);
+        loop {
+            match incoming.take_next() {
+                Ok(None) => break,
+                Ok(Some(message)) => assert!(message.write_to(&mut written)),
+                Err(error) => {
+                    assert_eq!(incoming.take_next(), Err(error));
+                    return;
+                }
+            }
+        }
+    }
+    let mut again = Incoming::default();
+    again.feed(&written);
+    let mut twice = Vec::new();
+    while let Ok(Some(message)) = again.take_next() {
+        assert!(message.write_to(&mut twice));
+    }
+    assert_eq!(written, twice);
+}
+
+/// Whatever a worker prints, what it can do is a list of known words.
+fn transcode_probe(bytes: &[u8]) {
+    let able = Capabilities::parse(&String::from_utf8_lossy(bytes)).to_string();
+    assert!(able.len() < 100, "{able}");
+}
 
 /// Whatever is answered, a strict reader accepts.
 fn sdp_offer(bytes: &[u8]) {

@@ -161,3 +161,14 @@ async fn a_health_check_is_as_well_as_the_server() -> anyhow::Result<()> {
     assert!(!gone.is_well && gone.text.contains(&nobody), "{}", gone.text);
     Ok(())
 }
+
+#[tokio::test]
+async fn whether_sound_can_be_transcoded_is_told_with_what_to_do() -> anyhow::Result<()> {
+    let beside = run("doctor", &[]).await?;
+    assert!(beside.line("all sound can be transcoded").starts_with("ok "), "{}", beside.text);
+    let said = run("doctor", &[("transcode.worker", "/nowhere/millrace-transcode")]).await?;
+    let line = said.line("there is no /nowhere/millrace-transcode");
+    assert!(line.starts_with("warn") && line.contains("transcode.worker"), "{}", said.text);
+    assert!(said.is_well, "video plays without it: {}", said.text);
+    Ok(())
+}

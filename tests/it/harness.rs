@@ -72,6 +72,8 @@ impl Server {
             // Debug builds on a shared machine are slow; what that leads to has tests of its own.
             .env("MILLRACE_LIMITS__LOAD_MAX_PERCENT", "100")
             .env("MILLRACE_LIMITS__LATENESS_MAX_MS", "10000")
+            // Of most tests nobody hears anything: they need not ask what can be made of sound.
+            .env("MILLRACE_TRANSCODE__WORKER", "off")
             .env("MILLRACE_LOG__LEVEL", "debug");
         for (key, value) in options {
             let variable = key.to_uppercase().replace('.', "__");

@@ -50,6 +50,9 @@ async fn the_package_has_all_that_a_service_needs_and_its_server_serves() -> any
     assert_eq!(conffiles, "/etc/millrace/millrace.toml\n");
     assert!(read("usr/lib/sysctl.d/60-millrace.conf")?.contains("net.core.rmem_max = "));
 
+    let probe = done(Command::new(program.with_file_name("millrace-transcode")).arg("--probe"))?;
+    assert!(probe.contains("encode opus"), "{probe}");
+
     let mut command = tokio::process::Command::new(&program);
     command.arg("--config").arg(&config);
     // On free ports, as every server of the tests; that it answers is part of starting it.

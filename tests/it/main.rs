@@ -25,6 +25,7 @@
 //! - `swarm`: the load generator's viewers against a server
 //! - `tcp`: clients without UDP
 //! - `tidy`: the invariants of ARCHITECTURE.md
+//! - `transcode`: sound through the real worker
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
 mod acme;
@@ -54,4 +55,5 @@ mod spread;
 mod swarm;
 mod tcp;
 mod tidy;
+mod transcode;
 mod whip_whep;

@@ -172,6 +172,33 @@ fn a_viewer_gets_every_common_codec_whatever_is_live() {
 }
 
 #[test]
+fn a_stream_goes_out_on_the_payload_type_of_its_profile_whatever_its_level() {
+    let [pion, chromium] = ["pion-4.2.1-whep-offer", "chromium-156-whep-offer"]
+        .map(|name| view(&offer(name), &[]).expect("served").0.media);
+    let high = "packetization-mode=1;profile-level-id=640028";
+    let high = Format { codec: Codec::H264, parameters: high.to_owned() };
+    let chosen = pion.iter().find_map(|media| media.payload_for(&high)).expect("it is listed");
+    assert_eq!(chosen.format.parameter("profile-level-id"), Some("64001f"));
+    let video = &chromium[1];
+    for (codec, sent, expected) in [
+        (Codec::H264, "packetization-mode=1;profile-level-id=640028", "42001f"),
+        (Codec::H264, "packetization-mode=1;profile-level-id=4d4033", "4d001f"),
+        (Codec::H264, "packetization-mode=1;profile-level-id=42c01e", "42001f"),
+        (Codec::H264, "packetization-mode=1;profile-level-id=42e01f", "42e01f"),
+        (Codec::Vp9, "profile-id=2", "profile-id=2"),
+        (Codec::Av1, "level-idx=13;profile=1;tier=0", "profile=1"),
+    ] {
+        let format = Format { codec, parameters: sent.to_owned() };
+        let chosen = video.payload_for(&format).expect("a difference of profile is no refusal");
+        let parameters = &chosen.format.parameters;
+        assert!(parameters.contains(expected), "{sent}: {parameters}");
+        if codec == Codec::H264 {
+            assert!(parameters.contains("packetization-mode=1"), "{sent}: {parameters}");
+        }
+    }
+}
+
+#[test]
 fn a_viewer_that_would_learn_the_round_trip_is_told_that_it_will() {
     let with = |name| offer(name).replace(" nack pli\r\n", " nack pli\r\na=rtcp-fb:* rrtr\r\n");
     let (agreement, answer) = view(&with("chromium-156-whep-offer"), &[]).expect("served");
@@ -191,7 +218,12 @@ fn a_viewer_that_can_play_nothing_of_what_is_live_is_told_both_sides() {
     let text = refusal.to_string();
     assert!(matches!(refusal, AnswerError::NoCommonCodec { .. }), "{text}");
     assert!(text.contains("VP8") && text.contains("the stream carries H264"), "{text}");
-    assert!(view(&firefox, &live(&[Codec::Opus, Codec::H264])).is_ok(), "it can listen");
+    let refusal = view(&firefox, &live(&[Codec::Opus, Codec::H265])).expect_err("no picture");
+    assert!(refusal.to_string().contains("the stream carries Opus, H265"), "{refusal}");
+    assert!(view(&firefox, &live(&[Codec::Opus])).is_ok(), "there is none");
+    let (sound, _) = firefox.split_once("m=video").expect("a section of video");
+    let sound = sound.replace("BUNDLE 0 1", "BUNDLE 0");
+    assert!(view(&sound, &live(&[Codec::Opus, Codec::H265])).is_ok(), "none is asked for");
     let profile = Format {
         codec: Codec::H264,
         parameters: "packetization-mode=1;profile-level-id=640c1f".to_owned(),

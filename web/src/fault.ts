@@ -8,6 +8,8 @@ export type FaultKind =
   | "refused"
   /** Nobody publishes the stream yet: wait. */
   | "not-live"
+  /** What is published cannot be played here; its publisher may mend that: look again slowly. */
+  | "unplayable"
   /** Full, stopping, or held by somebody else: try again later. */
   | "busy"
   /** The server does not answer: try again. */
@@ -16,6 +18,9 @@ export type FaultKind =
   | "no-path"
   /** What was connected is no longer: connect again. */
   | "lost";
+
+/** How long until an unplayable stream is asked for again: encoders are not mended in seconds. */
+const LOOK_AGAIN_MS = 6_000;
 
 /** A failed attempt. */
 export class Fault extends Error {
@@ -51,6 +56,9 @@ export async function refusal(response: Response, role: "publish" | "watch"): Pr
     case 401:
     case 403:
       return new Fault("token", words);
+    case 406:
+      if (role === "publish") return new Fault("refused", words);
+      return new Fault("unplayable", words, retryAfterMs ?? LOOK_AGAIN_MS);
     case 409:
       return new Fault(role === "watch" ? "not-live" : "busy", words, retryAfterMs);
     case 429:

@@ -2,7 +2,7 @@
 
 import { asFault, Fault, refusal } from "./fault.js";
 import { everySecond, nameFault, part, pathFor, Token, write } from "./page.js";
-import { bitrateText, codecName } from "./stats.js";
+import { ageText, bitrateText, codecName } from "./stats.js";
 
 /** One live stream; see `StreamReport` in `signaling/src/media_server.rs`. */
 interface StreamReport {
@@ -85,20 +85,13 @@ function fill(row: Element, stream: StreamReport): Element {
     codecs: stream.tracks.map(({ codec }) => codecName(codec)).join(" · "),
     bitrate: bitrateText(bitrate),
     viewers: `${viewers} ${viewers === 1 ? "viewer" : "viewers"}`,
-    since: age(Date.now() / 1000 - stream.since_unix_seconds),
+    since: ageText(Date.now() / 1000 - stream.since_unix_seconds),
   };
   for (const [field, text] of Object.entries(texts)) {
     const element = row.querySelector(`[data-field=${field}]`);
     if (element !== null) write(element, text);
   }
   return row;
-}
-
-function age(seconds: number): string {
-  const minutes = Math.floor(Math.max(seconds, 0) / 60);
-  if (minutes < 1) return "just started";
-  if (minutes < 60) return `${minutes} min`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 function go(page: "watch" | "publish"): void {

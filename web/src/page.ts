@@ -36,7 +36,10 @@ export function streamInPath(page: "publish" | "watch"): string {
 }
 
 /** The path of a page or endpoint for a stream. */
-export function pathFor(what: "publish" | "watch" | "whip" | "whep", stream: string): string {
+export function pathFor(
+  what: "publish" | "watch" | "whip" | "whep" | "api/v1/streams",
+  stream: string,
+): string {
   return `/${what}/${stream.split("/").map(encodeURIComponent).join("/")}`;
 }
 
@@ -67,21 +70,31 @@ export class Token {
   }
 }
 
-/** What the server tells every page; see `client-config.json`. */
+/** What the server tells every page; see `client-config.json`. A port that is off is absent. */
 export interface ServerAddresses {
-  httpsPort: number | undefined;
+  httpsPort?: number;
+  rtmpPort?: number;
+  rtmpsPort?: number;
+  srtPort?: number;
+  /** This page came through a proxy, which may be another machine than the server. */
+  isBehindProxy: boolean;
 }
 
 /** Reads `/client-config.json`. A server that does not tell is no fault. */
 export async function serverAddresses(): Promise<ServerAddresses> {
+  const addresses: ServerAddresses = { isBehindProxy: false };
   try {
     const response = await fetch("/client-config.json");
-    const body = (await response.json()) as { https_port?: unknown };
-    const port = body.https_port;
-    return { httpsPort: typeof port === "number" && port > 0 ? port : undefined };
+    const body = (await response.json()) as Record<string, unknown>;
+    addresses.isBehindProxy = body["behind_proxy"] === true;
+    for (const name of ["https", "rtmp", "rtmps", "srt"] as const) {
+      const port = body[`${name}_port`];
+      if (typeof port === "number" && port > 0) addresses[`${name}Port`] = port;
+    }
   } catch {
-    return { httpsPort: undefined };
+    // Then the page knows of none.
   }
+  return addresses;
 }
 
 /** Calls `work` every second and never twice at once. */
@@ -125,7 +138,7 @@ export function stayAwake(): () => void {
 }
 
 /** Puts `text` on the clipboard; also on plain http, where there is no clipboard interface. */
-export async function copy(text: string): Promise<boolean> {
+async function copy(text: string): Promise<boolean> {
   try {
     await navigator.clipboard.writeText(text);
     return true;
@@ -139,4 +152,10 @@ export async function copy(text: string): Promise<boolean> {
     field.remove();
     return isDone;
   }
+}
+
+/** Copies at a button's click, and says on the button how that went. */
+export async function copyBy(button: HTMLElement, text: string): Promise<void> {
+  write(button, (await copy(text)) ? "Copied" : "Copy failed");
+  setTimeout(() => write(button, "Copy"), 1500);
 }

@@ -1,6 +1,9 @@
-// The publish page: camera, screen or a test picture, sent by WHIP until told to stop.
+// The publish page: camera, screen or a test picture, sent by WHIP until told to stop; or what to
+// type into an encoder, and how its stream fares.
 
 import { capture, devices, NONE, SCREEN_SOUND, type Capture, type Source } from "./capture.js";
+import { Addresses, type Entry } from "./encoder.js";
+import { Fares } from "./fares.js";
 import { Fault } from "./fault.js";
 import { BADGES, keepUp, type Phase } from "./keep.js";
 import * as page from "./page.js";
@@ -39,6 +42,8 @@ const codec = part("codec", HTMLSelectElement);
 const go = part("go", HTMLButtonElement);
 const share = part("share", HTMLElement);
 const watchLink = part("watch-link", HTMLAnchorElement);
+const encoder = part("encoder", HTMLElement);
+const fares = part("fares", HTMLElement);
 const copyButton = part("copy", HTMLButtonElement);
 
 const controls = part("controls", HTMLElement);
@@ -53,10 +58,27 @@ let captured: Capture | undefined;
 let choice = 0;
 let stop: AbortController | undefined;
 let limitedSeconds = 0;
+/** What is served, once the server has told. */
+let addresses: Addresses | undefined;
+/** An encoder publishes the stream that is named. */
+let isFedByEncoder = false;
+
+/** What is chosen: the radio buttons tell, as a form leaves out those that are disabled. */
+function chosen(): string {
+  return form.querySelector<HTMLInputElement>("input[name=source]:checked")?.value ?? "camera";
+}
+
+function isEncoder(): boolean {
+  return chosen() === "encoder";
+}
 
 function source(): Source {
-  const value = new FormData(form).get("source");
+  const value = chosen();
   return value === "screen" || value === "test" ? value : "camera";
+}
+
+function entry(): Entry {
+  return { stream: nameField.value.trim(), token: tokenField.value.trim() };
 }
 
 function isMusic(): boolean {
@@ -183,10 +205,44 @@ function fillCodecs(): void {
 
 async function onChoice(): Promise<void> {
   release();
+  tell("");
+  showEncoder();
+  show();
+  if (isEncoder()) return;
   await fillDevices();
   // Screens ask each time, and a tone needs a click: both start with the button.
   if (source() === "test") await preview();
   if (source() === "camera" && window.isSecureContext) await preview();
+}
+
+// --- an encoder in place of the browser -------------------------------------------------------
+
+/** Shows what to type into an encoder, for what has been entered. */
+function showEncoder(): void {
+  const isShown = isEncoder();
+  document.body.classList.toggle("with-encoder", isShown);
+  encoder.hidden = !isShown;
+  fares.hidden = !isShown;
+  badge.hidden = isShown;
+  if (isShown) addresses?.show(entry());
+}
+
+/** What an encoder sends of the stream that is named. */
+const stream = new Fares((isLive) => {
+  isFedByEncoder = isLive;
+  show();
+});
+
+/** What was entered is kept for this tab, and asked for. */
+function onEntered(): void {
+  if (!isEncoder()) return;
+  token.value = entry().token;
+  if (page.nameFault(entry().stream) === undefined) {
+    history.replaceState(null, "", page.pathFor("publish", entry().stream));
+  }
+  showEncoder();
+  showEncoder();
+  stream.hurry();
 }
 
 // --- going live -----------------------------------------------------------------------------
@@ -274,7 +330,7 @@ function show(): void {
   const isOn = at === "connecting" || at === "live" || at === "waiting";
   write(go, isOn ? "Stop" : "Go live");
   go.classList.toggle("stop", isOn);
-  share.hidden = at !== "live";
+  share.hidden = isEncoder() ? !isFedByEncoder : at !== "live";
   const path = page.pathFor("watch", nameField.value.trim());
   watchLink.href = path;
   write(watchLink, `${location.host}${path}`);
@@ -318,9 +374,12 @@ function showNumbers(numbers: stats.Numbers): void {
   for (const [id, text] of Object.entries(texts)) write(part(id, HTMLElement), text);
 }
 
-async function showWayToHttps(): Promise<void> {
+async function showAddresses(): Promise<void> {
+  const served = await page.serverAddresses();
+  addresses = new Addresses(served);
+  showEncoder();
   if (window.isSecureContext) return;
-  const { httpsPort } = await page.serverAddresses();
+  const { httpsPort } = served;
   insecure.hidden = false;
   if (httpsPort === undefined) return;
   part("https-way", HTMLElement).hidden = false;
@@ -334,7 +393,8 @@ async function showWayToHttps(): Promise<void> {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (stop === undefined) void start();
+  if (isEncoder()) stream.hurry();
+  else if (stop === undefined) void start();
   else stop.abort();
 });
 for (const list of [picture, sound, soundUse, height]) {
@@ -356,11 +416,11 @@ for (const [button, kind] of SWITCHES) {
     showSwitches();
   });
 }
-copyButton.addEventListener("click", async () => {
-  const isDone = await page.copy(watchLink.href);
-  write(copyButton, isDone ? "Copied" : "Copy failed");
-  setTimeout(() => write(copyButton, "Copy"), 1500);
-});
+copyButton.addEventListener("click", () => void page.copyBy(copyButton, watchLink.href));
+for (const input of [nameField, tokenField]) {
+  input.addEventListener("input", showEncoder);
+  input.addEventListener("change", onEntered);
+}
 setInterval(() => {
   if (phase.at === "waiting") show();
 }, 500);
@@ -369,12 +429,17 @@ nameField.value = page.streamInPath("publish");
 tokenField.value = token.value;
 fillCodecs();
 show();
-void showWayToHttps();
-// `?source=test&start=1`: the test picture at once, as `make demo` has it. Nothing else starts
-// without a click: a link must not be able to publish somebody's camera.
+void showAddresses();
+page.everySecond(async () => {
+  if (isEncoder()) await stream.tick(entry());
+});
+// `?source=encoder`: what to type into one. `?source=test&start=1`: the test picture at once, as
+// `make demo` has it. Nothing else starts without a click: a link must not be able to publish
+// somebody's camera.
 const wishes = new URLSearchParams(location.search);
 const wantsTest = wishes.get("source") === "test";
-if (wantsTest || !window.isSecureContext) part("source-test", HTMLInputElement).checked = true;
+if (wishes.get("source") === "encoder") part("source-encoder", HTMLInputElement).checked = true;
+else if (wantsTest || !window.isSecureContext) part("source-test", HTMLInputElement).checked = true;
 void onChoice().then(() => {
   if (wantsTest && wishes.get("start") === "1") form.requestSubmit();
 });

@@ -141,6 +141,14 @@ export function millisecondsText(ms: number | undefined): string {
   return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }
 
+/** Writes how long something has been so: "just started", "12 min", "3 h 5 min". */
+export function ageText(seconds: number): string {
+  const minutes = Math.floor(Math.max(seconds, 0) / 60);
+  if (minutes < 1) return "just started";
+  if (minutes < 60) return `${minutes} min`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
 /** Writes a picture's size: "1280×720". */
 export function sizeText({ width, height }: Numbers): string {
   return width === undefined || height === undefined ? "–" : `${width}×${height}`;

@@ -199,6 +199,7 @@ function sayFault(fault: Fault): void {
     case "lost":
       return say("Reconnecting", fault.message);
     case "refused":
+    case "unplayable":
       return say("This stream cannot be played", fault.message);
   }
 }

@@ -66,6 +66,9 @@ impl Served {
         let addresses = Addresses {
             http: Some(([127, 0, 0, 1], 8080).into()),
             https: Some(([127, 0, 0, 1], 8443).into()),
+            rtmp: Some(([127, 0, 0, 1], 1935).into()),
+            rtmps: None,
+            srt: Some(([127, 0, 0, 1], 8890).into()),
         };
         let app = app(Arc::clone(&fake) as _, config, addresses);
         Self { fake, app }

@@ -99,7 +99,9 @@ async fn pages_learn_what_the_server_announces() {
     let told: serde_json::Value = serde_json::from_str(&answer.body).expect("it is JSON");
     assert_eq!(told["media"], "192.0.2.1:8189");
     assert_eq!((&told["http_port"], &told["https_port"]), (&8080.into(), &8443.into()));
-    assert_eq!(told["view_needs_token"], false);
+    assert_eq!((&told["rtmp_port"], &told["srt_port"]), (&1935.into(), &8890.into()));
+    assert_eq!(told["rtmps_port"], serde_json::Value::Null, "what is off is not told");
+    assert_eq!((&told["behind_proxy"], &told["view_needs_token"]), (&false.into(), &false.into()));
 }
 
 #[tokio::test]

@@ -227,16 +227,19 @@ impl Directory {
     }
 
     /// WebRTC cannot play what this publisher of a stream sends, for this reason; `None`: it can.
+    /// False: another one publishes it by now.
     pub fn set_obstacle(
         &self,
         stream: &StreamName,
         publisher: SessionId,
         obstacle: Option<&'static str>,
-    ) {
-        let Some(mut entry) = self.streams.get_mut(stream) else { return };
-        if entry.publishers.last() == Some(&publisher) {
-            entry.obstacle = obstacle.map(|obstacle| (publisher, obstacle));
+    ) -> bool {
+        let Some(mut entry) = self.streams.get_mut(stream) else { return false };
+        if entry.publishers.last() != Some(&publisher) {
+            return false;
         }
+        entry.obstacle = obstacle.map(|obstacle| (publisher, obstacle));
+        true
     }
 
     /// The sessions that watch a stream.

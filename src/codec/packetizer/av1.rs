@@ -47,20 +47,8 @@ impl Sequence {
     const HEADER_MAX: usize = 1_024;
 
     pub(super) fn packetize(&mut self, frame: &[u8], payloads: &mut Payloads<'_>) {
-        let (mut has_header, mut starts) = (false, None);
-        for obu in obus(frame) {
-            match obu.kind() {
-                SEQUENCE_HEADER if obu.body.len() <= Self::HEADER_MAX => {
-                    self.header.clear();
-                    self.header.extend_from_slice(&obu.header[..obu.header_len]);
-                    self.header.extend_from_slice(obu.body);
-                    has_header = true;
-                }
-                FRAME | FRAME_HEADER if starts.is_none() => starts = Some(is_key(obu.body)),
-                _ => {}
-            }
-        }
-        let Some(is_key) = starts else { return };
+        let has_header = self.skip(frame);
+        let Some(is_key) = first_is_key(frame) else { return };
         let starts = is_key && !self.header.is_empty();
         self.packet.begin(if starts { NEW_SEQUENCE } else { 0 }, payloads);
         if starts && !has_header {
@@ -72,6 +60,17 @@ impl Sequence {
             }
         }
         self.packet.close(payloads);
+    }
+
+    /// Remembers the sequence header, if there is one.
+    pub(super) fn skip(&mut self, frame: &[u8]) -> bool {
+        let is_header =
+            |obu: &Obu<'_>| obu.kind() == SEQUENCE_HEADER && obu.body.len() <= Self::HEADER_MAX;
+        let Some(obu) = obus(frame).find(is_header) else { return false };
+        self.header.clear();
+        self.header.extend_from_slice(&obu.header[..obu.header_len]);
+        self.header.extend_from_slice(obu.body);
+        true
     }
 
     /// What `a=fmtp` says (§7.2.1), in the order of browsers.
@@ -164,6 +163,16 @@ fn obus(mut frame: &[u8]) -> impl Iterator<Item = Obu<'_>> {
         frame = tail;
         Some(Obu { header, header_len, body })
     })
+}
+
+/// Whether a decoder can start with a temporal unit.
+pub(super) fn starts(frame: &[u8]) -> bool {
+    first_is_key(frame) == Some(true)
+}
+
+/// Whether the first frame of a temporal unit is a keyframe; `None` where there is none.
+fn first_is_key(frame: &[u8]) -> Option<bool> {
+    obus(frame).find(|obu| matches!(obu.kind(), FRAME | FRAME_HEADER)).map(|obu| is_key(obu.body))
 }
 
 /// Whether a frame header is that of a keyframe that is shown (AV1 specification §5.9.2): not an

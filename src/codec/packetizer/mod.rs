@@ -18,6 +18,7 @@ mod parameter_sets;
 mod payloads;
 mod vp;
 
+use super::vp9;
 use crate::media::codec::{Codec, Format};
 pub use nal::units as nal_units;
 use payloads::Payloads;
@@ -82,6 +83,30 @@ impl Packetizer {
             State::Opus => {}
         }
         payloads.finish();
+    }
+
+    /// Whether a decoder can start with this frame, once it has the parameter sets.
+    pub fn starts(&self, frame: &[u8]) -> bool {
+        match &self.state {
+            State::H264(_) => nal::starts::<h264::H264>(frame),
+            State::H265(_) => nal::starts::<h265::H265>(frame),
+            State::Av1(_) => av1::starts(frame),
+            State::Vp8(_) => frame.first().is_some_and(|first| first & 1 == 0),
+            State::Vp9(_) => vp9::read_keyframe(frame).is_some(),
+            State::Opus => true,
+        }
+    }
+
+    /// Leaves out a frame, but not the parameter sets in it: they may come only once.
+    pub fn skip(&mut self, frame: &[u8]) {
+        match &mut self.state {
+            State::H264(units) => units.skip(frame),
+            State::H265(units) => units.skip(frame),
+            State::Av1(sequence) => {
+                sequence.skip(frame);
+            }
+            State::Vp8(_) | State::Vp9(_) | State::Opus => {}
+        }
     }
 
     /// The codec and what `a=fmtp` says of it; `None` before a keyframe has told.

@@ -67,7 +67,8 @@ impl<C> Default for Units<C> {
 impl<C: NalCodec> Units<C> {
     pub(super) fn packetize(&mut self, frame: &[u8], payloads: &mut Payloads<'_>) {
         self.aggregated = 0;
-        let Some(starts) = self.look(frame) else { return };
+        self.skip(frame);
+        let Some(starts) = look::<C>(frame) else { return };
         if starts {
             let sets = std::mem::take(&mut self.sets);
             for set in sets.iter() {
@@ -87,26 +88,13 @@ impl<C: NalCodec> Units<C> {
         self.close(payloads);
     }
 
-    /// Remembers the parameter sets, and tells whether a decoder can start here; `None` where
-    /// there is no picture.
-    fn look(&mut self, frame: &[u8]) -> Option<bool> {
-        let (mut slices, mut supplements) = (None, Start::No);
-        let mut has_sets = false;
+    /// Remembers the parameter sets.
+    pub(super) fn skip(&mut self, frame: &[u8]) {
         for nal in units(frame) {
-            match C::unit(nal) {
-                Unit::Set(id) => {
-                    self.sets.put(id, nal);
-                    has_sets |= matches!(id, SetId::Sequence(_));
-                }
-                Unit::Slice(start) => {
-                    slices = Some(slices.map_or(start, |it: Start| it.min(start)));
-                }
-                Unit::Supplement(start) => supplements = supplements.max(start),
-                Unit::Useless => {}
+            if let Unit::Set(id) = C::unit(nal) {
+                self.sets.put(id, nal);
             }
         }
-        let start = slices?.max(supplements);
-        Some(start == Start::Yes || (start == Start::WithSets && has_sets))
     }
 
     fn write(&mut self, nal: &[u8], payloads: &mut Payloads<'_>) {
@@ -160,6 +148,27 @@ impl<C: NalCodec> Units<C> {
     pub(super) fn parameters(&self) -> Option<String> {
         C::parameters(self.sets.sequence()?)
     }
+}
+
+/// Whether a decoder can start with the picture of a frame.
+pub(super) fn starts<C: NalCodec>(frame: &[u8]) -> bool {
+    look::<C>(frame) == Some(true)
+}
+
+/// Whether a decoder can start with the picture of a frame; `None` where it has none.
+fn look<C: NalCodec>(frame: &[u8]) -> Option<bool> {
+    let (mut slices, mut supplements) = (None, Start::No);
+    let mut has_sets = false;
+    for nal in units(frame) {
+        match C::unit(nal) {
+            Unit::Set(id) => has_sets |= matches!(id, SetId::Sequence(_)),
+            Unit::Slice(start) => slices = Some(slices.map_or(start, |it: Start| it.min(start))),
+            Unit::Supplement(start) => supplements = supplements.max(start),
+            Unit::Useless => {}
+        }
+    }
+    let start = slices?.max(supplements);
+    Some(start == Start::Yes || (start == Start::WithSets && has_sets))
 }
 
 /// The NAL units of a frame of H.264 or H.265, each after its length in four bytes. A length that

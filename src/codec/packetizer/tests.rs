@@ -111,7 +111,8 @@ fn frames(codec: Codec) -> BoxedStrategy<Vec<u8>> {
         Codec::Av1 => &[&[0x32], &[0x1a], &[0x22], &[0x36, 0x28], &[0x2a]],
         _ => &[&[0x86]],
     };
-    let sizes = prop_oneof![1_usize..40, 1_usize..300, 1_000_usize..6_000];
+    // Shorter ones the other side takes for none.
+    let sizes = prop_oneof![2_usize..40, 2_usize..300, 1_000_usize..6_000];
     let units = proptest::collection::vec((0..headers.len(), sizes), 0..9);
     // The first is always a picture.
     let frame = move |units: Vec<(usize, usize)>| {
@@ -229,6 +230,7 @@ fn a_keyframe_begins_with_what_its_decoder_needs_and_is_known_for_one() {
                 payloads.iter().map(|payload| codec::is_keyframe(codec, payload)).collect();
             let is_start = frame != &other;
             assert_eq!(starts[0], is_start, "{codec}");
+            assert_eq!(packetizer.starts(frame), is_start, "{codec}");
             assert!(payloads[1..].iter().all(|it| !codec::carries_parameters(codec, it)));
             assert_eq!(codec::carries_parameters(codec, &payloads[0]), is_start, "{codec}");
             let expected = if is_start { &whole } else { &other };
@@ -253,6 +255,16 @@ fn without_parameter_sets_nothing_is_known_and_no_start_is_promised() {
         assert_eq!(packetizer.format(), None, "{codec}");
         assert!(payloads(&mut packetizer, &parameters).is_empty(), "sets alone are no picture");
         assert!(packetizer.format().is_some(), "{codec}: but they are remembered");
+    }
+}
+
+#[test]
+fn the_parameter_sets_of_a_frame_that_is_left_out_are_kept() {
+    for Keyframe { codec, parameters, picture, .. } in keyframes() {
+        let mut packetizer = Packetizer::new(codec, 1_200);
+        let whole = [parameters, picture.clone()].concat();
+        packetizer.skip(&whole);
+        assert_eq!(put_together(codec, &payloads(&mut packetizer, &picture)), whole, "{codec}");
     }
 }
 
@@ -330,4 +342,31 @@ fn an_opus_packet_is_a_payload() {
     assert_eq!(packetizer.format().map(|it| it.parameters), Some(String::new()));
     assert!(payloads(&mut packetizer, &[0; 1_201]).is_empty());
     assert!(payloads(&mut packetizer, &[]).is_empty());
+}
+
+#[test]
+fn real_streams_come_through_and_start_where_their_keyframes_are() {
+    for name in ["h264-in-order", "h264-baseline", "h265-in-order", "h265-b-open"] {
+        let codec = if name.starts_with("h264") { Codec::H264 } else { Codec::H265 };
+        let path = format!("{}/tests/data/frames/{name}.frames", env!("CARGO_MANIFEST_DIR"));
+        let stream = std::fs::read(path).expect("it is there");
+        let (mut rest, mut starts) = (stream.as_slice(), Vec::new());
+        let mut packetizer = Packetizer::new(codec, 200);
+        for index in 0.. {
+            // Times are in the first 16 bytes.
+            let Some((len, tail)) = rest.get(16..).and_then(|it| it.split_first_chunk()) else {
+                break;
+            };
+            let (frame, tail) = tail.split_at(u32::from_be_bytes(*len) as usize);
+            rest = tail;
+            let payloads = payloads(&mut packetizer, frame);
+            assert_eq!(put_together(codec, &payloads), frame, "{name} {index}");
+            if codec::carries_parameters(codec, &payloads[0]) {
+                assert_eq!(codec::dimensions(codec, &payloads[0]), Some((128, 72)), "{name}");
+                starts.push(index);
+            }
+        }
+        let second = if name == "h265-b-open" { 10 } else { 12 };
+        assert_eq!(starts, [0, second], "{name}");
+    }
 }

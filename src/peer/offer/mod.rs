@@ -127,7 +127,7 @@ pub fn answer_publisher(
 /// # Errors
 ///
 /// [`AnswerError`] in plain words; [`AnswerError::NoCommonCodec`] also where the viewer can play
-/// nothing of what is live.
+/// nothing of what is live, or asks for a picture and can play none of those.
 pub fn answer_viewer(
     offer: &str,
     live: &[Format],
@@ -150,7 +150,11 @@ pub fn answer_viewer(
     };
     let media: Vec<SentMedia> = negotiated.accepted.iter().filter_map(sent).collect();
     let plays = |format: &Format| media.iter().any(|media| media.payload_for(format).is_some());
-    if !live.is_empty() && !live.iter().any(plays) {
+    // Sound without the picture that was asked for looks like a fault, and says nothing of it.
+    let is_blind = media.iter().any(|media| media.kind == Kind::Video)
+        && live.iter().any(|format| format.codec.kind() == Kind::Video)
+        && !live.iter().any(|format| format.codec.kind() == Kind::Video && plays(format));
+    if is_blind || (!live.is_empty() && !live.iter().any(plays)) {
         let carried: Vec<String> = live.iter().map(|format| format.codec.to_string()).collect();
         let wanted = format!("the stream carries {}", carried.join(", "));
         return Err(no_common_codec(&negotiated.offer, wanted));

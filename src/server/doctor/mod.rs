@@ -4,6 +4,7 @@
 //! - `files`: the certificate and the state directory
 //! - `machine`: buffers, descriptors, memory, clock
 //! - `ports`: whether each can be had
+//! - `sound`: whether it can be transcoded
 //!
 //! Each check is a function from a reading to a finding: tests make up readings of machines that
 //! are hard to come by. Nothing is changed: what is tried is taken back at once.
@@ -12,6 +13,7 @@ mod addresses;
 mod files;
 mod machine;
 mod ports;
+mod sound;
 
 use crate::config::Config;
 use crate::config::address::ipv6_works;
@@ -99,6 +101,7 @@ pub fn diagnose(config: &Config) -> Report {
     findings.extend(addresses::check(config));
     findings.extend(files::check(config));
     findings.extend(machine::check(config));
+    findings.extend(sound::check(config));
     Report(findings)
 }
 

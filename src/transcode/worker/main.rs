@@ -1,0 +1,148 @@
+//! millrace-transcode: decodes and encodes the sound of one stream, in a process of its own.
+//!
+//! - `decoder`: frames of whatever comes in -> samples
+//! - `elements`: which of GStreamer's elements do it here
+//! - `encoder`: samples -> packets
+//! - `ipc`: what server and worker tell each other; the server's own file
+//! - `packets`: what of a container's packet is one frame
+//! - `pipeline`: one chain of elements
+//! - `probe`: what can be decoded and encoded here
+//! - `timeline`: samples -> pieces of 20 ms, without seams where there are none
+//!
+//! A fault in a codec must not end anybody's session: it ends this process, and the server starts
+//! another. Its standard input is a socket pair whose other end the server holds; where that
+//! closes, it ends at once.
+
+mod decoder;
+mod elements;
+mod encoder;
+#[path = "../ipc.rs"]
+#[expect(unreachable_pub, reason = "it is public in the server, for its fuzz target")]
+mod ipc;
+mod packets;
+mod pipeline;
+mod probe;
+mod timeline;
+
+use crate::decoder::{Decoder, Listen};
+use crate::encoder::{Encoder, Tell};
+use crate::ipc::{Incoming, Message, Sound};
+use crate::pipeline::Fault;
+use crate::timeline::Timeline;
+use anyhow::Context as _;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Behind the server, whose packets must leave in time, and before what has no hurry.
+const NICE: i32 = 5;
+/// Read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().nth(1);
+    let done = match wanted.as_deref() {
+        None => work(),
+        Some("--probe") => probe::print(),
+        Some(other) => Err(anyhow::anyhow!("{other}? Only --probe is understood")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "millrace-transcode: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves the server at the other end of standard input, until that closes.
+fn work() -> anyhow::Result<()> {
+    // Neither is worth stopping for.
+    let _ = rustix::process::nice(NICE);
+    // Its closed end of the socket ends this process as well; this does it where it hangs.
+    let kill = Some(rustix::process::Signal::KILL);
+    let _ = rustix::process::set_parent_process_death_signal(kill);
+    let input = std::io::stdin().as_fd().try_clone_to_owned().context("no standard input")?;
+    let mut socket = UnixStream::from(input);
+    socket.peer_addr().context("standard input is no socket: the server starts this program")?;
+    let tell = tell(socket.try_clone()?);
+    let told = Arc::clone(&tell);
+    let fault: Fault = Arc::new(move |text| fail(&told, &text));
+    gstreamer::init().context("GStreamer does not start")?;
+    tell(&Message::Ready)?;
+
+    let mut incoming = Incoming::default();
+    let mut decoder: Option<Decoder<Box<dyn Listen>>> = None;
+    let mut bytes = vec![0; READ_BYTES];
+    loop {
+        let count = socket.read(&mut bytes).context("the server's end")?;
+        if count == 0 {
+            // Elements that hang would keep an orderly end waiting; nothing is left to be saved.
+            std::process::exit(0);
+        }
+        incoming.feed(bytes.get(..count).unwrap_or_default());
+        while let Some(message) = incoming.take_next()? {
+            let taken = match message {
+                Message::Configure { from, to, bitrate_bps } => {
+                    let listener = listener(to, bitrate_bps, &tell, &fault);
+                    decoder = Some(Decoder::new(from, listener, Arc::clone(&fault)));
+                    Ok(())
+                }
+                Message::Frame { ticks, data } => match &mut decoder {
+                    Some(decoder) => decoder.push(ticks, data),
+                    None => Err(anyhow::anyhow!("a frame before its configuration")),
+                },
+                Message::Ready | Message::Format(_) | Message::Failed(_) => Ok(()),
+            };
+            if let Err(error) = taken {
+                fail(&tell, &format!("{error:#}"));
+            }
+        }
+    }
+}
+
+/// What the decoder's samples are made of: pieces, and packets of them.
+fn listener(to: Sound, bitrate_bps: u32, tell: &Tell, fault: &Fault) -> Box<dyn Listen> {
+    let (tell, fault) = (Arc::clone(tell), Arc::clone(fault));
+    let mut chain: Option<(u32, Timeline, Encoder)> = None;
+    Box::new(move |time, rate, samples: Vec<i16>| {
+        if !matches!(&chain, Some((made_for, ..)) if *made_for == rate) {
+            // HE-AAC may tell its rate only once it was decoded.
+            if let Some((_, _, encoder)) = chain.take() {
+                encoder.finish();
+            }
+            let encoder = Encoder::start(&to, rate, bitrate_bps, Arc::clone(&tell), &fault)?;
+            chain = Some((rate, Timeline::new(rate), encoder));
+        }
+        let (_, timeline, encoder) = chain.as_mut().context("a chain that was just made")?;
+        let mut pushed = Ok(());
+        timeline.push(time, &samples, |piece| {
+            if pushed.is_ok() {
+                pushed = encoder.push(&piece);
+            }
+        });
+        pushed
+    })
+}
+
+/// Writes messages to the server, from any thread, one after the other.
+fn tell(socket: UnixStream) -> Tell {
+    let socket = Mutex::new((socket, Vec::new()));
+    Arc::new(move |message| {
+        let mut guard = socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let (socket, bytes) = &mut *guard;
+        bytes.clear();
+        anyhow::ensure!(message.write_to(bytes), "a packet longer than any real one");
+        socket.write_all(bytes).context("the server's end")
+    })
+}
+
+/// Says what went wrong, and ends: the server knows better than a broken pipeline what comes next.
+fn fail(tell: &Tell, text: &str) {
+    // Where the server is gone, nobody needs to know.
+    let _ = tell(&Message::Failed(text.to_owned()));
+    std::process::exit(1);
+}
