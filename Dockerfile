@@ -48,7 +48,7 @@ COPY configs/default.toml /etc/millrace/millrace.toml
 COPY --from=server --chown=65532:65532 --chmod=700 /state /var/lib/millrace
 ENV MILLRACE_SERVER__STATE_DIRECTORY=/var/lib/millrace
 VOLUME /var/lib/millrace
-EXPOSE 8080/tcp 8443/tcp 8189/udp 8189/tcp
+EXPOSE 8080/tcp 8443/tcp 8189/udp 8189/tcp 1935/tcp 1936/tcp
 USER 65532:65532
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["/usr/bin/millrace", "healthcheck", "--config", "/etc/millrace/millrace.toml"]

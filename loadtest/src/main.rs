@@ -5,7 +5,7 @@ mod cli;
 
 use clap::{Parser, Subcommand};
 use cli::summary::Summary;
-use cli::{floor, impair, print, publish, ramp, ways};
+use cli::{continuity, floor, impair, lip_sync, print, publish, ramp, ways};
 
 /// Publishes to any WHIP, RTMP or SRT server, watches by WHEP, and measures what arrives.
 #[derive(Parser)]
@@ -28,6 +28,10 @@ enum Command {
     Ways(ways::Ways),
     /// Puts a bad network between real clients and a server.
     Impair(impair::Impair),
+    /// Says how far picture and sound of a stream that flashes and beeps are apart for a viewer.
+    LipSync(lip_sync::Measure),
+    /// Counts the gaps in a file of MPEG-TS.
+    Continuity(continuity::Count),
     /// Prints the head of the table that `--summary` fills.
     SummaryHead,
     /// Measures what sending UDP costs on this machine at least.
@@ -42,6 +46,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Ramp(arguments) => ramp::ramp(arguments).await,
         Command::Ways(arguments) => ways::run(arguments).await,
         Command::Impair(arguments) => impair::run(arguments).await,
+        Command::LipSync(arguments) => lip_sync::run(arguments).await,
+        Command::Continuity(arguments) => continuity::run(&arguments),
         Command::SummaryHead => print(false, &Summary::head()),
         Command::Floor(arguments) => floor::run(&arguments),
     }

@@ -16,6 +16,8 @@ pub struct Config {
     pub https: Option<SocketAddr>,
     /// Where the certificate comes from.
     pub certificate: CertificateSource,
+    /// Whether something besides HTTPS is served with it.
+    pub certificate_is_shared: bool,
     /// The tokens and what each is good for.
     pub credentials: Credentials,
     /// STUN and TURN servers told to every client.

@@ -89,7 +89,8 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Listeners {
     http: Option<TcpListener>,
-    https: Option<(TcpListener, Arc<Certificates>)>,
+    https: Option<TcpListener>,
+    certificates: Option<Arc<Certificates>>,
     addresses: Addresses,
     limits: Limits,
     proxies: TrustedProxies,
@@ -107,26 +108,31 @@ impl Listeners {
             None => None,
         };
         let https = match config.https {
-            Some(address) => {
-                let certificates = Arc::new(Certificates::load(config.certificate.clone())?);
-                Some((bind("HTTPS", address).await?, certificates))
-            }
+            Some(address) => Some(bind("HTTPS", address).await?),
             None => None,
         };
+        let is_wanted = https.is_some() || config.certificate_is_shared;
+        let certificates = is_wanted.then(|| Certificates::load(config.certificate.clone()));
+        let certificates = certificates.transpose()?.map(Arc::new);
         let bound = |listener: &TcpListener| listener.local_addr().ok();
         let addresses = Addresses {
             http: http.as_ref().and_then(bound),
-            https: https.as_ref().and_then(|(listener, _)| bound(listener)),
+            https: https.as_ref().and_then(bound),
             ..Addresses::default()
         };
         let proxies = TrustedProxies::new(&config.trusted_proxies);
-        Ok(Self { http, https, addresses, limits: config.limits.clone(), proxies })
+        Ok(Self { http, https, certificates, addresses, limits: config.limits.clone(), proxies })
     }
 
     /// Where they listen; a port 0 in the configuration has become a real one. What is not HTTP is
     /// left to whoever serves it.
     pub const fn addresses(&self) -> Addresses {
         self.addresses
+    }
+
+    /// The certificate of HTTPS, for what else is served with it; it changes while it is in use.
+    pub const fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
     }
 }
 
@@ -155,7 +161,7 @@ pub async fn serve(
     app: Router,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Listeners { http, https, limits, proxies, .. } = listeners;
+    let Listeners { http, https, certificates, limits, proxies, .. } = listeners;
     let (all, per_address) = (limits.connections_max, limits.connections_per_address_max);
     let places = Arc::new(Places::new(all, per_address, proxies.clone()));
     let proxies = Arc::new(proxies);
@@ -171,9 +177,11 @@ pub async fn serve(
         full: false,
         crowded: false,
     };
-    if let Some((listener, certificates)) = https {
+    if let (Some(listener), Some(certificates)) = (https, &certificates) {
         let acceptor = TlsAcceptor::from(Arc::new(certificates.server_config()?));
         doors.spawn(door(Some(acceptor)).keep(listener));
+    }
+    if let Some(certificates) = certificates {
         if let CertificateSource::Acme(acme) = certificates.source() {
             let every = limits.certificate_interval;
             let kept = acme::keep(acme.clone(), Arc::clone(&certificates), every);

@@ -139,16 +139,25 @@ impl Certificates {
         }
     }
 
-    /// TLS 1.2 and 1.3 with HTTP/2 and HTTP/1.1.
+    /// TLS 1.2 and 1.3 with whatever is spoken inside.
     ///
     /// # Errors
     ///
     /// [`CertificateError::Unusable`] if the cryptography does not support these versions.
-    pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, CertificateError> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    pub fn plain_server_config(self: &Arc<Self>) -> Result<ServerConfig, CertificateError> {
+        Ok(ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>))
+    }
+
+    /// The same with HTTP/2 and HTTP/1.1 inside.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::plain_server_config`].
+    pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, CertificateError> {
+        let mut config = self.plain_server_config()?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         if matches!(self.source, CertificateSource::Acme(_)) {
             config.alpn_protocols.push(ACME_PROTOCOL.to_vec());

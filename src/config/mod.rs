@@ -12,6 +12,7 @@
 //! - `network`: ports, TLS, ICE servers
 //! - `reach`: how far an address reaches
 //! - `reader`: file, environment and flags behind one look-up
+//! - `rtmp`: `[rtmp]`, RTMP and RTMPS
 //! - `server`: threads, state, stopping
 //! - `token`: one secret, and the tokens that the first start makes
 //! - `transcode`: `[transcode]`, worker processes
@@ -32,6 +33,7 @@ pub mod log;
 pub mod network;
 pub mod reach;
 mod reader;
+pub mod rtmp;
 pub mod server;
 pub mod token;
 pub mod transcode;
@@ -54,6 +56,8 @@ pub struct Config {
     pub whip: ingest::Whip,
     /// How streams are taken that do not come by WebRTC.
     pub ingest: ingest::Ingest,
+    /// RTMP and RTMPS.
+    pub rtmp: rtmp::Rtmp,
     /// What viewers get.
     pub whep: egress::Whep,
     /// What is made for them that they lack.
@@ -73,6 +77,7 @@ impl Config {
             auth: auth::Auth::read(reader),
             whip: ingest::Whip::read(reader),
             ingest: ingest::Ingest::read(reader),
+            rtmp: rtmp::Rtmp::read(reader),
             whep: egress::Whep::read(reader),
             transcode: transcode::Transcode::read(reader),
             limits: limits::Limits::read(reader),

@@ -1,4 +1,5 @@
-//! How far an address reaches, told by the address alone (RFC 6890, RFC 6598, RFC 4193).
+//! How far an address reaches, and whose it is, told by the address alone (RFC 6890, RFC 6598,
+//! RFC 4193).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -48,6 +49,16 @@ impl Reach {
     }
 }
 
+/// What one household or company has of addresses: one of IPv4, 64 bits of IPv6.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +81,13 @@ mod tests {
                 assert_eq!(Reach::of(text.parse().expect("an address")), reach, "{text}");
             }
         }
+    }
+
+    #[test]
+    fn one_host_of_ipv6_is_one_network_whatever_address_it_takes() {
+        let network = |text: &str| network_of(text.parse().expect("an address"));
+        assert_eq!(network("2001:db8:1:2:3::4"), network("2001:db8:1:2:ffff::1"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
     }
 }

@@ -6,6 +6,7 @@
 //! - `entrance`: who may publish what
 //! - `feed`: a publisher's frames on their way into its stream
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
+//! - `rtmp`: RTMP and RTMPS
 //! - `sound`: a publisher's sound, made Opus where it is not
 //! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
 //! - `track`: frames into packets
@@ -15,6 +16,7 @@ pub mod b_frames;
 mod entrance;
 mod feed;
 mod pace;
+pub mod rtmp;
 mod sound;
 #[cfg(test)]
 mod tests;
@@ -53,8 +55,8 @@ pub struct Port {
 }
 
 /// The ports of all ways in that the configuration wants. A new one is a row here.
-pub fn ports(_config: &Config) -> Vec<Port> {
-    Vec::new()
+pub fn ports(config: &Config) -> Vec<Port> {
+    rtmp::ports(&config.rtmp)
 }
 
 /// Why a way in cannot listen.

@@ -38,7 +38,7 @@ use crate::bus::Bus;
 use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::address::ipv6_works;
+use crate::config::address::{Listen, ipv6_works};
 use crate::config::ingest::BFramePolicy;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings};
@@ -224,7 +224,8 @@ impl Server {
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
         let tools = FeedTools { settings: feed_settings(&config), epoch, transcoder };
-        let ways_in = WaysIn::start(Entrance::new(bus, clock, gate(&http_config), tools))?;
+        let entrance = Entrance::new(bus, clock, gate(&http_config), tools);
+        let ways_in = WaysIn::start(&config, entrance, listeners.certificates())?;
         let app = signaling::app(port.clone(), &http_config, ways_in.among(addresses));
         // Its task goes on by itself: from here on nothing can fail any more.
         let acceptor = listener.map(|listener| acceptor.start(listener)).transpose();
@@ -421,6 +422,7 @@ fn http_config(
         http: config.network.http_listen.address(ipv6),
         https: config.network.https_listen.address(ipv6),
         certificate: certificate::source(config, announced),
+        certificate_is_shared: config.rtmp.tls_listen != Listen::Off,
         credentials,
         ice_servers,
         trusted_proxies: config.network.trusted_proxies.clone(),

@@ -6,13 +6,14 @@
 //! the oldest gives way: a client sends its check at once, whoever only takes up room does not.
 
 use crate::bus::directory::{Directory, Owner};
+use crate::config::reach::network_of;
 use crate::peer::stun;
 use crate::shard::Handle;
 use crate::shard::tcp::Connection;
 use crate::shard::tcp::framing::{DATAGRAM_MAX, HEADER};
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -158,27 +159,4 @@ async fn first_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; length];
     stream.read_exact(&mut frame).await?;
     Ok(frame)
-}
-
-/// What one household or company has of addresses: one of IPv4, 64 bits of IPv6.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_host_of_ipv6_is_one_network_whatever_address_it_takes() {
-        let network = |text: &str| network_of(text.parse().expect("an address"));
-        assert_eq!(network("2001:db8:1:2:3::4"), network("2001:db8:1:2:ffff::1"));
-        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
-        assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
-    }
 }

@@ -1,10 +1,14 @@
 //! The ways in that do not speak WebRTC: started and stopped together.
 
-use crate::ingest::{Entrance, ListenError, Port, Running};
-use signaling::serve::Addresses;
+use super::StartError;
+use crate::config::Config;
+use crate::ingest::{Entrance, Port, Running, rtmp};
+use signaling::serve::{Addresses, ServeError};
+use signaling::tls::Certificates;
 use std::sync::Arc;
 use tokio::sync::watch;
-use tracing::warn;
+use tokio_rustls::TlsAcceptor;
+use tracing::{info, warn};
 
 /// All of them that the configuration wants.
 pub(super) struct WaysIn {
@@ -14,16 +18,24 @@ pub(super) struct WaysIn {
 }
 
 impl WaysIn {
-    /// Starts those that are wanted.
+    /// Starts those that are wanted; `certificates` are what is served with over TLS.
     ///
     /// # Errors
     ///
-    /// [`ListenError`]: a port cannot be had.
-    #[expect(clippy::unnecessary_wraps, reason = "there is no way in yet that can fail")]
-    pub(super) fn start(entrance: Entrance) -> Result<Self, ListenError> {
+    /// [`StartError`]: a port cannot be had, or a certificate cannot be served with.
+    pub(super) fn start(
+        config: &Config,
+        entrance: Entrance,
+        certificates: Option<&Arc<Certificates>>,
+    ) -> Result<Self, StartError> {
         let entrance = Arc::new(entrance);
-        let (stop, _stopping) = watch::channel(false);
-        let running = Vec::new();
+        let (stop, stopping) = watch::channel(false);
+        let tls = certificates.map(Certificates::plain_server_config).transpose();
+        let tls = tls.map_err(ServeError::from)?.map(|tls| TlsAcceptor::from(Arc::new(tls)));
+        let running = vec![rtmp::start(config, Arc::clone(&entrance), tls.as_ref(), stopping)?];
+        for Port { purpose, address, .. } in running.iter().flat_map(|it| &it.ports) {
+            info!(purpose, %address, "listening");
+        }
         Ok(Self { entrance, running, stop })
     }
 

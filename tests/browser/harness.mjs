@@ -265,6 +265,8 @@ class Server {
       NETWORK__HTTPS_LISTEN: "127.0.0.1:0",
       NETWORK__MEDIA_LISTEN: "127.0.0.1:0",
       NETWORK__PUBLIC_ADDRESSES: "127.0.0.1",
+      RTMP__LISTEN: "127.0.0.1:0",
+      RTMP__TLS_LISTEN: "off",
       // Whatever the machine has, the pairs of one browser are spread over several shards.
       SERVER__SHARDS: "4",
       PUBLISH_TOKEN,

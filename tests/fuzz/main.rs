@@ -4,6 +4,7 @@
 //! - `frames`: the targets that take frames
 //! - `handshake`: whole DTLS handshakes with hostile datagrams between
 //! - `mutate`: makes new inputs out of known ones
+//! - `rtmp`: the targets of RTMP
 //! - `targets`: one function per parser
 //! - `sessions`: the targets that need a session around them
 //!
@@ -17,6 +18,7 @@ mod engines;
 mod frames;
 mod handshake;
 mod mutate;
+mod rtmp;
 #[path = "../sdp/check/mod.rs"]
 mod sdp_check;
 mod sessions;

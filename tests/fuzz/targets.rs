@@ -3,7 +3,7 @@
 //! A target fails by panicking: because the parser does, or because what it says of the bytes
 //! cannot be true.
 
-use crate::{engines, frames, handshake, sdp_check, sessions};
+use crate::{engines, frames, handshake, rtmp, sdp_check, sessions};
 use millrace::codec;
 use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format};
@@ -65,6 +65,11 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("b_frames", frames::b_frames),
     Target::new("timing", frames::timing),
     Target::new("framing", framing),
+    Target { recordings: &["rtmp"], mutations: 300, ..Target::new("rtmp_chunks", rtmp::chunks) },
+    Target { recordings: &["rtmp"], mutations: 500, ..Target::new("rtmp_session", rtmp::session) },
+    Target::new("rtmp_amf", rtmp::values),
+    Target::new("rtmp_flv", rtmp::tags),
+    Target::new("rtmp_address", rtmp::address),
     Target::new("config", config),
 ];
 

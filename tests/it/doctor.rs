@@ -29,6 +29,8 @@ async fn run(command: &str, options: &[(&str, &str)]) -> anyhow::Result<Said> {
         ("network.http_listen", "127.0.0.1:0"),
         ("network.https_listen", "127.0.0.1:0"),
         ("network.media_listen", "127.0.0.1:0"),
+        ("rtmp.listen", "127.0.0.1:0"),
+        ("rtmp.tls_listen", "127.0.0.1:0"),
         ("server.state_directory", state.to_str().unwrap_or_default()),
     ];
     for (key, value) in defaults.iter().chain(options) {

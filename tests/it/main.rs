@@ -17,6 +17,7 @@
 //! - `overload`: more asked for than can be served
 //! - `reconnect`: viewers outlast their publisher, and are told
 //! - `relay`: a UDP relay that drops or changes what a test wants it to
+//! - `rtmp`: RTMP and RTMPS in
 //! - `sessions`: how sessions end
 //! - `spread`: a way to the server with many addresses at its end
 //! - `shutdown`: SIGTERM
@@ -47,6 +48,7 @@ mod loss;
 mod overload;
 mod reconnect;
 mod relay;
+mod rtmp;
 mod sessions;
 mod shard;
 mod shards;

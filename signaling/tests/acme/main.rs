@@ -57,6 +57,7 @@ impl Server {
             http: None,
             https: Some(([127, 0, 0, 1], 0).into()),
             certificate,
+            certificate_is_shared: false,
             credentials: Credentials::new("publish-token", "admin-token"),
             ice_servers: vec![],
             trusted_proxies: vec![],

@@ -39,6 +39,7 @@ fn config() -> Config {
             directory: PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("unused"),
             names: vec![],
         },
+        certificate_is_shared: false,
         credentials: Credentials::new("publish-token", "admin-token")
             .with_publish_rule("ana/*", "ana-token"),
         ice_servers: vec![],

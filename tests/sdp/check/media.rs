@@ -101,7 +101,8 @@ fn check_parameters(asked: &Part<'_>, given: &Part<'_>) -> Result<(), String> {
             if name == "opus" {
                 let known = OPUS.iter().find(|(known, _)| *known == key);
                 let (_, range) = known.ok_or(format!("parameter {key} of Opus"))?;
-                demand!(value.parse().is_ok_and(|it| range.contains(&it)), "parameter {pair:?}");
+                let number = value.parse::<u32>();
+                demand!(number.is_ok_and(|it| range.contains(&it)), "parameter {pair:?}");
             } else if !key.starts_with("x-google-") {
                 let offered = asked.parameter(format, key);
                 demand!(offered == Some(value), "{key} of {format} is {value}, not {offered:?}");
