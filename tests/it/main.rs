@@ -27,6 +27,7 @@
 //! - `tcp`: clients without UDP
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `transcode`: sound through the real worker
+//! - `ways`: the load generator's publishers by RTMP and SRT
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
 mod acme;
@@ -58,4 +59,5 @@ mod swarm;
 mod tcp;
 mod tidy;
 mod transcode;
+mod ways;
 mod whip_whep;
