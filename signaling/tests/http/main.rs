@@ -5,7 +5,9 @@
 //! - `events`: what a player is told while it watches
 //! - `operators`: API, metrics, health, pages, cross-origin access
 //! - `sockets`: what only real connections show
+//! - `certificates`: those that change while they are served with
 
+mod certificates;
 mod events;
 mod fake;
 mod operators;

@@ -18,19 +18,22 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// No wait in these tests takes longer on a machine that works at all.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on free ports of loopback.
-struct Running {
+pub(super) struct Running {
     fake: Arc<Fake>,
-    addresses: Addresses,
+    pub(super) addresses: Addresses,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Running {
-    async fn start(config: &Config) -> Self {
-        let listeners = Listeners::bind(config).await.expect("port 0 is free");
+    pub(super) async fn start(config: &Config) -> Self {
+        Self::on(Listeners::bind(config).await.expect("port 0 is free"), config)
+    }
+
+    pub(super) fn on(listeners: Listeners, config: &Config) -> Self {
         let addresses = listeners.addresses();
         let fake = Arc::new(Fake::default());
         let app = app(Arc::clone(&fake) as _, config, addresses);
@@ -46,7 +49,7 @@ impl Running {
         TcpStream::connect(address).await.expect("it listens")
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.send(()).expect("it still runs");
         let ended = timeout(PATIENCE, self.served).await.expect("it stops in time");
         ended.expect("it does not panic").expect("it serves");
@@ -54,19 +57,19 @@ impl Running {
 }
 
 /// A configuration with a certificate folder of its own.
-fn tls_config(name: &str) -> (Config, PathBuf) {
+pub(super) fn tls_config(name: &str) -> (Config, PathBuf) {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&directory);
     let source = CertificateSource::SelfSigned { directory: directory.clone(), names: vec![] };
     (Config { https: config().http, certificate: source, ..config() }, directory)
 }
 
-fn root(path: &std::path::Path) -> CertificateDer<'static> {
+pub(super) fn root(path: &std::path::Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(path).expect("it was made")
 }
 
 /// Connects and verifies the server's certificate against that root.
-async fn tls(
+pub(super) async fn tls(
     address: SocketAddr,
     root: CertificateDer<'static>,
     alpn: &[u8],
@@ -234,38 +237,6 @@ async fn https_serves_both_versions_of_http_with_a_certificate_of_its_own() {
     assert_eq!(answer.headers()["content-length"], "13");
     drop((answer, sender));
     let _ = timeout(PATIENCE, driver).await.expect("it ends with its last user");
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_changed_certificate_is_taken_without_a_restart() {
-    let (made, directory) = tls_config("reload");
-    let pair = |name: &str| {
-        let folder = directory.join(name);
-        let certificate = CertificateSource::SelfSigned { directory: folder, names: vec![] };
-        signaling::tls::Certificates::load(certificate).expect("it is made");
-        ["crt", "key"].map(|kind| directory.join(name).join(format!("self-signed.{kind}")))
-    };
-    let (one, two) = (pair("one"), pair("two"));
-    let config = Config {
-        certificate: CertificateSource::Files { certificate: one[0].clone(), key: one[1].clone() },
-        limits: Limits {
-            certificate_interval: Duration::from_millis(5),
-            handshake_timeout: Duration::from_secs(2),
-            ..Limits::default()
-        },
-        ..made
-    };
-    let running = Running::start(&config).await;
-    let address = running.addresses.https.expect("HTTPS is served");
-    let (old, new) = (root(&one[0]), root(&two[0]));
-    tls(address, old.clone(), b"http/1.1").await.expect("the first is served");
-    assert!(tls(address, new.clone(), b"http/1.1").await.is_err(), "the second is not yet");
-    std::fs::rename(&two[1], &one[1]).expect("the key is replaced");
-    std::fs::rename(&two[0], &one[0]).expect("the certificate is replaced");
-    let taken = async { while tls(address, new.clone(), b"http/1.1").await.is_err() {} };
-    timeout(PATIENCE, taken).await.expect("the second is taken");
-    assert!(tls(address, old, b"http/1.1").await.is_err(), "the first is served no more");
     running.stop().await;
 }
 

@@ -5,12 +5,14 @@
 //! - `live`: a live stream of which every picture is accounted for
 //! - `publishers`: who may publish, and what they are told
 //! - `recordings`: what real encoders sent
+//! - `watched`: seen and heard by WHEP
 
 mod encoder;
 mod hostile;
 mod live;
 mod publishers;
 mod recordings;
+mod watched;
 
 use crate::harness::Server;
 use std::net::SocketAddr;

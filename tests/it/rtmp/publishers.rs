@@ -8,7 +8,7 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 /// ffmpeg with a test picture and a tone, in real time, until it is dropped.
-fn ffmpeg(url: &str) -> anyhow::Result<Child> {
+pub(super) fn ffmpeg(url: &str) -> anyhow::Result<Child> {
     let arguments = "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=160x90:rate=25 \
         -re -f lavfi -i sine=sample_rate=48000 -c:v libx264 -preset ultrafast -bf 0 -g 25 \
         -pix_fmt yuv420p -c:a aac -f flv";
@@ -25,7 +25,8 @@ async fn complaint(child: Child) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stderr)?)
 }
 
-fn url(address: std::net::SocketAddr, key: &str) -> String {
+/// Where to publish that key.
+pub(super) fn url(address: std::net::SocketAddr, key: &str) -> String {
     format!("rtmp://{address}/live/{key}")
 }
 
