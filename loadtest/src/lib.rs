@@ -13,6 +13,7 @@ pub mod probe;
 pub mod push;
 pub mod report;
 pub mod source;
+pub mod srt;
 pub mod swarm;
 pub mod watched;
 pub mod whep;

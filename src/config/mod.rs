@@ -14,6 +14,7 @@
 //! - `reader`: file, environment and flags behind one look-up
 //! - `rtmp`: `[rtmp]`, RTMP and RTMPS
 //! - `server`: threads, state, stopping
+//! - `srt`: `[srt]`, SRT in
 //! - `token`: one secret, and the tokens that the first start makes
 //! - `transcode`: `[transcode]`, worker processes
 //!
@@ -35,6 +36,7 @@ pub mod reach;
 mod reader;
 pub mod rtmp;
 pub mod server;
+pub mod srt;
 pub mod token;
 pub mod transcode;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub ingest: ingest::Ingest,
     /// RTMP and RTMPS.
     pub rtmp: rtmp::Rtmp,
+    /// SRT in.
+    pub srt: srt::Srt,
     /// What viewers get.
     pub whep: egress::Whep,
     /// What is made for them that they lack.
@@ -78,6 +82,7 @@ impl Config {
             whip: ingest::Whip::read(reader),
             ingest: ingest::Ingest::read(reader),
             rtmp: rtmp::Rtmp::read(reader),
+            srt: srt::Srt::read(reader),
             whep: egress::Whep::read(reader),
             transcode: transcode::Transcode::read(reader),
             limits: limits::Limits::read(reader),

@@ -269,7 +269,8 @@ impl Value {
     /// The value as it was written. An error message ends up in logs and screenshots: secrets
     /// are left out.
     fn shown(&self, key: &str) -> String {
-        if key.starts_with("auth.") || key == "network.ice_servers" {
+        let secret = ["auth.", "srt.pass", "srt.pull", "network.ice_servers"];
+        if secret.iter().any(|prefix| key.starts_with(prefix)) {
             return "not shown here, it is secret,".to_owned();
         }
         match self {

@@ -15,6 +15,9 @@ use tracing::info;
 /// What tokens are good for: given a stream's name and a token, the number that names the token.
 pub type Gate = Box<dyn Fn(&str, &str) -> Option<u64> + Send + Sync>;
 
+/// Names no token: that of streams that the server fetches.
+const NO_TOKEN: u64 = 0;
+
 /// What a way in needs of the server.
 pub struct Entrance {
     bus: Arc<Bus>,
@@ -124,10 +127,26 @@ impl Entrance {
     /// [`Refusal`] says why not; nothing was made.
     pub fn admit(&self, request: Request<'_>) -> Result<Feed, Refusal> {
         let (stream, token) = self.examine(request)?;
+        self.open(&stream, request.protocol, token)
+    }
+
+    /// Lets in a stream that the server fetches by its operator's order: that needs no token.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] says why not; nothing was made.
+    pub fn admit_fetched(&self, stream: &StreamName, protocol: Protocol) -> Result<Feed, Refusal> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(Refusal::Stopping);
+        }
+        self.open(stream, protocol, NO_TOKEN)
+    }
+
+    fn open(&self, stream: &StreamName, protocol: Protocol, token: u64) -> Result<Feed, Refusal> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(|_| Refusal::Busy)?;
         let session = SessionId::from_random(random);
-        let (protocol, created) = (request.protocol, self.clock.now());
+        let created = self.clock.now();
         let publish = Publish { session, stream: stream.clone(), protocol, token, created };
         let publication =
             self.bus.publish(publish).map_err(|error| refusal(error, stream.clone()))?;

@@ -8,6 +8,7 @@
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
 //! - `rtmp`: RTMP and RTMPS
 //! - `sound`: a publisher's sound, made Opus where it is not
+//! - `srt`: SRT with MPEG-TS
 //! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
 //! - `track`: frames into packets
 //! - `tests`: from the entrance to what a shard is handed
@@ -18,6 +19,7 @@ mod feed;
 mod pace;
 pub mod rtmp;
 mod sound;
+pub mod srt;
 #[cfg(test)]
 mod tests;
 pub mod timing;
@@ -56,7 +58,7 @@ pub struct Port {
 
 /// The ports of all ways in that the configuration wants. A new one is a row here.
 pub fn ports(config: &Config) -> Vec<Port> {
-    rtmp::ports(&config.rtmp)
+    rtmp::ports(&config.rtmp).into_iter().chain(srt::port(&config.srt)).collect()
 }
 
 /// Why a way in cannot listen.

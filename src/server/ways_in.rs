@@ -2,7 +2,7 @@
 
 use super::StartError;
 use crate::config::Config;
-use crate::ingest::{Entrance, Port, Running, rtmp};
+use crate::ingest::{Entrance, Port, Running, rtmp, srt};
 use signaling::serve::{Addresses, ServeError};
 use signaling::tls::Certificates;
 use std::sync::Arc;
@@ -32,7 +32,8 @@ impl WaysIn {
         let (stop, stopping) = watch::channel(false);
         let tls = certificates.map(Certificates::plain_server_config).transpose();
         let tls = tls.map_err(ServeError::from)?.map(|tls| TlsAcceptor::from(Arc::new(tls)));
-        let running = vec![rtmp::start(config, Arc::clone(&entrance), tls.as_ref(), stopping)?];
+        let mut running = Vec::from_iter(srt::start(&config.srt, &entrance, &stopping)?);
+        running.push(rtmp::start(config, Arc::clone(&entrance), tls.as_ref(), stopping)?);
         for Port { purpose, address, .. } in running.iter().flat_map(|it| &it.ports) {
             info!(purpose, %address, "listening");
         }

@@ -264,6 +264,7 @@ class Server {
       NETWORK__HTTP_LISTEN: `127.0.0.1:${this.#port}`,
       NETWORK__HTTPS_LISTEN: "127.0.0.1:0",
       NETWORK__MEDIA_LISTEN: "127.0.0.1:0",
+      SRT__LISTEN: "off",
       NETWORK__PUBLIC_ADDRESSES: "127.0.0.1",
       RTMP__LISTEN: "127.0.0.1:0",
       RTMP__TLS_LISTEN: "off",

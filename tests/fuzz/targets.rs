@@ -5,6 +5,8 @@
 
 use crate::{engines, frames, handshake, rtmp, sdp_check, sessions};
 use millrace::codec;
+use millrace::ingest::srt::mpegts::Demuxer;
+use millrace::ingest::srt::stream_id;
 use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format};
 use millrace::peer::agreement::{Credentials, Fingerprint, HashAlgorithm};
@@ -19,6 +21,7 @@ use millrace::transcode::capabilities::Capabilities;
 use millrace::transcode::ipc::Incoming;
 use signaling::sdp_fragment::SdpFragment;
 use std::ffi::OsString;
+use std::time::Instant;
 
 /// A parser under test.
 pub(crate) struct Target {
@@ -63,6 +66,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("transcode_ipc", transcode_ipc),
     Target::new("transcode_probe", transcode_probe),
     Target::new("b_frames", frames::b_frames),
+    Target { recordings: &["mpegts"], mutations: 500, ..Target::new("mpegts", mpegts) },
+    Target::new("stream_id", stream_id),
     Target::new("timing", frames::timing),
     Target::new("framing", framing),
     Target { recordings: &["rtmp"], mutations: 300, ..Target::new("rtmp_chunks", rtmp::chunks) },
@@ -157,6 +162,38 @@ fn rtp_header(bytes: &[u8]) {
     let _ = header.payload(bytes);
     for id in [0, 1, 5, 14, 15, 16, 255] {
         let _ = header.extension(bytes, id);
+    }
+}
+
+/// What comes out fits into what came in, and is the same however that is cut into messages: but
+/// for garbage, where a packet that ends a message is taken for one on its own word.
+fn mpegts(bytes: &[u8]) {
+    let read = |message: usize| {
+        let mut demuxer = Demuxer::default();
+        let (mut frames, now) = (Vec::new(), Instant::now());
+        for part in bytes.chunks(message) {
+            demuxer.push(part, now, &mut frames);
+        }
+        let written: Vec<_> =
+            frames.into_iter().map(|it| (it.coding, it.decode_ticks, it.data)).collect();
+        (written, demuxer.take_unused(), demuxer.damage())
+    };
+    let (frames, unused, damage) = read(1316);
+    let out: usize = frames.iter().map(|(_, _, data)| data.len()).sum();
+    // A length takes a byte more than a start code may; LATM is shifted, not copied.
+    assert!(out <= 2 * bytes.len(), "{out} bytes of {}", bytes.len());
+    assert!(damage.skipped_bytes <= bytes.len() as u64);
+    let cut = read(7);
+    if damage.skipped_bytes == 0 && cut.2.skipped_bytes == 0 {
+        assert_eq!(cut, (frames, unused, damage));
+    }
+}
+
+fn stream_id(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(wanted) = stream_id::parse(&text) {
+        assert!(!wanted.stream.is_empty());
+        assert!(text.contains(wanted.stream) && text.contains(wanted.token));
     }
 }
 

@@ -69,6 +69,7 @@ impl Server {
             .env("MILLRACE_NETWORK__MEDIA_LISTEN", "127.0.0.1:0")
             .env("MILLRACE_RTMP__LISTEN", "127.0.0.1:0")
             .env("MILLRACE_RTMP__TLS_LISTEN", "off")
+            .env("MILLRACE_SRT__LISTEN", "off")
             // Whatever the machine has, clients are spread over several shards.
             .env("MILLRACE_SERVER__SHARDS", "4")
             // Debug builds on a shared machine are slow; what that leads to has tests of its own.

@@ -94,7 +94,7 @@ fn all_that_the_image_copies_is_there_and_not_ignored() -> anyhow::Result<()> {
 #[test]
 fn the_image_exposes_every_port_of_its_configuration() -> anyhow::Result<()> {
     let exposed: BTreeSet<String> = instructions("EXPOSE ")?.into_iter().flatten().collect();
-    let Config { network, rtmp, .. } = Config::default();
+    let Config { network, rtmp, srt, .. } = Config::default();
     let port = |listen: Listen| listen.address(true).map(|address| address.port());
     let wanted = [
         (port(network.http_listen), "tcp"),
@@ -103,6 +103,7 @@ fn the_image_exposes_every_port_of_its_configuration() -> anyhow::Result<()> {
         (port(network.media_listen).filter(|_| network.media_tcp), "tcp"),
         (port(rtmp.listen), "tcp"),
         (port(rtmp.tls_listen), "tcp"),
+        (port(srt.listen), "udp"),
     ];
     let wanted = wanted.into_iter().filter_map(|(port, kind)| Some(format!("{}/{kind}", port?)));
     assert_eq!(exposed, wanted.collect());

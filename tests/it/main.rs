@@ -23,6 +23,7 @@
 //! - `shutdown`: SIGTERM
 //! - `shard`: a whole shard, seen from outside
 //! - `shards`: four shards on one port
+//! - `srt`: SRT in
 //! - `swarm`: the load generator's viewers against a server
 //! - `tcp`: clients without UDP
 //! - `tidy`: the invariants of ARCHITECTURE.md
@@ -55,6 +56,7 @@ mod shard;
 mod shards;
 mod shutdown;
 mod spread;
+mod srt;
 mod swarm;
 mod tcp;
 mod tidy;

@@ -3,7 +3,7 @@
 //! - `flv`: what RTMP carries
 //! - `mpegts`: what SRT carries
 //! - `rtmp`: the connection, on the client session of the crate `rml_rtmp`
-//! - `srt`: the connection, on the crate `srt-tokio`
+//! - `srt`: the connection, by the caller that tests use as well
 
 mod flv;
 mod mpegts;
@@ -127,14 +127,14 @@ impl Line {
     async fn picture(&mut self, picture: &Picture) -> anyhow::Result<()> {
         match self {
             Self::Rtmp(line) => line.picture(picture).await,
-            Self::Srt(line) => line.picture(picture),
+            Self::Srt(line) => line.picture(picture).await,
         }
     }
 
     async fn audio(&mut self, ticks: u64, packet: &Bytes) -> anyhow::Result<()> {
         match self {
             Self::Rtmp(line) => line.audio(ticks, packet).await,
-            Self::Srt(line) => line.audio(ticks, packet),
+            Self::Srt(line) => line.audio(ticks, packet).await,
         }
     }
 
