@@ -8,8 +8,8 @@ use std::path::PathBuf;
 pub struct Transcode {
     /// The program that decodes and encodes.
     pub worker: WorkerProgram,
-    /// Worker processes at once, one for each stream whose sound must be transcoded: each takes 1
-    /// to 2 % of a core and some 20 MB.
+    /// Worker processes at once, one for each stream whose sound must be transcoded: each takes 2
+    /// to 3 % of a core and 13 MB of its own.
     pub workers_max: usize,
     /// What Opus is encoded with: 128 kb/s are transparent for stereo music.
     pub opus_bitrate_bps: u32,

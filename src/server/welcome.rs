@@ -57,7 +57,14 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
     line("Service", "WHIP");
     line("Server", &format!("{base}/whip/live"));
     let set = "the publish token of your configuration";
-    line("Bearer Token", if tokens.publish_is_set { set } else { tokens.publish.reveal() });
+    let token = if tokens.publish_is_set { set } else { tokens.publish.reveal() };
+    line("Bearer Token", token);
+    if let Some(server) = rtmp_server(bound) {
+        let token = if tokens.publish_is_set { "TOKEN" } else { token };
+        let _ = writeln!(text, "  OBS and others by RTMP (Service: Custom...)");
+        let _ = writeln!(text, "    {:<20} {server}", "Server");
+        let _ = writeln!(text, "    {:<20} live?token={token}", "Stream Key");
+    }
     if !tokens.admin_is_set {
         let _ = writeln!(text, "  admin token            {}", tokens.admin.reveal());
     }
@@ -67,6 +74,13 @@ pub fn welcome(bound: &Bound, tokens: &Tokens) -> String {
     let Bound { http, https, media, media_tcp, ways_in, .. } = bound;
     text.push_str(&firewall(&listeners(*http, *https, *media, *media_tcp, ways_in)));
     text
+}
+
+/// What encoders call the server; the port that the protocol has anyway is left out.
+fn rtmp_server(bound: &Bound) -> Option<String> {
+    let port = bound.ways_in.iter().find(|port| port.purpose == "RTMP")?;
+    let host = host_of(port.address, bound);
+    Some(format!("rtmp://{}/live", host.strip_suffix(":1935").unwrap_or(&host)))
 }
 
 /// Host and port as a URL has them; a wildcard becomes an address that clients are told.
@@ -168,6 +182,24 @@ mod tests {
         let said = text_of(&Bound { https, ..proxied });
         assert!(!said.contains("http://127.0.0.1") && !said.contains("proxy"), "{said}");
         assert!(said.contains("https://198.18.0.7:8443/whip/live\n"), "{said}");
+    }
+
+    #[test]
+    fn encoders_by_rtmp_are_told_server_and_stream_key() {
+        let port = |port| crate::ingest::Port {
+            purpose: "RTMP",
+            option: "rtmp.listen",
+            is_udp: false,
+            address: SocketAddr::from(([0, 0, 0, 0], port)),
+        };
+        let tokens = tokens(Some(PathBuf::from("state/tokens.toml")), false, false);
+        for (number, server) in
+            [(1935, "rtmp://198.18.0.7/live\n"), (1999, "rtmp://198.18.0.7:1999/live\n")]
+        {
+            let bound = Bound { ways_in: vec![port(number)], ..bound("198.18.0.7:8189") };
+            let text = welcome(&bound, &tokens);
+            assert!(text.contains(server) && text.contains("live?token=publish-it\n"), "{text}");
+        }
     }
 
     #[test]

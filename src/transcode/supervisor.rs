@@ -65,7 +65,11 @@ impl<S: FnMut(Frame) + Send> Supervisor<S> {
             let ran = self.clock.now().saturating_duration_since(began);
             let wait = backoff.after(ran);
             let stream = &self.stream;
-            warn!(%stream, %fault, ?wait, "a worker has failed; another one is started");
+            if self.queue.fault().is_none() {
+                warn!(%stream, %fault, "a worker has failed; another one is started");
+            } else {
+                debug!(%stream, %fault, ?wait, "the next one has failed too");
+            }
             self.queue.note(Some(fault));
             self.counts.restarts.fetch_add(1, Ordering::Relaxed);
             idle(&self.queue, wait).await;

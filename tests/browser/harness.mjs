@@ -4,14 +4,17 @@
 // deadline that only a broken build reaches. Ports are the kernel's choice, traffic stays on
 // loopback, browsers are those of the system and are never downloaded.
 
-import { spawn, spawnSync } from "node:child_process";
-import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { networkInterfaces, tmpdir } from "node:os";
-import { delimiter, dirname, join } from "node:path";
+import { spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
 import { keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
+import { Encoder, childrenOf, interrupt, program, writeH264 } from "./programs.mjs";
+
+export { reachableByFirefox } from "./programs.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
@@ -80,6 +83,27 @@ export function scenario(name, play) {
   test(name, { timeout: 150_000 }, () => inWorld(play, name));
 }
 
+/**
+ * The same in parts, each a test by itself, that share what is costly to start: `play` gets the
+ * world and what plays a part.
+ */
+export function scenarioInParts(name, play) {
+  test(name, { timeout: 200_000 }, (context) =>
+    inWorld((world) => {
+      const part = (name, play) =>
+        context.test(name, async () => {
+          try {
+            await play();
+          } catch (error) {
+            await world.showWhatIsThere(name);
+            throw error;
+          }
+        });
+      return play(world, part);
+    }, name),
+  );
+}
+
 /** Plays in a `World` of its own, of which everything is ended; gives what came of it. */
 export async function inWorld(play, name = "measurement") {
   const world = new World();
@@ -99,6 +123,7 @@ class World {
   #browsers = [];
   #publishers = [];
   #networks = [];
+  #encoders = [];
   #pages = [];
 
   async server(options = {}) {
@@ -115,20 +140,20 @@ class World {
   publishFile(server, stream, { keyframeEvery, size = "640x360", kbps = 1500 }) {
     const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
     const file = join(directory, "stream.h264");
-    const source = `testsrc2=size=${size}:rate=30:duration=${keyframeEvery}`;
-    const codec = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency"];
-    const pictures = ["-profile:v", "baseline", "-pix_fmt", "yuv420p", "-b:v", `${kbps}k`];
-    const group = ["-g", `${30 * keyframeEvery}`, "-sc_threshold", "0", "-bf", "0"];
-    const input = ["-v", "error", "-f", "lavfi", "-i", source];
-    const options = [...input, ...codec, ...pictures, ...group, "-f", "h264", file];
-    const { status, stderr } = spawnSync("ffmpeg", options, { encoding: "utf8" });
-    if (status !== 0) throw new Error(`ffmpeg: ${stderr}`);
+    writeH264(file, { keyframeEvery, size, kbps });
     const url = `${server.url}/whip/${stream}`;
     const sent = ["--annexb", file, "--fps", "30", "--no-audio", "--token", PUBLISH_TOKEN];
     const stdio = ["ignore", "ignore", "inherit"];
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });
     return publisher;
+  }
+
+  /** Starts an encoder: a program, or several of which each writes to the next. */
+  encode(...commands) {
+    const encoder = new Encoder(commands);
+    this.#encoders.push(encoder);
+    return encoder;
   }
 
   /**
@@ -211,6 +236,7 @@ class World {
         console.error(`--- a page that is gone: ${error}`);
       }
     }
+    for (const { log } of this.#encoders) console.error(`--- encoder\n${log.slice(-2000)}`);
     for (const server of this.#servers) console.error(`--- server\n${server.log.slice(-8000)}`);
   }
 
@@ -220,27 +246,10 @@ class World {
       await interrupt(publisher);
       rmSync(directory, { recursive: true, force: true });
     }
+    for (const encoder of this.#encoders) await encoder.kill();
     for (const network of this.#networks) await interrupt(network);
     for (const server of this.#servers) await server.end();
   }
-}
-
-/** Ends a program as Ctrl-C does. */
-async function interrupt(program) {
-  const exit = new Promise((resolve) => program.once("exit", resolve));
-  const isOver = program.exitCode !== null || program.signalCode !== null;
-  if (!isOver && program.kill("SIGINT")) await exit;
-}
-
-/**
- * Options for a server that Firefox reaches: it offers no loopback candidates and pairs none with a
- * loopback address. What a machine sends to its own address never leaves it either.
- */
-export function reachableByFirefox() {
-  const all = Object.values(networkInterfaces()).flat();
-  const own = all.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
-  if (own === undefined) return {};
-  return { NETWORK__MEDIA_LISTEN: `${own}:0`, NETWORK__PUBLIC_ADDRESSES: own };
 }
 
 /** The server under test. */
@@ -266,7 +275,7 @@ class Server {
       NETWORK__MEDIA_LISTEN: "127.0.0.1:0",
       SRT__LISTEN: "off",
       NETWORK__PUBLIC_ADDRESSES: "127.0.0.1",
-      RTMP__LISTEN: "127.0.0.1:0",
+      RTMP__LISTEN: "off",
       RTMP__TLS_LISTEN: "off",
       // Whatever the machine has, the pairs of one browser are spread over several shards.
       SERVER__SHARDS: "4",
@@ -315,6 +324,16 @@ class Server {
     return `${this.url}/watch/${stream}`;
   }
 
+  /** The ports of all that is served, as pages are told of them. */
+  async ports() {
+    return (await fetch(`${this.url}/client-config.json`)).json();
+  }
+
+  /** The processes that transcode sound, by their ids. */
+  soundWorkers() {
+    return childrenOf(this.#process.pid, "millrace-transcode");
+  }
+
   /** What the API reports of a stream, or nothing. */
   async report(stream) {
     const headers = { Authorization: `Bearer ${ADMIN_TOKEN}` };
@@ -335,26 +354,6 @@ class Server {
   async end() {
     await this.stop();
     rmSync(this.#directory, { recursive: true, force: true });
-  }
-}
-
-/** The path of a browser: from the environment, else the first of these names that is there. */
-function program(variable, names) {
-  if (process.env[variable]) return process.env[variable];
-  // Where the set-up puts a browser on systems whose own is confined.
-  const folders = [here("browsers"), ...(process.env.PATH ?? "").split(delimiter)];
-  const paths = names.flatMap((name) => folders.map((folder) => join(folder, name)));
-  const found = paths.find(isProgram);
-  if (found) return found;
-  throw new Error(`there is no ${names[0]}: install it, or name one in ${variable}`);
-}
-
-function isProgram(path) {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
   }
 }
 
@@ -410,7 +409,7 @@ export function isShown(page, selector) {
 export function counters(page) {
   return page.evaluate(async () => {
     const peer = window.testPeers.at(-1);
-    const found = { framesSent: 0, framesDecoded: 0, audioEnergy: 0, codecs: [] };
+    const found = { framesSent: 0, framesDecoded: 0, audioEnergy: 0, audioSamples: 0, codecs: [] };
     if (peer === undefined) return found;
     const report = await peer.getStats();
     for (const entry of report.values()) {
@@ -418,6 +417,8 @@ export function counters(page) {
       if (entry.type !== "inbound-rtp") continue;
       found.framesDecoded += entry.framesDecoded ?? 0;
       found.audioEnergy += entry.totalAudioEnergy ?? 0;
+      // Those that were made up for lost ones are no samples that came.
+      found.audioSamples += (entry.totalSamplesReceived ?? 0) - (entry.concealedSamples ?? 0);
       const codec = report.get(entry.codecId)?.mimeType;
       if (codec !== undefined) found.codecs.push(codec);
     }

@@ -148,14 +148,18 @@ async function copied(page, name) {
 }
 
 scenario("the publish page says what to type into an encoder", async (world) => {
-  const server = await world.server();
+  const server = await world.server({ RTMP__LISTEN: "127.0.0.1:0" });
+  const { rtmp_port: port } = await server.ports();
   const chromium = await world.chromium();
   const address = `${server.url}/publish/hall/stage?source=encoder`;
   const page = await world.open(chromium, `${address}#token=${browser.PUBLISH_TOKEN}`);
-  await until("the page tells of WHIP", () => isShown(page, "#ways"));
   const all = () => page.evaluate(() => document.querySelector("#ways").innerText);
-  await until("it has the addresses", async () => /WHIP/.test(await all()));
+  await until("it has the addresses", async () => /RTMP.*WHIP/s.test(await all()));
+  assert.ok(!/rtmps:|srt:/.test(await all()), "what is off is not shown");
   assert.ok(!(await all()).includes(browser.PUBLISH_TOKEN), "nobody reads the token by accident");
+  assert.equal(await copied(page, "Copy RTMP server"), `rtmp://127.0.0.1:${port}/live`);
+  const key = `hall/stage?token=${browser.PUBLISH_TOKEN}`;
+  assert.equal(await copied(page, "Copy RTMP stream key"), key);
   assert.equal(await copied(page, "Copy WHIP address"), `${server.url}/whip/hall/stage`);
   assert.equal(await copied(page, "Copy WHIP bearer token"), browser.PUBLISH_TOKEN);
   await page.click("#reveal");

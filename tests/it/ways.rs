@@ -26,6 +26,16 @@ async fn rtmp(server: &Server) -> anyhow::Result<PushClient> {
     PushClient::publish(&url, encoder()).await
 }
 
+/// A server that also takes SRT, with next to no latency.
+async fn srt() -> anyhow::Result<(Server, PushClient)> {
+    let options = [("srt.listen", "127.0.0.1:0"), ("srt.latency_ms", "20")];
+    let server = Server::with(&options).await?;
+    let address = server.listens("\"SRT\"").await?;
+    let url = format!("srt://{address}?streamid=publish:pushed:{PUBLISH_TOKEN}&latency=20");
+    let publisher = PushClient::publish(&url, encoder()).await?;
+    Ok((server, publisher))
+}
+
 /// The numbers of the packets of one codec that end in a stamp.
 fn numbers(log: &ViewLog, payload_type: u8) -> Vec<u64> {
     let payloads = log.of_payload_type(payload_type).map(|it| &it.packet.payload);
@@ -87,6 +97,22 @@ async fn every_picture_and_sound_that_is_pushed_by_rtmp_is_seen_in_order() -> an
 async fn who_joins_in_the_middle_of_ten_seconds_by_rtmp_sees_a_keyframe() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let publisher = rtmp(&server).await?;
+    newcomers_see_a_keyframe(&server, publisher).await?;
+    server.assert_sound();
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_picture_and_sound_that_is_pushed_by_srt_is_seen_in_order() -> anyhow::Result<()> {
+    let (server, publisher) = srt().await?;
+    all_comes_in_order(&server, publisher).await?;
+    server.assert_sound();
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_joins_in_the_middle_of_ten_seconds_by_srt_sees_a_keyframe() -> anyhow::Result<()> {
+    let (server, publisher) = srt().await?;
     newcomers_see_a_keyframe(&server, publisher).await?;
     server.assert_sound();
     Ok(())

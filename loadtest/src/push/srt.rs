@@ -51,8 +51,8 @@ impl Srt {
     pub(super) async fn publish(url: &Url, audio: bool) -> anyhow::Result<Self> {
         let options = options(url)?;
         let host = url.host_str().context("an address has a host")?;
-        let address = format!("{host}:{}", url.port().unwrap_or(PORT));
-        let remote = tokio::net::lookup_host(&address).await?.next().context(address)?;
+        let place = (host.trim_matches(['[', ']']), url.port().unwrap_or(PORT));
+        let remote = tokio::net::lookup_host(place).await?.next().context("an address")?;
         let caller = SrtCaller::call(remote, &options).await?;
         Ok(Self { caller, muxer: Muxer::new(audio) })
     }

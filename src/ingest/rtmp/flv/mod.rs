@@ -49,6 +49,8 @@ struct Unwrapped {
 struct VideoTrack {
     /// Its number, once there is one that can be used.
     number: Option<u8>,
+    /// What the sequence header was of: another codec's does not fit.
+    codec: Option<Codec>,
     /// Before each NAL unit; 0 before a sequence header.
     length_bytes: usize,
     /// What stands before the next keyframe.
@@ -232,8 +234,16 @@ impl Unwrapped {
 }
 
 impl VideoTrack {
+    /// Forgets what belongs to another codec than this.
+    fn turn_to(&mut self, codec: Codec) {
+        if self.codec.replace(codec) != Some(codec) {
+            (self.length_bytes, self.parameters) = (0, None);
+        }
+    }
+
     /// Takes a sequence header; whether it could be read.
     fn set_up(&mut self, codec: Codec, bytes: &Bytes) -> bool {
+        self.turn_to(codec);
         let nal_setup = match codec {
             Codec::H264 => setup::avc(bytes),
             Codec::H265 => setup::hevc(bytes),
@@ -253,6 +263,7 @@ impl VideoTrack {
 
     /// A frame's bytes, with the parameters before it that came since the last keyframe.
     fn frame(&mut self, codec: Codec, data: &Bytes, is_keyframe: bool) -> Bytes {
+        self.turn_to(codec);
         let length_bytes = if self.length_bytes == 0 { LENGTH_BYTES } else { self.length_bytes };
         let frame = match codec {
             Codec::H264 | Codec::H265 => units::with_lengths(data, length_bytes),

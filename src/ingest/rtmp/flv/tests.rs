@@ -100,6 +100,18 @@ fn av1_has_its_sequence_header_before_the_first_keyframe() {
 }
 
 #[test]
+fn an_encoder_that_changes_its_codec_leaves_nothing_of_the_old_one() {
+    let setup = b"\x90av01\x81\x00\x0c\x00\x0a\x01\x07";
+    let idr = b"\x17\x01\x00\x00\x00\x00\x00\x00\x02\x65\x09";
+    let mut short_lengths = AVC_SETUP.to_vec();
+    short_lengths[9] = 0xfd;
+    let hevc = b"\xa3hvc1\x00\x00\x00\x01\x02";
+    let reading =
+        Reading::of(&[video(0, setup), video(0, idr), video(40, &short_lengths), video(80, hevc)]);
+    assert_eq!(reading.told(), "H264 0 0 6|H265 80 80 5|");
+}
+
+#[test]
 fn timestamps_wrap_and_both_kinds_stay_together() {
     let raw = b"\xaf\x01\x21\x10";
     let frame = b"\x27\x01\x00\x00\x00\x00\x00\x00\x01\x41";

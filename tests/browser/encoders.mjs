@@ -1,0 +1,59 @@
+// The arguments of real encoders: ffmpeg and GStreamer. Each sends a moving picture and a
+// tone of 440 Hz, in real time, and ends by itself should nobody end it.
+
+import { PUBLISH_TOKEN } from "./harness.mjs";
+
+/** Longer than any test lasts. */
+const SECONDS = 150;
+const FRAMES_PER_SECOND = 30;
+const SIZE = "320x180";
+const SAMPLES_PER_SECOND = 48_000;
+
+/** Pictures in the order in which they are shown. */
+const LOW_DELAY = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"];
+const AAC = ["-c:a", "aac", "-b:a", "96k", "-ar", `${SAMPLES_PER_SECOND}`, "-ac", "2"];
+
+/** The options of a server that takes all of these in, at ports of the kernel's choice. */
+export const TAKES_ALL = {
+  RTMP__LISTEN: "127.0.0.1:0",
+  RTMP__TLS_LISTEN: "127.0.0.1:0",
+};
+
+/** The arguments of ffmpeg; `to` are those of its output. */
+export function ffmpeg(to, { video = LOW_DELAY, audio = AAC, keyframeEvery = 2 } = {}) {
+  const picture = `testsrc2=size=${SIZE}:rate=${FRAMES_PER_SECOND}`;
+  const tone = `sine=frequency=440:sample_rate=${SAMPLES_PER_SECOND}`;
+  const inputs = [picture, tone].flatMap((source) => ["-re", "-f", "lavfi", "-i", source]);
+  const group = ["-g", `${keyframeEvery * FRAMES_PER_SECOND}`, "-sc_threshold", "0"];
+  const pictures = ["-pix_fmt", "yuv420p", "-b:v", "400k", ...group];
+  const end = ["-t", `${SECONDS}`];
+  return ["-v", "error", "-nostdin", ...inputs, ...video, ...pictures, ...audio, ...end, ...to];
+}
+
+/** Output by RTMP, or RTMPS; some encoders have a token in a key, some in a URL. */
+export function rtmp({ rtmp_port: port }, stream) {
+  return ["-f", "flv", `rtmp://127.0.0.1:${port}/live/${stream}?token=${PUBLISH_TOKEN}`];
+}
+
+export function rtmps({ rtmps_port: port }, stream) {
+  return ["-f", "flv", `rtmps://127.0.0.1:${port}/live/${stream}?token=${PUBLISH_TOKEN}`];
+}
+
+/** The arguments of `gst-launch-1.0`; `to` are its muxer, called `mux`, and what follows it. */
+export function gstreamer(...to) {
+  const [width, height] = SIZE.split("x");
+  const raw = `video/x-raw,width=${width},height=${height},framerate=${FRAMES_PER_SECOND}/1`;
+  const h264 = `openh264enc bitrate=400000 complexity=low gop-size=${2 * FRAMES_PER_SECOND}`;
+  // A sink ends with its last buffer.
+  const picture = `videotestsrc is-live=true num-buffers=${SECONDS * FRAMES_PER_SECOND}`;
+  const chains = [
+    `${picture} pattern=ball ! ${raw} ! ${h264} ! h264parse config-interval=-1 ! queue ! mux.`,
+    `audiotestsrc is-live=true num-buffers=${SECONDS * 50} samplesperbuffer=960 freq=440`,
+    `! audio/x-raw,rate=${SAMPLES_PER_SECOND},channels=2 ! voaacenc ! aacparse ! queue ! mux.`,
+  ];
+  return ["-q", ...to.flatMap(words), ...chains.flatMap(words)];
+}
+
+function words(text) {
+  return text.split(" ");
+}

@@ -1,0 +1,149 @@
+// What encoders send that do not speak WebRTC is seen and heard in Chromium, each by the way in
+// that people use it with; and what cannot be played says why.
+
+import assert from "node:assert/strict";
+import * as encoders from "./encoders.mjs";
+import { ffmpeg, gstreamer, rtmp, rtmps } from "./encoders.mjs";
+import * as browser from "./harness.mjs";
+import { counters, plays, scenario, scenarioInParts, textOf, until } from "./harness.mjs";
+
+const FRAMES = 30;
+const SAMPLES = 48_000;
+
+/** Each with the programs that make it, the first writing to the second. */
+const ENCODERS = [
+  ["ffmpeg by RTMP", "rtmp", (to) => [["ffmpeg", ffmpeg(rtmp(to, "rtmp"))]]],
+  ["ffmpeg by RTMPS", "rtmps", (to) => [["ffmpeg", ffmpeg(rtmps(to, "rtmps"))]]],
+  ["GStreamer's rtmp2sink", "rtmp2sink", (to) => {
+    const [, , location] = rtmp(to, "rtmp2sink");
+    const sink = ["flvmux name=mux streamable=true ! rtmp2sink", `location=${location}`];
+    return [["gst-launch-1.0", gstreamer(...sink)]];
+  }],
+];
+
+/** The page shows a picture that goes on, and plays sound that is none of its own making. */
+async function isSeenAndHeard(page) {
+  const shown = () => page.evaluate(() => window.testFrames.length);
+  const before = { shown: await shown(), ...(await counters(page)) };
+  await until("pictures are shown", async () => (await shown()) >= before.shown + FRAMES);
+  await until("sound is heard", async () => {
+    const { audioSamples, audioEnergy } = await counters(page);
+    return audioSamples >= before.audioSamples + SAMPLES && audioEnergy > before.audioEnergy;
+  });
+}
+
+scenarioInParts("what encoders send is seen and heard", async (world, part) => {
+  const server = await world.server(encoders.TAKES_ALL);
+  const ports = await server.ports();
+  const chromium = await world.chromium();
+  for (const [, , programs] of ENCODERS) world.encode(...programs(ports));
+  for (const [name, stream] of ENCODERS) {
+    await part(`${name} is seen and heard in Chromium`, async () => {
+      await until("the stream is live", () => server.report(stream));
+      const viewer = await world.open(chromium, server.watchPage(stream));
+      await isSeenAndHeard(viewer);
+      const { publisher } = await server.report(stream);
+      assert.equal(publisher.protocol, stream === "rtmps" ? "rtmps" : "rtmp");
+      assert.deepEqual(publisher.notices, []);
+      await viewer.close();
+    });
+  }
+});
+
+scenario("no newcomer waits for an encoder's next keyframe, 10 s away", async (world) => {
+  const server = await world.server(encoders.TAKES_ALL);
+  const chromium = await world.chromium();
+  world.encode(["ffmpeg", ffmpeg(rtmp(await server.ports(), "stage"), { keyframeEvery: 10 })]);
+  const keyframes = async () => (await server.report("stage"))?.tracks[0]?.keyframes ?? 0;
+  // A machine that is slow enough to open a page for as long as that gets a second chance.
+  let came;
+  for (let attempt = 0; attempt < 3 && came !== 0; attempt += 1) {
+    const since = await keyframes();
+    await until("a keyframe comes", async () => (await keyframes()) > since);
+    const { taken } = (await server.report("stage")).publisher.frames;
+    await until("there is a past", async () => {
+      return (await server.report("stage")).publisher.frames.taken > taken + FRAMES;
+    });
+    const before = await keyframes();
+    const newcomer = await world.open(chromium, server.watchPage("stage"));
+    await until("it shows a picture", () => newcomer.evaluate(() => window.testFrames.length > 0));
+    came = (await keyframes()) - before;
+    await newcomer.close();
+  }
+  assert.equal(came, 0, "its picture was there before the next keyframe");
+});
+
+scenario("a killed sound worker costs no picture, and the sound comes back", async (world) => {
+  const server = await world.server(encoders.TAKES_ALL);
+  const chromium = await world.chromium();
+  world.encode(["ffmpeg", ffmpeg(rtmp(await server.ports(), "stage"))]);
+  await until("the stream is live", () => server.report("stage"));
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await isSeenAndHeard(viewer);
+  const [worker, ...others] = server.soundWorkers();
+  assert.deepEqual(others, [], "one worker for the one stream");
+  process.kill(worker, "SIGKILL");
+  await plays(viewer);
+  await until("another worker runs", () => {
+    const [next] = server.soundWorkers();
+    return next !== undefined && next !== worker;
+  });
+  await isSeenAndHeard(viewer);
+  const peers = await viewer.evaluate(() => window.testPeers.length);
+  assert.equal(peers, 1, "all in one session");
+  assert.ok(await browser.badge(viewer, "Live"));
+});
+
+/** With B-frames, of which others are made where there is a pyramid. */
+function withBFrames(pyramid) {
+  const choices = `b-adapt=0:b-pyramid=${pyramid}:scenecut=0`;
+  return ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-x264-params", choices];
+}
+
+scenario("B-frames that others need: pages say what to change, then it plays", async (world) => {
+  const server = await world.server(encoders.TAKES_ALL);
+  const ports = await server.ports();
+  const chromium = await world.chromium();
+  const wrong = ffmpeg(rtmp(ports, "stage"), { video: withBFrames("normal") });
+  world.encode(["ffmpeg", wrong]);
+  await until("the API says so", async () => {
+    const notices = (await server.report("stage"))?.publisher?.notices ?? [];
+    return notices.some((notice) => /B-frames.*bframes=0/.test(notice));
+  });
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await until("the watch page says so", async () => {
+    return /B-frames.*bframes=0/.test(await textOf(viewer, "#words"));
+  });
+  assert.equal(await textOf(viewer, "#title"), "This stream cannot be played");
+  const token = `#token=${browser.PUBLISH_TOKEN}`;
+  const address = `${server.url}/publish/stage?source=encoder${token}`;
+  const publisher = await world.open(chromium, address);
+  await until("the publish page says so", async () => {
+    return /B-frames.*bframes=0/.test(await textOf(publisher, "#fares-notices"));
+  });
+  await browser.screenshot(publisher, "publish B-frames");
+  await browser.screenshot(viewer, "watch B-frames");
+  // The same token takes the stream over at once, and the page looks again by itself.
+  world.encode(["ffmpeg", ffmpeg(rtmp(ports, "stage"))]);
+  await plays(viewer);
+  const asked = await viewer.evaluate(() =>
+    performance.getEntriesByName(`${location.origin}/whep/stage`).map((entry) => entry.startTime),
+  );
+  const gaps = asked.slice(1).map((at, index) => at - asked[index]);
+  assert.ok(gaps.length > 0 && gaps.every((gap) => gap > 5_000), `no faster: ${gaps}`);
+  await until("the publish page says no more that something is wrong", async () => {
+    return (await textOf(publisher, "#fares-notices")) === "";
+  });
+});
+
+scenario("B-frames that no picture needs are left out, and the picture plays", async (world) => {
+  const server = await world.server(encoders.TAKES_ALL);
+  const chromium = await world.chromium();
+  const video = withBFrames("none");
+  world.encode(["ffmpeg", ffmpeg(rtmp(await server.ports(), "stage"), { video })]);
+  await until("the stream is live", () => server.report("stage"));
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await isSeenAndHeard(viewer);
+  const { frames } = (await server.report("stage")).publisher;
+  assert.ok(frames.b_frames > 0, JSON.stringify(frames));
+});
