@@ -186,7 +186,7 @@ mod tests {
         assert!(whole(&mut sections, &payload, true).is_empty());
         let mut rest = pat[10..].to_vec();
         rest.extend_from_slice(&[0xff; 20]);
-        assert_eq!(whole(&mut sections, &rest, false), [pat.clone()]);
+        assert_eq!(whole(&mut sections, &rest, false), std::slice::from_ref(&pat));
         let again: Vec<u8> = std::iter::once(0).chain(pat.iter().copied()).collect();
         assert!(whole(&mut sections, &again, true).is_empty(), "the same again");
         assert_eq!(programs(&pat), Some(vec![0x100]), "the network's table is no program");

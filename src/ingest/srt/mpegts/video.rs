@@ -298,7 +298,9 @@ mod tests {
 
     fn with_lengths(nals: &[&[u8]]) -> Vec<u8> {
         let mut data = Vec::new();
-        nals.iter().for_each(|nal| write(&mut data, nal));
+        for nal in nals {
+            write(&mut data, nal);
+        }
         data
     }
 
