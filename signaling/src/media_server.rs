@@ -256,6 +256,8 @@ pub struct FramesReport {
     pub b_frames: u64,
     /// Of those, left out as their times cannot be.
     pub misplaced: u64,
+    /// Left out since something of them was lost on its way, or made no sense.
+    pub damaged: u64,
     /// Of those, left out as a media thread had no room.
     pub overrun: u64,
 }

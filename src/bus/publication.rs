@@ -37,6 +37,8 @@ pub struct FrameCounts {
     pub b_frames: u64,
     /// Left out since their times cannot be.
     pub misplaced: u64,
+    /// Left out since something of them was lost on its way, or made no sense.
+    pub damaged: u64,
     /// Left out since a media thread had no room.
     pub overrun: u64,
 }

@@ -195,7 +195,7 @@ impl Engine {
         match input {
             Input::Datagram { path, bytes } => self.datagram(path, bytes, now, arena),
             Input::Command(command) => self.command(command, now, arena),
-            Input::Written(session, written) => self.written(session, written, now),
+            Input::Written(session, written) => self.take_written(session, written, now),
             Input::Backlog { path, backlog } => self.backlog(path, backlog, now),
             Input::Message { from, message } => {
                 let taken = AssertUnwindSafe(|| self.message(from, message, now, arena));

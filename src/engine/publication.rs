@@ -13,8 +13,9 @@ use crate::media::id::SessionId;
 use crate::media::packet::Packet;
 use crate::media::protocol::Protocol;
 use crate::peer::publisher::meter::Meter;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
-use tracing::info;
+use tracing::{error, info};
 
 /// The session that writes a stream.
 pub(super) struct Publication {
@@ -32,13 +33,20 @@ struct Track {
     meter: Meter,
     packets: u64,
     keyframes: u64,
+    /// Its timestamp.
+    newest_keyframe: Option<u64>,
 }
 
 impl Publication {
     fn new(opening: Opening, now: Instant) -> Self {
         let Opening { session, protocol, created, ended, .. } = opening;
         let meter = || Meter::new(Duration::from_secs(1), now);
-        let tracks = Kind::ALL.map(|_| Track { meter: meter(), packets: 0, keyframes: 0 });
+        let tracks = Kind::ALL.map(|_| Track {
+            meter: meter(),
+            packets: 0,
+            keyframes: 0,
+            newest_keyframe: None,
+        });
         Self { session, protocol, created, last_sign: now, tracks, ended }
     }
 
@@ -56,7 +64,11 @@ impl Publication {
         let track = &mut self.tracks[packet.codec.kind().index()];
         track.meter.add(packet.payload.len(), now);
         track.packets += 1;
-        track.keyframes += u64::from(packet.keyframe && packet.codec.kind() == Kind::Video);
+        // Several packets of one may say that it is one.
+        if packet.keyframe && packet.codec.kind() == Kind::Video {
+            let is_new = track.newest_keyframe.replace(packet.timestamp) != Some(packet.timestamp);
+            track.keyframes += u64::from(is_new);
+        }
     }
 
     pub(super) fn report(&self, now: Instant) -> SessionState {
@@ -120,8 +132,16 @@ impl Engine {
         }
     }
 
-    /// What such a publisher has sent.
-    pub(super) fn written(&mut self, session: SessionId, written: Written, now: Instant) {
+    /// What such a publisher has sent; a panic in it ends that publisher only.
+    pub(super) fn take_written(&mut self, session: SessionId, written: Written, now: Instant) {
+        if catch_unwind(AssertUnwindSafe(|| self.written(session, written, now))).is_err() {
+            error!(?session, "a fault in code ended this publisher; please report it");
+            self.counters.faults += 1;
+            self.end_publication(session, EndReason::Fault, now);
+        }
+    }
+
+    fn written(&mut self, session: SessionId, written: Written, now: Instant) {
         let Some(&index) = self.publications.get(&session) else { return };
         let publication = self.streams.get_mut(index).and_then(|it| it.publication.as_mut());
         if let Some(publication) = publication {

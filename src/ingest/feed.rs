@@ -110,6 +110,12 @@ impl Feed {
         }
     }
 
+    /// So many frames were left out before they came here, since something of them was lost or made
+    /// no sense.
+    pub const fn note_damaged(&mut self, frames: u64) {
+        self.counts.damaged = frames;
+    }
+
     fn write_video(&mut self, codec: Codec, frame: &Frame) {
         if !self.may_pass(frame) {
             // What it says of the frames after it is kept: parameter sets may come only once.

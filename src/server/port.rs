@@ -303,8 +303,8 @@ fn stream_report(details: Option<Details>, state: StreamState, wall: Duration) -
 }
 
 fn frames_report(frames: FrameCounts) -> FramesReport {
-    let FrameCounts { taken, late, b_frames, misplaced, overrun } = frames;
-    FramesReport { taken, late, b_frames, misplaced, overrun }
+    let FrameCounts { taken, late, b_frames, misplaced, damaged, overrun } = frames;
+    FramesReport { taken, late, b_frames, misplaced, damaged, overrun }
 }
 
 fn link_report(link: publication::LinkReport) -> LinkReport {

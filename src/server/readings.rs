@@ -103,12 +103,13 @@ fn publication_metrics(all: &[(StreamName, Details)]) -> Vec<Metric> {
         metric(row, links().map(|(stream, link)| (labels(stream), read(link))).collect())
     };
     let frames = all.iter().flat_map(|(stream, known)| {
-        let FrameCounts { taken, late, b_frames, misplaced, overrun } = known.frames;
+        let FrameCounts { taken, late, b_frames, misplaced, damaged, overrun } = known.frames;
         let fates = [
             ("taken", taken),
             ("late", late),
             ("b_frame", b_frames),
             ("misplaced", misplaced),
+            ("damaged", damaged),
             ("overrun", overrun),
         ];
         fates.map(|(fate, count)| {

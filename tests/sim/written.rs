@@ -130,6 +130,14 @@ fn a_viewer_who_comes_in_the_middle_of_ten_seconds_gets_all_since_the_keyframe_a
         assert!(author.sent.len() - got.len() < 9, "and it is live");
     }
     assert!(author.ended().is_empty());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    world.command_at(
+        1,
+        Command::Report(Box::new(move |states| *tell.lock().expect("fine") = states)),
+    );
+    let states = told.lock().expect("fine");
+    assert_eq!(states[0].tracks[0].keyframes, 1, "all its packets are one keyframe");
 }
 
 #[test]

@@ -105,6 +105,7 @@ impl Publisher {
     fn report(&mut self) {
         let damage = self.demuxer.damage();
         if damage != self.reported {
+            self.feed.note_damaged(damage.dropped_units);
             debug!(session = ?self.feed.session(), ?damage, "the transport stream has gaps");
             self.reported = damage;
         }

@@ -3,10 +3,12 @@
 //! - `clients`: ffmpeg, GStreamer, `srt-live-transmit`
 //! - `hostile`: what a public port must stand
 //! - `packets`: handshakes made by hand
+//! - `watched`: SRT in, WHEP out
 
 mod clients;
 mod hostile;
 mod packets;
+mod watched;
 
 use crate::harness::{PUBLISH_TOKEN, SOON, Server, until};
 use anyhow::Context;
@@ -50,14 +52,21 @@ async fn recording() -> anyhow::Result<Bytes> {
 
 /// ffmpeg with a picture and a tone, encoded; in its own time, or as fast as it can.
 fn ffmpeg_source(is_live: bool) -> Command {
+    let codecs = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 30 \
+        -b:v 200k -c:a aac";
+    encoder(is_live, codecs)
+}
+
+/// The same with codecs of the test's own.
+fn encoder(is_live: bool, codecs: &str) -> Command {
     let mut ffmpeg = Command::new("ffmpeg");
     ffmpeg.args(["-nostdin", "-v", "error"]);
     if is_live {
         ffmpeg.arg("-re");
     }
-    let input = "-f lavfi -i testsrc2=size=160x120:rate=30 -f lavfi -i sine=frequency=440 \
-        -c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 30 -b:v 200k -c:a aac";
-    ffmpeg.args(input.split_whitespace()).kill_on_drop(true);
+    let input = "-f lavfi -i testsrc2=size=160x120:rate=30 \
+        -f lavfi -i sine=frequency=440:sample_rate=48000";
+    ffmpeg.args(input.split_whitespace()).args(codecs.split_whitespace()).kill_on_drop(true);
     ffmpeg
 }
 
