@@ -5,15 +5,17 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # How long `make fuzz` works on each target.
 FUZZ_SECONDS ?= 60
+# How long `make soak` runs.
+MINUTES ?= 30
 # How many worlds `make sim` tries, and the first of them.
 SEEDS ?= 1000
 FIRST ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo deb test bench load loss lint fmt fuzz sim web setup clean
+.PHONY: help run demo deb test bench load loss srt-loss soak lint fmt fuzz sim web setup clean
 
 help: ## Lists these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 run: web ## Builds the server and starts it; says which address to open and what to type into OBS
 	cargo build --release --locked --package millrace --package millrace-transcode
@@ -35,7 +37,7 @@ bench: ## Measures what a forwarded packet costs
 	scripts/setup run
 	cargo bench --locked
 
-load: web ## Measures the server under load, 50 to 2000 viewers; takes five minutes
+load: web ## Measures the server under load, and all ways in beside each other; takes seven minutes
 	scripts/load
 
 loss: web ## Measures how long Chromium's picture stands where the network loses packets; six minutes
@@ -43,6 +45,14 @@ loss: web ## Measures how long Chromium's picture stands where the network loses
 	cargo build --release --locked --package millrace --package millrace-transcode
 	cargo build --release --locked --package millrace-loadtest
 	MILLRACE_BIN=$(CURDIR)/target/release/millrace node tests/browser/loss.mjs
+
+srt-loss: web ## Counts what SRT loses where the network does, beside libsrt's tool; six minutes
+	scripts/setup test
+	scripts/srt-loss
+
+soak: web ## Two publishers and 20 viewers for MINUTES: memory, and lip sync at the end
+	scripts/setup test
+	scripts/soak $(MINUTES)
 
 lint: web ## Format, lints, documents and page types, without the tests
 	scripts/lint

@@ -1,13 +1,13 @@
-//! `millrace-loadtest`: publishes streams by WHIP, watches them by WHEP by the thousand, and
-//! measures.
+//! `millrace-loadtest`: publishes streams by WHIP, RTMP and SRT, watches them by WHEP by the
+//! thousand, and measures.
 
 mod cli;
 
 use clap::{Parser, Subcommand};
 use cli::summary::Summary;
-use cli::{floor, impair, print, publish, ramp};
+use cli::{continuity, floor, impair, lip_sync, print, publish, ramp, ways};
 
-/// Publishes to and watches any WHIP and WHEP server, and measures what arrives.
+/// Publishes to any WHIP, RTMP or SRT server, watches by WHEP, and measures what arrives.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -17,14 +17,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Publishes a stream.
+    /// Publishes a stream: by WHIP, or by RTMP or SRT where the address begins with `rtmp://` or
+    /// `srt://` (the token is a part of it then).
     Publish(publish::Publish),
     /// Watches a stream that is live, with any number of viewers.
     View(ramp::View),
     /// Joins viewers in two groups, publishes as well if asked to, and compares the groups.
     Ramp(ramp::Ramp),
+    /// Publishes by several protocols at once, and compares latency and first frames.
+    Ways(ways::Ways),
     /// Puts a bad network between real clients and a server.
     Impair(impair::Impair),
+    /// Says how far picture and sound of a stream that flashes and beeps are apart for a viewer.
+    LipSync(lip_sync::Measure),
+    /// Counts the gaps in a file of MPEG-TS.
+    Continuity(continuity::Count),
     /// Prints the head of the table that `--summary` fills.
     SummaryHead,
     /// Measures what sending UDP costs on this machine at least.
@@ -37,7 +44,10 @@ async fn main() -> anyhow::Result<()> {
         Command::Publish(arguments) => publish::run(arguments).await,
         Command::View(arguments) => ramp::view(arguments).await,
         Command::Ramp(arguments) => ramp::ramp(arguments).await,
+        Command::Ways(arguments) => ways::run(arguments).await,
         Command::Impair(arguments) => impair::run(arguments).await,
+        Command::LipSync(arguments) => lip_sync::run(arguments).await,
+        Command::Continuity(arguments) => continuity::run(&arguments),
         Command::SummaryHead => print(false, &Summary::head()),
         Command::Floor(arguments) => floor::run(&arguments),
     }

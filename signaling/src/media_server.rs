@@ -279,6 +279,10 @@ pub struct LinkReport {
     pub dropped_packets: u64,
     /// Packets that could not be decrypted.
     pub undecrypted_packets: u64,
+    /// Gaps in the transport stream that the packets carry.
+    pub continuity_errors: u64,
+    /// Pictures and pieces of sound that were left out since something of them was missing.
+    pub damaged_units: u64,
 }
 
 /// A viewing session.

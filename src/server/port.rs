@@ -316,6 +316,8 @@ fn link_report(link: publication::LinkReport) -> LinkReport {
         retransmitted_packets: link.retransmitted_packets,
         dropped_packets: link.dropped_packets,
         undecrypted_packets: link.undecrypted_packets,
+        continuity_errors: link.continuity_errors,
+        damaged_units: link.damaged_units,
     }
 }
 

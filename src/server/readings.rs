@@ -87,13 +87,15 @@ fn transcode_metrics(counts: TranscodeCounts) -> [Metric; 3] {
 /// What is known of publishers that do not come by WebRTC.
 fn publication_metrics(all: &[(StreamName, Details)]) -> Vec<Metric> {
     type Read = fn(&LinkReport) -> f64;
-    let rows: [(Row, Read); 6] = [
+    let rows: [(Row, Read); 8] = [
         (metrics::LINK_ROUND_TRIP, |link| link.round_trip.as_secs_f64()),
         (metrics::LINK_LATENCY, |link| link.latency.as_secs_f64()),
         (metrics::LINK_PACKETS, |link| link.packets as f64),
         (metrics::LINK_LOST, |link| link.lost_packets as f64),
         (metrics::LINK_RETRANSMITTED, |link| link.retransmitted_packets as f64),
         (metrics::LINK_DROPPED, |link| link.dropped_packets as f64),
+        (metrics::LINK_GAPS, |link| link.continuity_errors as f64),
+        (metrics::LINK_DAMAGED, |link| link.damaged_units as f64),
     ];
     let links = || all.iter().filter_map(|(stream, known)| Some((stream, known.link.as_ref()?)));
     let labels = |stream: &StreamName| vec![("stream", stream.to_string())];

@@ -203,6 +203,16 @@ pub const LINK_DROPPED: Row = counter(
     "millrace_link_dropped_packets_total",
     "Packets of a publisher's link that came too late, or never (SRT).",
 );
+/// Gaps in the transport stream on a publisher's link.
+pub const LINK_GAPS: Row = counter(
+    "millrace_link_continuity_errors_total",
+    "Gaps in the transport stream that a publisher's link brought (SRT).",
+);
+/// What those gaps cost.
+pub const LINK_DAMAGED: Row = counter(
+    "millrace_link_damaged_units_total",
+    "Pictures and pieces of sound that gaps in the transport stream cost (SRT).",
+);
 /// Frames of publishers that do not come by WebRTC.
 pub const FRAMES_IN: Row = counter(
     "millrace_frames_total",
@@ -267,6 +277,8 @@ pub const ALL: &[Row] = &[
     LINK_LOST,
     LINK_RETRANSMITTED,
     LINK_DROPPED,
+    LINK_GAPS,
+    LINK_DAMAGED,
     FRAMES_IN,
     TRANSCODE_WORKERS,
     TRANSCODE_RESTARTS,

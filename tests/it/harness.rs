@@ -202,6 +202,13 @@ impl Server {
             .with_context(|| format!("the server said:\n{}", self.output.read(Clone::clone)))
     }
 
+    /// Where it listens for this: `"RTMP"`, with its quotes, is not `"RTMPS"`.
+    pub(crate) async fn listens(&self, purpose: &str) -> anyhow::Result<SocketAddr> {
+        let line = self.said(&["listening", purpose, "address="]).await?;
+        let (_, rest) = line.split_once("address=").context("an address")?;
+        Ok(rest.split_whitespace().next().context("an address")?.parse()?)
+    }
+
     /// Fails when any part of the server panicked.
     pub(crate) fn assert_sound(&self) {
         self.output.read(|text| {

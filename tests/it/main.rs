@@ -28,6 +28,7 @@
 //! - `tcp`: clients without UDP
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `transcode`: sound through the real worker
+//! - `ways`: the load generator's publishers by RTMP and SRT
 //! - `whip_whep`: WHIP in, WHEP out, untouched
 
 mod acme;
@@ -60,4 +61,5 @@ mod swarm;
 mod tcp;
 mod tidy;
 mod transcode;
+mod ways;
 mod whip_whep;

@@ -19,7 +19,7 @@ fn video_only() -> PublishOptions {
 }
 
 /// Joins, waits until `enough`, and ends.
-async fn watch(
+pub(crate) async fn watch(
     url: String,
     viewers: usize,
     nack: bool,

@@ -21,6 +21,9 @@ pub(crate) struct Impair {
     /// The server's media address.
     #[arg(long, default_value = "127.0.0.1:8189")]
     server: SocketAddr,
+    /// Relay only, whatever protocol it is that goes by UDP: there are no offers.
+    #[arg(long)]
+    no_http: bool,
     /// Where clients send their offers.
     #[arg(long, default_value = "127.0.0.1:8081")]
     http_listen: SocketAddr,
@@ -64,14 +67,20 @@ pub(crate) async fn run(arguments: Impair) -> anyhow::Result<()> {
     })
     .await
     .context("the media address")?;
-    let front = Front::start(arguments.http_listen, arguments.http_server, relay.address())
-        .await
-        .context("the HTTP address")?;
-    let (http, media) = (front.address(), relay.address());
-    progress(format_args!("use http://{http} in place of the server; media passes {media}"));
+    let media = relay.address();
+    // It passes offers on until it is dropped.
+    let mut front = None;
+    if arguments.no_http {
+        progress(format_args!("use {media} in place of the server"));
+    } else {
+        let started = Front::start(arguments.http_listen, arguments.http_server, media).await;
+        let http = front.insert(started.context("the HTTP address")?).address();
+        progress(format_args!("use http://{http} in place of the server; media passes {media}"));
+    }
     wait(arguments.seconds).await?;
     let counters = relay.counters();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     progress(format_args!("{} passed, {} lost", count(&counters.passed), count(&counters.lost)));
+    drop(front);
     Ok(())
 }

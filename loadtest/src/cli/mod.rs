@@ -1,20 +1,28 @@
 //! The commands of `millrace-loadtest`: what they take, what they do, what they print.
 //!
+//! - `continuity`: gaps in a file of MPEG-TS
 //! - `floor`: what sending costs at least
 //! - `impair`: a bad network for real clients
+//! - `lip_sync`: how far picture and sound are apart
 //! - `options`: what several commands take
 //! - `publish`: sends a stream
+//! - `publisher`: the same beside what a command does
 //! - `ramp`: joins viewers in groups and measures
 //! - `report`: the results of a ramp, for people and for programs
 //! - `summary`: the same in a line or three, for a table of many runs
+//! - `ways`: publishes by several protocols at once and compares
 
+pub(crate) mod continuity;
 pub(crate) mod floor;
 pub(crate) mod impair;
+pub(crate) mod lip_sync;
 pub(crate) mod options;
 pub(crate) mod publish;
+mod publisher;
 pub(crate) mod ramp;
 mod report;
 pub(crate) mod summary;
+pub(crate) mod ways;
 
 use std::io::Write;
 

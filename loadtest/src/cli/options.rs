@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use loadtest::codec::{Codec, Kind};
 use loadtest::light::{LightOptions, Transport};
+use loadtest::push::PushOptions;
 use loadtest::source::{AnnexB, Recording, VideoSettings};
 use loadtest::whip::{Pacing, PublishOptions};
 use std::path::{Path, PathBuf};
@@ -83,19 +84,39 @@ impl Media {
         Ok(PublishOptions {
             file: file.map(Arc::new),
             recorded,
-            video: video.map(|codec| VideoSettings {
-                codec,
-                bitrate_bps: self.kbps * 1_000,
-                frame_rate: self.fps,
-                keyframe_interval_frames: self.gop,
-                ..VideoSettings::default()
-            }),
+            video: video.map(|codec| self.settings(codec)),
             audio: !self.no_audio,
             pacing,
             answer_keyframe_requests: !self.ignore_pli,
             light: LightOptions { transport, ..LightOptions::default() },
             ..PublishOptions::default()
         })
+    }
+
+    /// What a publisher is told whose protocol is not WHIP. It hears of no keyframe request, so
+    /// `--ignore-pli` goes without saying.
+    pub(crate) fn push_options(&self) -> anyhow::Result<PushOptions> {
+        anyhow::ensure!(
+            self.video == "h264" && self.annexb.is_none() && self.recorded.is_none(),
+            "by RTMP and SRT goes H.264 that is made up, and no file"
+        );
+        anyhow::ensure!(!self.tcp && self.pace_ms == 0, "--tcp and --pace-ms are of WHIP");
+        Ok(PushOptions { video: self.settings(Codec::H264), audio: !self.no_audio })
+    }
+
+    fn settings(&self, codec: Codec) -> VideoSettings {
+        VideoSettings {
+            codec,
+            bitrate_bps: self.kbps * 1_000,
+            frame_rate: self.fps,
+            keyframe_interval_frames: self.gop,
+            ..VideoSettings::default()
+        }
+    }
+
+    /// Seconds from one keyframe to the next.
+    pub(crate) fn keyframe_seconds(&self) -> f64 {
+        f64::from(self.gop) / f64::from(self.fps.max(1))
     }
 }
 

@@ -1,21 +1,18 @@
 //! `millrace-loadtest ramp` and `view`: viewers join in groups, watch, and are measured.
 
 use super::options::{Common, Media};
+use super::publisher::{Published, Publisher};
 use super::report::{Limits, Report, Watched};
 use super::summary::Summary;
-use super::{print, progress, publish, wait};
+use super::{print, progress, wait};
 use anyhow::Context;
 use clap::Args;
 use loadtest::http::Signaling;
 use loadtest::light::Identity;
-use loadtest::report::PublishReport;
 use loadtest::swarm::{JoinOptions, Joined, Status, Swarm, SwarmOptions, Usage, allow_descriptors};
-use loadtest::whip::{PublishOptions, WhipClient};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// The viewers that join first, and those that join in a burst.
 const WATCHING: usize = 0;
@@ -53,8 +50,8 @@ pub(crate) struct Ramp {
     /// How many of these a second; as fast as it goes without.
     #[arg(long)]
     burst_rate: Option<f64>,
-    /// Publish the stream here as well, by WHIP.
-    #[arg(long, value_name = "WHIP URL")]
+    /// Publish the stream here as well, by WHIP, RTMP or SRT as the address says.
+    #[arg(long, value_name = "URL")]
     publish: Option<String>,
     /// The token to publish with.
     #[arg(long, env = "MILLRACE_LOADTEST_PUBLISH_TOKEN")]
@@ -104,7 +101,7 @@ struct Plan {
     watching: usize,
     burst: usize,
     burst_rate: Option<f64>,
-    publish: Option<(String, Option<String>, PublishOptions)>,
+    publish: Option<Published>,
     measure: Measure,
 }
 
@@ -118,10 +115,10 @@ pub(crate) async fn view(arguments: View) -> anyhow::Result<()> {
 
 /// Joins one group of viewers, then perhaps another in a burst.
 pub(crate) async fn ramp(arguments: Ramp) -> anyhow::Result<()> {
-    let options = arguments.media.publish_options()?;
-    let token = arguments.publish_token;
+    let (media, token) = (&arguments.media, &arguments.publish_token);
+    let publish = arguments.publish.as_deref();
+    let publish = publish.map(|url| Published::new(url, token.clone(), media)).transpose()?;
     let Ramp { common, watching, burst, burst_rate, measure, .. } = arguments;
-    let publish = arguments.publish.map(|url| (url, token, options));
     run(Plan { common, watching, burst, burst_rate, publish, measure }).await
 }
 
@@ -129,7 +126,7 @@ async fn run(plan: Plan) -> anyhow::Result<()> {
     allow_descriptors(plan.watching + plan.burst)?;
     let server = plan.measure.server_pid.map(Usage::of).transpose()?;
     let publisher = match plan.publish.clone() {
-        Some((url, token, options)) => Some(Publisher::start(url, token, options).await?),
+        Some(published) => Some(Publisher::start(published).await?),
         None => None,
     };
     let (watched, interrupted) = watch(&plan).await?;
@@ -245,46 +242,5 @@ async fn report_progress(swarm: Arc<Swarm>) {
             now.lost,
         ));
         before = now.packets;
-    }
-}
-
-/// A publisher in a thread of its own, so that it does not wait for anything else here.
-struct Publisher {
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<anyhow::Result<PublishReport>>,
-}
-
-impl Publisher {
-    async fn start(
-        url: String,
-        token: Option<String>,
-        options: PublishOptions,
-    ) -> anyhow::Result<Self> {
-        let (stop, stopped) = oneshot::channel();
-        let (ready, is_ready) = oneshot::channel();
-        let publishing = async move {
-            let signaling = Signaling::new(token.as_deref())?;
-            let client = WhipClient::publish(&signaling, &url, options).await?;
-            let _ = ready.send(());
-            let _ = stopped.await;
-            let report = client.log().read(publish::report);
-            client.end().await.context("the publisher's session did not end cleanly")?;
-            Ok(report)
-        };
-        let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(publishing)
-        };
-        let thread = std::thread::Builder::new().name("publisher".to_owned()).spawn(run)?;
-        let this = Self { stop, thread };
-        match is_ready.await {
-            Ok(()) => Ok(this),
-            Err(_) => this.end().and_then(|_| anyhow::bail!("the publisher ended")),
-        }
-    }
-
-    fn end(self) -> anyhow::Result<PublishReport> {
-        let _ = self.stop.send(());
-        self.thread.join().map_err(|_| anyhow::anyhow!("the publisher's thread panicked"))?
     }
 }

@@ -4,17 +4,20 @@
 //! - `annexb`: pictures from a file
 //! - `audio`: Opus-like packets, one per 20 ms
 //! - `payload`: the payload formats
+//! - `picture`: whole pictures, for protocols that do not speak RTP
 //! - `recorded`: sizes and times of what a real publisher sent
 //! - `video`: frames of a chosen bitrate, frame rate and keyframe interval
 
 mod annexb;
 mod audio;
 mod payload;
+mod picture;
 mod recorded;
 mod video;
 
 pub use annexb::{AnnexB, FileSource};
 pub use audio::AudioSource;
+pub use picture::{PARAMETER_SETS, Picture, PictureSource};
 pub(crate) use recorded::RecordedSource;
 pub use recorded::{Recording, RecordingError};
 pub use video::{Frame, VideoSettings, VideoSource};

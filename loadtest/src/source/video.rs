@@ -36,6 +36,23 @@ impl Default for VideoSettings {
     }
 }
 
+impl VideoSettings {
+    /// Bytes of coded picture in a frame.
+    pub(super) fn frame_bytes(&self, keyframe: bool) -> usize {
+        let per_second = self.bitrate_bps / 8;
+        let rate = u64::from(self.frame_rate.max(1));
+        let interval = u64::from(self.keyframe_interval_frames);
+        // One keyframe and interval - 1 delta frames share the interval's bytes.
+        let delta = if interval == 0 {
+            per_second / rate
+        } else {
+            per_second * interval / (rate * (interval - 1 + KEYFRAME_WEIGHT))
+        };
+        let bytes = if keyframe { delta * KEYFRAME_WEIGHT } else { delta };
+        usize::try_from(bytes).unwrap_or(usize::MAX).max(STAMP_BYTES)
+    }
+}
+
 /// One frame, ready to be sent.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -96,7 +113,7 @@ impl VideoSource {
         let payloads = packetize(FrameShape {
             codec: self.settings.codec,
             keyframe,
-            bytes: self.frame_bytes(keyframe),
+            bytes: self.settings.frame_bytes(keyframe),
             payload_max: self.settings.payload_bytes_max,
             number: self.frames,
         });
@@ -110,20 +127,6 @@ impl VideoSource {
         let ticks = self.settings.codec.clock_rate() / self.settings.frame_rate.max(1);
         self.header.timestamp = self.header.timestamp.wrapping_add(ticks);
         Frame { keyframe, packets }
-    }
-
-    fn frame_bytes(&self, keyframe: bool) -> usize {
-        let per_second = self.settings.bitrate_bps / 8;
-        let rate = u64::from(self.settings.frame_rate.max(1));
-        let interval = u64::from(self.settings.keyframe_interval_frames);
-        // One keyframe and interval - 1 delta frames share the interval's bytes.
-        let delta = if interval == 0 {
-            per_second / rate
-        } else {
-            per_second * interval / (rate * (interval - 1 + KEYFRAME_WEIGHT))
-        };
-        let bytes = if keyframe { delta * KEYFRAME_WEIGHT } else { delta };
-        usize::try_from(bytes).unwrap_or(usize::MAX).max(STAMP_BYTES)
     }
 
     fn packet(

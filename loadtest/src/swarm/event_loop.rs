@@ -326,7 +326,8 @@ impl EventLoop {
 }
 
 fn outcome(viewer: &Viewer, lag: Option<Lag>) -> ViewerOutcome {
-    let Times { posted, connected, first_packet, first_keyframe } = viewer.endpoint.times;
+    let Times { posted, connected, first_packet, first_keyframe, first_frame } =
+        viewer.endpoint.times;
     let since = |from: Option<i64>, to: Option<i64>| {
         let nanos = to?.saturating_sub(from?);
         Some(u64::try_from(nanos / 1_000).unwrap_or(0))
@@ -336,6 +337,7 @@ fn outcome(viewer: &Viewer, lag: Option<Lag>) -> ViewerOutcome {
         connect_us: since(Some(posted), connected),
         first_packet_us: since(connected, first_packet),
         first_keyframe_us: since(connected, first_keyframe),
+        post_to_frame_us: since(Some(posted), first_frame),
         lag,
         counts: viewer.endpoint.counts(),
         over: match &viewer.endpoint.state {

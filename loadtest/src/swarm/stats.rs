@@ -14,6 +14,8 @@ pub struct Flow {
     pub bytes: u64,
     /// Microseconds from the stamp to the kernel's time of arrival.
     pub latency: Histogram,
+    /// The same of the last packets of pictures.
+    pub frame_latency: Histogram,
 }
 
 /// What the sequence numbers say.
@@ -149,6 +151,8 @@ pub struct ViewerOutcome {
     pub first_packet_us: Option<u64>,
     /// From the end of DTLS to the first packet of a keyframe.
     pub first_keyframe_us: Option<u64>,
+    /// From POST to the last packet of a keyframe of which nothing is missing.
+    pub post_to_frame_us: Option<u64>,
     /// Where it stood three seconds after connecting.
     pub lag: Option<Lag>,
     /// What its streams counted.

@@ -16,6 +16,8 @@ pub(super) struct Header<'a> {
     sequence: u16,
     timestamp: u32,
     padding: bool,
+    /// The last packet of a frame.
+    marker: bool,
     /// Encrypted, with its tag.
     sealed: &'a [u8],
 }
@@ -36,6 +38,7 @@ impl<'a> Header<'a> {
             sequence: u16::from_be_bytes([s1, s0]),
             timestamp: u32::from_be_bytes([t3, t2, t1, t0]),
             padding: first & 0x20 != 0,
+            marker: second & 0x80 != 0,
             sealed: rest,
         })
     }
@@ -62,6 +65,10 @@ pub(super) struct Seen {
     pub(super) sample: Option<Sample>,
     /// Whether a decoder can start here; only looked at while asked for.
     pub(super) keyframe: bool,
+    /// Whether it is the last of its frame.
+    pub(super) marker: bool,
+    /// Whether it is the last of the first keyframe, and nothing is missing so far.
+    pub(super) first_frame: bool,
 }
 
 /// What a payload type stands for.
@@ -88,11 +95,20 @@ pub(super) struct Track {
     pub(super) window: SequenceWindow,
     /// The packet sent last of all that came.
     pub(super) newest: Option<Sample>,
+    /// The RTP time of the first keyframe, until the whole of it is there.
+    starting: Option<u32>,
 }
 
 impl Track {
     pub(super) fn new(ssrc: u32, payload_type: u8, format: Format) -> Self {
-        Self { ssrc, payload_type, format, window: SequenceWindow::default(), newest: None }
+        Self {
+            ssrc,
+            payload_type,
+            format,
+            window: SequenceWindow::default(),
+            newest: None,
+            starting: None,
+        }
     }
 
     /// Takes a retransmission, and returns the number that its packet had at first, which stands
@@ -114,7 +130,8 @@ impl Track {
         look_for_keyframe: bool,
     ) -> Seen {
         let (extended, place) = self.window.take(header.sequence);
-        let mut seen = Seen { place, sample: None, keyframe: false };
+        let marker = header.marker;
+        let mut seen = Seen { place, sample: None, keyframe: false, marker, first_frame: false };
         if matches!(place, Place::Duplicate | Place::Stale) {
             return seen;
         }
@@ -134,6 +151,13 @@ impl Track {
         if look_for_keyframe && self.format == Format::Media(Codec::H264) {
             let start = keys.open::<4>(nonce, payload, 0);
             seen.keyframe = start.is_some_and(starts_keyframe);
+        }
+        if seen.keyframe {
+            self.starting = Some(header.timestamp);
+        }
+        if marker && self.starting == Some(header.timestamp) && self.window.lost() == 0 {
+            self.starting = None;
+            seen.first_frame = true;
         }
         seen
     }
@@ -207,7 +231,7 @@ mod tests {
         for (profile, salt) in [(SrtpProfile::Gcm, 12), (SrtpProfile::Cm80, 14)] {
             let mut bench = Bench::new(profile, salt);
             let mut source = VideoSource::new(VideoSettings::default(), 96, 77);
-            let mut keyframes = Vec::new();
+            let (mut keyframes, mut whole) = (Vec::new(), Vec::new());
             for number in 0..90 {
                 for mut packet in source.next_frame().packets {
                     let id = Bytes::from_static(b"0");
@@ -218,9 +242,12 @@ mod tests {
                     if seen.keyframe && keyframes.last() != Some(&number) {
                         keyframes.push(number);
                     }
+                    assert_eq!(seen.marker, packet.header.marker);
+                    whole.extend(seen.first_frame.then_some((number, packet.header.marker)));
                 }
             }
             assert_eq!(keyframes, [0, 60]);
+            assert_eq!(whole, [(0, true), (60, true)]);
             assert_eq!(bench.track.window.lost(), 0);
         }
     }

@@ -50,6 +50,8 @@ pub(super) struct Times {
     pub(super) connected: Option<i64>,
     pub(super) first_packet: Option<i64>,
     pub(super) first_keyframe: Option<i64>,
+    /// Its last packet.
+    pub(super) first_frame: Option<i64>,
 }
 
 /// Where a viewer stands.
@@ -207,11 +209,18 @@ impl Endpoint {
         let seen = track.take(&header, keys, video && self.times.first_keyframe.is_none());
         if let Some(sample) = seen.sample {
             let micros = at / 1_000 - sample.stamp.sent_micros.cast_signed();
-            flow.latency.add(u64::try_from(micros).unwrap_or(0));
+            let micros = u64::try_from(micros).unwrap_or(0);
+            flow.latency.add(micros);
+            if video && seen.marker {
+                flow.frame_latency.add(micros);
+            }
         }
         self.times.first_packet.get_or_insert(at);
         if seen.keyframe {
             self.times.first_keyframe = Some(at);
+        }
+        if seen.first_frame {
+            self.times.first_frame.get_or_insert(at);
         }
         seen.sample.filter(|_| video)
     }

@@ -116,11 +116,11 @@ impl Publisher {
         }
         let Some(statistics) = self.connection.statistics() else { return };
         self.again += statistics.again_packets;
-        self.feed.set_link(link(&statistics, self.again));
+        self.feed.set_link(link(&statistics, self.again, damage));
     }
 }
 
-fn link(statistics: &Statistics, again: u64) -> LinkReport {
+fn link(statistics: &Statistics, again: u64, damage: Damage) -> LinkReport {
     LinkReport {
         round_trip: statistics.round_trip,
         latency: statistics.latency,
@@ -129,5 +129,7 @@ fn link(statistics: &Statistics, again: u64) -> LinkReport {
         retransmitted_packets: again,
         dropped_packets: statistics.dropped_packets,
         undecrypted_packets: statistics.undecrypted_packets,
+        continuity_errors: damage.continuity_errors,
+        damaged_units: damage.dropped_units,
     }
 }

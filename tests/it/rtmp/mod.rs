@@ -15,17 +15,9 @@ mod recordings;
 mod watched;
 
 use crate::harness::Server;
-use anyhow::Context as _;
 use std::net::SocketAddr;
 
 /// Where the server listens for RTMP.
 async fn rtmp_address(server: &Server) -> anyhow::Result<SocketAddr> {
-    address_of(server, "\"RTMP\"").await
-}
-
-/// Where it listens for this.
-async fn address_of(server: &Server, purpose: &str) -> anyhow::Result<SocketAddr> {
-    let line = server.said(&["listening", purpose]).await?;
-    let (_, rest) = line.split_once("address=").context("an address")?;
-    Ok(rest.split_whitespace().next().context("an address")?.parse()?)
+    server.listens("\"RTMP\"").await
 }

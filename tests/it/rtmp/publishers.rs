@@ -1,7 +1,7 @@
 //! Who may publish by RTMP, and what they are told: by ffmpeg, and by an encoder of our own.
 
 use super::encoder::{Encoder, command, connect, opening, picture, setup};
-use super::{address_of, rtmp_address};
+use super::rtmp_address;
 use crate::harness::{PUBLISH_TOKEN, SOON, Server, until};
 use anyhow::{Context as _, ensure};
 use std::process::Stdio;
@@ -49,7 +49,7 @@ async fn ffmpeg_publishes_by_rtmp_and_by_rtmps() -> anyhow::Result<()> {
     let plain = ffmpeg(&url(address, &format!("plain?token={PUBLISH_TOKEN}")))?;
     comes(&server, "plain", "rtmp").await?;
     drop(plain);
-    let address = address_of(&server, "\"RTMPS\"").await?;
+    let address = server.listens("\"RTMPS\"").await?;
     let sealed = ffmpeg(&format!("rtmps://{address}/live/sealed?token={PUBLISH_TOKEN}"))?;
     comes(&server, "sealed", "rtmps").await?;
     drop(sealed);

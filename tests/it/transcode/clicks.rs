@@ -1,11 +1,12 @@
 //! Sound whose moments are known: clicks in silence, encoded and decoded by ffmpeg.
 
 use anyhow::Context as _;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use millrace::clock::Clock;
 use millrace::media::frame::{AudioCoding, CLOCK_RATE, Coding, Frame};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -103,6 +104,24 @@ pub(super) fn encoded(codec: &str, rate: u32, channels: usize) -> anyhow::Result
         _ => AudioCoding::Mpeg,
     };
     Ok(Encoded { coding, packets })
+}
+
+/// The same clicks in HE-AAC at 48 kHz, which ffmpeg does not encode: made by libfdk-aac 2.0 (the
+/// crate fdk-aac), 48 kb/s (v1) and 32 kb/s (v2). Each file holds the config and the frames, each
+/// after its length in two bytes; `delay` is what the encoder said, in samples.
+pub(super) fn recorded(name: &str, delay: i32) -> anyhow::Result<Encoded> {
+    const FRAME: i32 = 2_048;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/aac").join(name);
+    let mut rest = Bytes::from(std::fs::read(path)?);
+    let mut next = move || {
+        let length = (rest.len() >= 2).then(|| rest.get_u16())?;
+        Some(rest.split_to(usize::from(length)))
+    };
+    let config = next().context("its config")?;
+    let frames = (0..).zip(std::iter::from_fn(next));
+    let time = |number: i32| f64::from(number * FRAME - delay) / f64::from(RATE);
+    let packets = frames.map(|(number, data)| (time(number), data)).collect();
+    Ok(Encoded { coding: AudioCoding::Aac(config.as_ref().into()), packets })
 }
 
 /// The `AudioSpecificConfig` of AAC-LC (ISO/IEC 14496-3 §1.6.2.1).

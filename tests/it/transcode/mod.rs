@@ -6,7 +6,7 @@ mod clicks;
 
 use crate::harness::{SOON, Server};
 use anyhow::Context as _;
-use clicks::{CLICKS_MS, Encoded, RATE, decoded, encoded, found};
+use clicks::{CLICKS_MS, Encoded, RATE, decoded, encoded, found, recorded};
 use loadtest::whip::PublishOptions;
 use millrace::clock::Clock;
 use millrace::config::Config;
@@ -133,6 +133,15 @@ async fn aac_becomes_opus_in_lip_sync_at_every_rate_and_with_six_channels() -> a
         let sound = encoded("aac", rate, channels)?;
         let heard = through(&sound, AudioCoding::Opus).await?;
         assert_in_sync(&format!("AAC {rate} Hz, {channels} channels"), &heard);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn he_aac_becomes_opus_in_lip_sync() -> anyhow::Result<()> {
+    for (name, delay) in [("he_v1", 5_058), ("he_v2", 7_106)] {
+        let heard = through(&recorded(name, delay)?, AudioCoding::Opus).await?;
+        assert_in_sync(name, &heard);
     }
     Ok(())
 }
