@@ -12,8 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::info;
 
-/// What tokens are good for: given a stream's name and a token, the number that names the token.
-pub type Gate = Box<dyn Fn(&str, &str) -> Option<u64> + Send + Sync>;
+/// The number that names a token, where that is good for a stream of this name.
+pub(super) type Allows = Box<dyn Fn(&str, &str) -> Option<u64> + Send + Sync>;
+
+/// What the server knows of tokens, and wants to know of refusals.
+pub struct Gate {
+    /// Given a stream's name and a token, the number that names the token, if it is good for that.
+    pub allows: Allows,
+    /// Somebody was refused for this reason, a metric's label.
+    pub refused: Box<dyn Fn(&'static str) + Send + Sync>,
+}
 
 /// Names no token: that of streams that the server fetches.
 const NO_TOKEN: u64 = 0;
@@ -117,7 +125,7 @@ impl Entrance {
     ///
     /// [`Refusal`] says why not.
     pub fn check(&self, request: Request<'_>) -> Result<(), Refusal> {
-        self.examine(request).map(drop)
+        self.examine(request).map(drop).inspect_err(|refusal| (self.gate.refused)(refusal.label()))
     }
 
     /// Lets a publisher in: its stream is its own from now on.
@@ -126,6 +134,10 @@ impl Entrance {
     ///
     /// [`Refusal`] says why not; nothing was made.
     pub fn admit(&self, request: Request<'_>) -> Result<Feed, Refusal> {
+        self.begin(request).inspect_err(|refusal| (self.gate.refused)(refusal.label()))
+    }
+
+    fn begin(&self, request: Request<'_>) -> Result<Feed, Refusal> {
         let (stream, token) = self.examine(request)?;
         self.open(&stream, request.protocol, token)
     }
@@ -162,7 +174,7 @@ impl Entrance {
         if request.token.is_empty() {
             return Err(Refusal::NoToken(token_form(request.protocol)));
         }
-        let Some(token) = (self.gate)(stream.as_str(), request.token) else {
+        let Some(token) = (self.gate.allows)(stream.as_str(), request.token) else {
             return Err(Refusal::WrongToken(stream));
         };
         let may = self.bus.directory().may_publish(&stream, token);

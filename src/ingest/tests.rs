@@ -1,7 +1,7 @@
 //! From the entrance to what a shard is handed, with a shard that only notes it.
 
 use super::b_frames::{ADVICE, Policy};
-use super::{Entrance, Feed, FeedSettings, FeedTools, Refusal, Request};
+use super::{Entrance, Feed, FeedSettings, FeedTools, Gate, Refusal, Request};
 use crate::bus::directory::{Directory, DirectoryError, DirectoryLimits};
 use crate::bus::{Bus, ShardLink, ShardWay};
 use crate::clock::HandClock;
@@ -28,6 +28,7 @@ struct Notes {
     openings: Mutex<Vec<Opening>>,
     ended: Mutex<Vec<(SessionId, EndReason)>>,
     written: Mutex<Vec<Written>>,
+    refused: Mutex<Vec<&'static str>>,
 }
 
 impl ShardWay for Notes {
@@ -80,11 +81,15 @@ fn rig() -> Rig {
     let mut config = Config::default();
     config.transcode.worker = WorkerProgram::Off;
     let transcoder = Transcoder::new(&config, clock.clock());
-    let gate = Box::new(|_: &str, token: &str| match token {
-        "right" => Some(1),
-        "other" => Some(2),
-        _ => None,
-    });
+    let notes_refused = Arc::clone(&notes);
+    let gate = Gate {
+        allows: Box::new(|_: &str, token: &str| match token {
+            "right" => Some(1),
+            "other" => Some(2),
+            _ => None,
+        }),
+        refused: Box::new(move |why| notes_refused.refused.lock().expect("fine").push(why)),
+    };
     let late_max = Duration::from_secs(2);
     let settings = FeedSettings { payload_max: 1_200, late_max, b_frames: Policy::Auto };
     let epoch = clock.clock().epoch();
@@ -162,6 +167,8 @@ async fn who_may_not_publish_is_told_why_and_nothing_is_made() {
     assert_eq!(rig.directory.counts(), (0, 2), "who was refused has left nothing");
     rig.entrance.close();
     assert_eq!(rig.refusal("lot-42", "right"), Refusal::Stopping);
+    let counted = rig.notes.refused.lock().expect("fine").clone();
+    assert!(counted.contains(&"wrong_token") && counted.contains(&"stopping"), "{counted:?}");
 }
 
 #[tokio::test]

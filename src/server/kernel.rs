@@ -4,6 +4,7 @@
 //! because under load it shows as lost packets and refused clients, and then nobody looks here.
 
 use crate::config::Config;
+use crate::config::address::Listen;
 use crate::shard::socket::Buffers;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Write as _;
@@ -28,8 +29,11 @@ impl Grants {
         let limits = &config.limits;
         let publishers = limits.streams_max.min(limits.sessions_max);
         let over_tcp = if network.media_tcp { limits.media_tcp_connections_max } else { 0 };
-        let descriptors =
-            publishers + over_tcp + limits.http_connections_max + Self::OTHER_DESCRIPTORS;
+        let rtmp = &config.rtmp;
+        let has_rtmp = [rtmp.listen, rtmp.tls_listen].iter().any(|it| *it != Listen::Off);
+        let half_open = if has_rtmp { rtmp.half_open_max } else { 0 };
+        let connections = publishers + over_tcp + half_open + limits.http_connections_max;
+        let descriptors = connections + Self::OTHER_DESCRIPTORS;
         Self {
             buffers: Buffers {
                 receive: network.udp_receive_buffer_bytes,

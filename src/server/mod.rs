@@ -224,7 +224,7 @@ impl Server {
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
         let tools = FeedTools { settings: feed_settings(&config), epoch, transcoder };
-        let entrance = Entrance::new(bus, clock, gate(&http_config), tools);
+        let entrance = Entrance::new(bus, clock, gate(&http_config, &port), tools);
         let ways_in = WaysIn::start(&config, entrance, listeners.certificates())?;
         let app = signaling::app(port.clone(), &http_config, ways_in.among(addresses));
         // Its task goes on by itself: from here on nothing can fail any more.
@@ -384,9 +384,18 @@ fn feed_settings(config: &Config) -> FeedSettings {
 }
 
 /// What tokens are good for by protocols other than HTTP.
-fn gate(config: &signaling::Config) -> Gate {
-    let credentials = config.credentials.clone();
-    Box::new(move |stream, token| credentials.may_publish(token, stream).ok().map(|id| id.0))
+fn gate(config: &signaling::Config, port: &Arc<Port>) -> Gate {
+    let (credentials, port) = (config.credentials.clone(), Arc::downgrade(port));
+    Gate {
+        allows: Box::new(move |stream, token| {
+            credentials.may_publish(token, stream).ok().map(|id| id.0)
+        }),
+        refused: Box::new(move |reason| {
+            if let Some(port) = port.upgrade() {
+                port.ledger().refused(reason);
+            }
+        }),
+    }
 }
 
 fn http_config(

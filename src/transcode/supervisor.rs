@@ -9,7 +9,6 @@ use crate::clock::Clock;
 use crate::media::frame::{AudioCoding, CLOCK_RATE, Coding, Frame};
 use crate::media::id::StreamName;
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,10 +26,6 @@ const OWED_TICKS: u64 = CLOCK_RATE as u64;
 const LOOK: Duration = Duration::from_millis(250);
 /// Handed over and read at once.
 const BYTES_MAX: usize = 64 * 1024;
-/// Frames whose arrival is remembered: those that can be inside a worker.
-const ARRIVALS_MAX: usize = 256;
-/// An Opus packet, in ticks.
-const PACKET_TICKS: i64 = 1_800;
 
 /// What keeps one worker running.
 pub(super) struct Supervisor<S> {
@@ -172,7 +167,10 @@ impl<S: FnMut(Frame) + Send> Supervisor<S> {
                         coding: Coding::Audio(coding),
                         decode_ticks: ticks,
                         present_ticks: ticks,
-                        arrival: talk.arrival_of(ticks).unwrap_or_else(|| self.clock.now()),
+                        // What a worker keeps to itself is no lateness of the server's: of ten
+                        // AAC frames in one packet of MPEG-TS it gives the last one when the next
+                        // ten come, a quarter of a second later.
+                        arrival: self.clock.now(),
                         data: Bytes::from(data),
                     });
                 }
@@ -214,7 +212,6 @@ struct Talk {
     is_ready: bool,
     has_given: bool,
     owed: Option<Owed>,
-    arrivals: VecDeque<(i64, Instant)>,
 }
 
 /// What a worker got since it gave something.
@@ -236,7 +233,6 @@ impl Talk {
             is_ready: false,
             has_given: false,
             owed: None,
-            arrivals: VecDeque::new(),
         }
     }
 
@@ -245,17 +241,6 @@ impl Talk {
         let ticks = frame.present_ticks;
         let new = Owed { since: now, first_ticks: ticks, last_ticks: ticks };
         self.owed.get_or_insert(new).last_ticks = ticks;
-        if self.arrivals.len() >= ARRIVALS_MAX {
-            self.arrivals.pop_front();
-        }
-        self.arrivals.push_back((ticks, frame.arrival));
-    }
-
-    /// When the last of what is heard from `ticks` on had come in.
-    fn arrival_of(&self, ticks: i64) -> Option<Instant> {
-        let end = ticks.saturating_add(PACKET_TICKS);
-        let held = self.arrivals.iter().rev().find(|(begin, _)| *begin < end);
-        held.map(|(_, arrival)| *arrival)
     }
 
     /// Whether the worker takes longer than it may, and for what.
@@ -358,20 +343,5 @@ mod tests {
         assert!(talk.overdue(at(62_000)).is_some());
         talk.owed = None;
         assert!(talk.overdue(at(99_000)).is_none(), "it gave something");
-    }
-
-    #[test]
-    fn what_a_worker_makes_arrived_when_its_last_input_did() {
-        let start = Clock::system().now();
-        let mut talk = Talk::new(start);
-        let at = |number: u32| start + Duration::from_millis(20) * number;
-        for number in 0..5_u32 {
-            let ticks = i64::from(number) * PACKET_TICKS;
-            talk.arrivals.push_back((ticks, at(number)));
-        }
-        assert_eq!(talk.arrival_of(PACKET_TICKS), Some(at(1)));
-        assert_eq!(talk.arrival_of(PACKET_TICKS + 500), Some(at(2)));
-        assert_eq!(talk.arrival_of(100 * PACKET_TICKS), Some(at(4)));
-        assert_eq!(talk.arrival_of(-2 * PACKET_TICKS), None);
     }
 }

@@ -114,6 +114,24 @@ async fn what_a_worker_makes_comes_out_as_frames() {
 }
 
 #[tokio::test]
+async fn what_a_worker_makes_arrives_when_it_is_made() {
+    // It is ready, and gives its frame once it has got one.
+    let waits = ONE_FRAME.replacen('R', "R' >&0; head -c 300 >/dev/null; printf '", 1);
+    let fake = Fake::new(&format!("{waits}; exec cat >/dev/null"));
+    let hands = HandClock::starting_at(WallTime::since_unix_epoch(Duration::from_secs(1)));
+    let clock = hands.clock();
+    let (mut worker, mut frames) = start(&fake.transcoder(clock.clone()));
+    let early = frame(90_000, &clock);
+    hands.advance(Duration::from_millis(240));
+    worker.write(early);
+    assert_eq!(
+        next(&mut frames).await.arrival,
+        clock.now(),
+        "the worker's time is not the server's"
+    );
+}
+
+#[tokio::test]
 async fn a_worker_that_dies_is_followed_by_another_one() {
     let fake = Fake::new(&format!("{ONE_FRAME}; echo it hurts >&2; exit 3"));
     let transcoder = fake.transcoder(Clock::system());

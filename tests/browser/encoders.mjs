@@ -1,5 +1,5 @@
-// The arguments of real encoders: ffmpeg and GStreamer. Each sends a moving picture and a
-// tone of 440 Hz, in real time, and ends by itself should nobody end it.
+// The arguments of real encoders: ffmpeg, GStreamer and libsrt's own tool. Each sends a moving
+// picture and a tone of 440 Hz, in real time, and ends by itself should nobody end it.
 
 import { PUBLISH_TOKEN } from "./harness.mjs";
 
@@ -9,6 +9,9 @@ const FRAMES_PER_SECOND = 30;
 const SIZE = "320x180";
 const SAMPLES_PER_SECOND = 48_000;
 
+/** What SRT streams are encrypted with whose names begin with `secret-`. */
+export const PASSPHRASE = "known-to-both-sides";
+
 /** Pictures in the order in which they are shown. */
 const LOW_DELAY = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"];
 const AAC = ["-c:a", "aac", "-b:a", "96k", "-ar", `${SAMPLES_PER_SECOND}`, "-ac", "2"];
@@ -17,6 +20,8 @@ const AAC = ["-c:a", "aac", "-b:a", "96k", "-ar", `${SAMPLES_PER_SECOND}`, "-ac"
 export const TAKES_ALL = {
   RTMP__LISTEN: "127.0.0.1:0",
   RTMP__TLS_LISTEN: "127.0.0.1:0",
+  SRT__LISTEN: "127.0.0.1:0",
+  SRT__PASSPHRASES: `secret-*=${PASSPHRASE}`,
 };
 
 /** The arguments of ffmpeg; `to` are those of its output. */
@@ -37,6 +42,24 @@ export function rtmp({ rtmp_port: port }, stream) {
 
 export function rtmps({ rtmps_port: port }, stream) {
   return ["-f", "flv", `rtmps://127.0.0.1:${port}/live/${stream}?token=${PUBLISH_TOKEN}`];
+}
+
+/** Output by SRT, with the address that the publish page shows. */
+export function srt(ports, stream, more = "") {
+  return ["-f", "mpegts", `${srtAddress(ports)}?streamid=${plainId(stream)}${more}`];
+}
+
+export function srtAddress({ srt_port: port }) {
+  return `srt://127.0.0.1:${port}`;
+}
+
+function plainId(stream) {
+  return `publish:${stream}:${PUBLISH_TOKEN}`;
+}
+
+/** The form of libsrt's guidelines (access-control.md). */
+export function keyedId(stream) {
+  return `#!::r=${stream},m=publish,token=${PUBLISH_TOKEN}`;
 }
 
 /** The arguments of `gst-launch-1.0`; `to` are its muxer, called `mux`, and what follows it. */

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import * as encoders from "./encoders.mjs";
-import { ffmpeg, gstreamer, rtmp, rtmps } from "./encoders.mjs";
+import { ffmpeg, gstreamer, rtmp, rtmps, srt } from "./encoders.mjs";
 import * as browser from "./harness.mjs";
 import { counters, plays, scenario, scenarioInParts, textOf, until } from "./harness.mjs";
 
@@ -14,10 +14,29 @@ const SAMPLES = 48_000;
 const ENCODERS = [
   ["ffmpeg by RTMP", "rtmp", (to) => [["ffmpeg", ffmpeg(rtmp(to, "rtmp"))]]],
   ["ffmpeg by RTMPS", "rtmps", (to) => [["ffmpeg", ffmpeg(rtmps(to, "rtmps"))]]],
+  ["ffmpeg by SRT", "srt", (to) => [["ffmpeg", ffmpeg(srt(to, "srt"))]]],
+  ["ffmpeg by SRT with AES-256", "secret-256", (to) => {
+    const secret = `&passphrase=${encoders.PASSPHRASE}&pbkeylen=32`;
+    return [["ffmpeg", ffmpeg(srt(to, "secret-256", secret))]];
+  }],
+  ["ffmpeg by SRT with its default key length", "secret-default", (to) => {
+    const secret = `&passphrase=${encoders.PASSPHRASE}`;
+    return [["ffmpeg", ffmpeg(srt(to, "secret-default", secret))]];
+  }],
   ["GStreamer's rtmp2sink", "rtmp2sink", (to) => {
     const [, , location] = rtmp(to, "rtmp2sink");
     const sink = ["flvmux name=mux streamable=true ! rtmp2sink", `location=${location}`];
     return [["gst-launch-1.0", gstreamer(...sink)]];
+  }],
+  ["GStreamer's srtsink", "srtsink", (to) => {
+    const address = [`uri=${encoders.srtAddress(to)}`, `streamid=${encoders.keyedId("srtsink")}`];
+    const sink = ["mpegtsmux name=mux alignment=7 ! srtsink wait-for-connection=false", ...address];
+    return [["gst-launch-1.0", gstreamer(...sink)]];
+  }],
+  ["srt-live-transmit", "transmit", (to) => {
+    const [, , address] = srt(to, "transmit");
+    const transmit = ["-q", "-chunk:1316", "file://con", address];
+    return [["ffmpeg", ffmpeg(["-f", "mpegts", "-"])], ["srt-live-transmit", transmit]];
   }],
 ];
 
@@ -43,8 +62,10 @@ scenarioInParts("what encoders send is seen and heard", async (world, part) => {
       const viewer = await world.open(chromium, server.watchPage(stream));
       await isSeenAndHeard(viewer);
       const { publisher } = await server.report(stream);
-      assert.equal(publisher.protocol, stream === "rtmps" ? "rtmps" : "rtmp");
+      const protocol = /^rtmps?$/.test(stream) ? stream : /rtmp/.test(stream) ? "rtmp" : "srt";
+      assert.equal(publisher.protocol, protocol);
       assert.deepEqual(publisher.notices, []);
+      if (protocol === "srt") assert.ok(publisher.link.latency_ms >= 120, "the link is told of");
       await viewer.close();
     });
   }

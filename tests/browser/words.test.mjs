@@ -148,18 +148,22 @@ async function copied(page, name) {
 }
 
 scenario("the publish page says what to type into an encoder", async (world) => {
-  const server = await world.server({ RTMP__LISTEN: "127.0.0.1:0" });
-  const { rtmp_port: port } = await server.ports();
+  const ports = { RTMP__LISTEN: "127.0.0.1:0", SRT__LISTEN: "127.0.0.1:0" };
+  const server = await world.server(ports);
+  const { rtmp_port: rtmp, srt_port: srt } = await server.ports();
   const chromium = await world.chromium();
-  const address = `${server.url}/publish/hall/stage?source=encoder`;
-  const page = await world.open(chromium, `${address}#token=${browser.PUBLISH_TOKEN}`);
+  const fragment = `?source=encoder#token=${browser.PUBLISH_TOKEN}`;
+  const page = await world.open(chromium, `${server.url}/publish/hall/stage${fragment}`);
   const all = () => page.evaluate(() => document.querySelector("#ways").innerText);
-  await until("it has the addresses", async () => /RTMP.*WHIP/s.test(await all()));
-  assert.ok(!/rtmps:|srt:/.test(await all()), "what is off is not shown");
+  await until("it has the addresses", async () => /RTMP.*SRT.*WHIP/s.test(await all()));
+  assert.ok(!/rtmps:/.test(await all()), "what is off is not shown");
   assert.ok(!(await all()).includes(browser.PUBLISH_TOKEN), "nobody reads the token by accident");
-  assert.equal(await copied(page, "Copy RTMP server"), `rtmp://127.0.0.1:${port}/live`);
+  assert.equal(await copied(page, "Copy RTMP server"), `rtmp://127.0.0.1:${rtmp}/live`);
   const key = `hall/stage?token=${browser.PUBLISH_TOKEN}`;
   assert.equal(await copied(page, "Copy RTMP stream key"), key);
+  const id = `publish:hall/stage:${browser.PUBLISH_TOKEN}`;
+  const address = `srt://127.0.0.1:${srt}?streamid=${id}`;
+  assert.equal(await copied(page, "Copy SRT address"), address);
   assert.equal(await copied(page, "Copy WHIP address"), `${server.url}/whip/hall/stage`);
   assert.equal(await copied(page, "Copy WHIP bearer token"), browser.PUBLISH_TOKEN);
   await page.click("#reveal");

@@ -8,7 +8,26 @@ use millrace::ingest::rtmp::flv::Demuxer;
 use millrace::ingest::rtmp::session::{Event, Reason, Session};
 use millrace::media::codec::Codec;
 use millrace::media::frame::{Coding, Frame};
+use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 use std::time::Instant;
+
+/// The handshake of `rml_rtmp`, which strangers' bytes reach: three packets at most are answered.
+pub(crate) fn handshake(bytes: &[u8]) {
+    let (mut handshake, mut answered) = (Handshake::new(PeerType::Server), 0);
+    for piece in bytes.chunks(1000) {
+        match handshake.process_bytes(piece) {
+            Ok(HandshakeProcessResult::InProgress { response_bytes }) => {
+                answered += response_bytes.len();
+            }
+            Ok(HandshakeProcessResult::Completed { remaining_bytes, .. }) => {
+                assert!(remaining_bytes.len() < 1000);
+                break;
+            }
+            Err(_) => break,
+        }
+        assert!(answered <= 1 + 2 * 1536);
+    }
+}
 
 /// However the bytes come in pieces, they are the same messages, or the same fault.
 pub(crate) fn chunks(bytes: &[u8]) {

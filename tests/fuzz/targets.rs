@@ -70,6 +70,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("stream_id", stream_id),
     Target::new("timing", frames::timing),
     Target::new("framing", framing),
+    Target { mutations: 300, ..Target::new("rtmp_handshake", rtmp::handshake) },
     Target { recordings: &["rtmp"], mutations: 300, ..Target::new("rtmp_chunks", rtmp::chunks) },
     Target { recordings: &["rtmp"], mutations: 500, ..Target::new("rtmp_session", rtmp::session) },
     Target::new("rtmp_amf", rtmp::values),

@@ -29,6 +29,7 @@ interface LinkReport {
   lost_packets: number;
   dropped_packets: number;
   undecrypted_packets: number;
+  damaged_units: number;
 }
 
 /** How often the server is asked while somebody looks. */
@@ -151,6 +152,9 @@ function extras({ frames, link, unused_tracks: unused }: PublisherReport): strin
   }
   if (link !== undefined && link.dropped_packets > 0) {
     lines.push(`Packets that never came in time: ${link.dropped_packets}.`);
+  }
+  if (link !== undefined && link.damaged_units > 0) {
+    lines.push(`Pictures and pieces of sound left out as damaged: ${link.damaged_units}.`);
   }
   if (link !== undefined && link.undecrypted_packets > 0) {
     lines.push(`Packets that could not be decrypted: ${link.undecrypted_packets}.`);

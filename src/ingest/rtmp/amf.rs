@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn values_nest_eight_deep_and_no_deeper() {
-        let nested = |depth: usize| [vec![10, 0, 0, 0, 1].repeat(depth), vec![5]].concat();
+        let nested = |depth: usize| [[10, 0, 0, 0, 1].repeat(depth), vec![5]].concat();
         assert!(read(&nested(7)).is_ok());
         assert_eq!(read(&nested(8)), Err(AmfError::Depth));
         assert_eq!(read(&nested(13_000)), Err(AmfError::Depth));

@@ -28,11 +28,9 @@ const OPUS: [Encoder; 1] = [Encoder {
     delay: 312,
 }];
 
-// Of both the delay was measured by a click that goes in and comes out again.
-const AAC: [Encoder; 2] = [
-    Encoder { name: "avenc_aac", properties: &[], packet: 1024, delay: 1024 },
-    Encoder { name: "voaacenc", properties: &[], packet: 1024, delay: 1600 },
-];
+// The delay was measured by a click that goes in and comes out again.
+const AAC: [Encoder; 1] =
+    [Encoder { name: "avenc_aac", properties: &[], packet: 1024, delay: 1024 }];
 
 /// The elements that decode a sound; which layer of MPEG audio it is, is not known before it comes.
 pub(crate) const fn decoders(sound: &Sound, layer: u8) -> &'static [&'static str] {

@@ -270,6 +270,8 @@ async fn a_taken_port_is_an_error_at_the_start() -> anyhow::Result<()> {
     let output = Command::new(env!("CARGO_BIN_EXE_millrace"))
         .env_clear()
         .env("MILLRACE_SRT__LISTEN", &port)
+        .env("MILLRACE_RTMP__LISTEN", "off")
+        .env("MILLRACE_RTMP__TLS_LISTEN", "off")
         .env("MILLRACE_NETWORK__HTTP_LISTEN", "127.0.0.1:0")
         .env("MILLRACE_NETWORK__HTTPS_LISTEN", "off")
         .env("MILLRACE_NETWORK__MEDIA_LISTEN", "127.0.0.1:0")
