@@ -3,12 +3,12 @@
 
 use super::directory::DirectoryError;
 use super::{Bus, ShardLink};
-use crate::engine::command::{Command, EndReason, Opening, Written};
+use crate::engine::command::{Command, EndReason, Opening, Waiting, Written};
 use crate::media::id::{SessionId, StreamName};
 use crate::media::protocol::Protocol;
 use dashmap::DashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::warn;
@@ -114,6 +114,8 @@ impl std::fmt::Debug for Publication {
 pub struct Writer {
     session: SessionId,
     shard: ShardLink,
+    /// What of it waits for the shard, in packets.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -123,8 +125,19 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
+    /// Packets of one publisher that may wait for its shard: 20 MB. All publishers of a shard wait
+    /// in one line, of which none gets more than its share.
+    const WAITING_MAX: usize = 16_384;
+    /// As many packets a frame counts for at least: so 256 of the smallest wait, which is seconds.
+    const FRAME_COUNTS_FOR: usize = 64;
+
     /// Writes a frame. False: there was no room for it, and what depends on it is of no use.
-    pub fn write(&self, written: Written) -> bool {
+    pub fn write(&self, mut written: Written) -> bool {
+        let own = written.packets.len().max(Self::FRAME_COUNTS_FOR);
+        let Some(waiting) = Waiting::add(&self.waiting, own, Self::WAITING_MAX) else {
+            return false;
+        };
+        written.waiting = Some(Arc::new(waiting));
         self.shard.write(self.session, written)
     }
 }
@@ -223,7 +236,7 @@ impl Bus {
             return Err(PublishError::Busy);
         }
         Ok(Publication {
-            writer: Writer { session, shard: Arc::clone(shard) },
+            writer: Writer { session, shard: Arc::clone(shard), waiting: Arc::default() },
             stream,
             bus: Arc::clone(self),
             ended,

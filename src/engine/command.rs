@@ -13,6 +13,7 @@ use crate::peer::srtp::SrtpProfile;
 use crate::peer::transport::EndReason as TransportEnd;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// A session that was answered over HTTP and waits for its client's first check.
@@ -55,6 +56,30 @@ pub struct Written {
     pub report: Option<SenderReport>,
     /// The packets, in order.
     pub packets: Vec<Arc<Packet>>,
+    /// Counts it as long as it waits; none where nobody counts.
+    pub waiting: Option<Arc<Waiting>>,
+}
+
+/// A part of what one publisher may have waiting; dropping it gives it back.
+#[derive(Debug)]
+pub struct Waiting {
+    count: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Waiting {
+    /// So much more, unless that would be beyond `max`. Where nothing waits anything may.
+    pub fn add(count: &Arc<AtomicUsize>, own: usize, max: usize) -> Option<Self> {
+        let before = count.fetch_add(own, Ordering::Relaxed);
+        let added = Self { count: Arc::clone(count), own };
+        (before == 0 || before + own <= max).then_some(added)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.own, Ordering::Relaxed);
+    }
 }
 
 /// What a session agreed on, by role.

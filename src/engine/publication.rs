@@ -132,6 +132,11 @@ impl Engine {
         }
     }
 
+    /// Whether this session writes a stream here.
+    pub fn is_written(&self, session: SessionId) -> bool {
+        self.publications.contains_key(&session)
+    }
+
     /// What such a publisher has sent; a panic in it ends that publisher only.
     pub(super) fn take_written(&mut self, session: SessionId, written: Written, now: Instant) {
         if catch_unwind(AssertUnwindSafe(|| self.written(session, written, now))).is_err() {

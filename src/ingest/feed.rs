@@ -62,8 +62,8 @@ struct Picture {
     pool: PacketPool,
     /// A frame was lost on its way: those until the next keyframe are of no use.
     broken: bool,
-    /// WebRTC cannot play it.
-    rejected: bool,
+    /// WebRTC cannot play it, as was found then.
+    rejected: Option<Instant>,
     reported: Option<Instant>,
 }
 
@@ -135,7 +135,8 @@ impl Feed {
             picture.reported = Some(frame.arrival);
             report(Kind::Video, placed.ticks, placed.moment, self.epoch)
         });
-        picture.broken = !self.publication.writer().write(Written { format, report, packets });
+        let written = Written { format, report, packets, ..Written::default() };
+        picture.broken = !self.publication.writer().write(written);
         self.counts.overrun += u64::from(picture.broken);
     }
 
@@ -143,15 +144,18 @@ impl Feed {
     fn may_pass(&mut self, frame: &Frame) -> bool {
         match self.picture.b_frames.look(frame) {
             Verdict::Pass => {
-                if self.picture.rejected && self.picture.b_frames.found() == Found::Never {
+                // Each change is told to people; a stream can say of itself what it likes.
+                let since = self.picture.rejected;
+                let may_change = since.is_some_and(|at| frame.arrival >= at + Self::REPORTS);
+                if may_change && self.picture.b_frames.found() == Found::Never {
                     self.accept();
                 }
-                !self.picture.rejected
+                self.picture.rejected.is_none()
             }
             verdict => {
                 self.counts.b_frames += 1;
                 if verdict == Verdict::Reject {
-                    self.reject();
+                    self.reject(frame.arrival);
                 }
                 false
             }
@@ -178,34 +182,34 @@ impl Feed {
     }
 
     /// WebRTC cannot play the picture: whoever watches is let go, whoever wants to is told.
-    fn reject(&mut self) {
-        if std::mem::replace(&mut self.picture.rejected, true) {
+    fn reject(&mut self, now: Instant) {
+        if self.picture.rejected.is_some() {
             return;
         }
+        self.picture.rejected = Some(now);
         let stream = self.publication.stream();
         warn!(%stream, "B-frames: {ADVICE}");
-        self.publication.set_obstacle(Some(ADVICE));
         self.tell();
     }
 
     /// What comes from now on is a picture that WebRTC can play.
     fn accept(&mut self) {
-        self.picture.rejected = false;
+        self.picture.rejected = None;
         self.picture.broken = true;
         info!(stream = %self.publication.stream(), "no B-frames any more");
-        self.publication.set_obstacle(None);
+        self.tell();
     }
 
     /// Tells operators how it goes; and the engine that it does, where nothing of it can be sent.
     fn tell(&mut self) {
-        let notices: Vec<String> = [
-            self.picture.rejected.then(|| ADVICE.to_owned()),
-            self.picture.b_frames_left_out(),
-            self.sound.notice(),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let obstacle = self.picture.rejected.map(|_| ADVICE);
+        // Again and again: while another one asked to publish it may not have been taken.
+        self.publication.set_obstacle(obstacle);
+        let notices: Vec<String> =
+            [obstacle.map(str::to_owned), self.picture.b_frames_left_out(), self.sound.notice()]
+                .into_iter()
+                .flatten()
+                .collect();
         let frames = self.counts;
         self.publication.describe(|details| {
             details.frames = frames;
@@ -249,7 +253,7 @@ impl Picture {
             payload_max: settings.payload_max,
             pool: PacketPool::default(),
             broken: false,
-            rejected: false,
+            rejected: None,
             reported: None,
         }
     }
@@ -273,7 +277,7 @@ impl Picture {
 
     /// What operators should know where only B-frames that nothing needs were left out.
     fn b_frames_left_out(&self) -> Option<String> {
-        let left_out = self.b_frames.found() == Found::Disposable && !self.rejected;
+        let left_out = self.b_frames.found() == Found::Disposable && self.rejected.is_none();
         left_out
             .then(|| format!("B-frames are left out, so that there are fewer pictures. {ADVICE}"))
     }

@@ -24,6 +24,8 @@ pub(super) struct Sound {
     /// Written by whoever has the Opus: this, or the worker's task.
     out: Arc<Mutex<Out>>,
     way: Way,
+    /// When a worker was looked for last.
+    looked: Option<Instant>,
 }
 
 /// How it becomes Opus.
@@ -33,8 +35,8 @@ enum Way {
     Direct,
     /// A worker makes it so.
     Worker(AudioWorker),
-    /// Nobody can, since then, for this reason.
-    Off(Unavailable, Instant),
+    /// Nobody can, for this reason.
+    Off(Unavailable),
 }
 
 /// Opus frames into the stream.
@@ -51,8 +53,9 @@ struct Out {
 }
 
 impl Sound {
-    /// How long it is not tried again to find a worker.
-    const OFF: Duration = Duration::from_secs(10);
+    /// How long it is not tried again to find a worker, whether or not there was one: a publisher
+    /// that changes its coding with every frame must not start a process for each.
+    const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
     pub(super) fn new(
         stream: StreamName,
@@ -70,7 +73,7 @@ impl Sound {
             reported: None,
             known: None,
         };
-        Self { stream, transcoder, out: Arc::new(Mutex::new(out)), way: Way::Direct }
+        Self { stream, transcoder, out: Arc::new(Mutex::new(out)), way: Way::Direct, looked: None }
     }
 
     /// Takes a frame that was placed. False: it was Opus, and there was no room for it.
@@ -84,13 +87,10 @@ impl Sound {
             return out.write(&frame.data, place);
         }
         self.out.lock().unwrap_or_else(PoisonError::into_inner).known = Some(placed);
-        let retries = match &self.way {
-            Way::Direct => true,
-            Way::Worker(_) => false,
-            Way::Off(_, since) => frame.arrival >= *since + Self::OFF,
-        };
-        if retries {
-            self.find_worker(coding.clone(), frame.arrival);
+        let is_due = self.looked.is_none_or(|at| frame.arrival >= at + Self::LOOK_AGAIN);
+        if is_due && !matches!(self.way, Way::Worker(_)) {
+            self.looked = Some(frame.arrival);
+            self.find_worker(coding.clone());
         }
         if let Way::Worker(worker) = &mut self.way {
             let ticks = placed.ticks.cast_signed();
@@ -99,7 +99,7 @@ impl Sound {
         true
     }
 
-    fn find_worker(&mut self, coding: AudioCoding, now: Instant) {
+    fn find_worker(&mut self, coding: AudioCoding) {
         let out = Arc::clone(&self.out);
         let sink = move |frame: Frame| {
             let place =
@@ -110,10 +110,10 @@ impl Sound {
         match self.transcoder.audio(&self.stream, coding, AudioCoding::Opus, sink) {
             Ok(worker) => self.way = Way::Worker(worker),
             Err(reason) => {
-                if !matches!(&self.way, Way::Off(known, _) if known == &reason) {
+                if !matches!(&self.way, Way::Off(known) if known == &reason) {
                     warn!(stream = %self.stream, %reason, "the stream has no sound");
                 }
-                self.way = Way::Off(reason, now);
+                self.way = Way::Off(reason);
             }
         }
     }
@@ -123,7 +123,7 @@ impl Sound {
         match &self.way {
             Way::Direct => None,
             Way::Worker(worker) => worker.fault(),
-            Way::Off(reason, _) => Some(format!("The stream has no sound: {reason}")),
+            Way::Off(reason) => Some(format!("The stream has no sound: {reason}")),
         }
     }
 }
@@ -151,7 +151,7 @@ impl Out {
         if format.is_some() {
             self.format.clone_from(&format);
         }
-        let mut written = Written { format, report: None, packets };
+        let mut written = Written { format, packets, ..Written::default() };
         if self.reported.is_none_or(|reported| place.arrival >= reported + Self::REPORTS) {
             self.reported = Some(place.arrival);
             written.format.clone_from(&self.format);

@@ -62,10 +62,16 @@ struct Rig {
     bus: Arc<Bus>,
     clock: HandClock,
     entrance: Entrance,
+    transcoder: Transcoder,
 }
 
 /// An entrance where every stream's token is `right`, or `other`, and no sound is transcoded.
 fn rig() -> Rig {
+    rig_with(WorkerProgram::Off)
+}
+
+/// The same with this program to transcode sound.
+fn rig_with(worker: WorkerProgram) -> Rig {
     let limits = DirectoryLimits {
         sessions: 10,
         streams: 2,
@@ -79,7 +85,7 @@ fn rig() -> Rig {
     let bus = Arc::new(Bus::new(Arc::clone(&directory), vec![shard]));
     let clock = HandClock::starting_at(WallTime::since_unix_epoch(Duration::from_secs(1_000)));
     let mut config = Config::default();
-    config.transcode.worker = WorkerProgram::Off;
+    config.transcode.worker = worker;
     let transcoder = Transcoder::new(&config, clock.clock());
     let notes_refused = Arc::clone(&notes);
     let gate = Gate {
@@ -94,9 +100,9 @@ fn rig() -> Rig {
     let settings = FeedSettings { payload_max: 1_200, late_max, b_frames: Policy::Auto };
     let epoch = clock.clock().epoch();
     let own = Arc::clone(&bus);
-    let tools = FeedTools { settings, epoch, transcoder };
+    let tools = FeedTools { settings, epoch, transcoder: transcoder.clone() };
     let entrance = Entrance::new(own, clock.clock(), gate, tools);
-    Rig { notes, directory, bus, clock, entrance }
+    Rig { notes, directory, bus, clock, entrance, transcoder }
 }
 
 impl Rig {
@@ -245,6 +251,38 @@ async fn sound_that_nobody_can_make_opus_is_left_out_and_said() {
     assert!(known.notices[0].contains("no sound"), "{known:?}");
 }
 
+#[tokio::test]
+async fn sound_that_changes_its_coding_with_every_frame_starts_no_process_for_each() {
+    let rig = rig_with(WorkerProgram::At("/nowhere/millrace-transcode".into()));
+    let mut feed = rig.admit("lot-42");
+    let aac = Coding::Audio(AudioCoding::Aac(Arc::from([0x12, 0x10])));
+    for index in 0..50 {
+        rig.clock.advance(Duration::from_millis(40));
+        feed.write(rig.frame(aac.clone(), index * 40, &[0x21, 0x10]));
+        feed.write(rig.frame(OPUS, index * 40 + 20, &[0xfc, 1, 2]));
+    }
+    // None of those that are not needed any more has had its turn to end yet.
+    assert_eq!(rig.transcoder.counts().workers, 1);
+    assert_eq!(rig.written().len(), 50, "what is Opus already is heard");
+}
+
+#[tokio::test]
+async fn who_sends_more_than_its_thread_takes_leaves_the_others_room() {
+    let rig = rig();
+    let mut flood = rig.admit("lot-42");
+    let mut other = rig.admit("lot-43");
+    for index in 0..5_000 {
+        flood.write(rig.frame(VP8, index, &vp8(true)));
+    }
+    // Here nothing is taken, so that all that has found room waits.
+    let waiting = rig.notes.written.lock().expect("fine").len();
+    assert!((100..1_000).contains(&waiting), "{waiting}");
+    other.write(rig.frame(VP8, 0, &vp8(true)));
+    assert_eq!(rig.written().len(), waiting + 1, "the other one is not held up");
+    flood.write(rig.frame(VP8, 5_000, &vp8(true)));
+    assert_eq!(rig.written().len(), 1, "nor is the first, once its own was taken");
+}
+
 /// Frames that `tests/data/frames/make.py` made.
 fn recorded(rig: &Rig, file: &str) -> Vec<Frame> {
     let path = format!("{}/tests/data/frames/{file}.frames", env!("CARGO_MANIFEST_DIR"));
@@ -287,6 +325,29 @@ async fn b_frames_that_others_need_are_refused_to_viewers_with_the_setting_to_ch
         again.write(Frame { arrival: rig.clock.clock().now(), ..frame });
     }
     assert!(formats().is_ok());
+}
+
+#[tokio::test]
+async fn a_stream_that_says_now_this_now_that_of_its_b_frames_is_believed_once_a_second() {
+    let rig = rig();
+    let mut feed = rig.admit("lot-42");
+    let b_frames = recorded(&rig, "h264-b-pyramid");
+    let in_order = recorded(&rig, "h264-in-order");
+    let write = |feed: &mut Feed, frames: &[Frame], after: u64| {
+        for frame in frames {
+            rig.clock.advance(Duration::from_millis(after));
+            feed.write(Frame { arrival: rig.clock.clock().now(), ..frame.clone() });
+        }
+    };
+    write(&mut feed, &b_frames, 1);
+    let known = rig.bus.details(feed.session()).expect("it is known");
+    assert_eq!(known.notices, [ADVICE]);
+    rig.written();
+    write(&mut feed, &in_order, 1);
+    assert_eq!(rig.written().len(), 0, "24 ms later it is not believed");
+    write(&mut feed, &in_order, 100);
+    write(&mut feed, &in_order, 40);
+    assert!(!rig.written().is_empty(), "later it is");
 }
 
 #[tokio::test]

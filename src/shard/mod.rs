@@ -181,8 +181,8 @@ impl Shard {
             self.wait(&turn)?;
             self.take_messages();
             let drained = self.receive()?;
-            let exits = self.take_requests();
-            self.take_media();
+            let mut exits = self.take_requests();
+            exits |= self.take_media();
             // Whoever asks for much again has filled the arena; others' reports need room in it.
             self.make_room();
             let now = self.clock.now();
@@ -388,13 +388,25 @@ impl Shard {
         false
     }
 
-    /// Takes what publishers have sent who do not come by WebRTC, within bounds.
-    fn take_media(&mut self) {
+    /// Takes what publishers have sent who do not come by WebRTC, within bounds; true: the shard is
+    /// to end.
+    fn take_media(&mut self) -> bool {
         for _ in 0..Self::MEDIA_MAX {
             let Ok((session, written)) = self.media.try_recv() else { break };
+            // Whoever has begun just now may still wait among the requests: without its beginning
+            // it would lose its first keyframe. All that came before it are as many as may wait.
+            for _ in 0..Handle::REQUESTS_MAX.div_ceil(Self::REQUESTS_MAX) {
+                if self.engine.is_written(session) || self.requests.is_empty() {
+                    break;
+                }
+                if self.take_requests() {
+                    return true;
+                }
+            }
             let now = self.clock.now();
             self.engine.handle(Input::Written(session, written), now, &mut self.arena);
         }
+        false
     }
 
     /// Sends what waits, for a bounded time; true: more waits.

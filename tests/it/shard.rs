@@ -2,9 +2,14 @@
 
 use crossbeam_channel::{Receiver, bounded};
 use millrace::clock::Clock;
-use millrace::engine::command::{Agreement, Claims, Command, EndReason, Event, Prepared, Role};
+use millrace::engine::command::{
+    Agreement, Claims, Command, EndReason, Event, Opening, Prepared, Role, Written,
+};
 use millrace::engine::{Engine, EngineSettings};
+use millrace::media::codec::{Codec, Format};
 use millrace::media::id::{SessionId, StreamName};
+use millrace::media::packet::{PacketFields, PacketPool};
+use millrace::media::protocol::Protocol;
 use millrace::peer::agreement::{Credentials, ViewerAgreement};
 use millrace::peer::identity::Identity;
 use millrace::peer::testing::{ClientOptions, TestClient};
@@ -218,4 +223,46 @@ fn a_fault_of_the_loop_is_told_and_the_shard_takes_nothing_more() {
     assert!(running.events.recv().is_err(), "the thread is gone");
     let command = Command::End(SessionId::from_random([0; 16]), EndReason::Deleted);
     assert_eq!(running.handle.command(command), Err(CommandError::Gone));
+}
+
+#[test]
+fn what_a_publisher_writes_at_once_is_not_lost_though_its_beginning_waits_behind_much_else() {
+    let running = start(&client(), Timeouts::default());
+    let session = SessionId::from_random([9; 16]);
+    // While the shard is kept from its work all this comes, and more than it takes in a turn.
+    let (go_on, waits) = bounded::<()>(0);
+    let (reply, working) = bounded(1);
+    let holds = Command::Report(Box::new(move |_| {
+        reply.send(()).expect("the test listens");
+        // The test has failed where nobody says anything.
+        let _ = waits.recv_timeout(PATIENCE);
+    }));
+    let command = |command| running.handle.command(command).expect("there is room");
+    command(holds);
+    working.recv_timeout(PATIENCE).expect("the shard works on it");
+    for number in 100..200 {
+        command(Command::End(SessionId::from_random([number; 16]), EndReason::Deleted));
+    }
+    command(Command::Publish(Box::new(Opening {
+        session,
+        stream: StreamName::parse("lot-42").expect("a stream name"),
+        protocol: Protocol::Rtmp,
+        created: Clock::system().now(),
+        ended: Box::new(drop),
+    })));
+    let fields = PacketFields {
+        codec: Codec::Opus,
+        sequence: 1 << 16,
+        timestamp: 1 << 34,
+        marker: true,
+        keyframe: true,
+        arrival: Clock::system().now(),
+    };
+    let format = Format { codec: Codec::Opus, parameters: String::new() };
+    let packets = vec![PacketPool::default().make(fields, &[0xfc, 1, 2])];
+    let written = Written { format: Some(format), packets, ..Written::default() };
+    assert!(running.handle.write(session, written));
+    go_on.send(()).expect("the shard waits");
+    let is_live = |event: &ShardEvent| matches!(event, ShardEvent::Engine(Event::Live { .. }));
+    while !is_live(&running.event()) {}
 }

@@ -65,7 +65,7 @@ impl Author {
         let (kind, ntp, arrival) = (Kind::Video, world.epoch.wall_of(world.now), world.now);
         let report = Some(SenderReport { kind, ntp, timestamp, arrival });
         let format = keyframe.then(|| format(Codec::H264));
-        self.hands(world, Written { format, report, packets });
+        self.hands(world, Written { format, report, packets, ..Written::default() });
         self.pictures += 1;
         self.next_at += PICTURE;
     }

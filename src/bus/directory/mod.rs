@@ -227,7 +227,7 @@ impl Directory {
     }
 
     /// WebRTC cannot play what this publisher of a stream sends, for this reason; `None`: it can.
-    /// False: another one publishes it by now.
+    /// False: that is known, or another one publishes it by now.
     pub fn set_obstacle(
         &self,
         stream: &StreamName,
@@ -235,10 +235,11 @@ impl Directory {
         obstacle: Option<&'static str>,
     ) -> bool {
         let Some(mut entry) = self.streams.get_mut(stream) else { return false };
-        if entry.publishers.last() != Some(&publisher) {
+        let obstacle = obstacle.map(|obstacle| (publisher, obstacle));
+        if entry.publishers.last() != Some(&publisher) || entry.obstacle == obstacle {
             return false;
         }
-        entry.obstacle = obstacle.map(|obstacle| (publisher, obstacle));
+        entry.obstacle = obstacle;
         true
     }
 
@@ -273,6 +274,7 @@ impl Directory {
         token: u64,
     ) -> Result<(), DirectoryError> {
         let streams = self.streams.len();
+        let begins = entry.shard.is_some();
         match (self.streams.entry(entry.stream.clone()), entry.role) {
             (MapEntry::Vacant(_), Role::Viewer) => Err(DirectoryError::NotLive),
             (MapEntry::Vacant(_), Role::Publisher) if streams >= self.limits.streams => {
@@ -289,7 +291,8 @@ impl Directory {
                     return Err(DirectoryError::Taken);
                 }
                 stream.token = token;
-                stream.obstacle = None;
+                // Who comes by WebRTC may never connect; if it does, the one before leaves.
+                stream.obstacle.take_if(|_| begins);
                 stream.publishers.push(session);
                 Ok(())
             }

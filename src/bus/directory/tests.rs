@@ -180,3 +180,20 @@ fn a_session_is_claimed_once_by_its_client_and_then_is_no_longer_overdue() {
     assert!(directory.remove(session).is_none());
     assert_eq!(directory.counts(), (0, 0));
 }
+
+#[test]
+fn an_obstacle_stays_while_somebody_only_asks_to_publish_over_webrtc() {
+    let (directory, now) = (directory(), Instant::now());
+    let name = StreamName::parse("a").expect("a name");
+    let writer = SessionId::from_random([9; 16]);
+    directory.begin(writer, &name, 7, 0).expect("nobody else");
+    go_live(&directory, "a", term(now, 1));
+    assert!(directory.set_obstacle(&name, writer, Some("B-frames")));
+    assert!(!directory.set_obstacle(&name, writer, Some("B-frames")), "it is known");
+    let asks = add(&directory, 1, Role::Publisher, "a", 7).expect("it has the token");
+    let formats = || directory.formats(&name, now);
+    assert_eq!(formats(), Err(DirectoryError::NotPlayable("B-frames")));
+    directory.remove(writer);
+    assert!(formats().is_ok(), "once it is the other's the obstacle is gone");
+    directory.remove(asks);
+}

@@ -52,8 +52,10 @@ const HELD_BYTES_MAX_COMMANDS: usize = 2 * COMMAND_BYTES_MAX;
 const CHUNK_BYTES_MAX: u32 = 1 << 20;
 /// The length of chunks until the other side says otherwise (§5.4.1).
 const CHUNK_BYTES_AT_FIRST: usize = 128;
-/// So much of a message is reserved at once; the rest as it comes.
+/// So much of audio or video is reserved at once; the rest as it comes.
 const RESERVED_AT_FIRST: usize = 16 << 10;
+/// The same of anything else, which anybody may announce.
+const RESERVED_AT_FIRST_COMMANDS: usize = 512;
 /// A timestamp field that says that the timestamp stands behind the header (§5.3.1.3).
 const EXTENDED: u32 = 0x00ff_ffff;
 
@@ -326,7 +328,11 @@ impl ChunkStream {
         if length > max {
             return Err(ChunkError::TooLong { kind, length, max });
         }
-        self.partial = Some(BytesMut::with_capacity(length.min(RESERVED_AT_FIRST)));
+        let reserved_max = match max {
+            MEDIA_BYTES_MAX => RESERVED_AT_FIRST,
+            _ => RESERVED_AT_FIRST_COMMANDS,
+        };
+        self.partial = Some(BytesMut::with_capacity(length.min(reserved_max)));
         Ok(())
     }
 }
@@ -595,5 +601,18 @@ mod tests {
         };
         let fault = (3..9).find_map(|id| reader.read(&mut BytesMut::from(&parts(id)[..])).err());
         assert_eq!(fault, Some(ChunkError::TooMuch));
+    }
+
+    #[test]
+    fn who_does_not_publish_has_nothing_reserved_for_what_it_announces() {
+        let mut reader = ChunkReader::default();
+        for id in 2..32 {
+            let mut input =
+                BytesMut::from(&first(id, 0, kind::COMMAND, COMMAND_BYTES_MAX, &[])[..]);
+            assert_eq!(reader.read(&mut input), Ok(None));
+        }
+        let partials = reader.streams.iter().filter_map(|stream| stream.partial.as_ref());
+        let reserved: usize = partials.map(BytesMut::capacity).sum();
+        assert!(reserved <= 16 << 10, "{reserved} bytes");
     }
 }

@@ -90,10 +90,9 @@ where
     let mut connection =
         Connection { stream, host, guest, session, input, feed, demuxer, deadline };
     let outcome = connection.run().await;
-    let session = connection.feed.as_ref().map(Feed::session);
-    match (outcome, session) {
+    match (outcome, &connection.feed) {
         (Ok(()), _) => {}
-        (Err(error), Some(session)) => info!(?session, %error, "an RTMP publisher is cut off"),
+        (Err(error), Some(feed)) => cut_off(feed, &error),
         (Err(error), None) => debug!(%error, "an RTMP connection is closed"),
     }
 }
@@ -171,7 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Ok(None) => return Ok(Next::Read),
                 Err(error) => {
                     let Some(feed) = self.feed.take() else { return Err(error.into()) };
-                    info!(session = ?feed.session(), %error, "an RTMP publisher is cut off");
+                    cut_off(&feed, &error);
                     self.session.refuse(Reason::BadName, &error.to_string());
                     return Ok(Next::Close);
                 }
@@ -217,7 +216,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let arrival = self.host.entrance.clock().now();
         self.demuxer.read(message, arrival, |frame| feed.write(frame));
         if let Some(others) = self.demuxer.new_others() {
-            info!(session = ?feed.session(), ?others, "tracks that are not used");
+            let (session, stream) = (feed.session(), feed.stream());
+            info!(?session, %stream, ?others, "tracks that are not used");
             feed.note_tracks(others.to_vec());
         }
     }
@@ -255,6 +255,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let _ = timeout(LAST_WORDS, words).await;
         Ok(())
     }
+}
+
+/// Says whose connection is closed for a fault in what it sends.
+fn cut_off(feed: &Feed, error: &dyn std::fmt::Display) {
+    let (session, stream) = (feed.session(), feed.stream());
+    info!(?session, %stream, %error, "an RTMP publisher is cut off");
 }
 
 /// What comes after an event.

@@ -14,6 +14,8 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// A transport stream that says not what it carries for so many bytes is none: it should do so
 /// every 100 ms.
 const UNRECOGNISED_MAX: usize = 4 << 20;
+/// So often it is logged which tracks are not used: a stream can say something new in each packet.
+const UNUSED_TOLD_MAX: u32 = 16;
 
 /// Why a connection has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,7 @@ struct Publisher {
     /// Packets that came again: the library counts them from one report to the next.
     again: u64,
     unrecognised_bytes: usize,
+    unused_told: u32,
     reported: Damage,
     overrun: u64,
 }
@@ -48,13 +51,14 @@ pub(super) async fn run(connection: Connection, feed: Feed) -> End {
         frames: Vec::new(),
         again: 0,
         unrecognised_bytes: 0,
+        unused_told: 0,
         reported: Damage::default(),
         overrun: 0,
     };
     let end = publisher.receive().await;
     let Publisher { connection, feed, demuxer, .. } = publisher;
-    let (session, damage) = (feed.session(), demuxer.damage());
-    info!(?session, ?end, ?damage, "SRT connection ended");
+    let (session, stream, damage) = (feed.session(), feed.stream(), demuxer.damage());
+    info!(?session, %stream, ?end, ?damage, "SRT connection ended");
     drop(feed);
     // Closing waits for a thread of the library.
     let _ = tokio::task::spawn_blocking(move || drop(connection)).await;
@@ -74,9 +78,9 @@ impl Publisher {
                     let Some(batch) = batch else { return End::Peer };
                     self.take(&batch);
                     if self.unrecognised_bytes > UNRECOGNISED_MAX {
-                        let session = self.feed.session();
-                        warn!(?session, "what comes in over SRT is no MPEG transport stream; \
-                            set the encoder's format to mpegts");
+                        let (session, stream) = (self.feed.session(), self.feed.stream());
+                        warn!(?session, %stream, "what comes in over SRT is no MPEG transport \
+                            stream; set the encoder's format to mpegts");
                         return End::NoTransportStream;
                     }
                 }
@@ -90,8 +94,10 @@ impl Publisher {
             self.feed.write(frame);
         }
         if let Some(unused) = self.demuxer.take_unused() {
-            if !unused.is_empty() {
-                info!(session = ?self.feed.session(), ?unused, "tracks that are not used");
+            if !unused.is_empty() && self.unused_told < UNUSED_TOLD_MAX {
+                self.unused_told += 1;
+                let (session, stream) = (self.feed.session(), self.feed.stream());
+                info!(?session, %stream, ?unused, "tracks that are not used");
             }
             self.feed.note_tracks(unused);
         }
@@ -111,7 +117,8 @@ impl Publisher {
         }
         let overrun = self.connection.overrun_bytes();
         if overrun != self.overrun {
-            warn!(session = ?self.feed.session(), bytes = overrun, "the server is too slow for it");
+            let (session, stream) = (self.feed.session(), self.feed.stream());
+            warn!(?session, %stream, bytes = overrun, "the server is too slow for it");
             self.overrun = overrun;
         }
         let Some(statistics) = self.connection.statistics() else { return };

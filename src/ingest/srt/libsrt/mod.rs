@@ -212,8 +212,9 @@ impl Socket {
         // SAFETY: `bytes` has room for `len` bytes, and the library keeps to it.
         let read = unsafe { sys::srt_getsockflag(self.0, option::STREAM_ID, place, &raw mut len) };
         let len = if read == sys::ERROR { 0 } else { usize::try_from(len).unwrap_or(0) };
-        let read = bytes.get(..len).unwrap_or_default();
-        String::from_utf8_lossy(read).trim_end_matches('\0').to_owned()
+        // As far as the hook sees it: what is behind a zero was not looked at.
+        let mut texts = bytes.get(..len).unwrap_or_default().split(|&byte| byte == 0);
+        String::from_utf8_lossy(texts.next().unwrap_or_default()).into_owned()
     }
 
     /// Takes the next message. `buffer` should have room for [`MESSAGE_MAX`] bytes: what does not

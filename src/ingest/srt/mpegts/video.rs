@@ -13,6 +13,9 @@ const UNITS_MAX: usize = 64;
 const SPACING_TICKS: i64 = 3000;
 /// The longest time between two that is believed.
 const SPACING_TICKS_MAX: i64 = 90_000;
+/// PES packets of one access unit where these begin anywhere: the largest has 64 of the longest.
+/// Each is another look at all that has come of it.
+const PIECES_MAX: usize = 128;
 /// Parameter sets that wait for their picture.
 const APART_MAX: usize = 1 << 16;
 
@@ -33,6 +36,8 @@ pub(super) struct Video {
     spacing: i64,
     /// PES packets begin anywhere: the last access unit of each waits here, as a byte stream.
     held: Option<(Times, Vec<u8>)>,
+    /// How many PES packets have looked at it.
+    pieces: usize,
     /// Delimiters stand before every access unit (ISO/IEC 13818-1 §2.14.1 asks for it): then
     /// nothing else begins one.
     has_delimiters: bool,
@@ -71,6 +76,7 @@ impl Video {
             last: None,
             spacing: SPACING_TICKS,
             held: None,
+            pieces: 0,
             has_delimiters: false,
             apart: Vec::new(),
         }
@@ -127,7 +133,8 @@ impl Video {
         let (held_times, mut bytes) =
             self.held.take().unwrap_or_else(|| (times, Vec::with_capacity(data.len())));
         let offset = bytes.len();
-        if offset + data.len() > VIDEO_MAX {
+        self.pieces = if offset == 0 { 1 } else { self.pieces + 1 };
+        if offset + data.len() > VIDEO_MAX || self.pieces > PIECES_MAX {
             return 1;
         }
         bytes.extend_from_slice(data);
@@ -143,7 +150,10 @@ impl Video {
             }
         }
         let last_times = if last_begin < offset { held_times } else { next };
-        bytes.drain(..last_begin);
+        if last_begin > 0 {
+            bytes.drain(..last_begin);
+            self.pieces = 1;
+        }
         self.held = Some((last_times, bytes));
         dropped
     }
@@ -324,6 +334,16 @@ mod tests {
         assert_eq!(units.len(), 1);
         assert_eq!((units[0].decoded, units[0].presented), (5, 15));
         assert_eq!(units[0].data, with_lengths(&[SPS, IDR, P_SECOND]));
+    }
+
+    #[test]
+    fn a_picture_in_ever_more_pieces_is_given_up() {
+        let mut video = Video::new(Codec::H264);
+        let begin = [&[0x55], &annex_b(&[P])[..]].concat();
+        let mut push = |data| video.push(&pes(data), Some((0, 0)), &mut Vec::new());
+        assert_eq!(push(begin), 0);
+        let dropped: Vec<u32> = (0..200).map(|_| push(vec![0x24])).collect();
+        assert_eq!(dropped.iter().position(|&it| it > 0), Some(PIECES_MAX - 1));
     }
 
     #[test]
