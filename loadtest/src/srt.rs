@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use srt_tokio::SrtSocket;
-use srt_tokio::options::PacketSize;
+use srt_tokio::options::{ByteCount, PacketSize};
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use tokio::net::UdpSocket;
 const PACKET: usize = 188;
 /// Packets in a message: what an Ethernet frame takes.
 const PACKETS_PER_MESSAGE: usize = 7;
+/// As libsrt has it. By default it is 31 packets, and a keyframe of more never leaves it.
+const SEND_BUFFER: ByteCount = ByteCount(8_192 * 1_500);
 /// How long the handshake may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -79,6 +81,7 @@ impl SrtCaller {
         }
         let builder = builder.set(|it| {
             it.connect.timeout = CONNECT_WITHIN;
+            it.sender.buffer_size = SEND_BUFFER;
             it.sender.max_payload_size = PacketSize((PACKET * PACKETS_PER_MESSAGE) as u64);
         });
         let id = Some(options.stream_id.as_str()).filter(|it| !it.is_empty());

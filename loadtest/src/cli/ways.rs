@@ -27,10 +27,10 @@ const SETTLE: Duration = Duration::from_secs(4);
 /// What `ways` takes.
 #[derive(Debug, Args)]
 pub(crate) struct Ways {
-    /// A way in: its name in the table, where to publish, and where that is watched. May be given
-    /// several times.
+    /// A way in: its name in the table, where to publish, where that is watched, and the latency
+    /// in milliseconds that was asked for on the way, if any. May be given several times.
     #[arg(long = "way", required = true, value_parser = Way::parse,
-        value_name = "NAME,URL,WHEP URL")]
+        value_name = "NAME,URL,WHEP URL[,MS]")]
     compared: Vec<Way>,
     /// The token of those that publish by WHIP.
     #[arg(long, env = "MILLRACE_LOADTEST_PUBLISH_TOKEN")]
@@ -61,29 +61,27 @@ pub(crate) struct Ways {
 }
 
 /// One way in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Way {
     name: String,
     publish: String,
     watch: String,
+    /// What SRT was asked to wait for lost packets, which is no cost of the server's.
+    agreed_ms: Option<f64>,
 }
 
 impl Way {
     fn parse(text: &str) -> Result<Self, String> {
-        match text.split(',').collect::<Vec<_>>()[..] {
-            [name, publish, watch] => {
-                let (name, publish, watch) =
-                    (name.to_owned(), publish.to_owned(), watch.to_owned());
-                Ok(Self { name, publish, watch })
+        let (name, publish, watch, agreed_ms) = match text.split(',').collect::<Vec<_>>()[..] {
+            [name, publish, watch] => (name, publish, watch, None),
+            [name, publish, watch, latency] => {
+                let latency = latency.parse().map_err(|_| format!("{latency}: no latency"))?;
+                (name, publish, watch, Some(latency))
             }
-            _ => Err("NAME,URL,WHEP URL".to_owned()),
-        }
-    }
-
-    /// What SRT was asked to wait for lost packets, which is no cost of the server's.
-    fn latency_ms(&self) -> Option<f64> {
-        let (_, query) = self.publish.strip_prefix("srt://")?.split_once('?')?;
-        query.split('&').find_map(|pair| pair.strip_prefix("latency=")?.parse().ok())
+            _ => return Err("NAME,URL,WHEP URL[,MS]".to_owned()),
+        };
+        let (name, publish, watch) = (name.to_owned(), publish.to_owned(), watch.to_owned());
+        Ok(Self { name, publish, watch, agreed_ms })
     }
 }
 
@@ -249,7 +247,7 @@ fn way_report(
     WayReport {
         name: way.name.clone(),
         frame_ms: flow.map(|flow| Spread::of(&flow.frame_latency)).unwrap_or_default(),
-        agreed_ms: way.latency_ms(),
+        agreed_ms: way.agreed_ms,
         lost: steady.map_or(0, |phase| phase.counts(at).lost),
         first_frame_ms: Spread::of(&first_frames),
         without_frame: newcomers().filter(|viewer| viewer.post_to_frame_us.is_none()).count(),
@@ -263,7 +261,7 @@ impl fmt::Display for Report {
         let cell = |value: Option<f64>| value.map_or("-".to_owned(), |it| format!("{it:.1}"));
         writeln!(
             out,
-            "{:<16}{:>9}{:>8}{:>8}{:>8}{:>8}{:>10}{:>6} |{:>7}{:>8}{:>8}{:>8}",
+            "{:<16}{:>9}{:>8}{:>8}{:>8}{:>8}{:>12}{:>6} |{:>7}{:>8}{:>8}{:>8}",
             "way in",
             "pictures",
             "p50 ms",
@@ -287,7 +285,7 @@ impl fmt::Display for Report {
             }
             write!(
                 out,
-                "{:<16}{:>9}{:>8}{:>8}{:>8}{:>8}{:>10}{:>6} |{:>7}{:>8}{:>8}{:>8}",
+                "{:<16}{:>9}{:>8}{:>8}{:>8}{:>8}{:>12}{:>6} |{:>7}{:>8}{:>8}{:>8}",
                 way.name,
                 frame.count,
                 cell(frame.p50),
@@ -312,10 +310,10 @@ mod tests {
 
     #[test]
     fn a_way_says_how_it_is_called_published_and_watched() {
-        let text = "SRT,srt://h:1?streamid=publish:a&latency=20,http://h/whep/a";
-        let way = Way::parse(text).expect("three parts");
-        assert_eq!(way.watch, "http://h/whep/a");
-        assert_eq!(way.latency_ms(), Some(20.0));
+        let way = Way::parse("SRT,udp://127.0.0.1:9,http://h/whep/a,20").expect("four parts");
+        assert_eq!((way.watch.as_str(), way.agreed_ms), ("http://h/whep/a", Some(20.0)));
+        let way = Way::parse("RTMP,rtmp://h/live/a?b,http://h/whep/a").expect("three parts");
+        assert_eq!((way.publish.as_str(), way.agreed_ms), ("rtmp://h/live/a?b", None));
         assert!(Way::parse("RTMP,rtmp://h/live/a").is_err());
     }
 }

@@ -4,13 +4,15 @@
 //! - `mpegts`: what SRT carries
 //! - `rtmp`: the connection, on the client session of the crate `rml_rtmp`
 //! - `srt`: the connection, by the caller that tests use as well
+//! - `udp`: no connection, for a program that passes it on by SRT
 
 mod flv;
 mod mpegts;
 mod rtmp;
 mod srt;
+mod udp;
 
-pub use mpegts::{Muxer, PACKET_BYTES};
+pub use mpegts::{MESSAGE_BYTES, Muxer, PACKET_BYTES};
 
 use crate::source::{AudioSource, Picture, PictureSource, VideoSettings};
 use crate::watched::Watched;
@@ -50,7 +52,7 @@ pub struct PushLog {
 
 /// Whether an address is one that pictures are pushed to.
 pub fn is_push(url: &str) -> bool {
-    ["rtmp://", "srt://"].iter().any(|scheme| url.starts_with(scheme))
+    ["rtmp://", "srt://", "udp://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 /// A live publisher. Dropping it breaks off; [`PushClient::end`] says goodbye.
@@ -64,7 +66,8 @@ pub struct PushClient {
 impl PushClient {
     /// Connects, and starts to send. `rtmp://HOST:PORT/live/KEY` takes all that follows `live` as
     /// the stream key; `srt://HOST:PORT?streamid=ID&latency=MS&passphrase=..&pbkeylen=..` is as
-    /// ffmpeg has it, but for the latency, which is in milliseconds.
+    /// ffmpeg has it, but for the latency, which is in milliseconds; `udp://HOST:PORT` is for a
+    /// program that passes it on.
     ///
     /// # Errors
     ///
@@ -113,6 +116,7 @@ impl Drop for PushClient {
 enum Line {
     Rtmp(Box<rtmp::Rtmp>),
     Srt(Box<srt::Srt>),
+    Udp(udp::Udp),
 }
 
 impl Line {
@@ -120,7 +124,8 @@ impl Line {
         Ok(match address.scheme() {
             "rtmp" => Self::Rtmp(Box::new(rtmp::Rtmp::publish(address, options.audio).await?)),
             "srt" => Self::Srt(Box::new(srt::Srt::publish(address, options.audio).await?)),
-            other => anyhow::bail!("{other}: pictures are pushed to rtmp:// and srt://"),
+            "udp" => Self::Udp(udp::Udp::publish(address, options.audio).await?),
+            other => anyhow::bail!("{other}: pictures are pushed to rtmp://, srt:// and udp://"),
         })
     }
 
@@ -128,6 +133,7 @@ impl Line {
         match self {
             Self::Rtmp(line) => line.picture(picture).await,
             Self::Srt(line) => line.picture(picture).await,
+            Self::Udp(line) => line.picture(picture).await,
         }
     }
 
@@ -135,6 +141,7 @@ impl Line {
         match self {
             Self::Rtmp(line) => line.audio(ticks, packet).await,
             Self::Srt(line) => line.audio(ticks, packet).await,
+            Self::Udp(line) => line.audio(ticks, packet).await,
         }
     }
 
@@ -143,8 +150,8 @@ impl Line {
     async fn listen(&mut self) -> anyhow::Result<()> {
         match self {
             Self::Rtmp(line) => line.listen().await,
-            // An SRT server says nothing; that it is gone is found by sending.
-            Self::Srt(_) => std::future::pending().await,
+            // These say nothing; that nobody is there is found by sending.
+            Self::Srt(_) | Self::Udp(_) => std::future::pending().await,
         }
     }
 
@@ -152,6 +159,7 @@ impl Line {
         match self {
             Self::Rtmp(line) => line.end().await,
             Self::Srt(line) => line.end().await,
+            Self::Udp(_) => {}
         }
     }
 }

@@ -5,7 +5,9 @@ use crate::source::{PARAMETER_SETS, Picture};
 
 /// A transport packet.
 pub const PACKET_BYTES: usize = 188;
-/// Of it, what is left after the header.
+/// As all programs send it: seven transport packets in a datagram.
+pub const MESSAGE_BYTES: usize = 7 * PACKET_BYTES;
+/// Of a packet, what is left after the header.
 const ROOM: usize = PACKET_BYTES - 4;
 const SYNC: u8 = 0x47;
 const PAT: u16 = 0;

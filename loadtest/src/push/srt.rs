@@ -1,6 +1,7 @@
-//! Publishes by SRT.
+//! Publishes by SRT. The caller's packets have times that lag behind its handshake's, so that
+//! libsrt holds them for less than was agreed: whoever measures latency goes by `udp` instead.
 
-use super::mpegts::{Muxer, PACKET_BYTES};
+use super::mpegts::{MESSAGE_BYTES, Muxer};
 use crate::source::Picture;
 use crate::srt::{CallOptions, SrtCaller};
 use anyhow::Context;
@@ -10,8 +11,6 @@ use std::time::Duration;
 
 /// Where a server listens if the address does not say.
 const PORT: u16 = 8890;
-/// As all programs send it: seven transport packets in a datagram.
-const MESSAGE_BYTES: usize = 7 * PACKET_BYTES;
 /// How long what was sent last may take to be acknowledged.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
