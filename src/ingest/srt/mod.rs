@@ -278,7 +278,7 @@ mod tests {
         let (alive, all_ended) = mpsc::channel(1);
         let (_stop, stopping) = watch::channel(true);
         let stopped = run(receiver, None, all_ended, stopping, Duration::from_millis(1));
-        timeout(Duration::from_secs(60), stopped).await.expect("it stops");
+        timeout(Duration::from_mins(1), stopped).await.expect("it stops");
         drop(alive);
     }
 }
