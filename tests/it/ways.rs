@@ -14,9 +14,13 @@ const PICTURES: usize = 60;
 /// Viewers that join in the middle of a group of pictures.
 const NEWCOMERS: usize = 6;
 
-/// An encoder with a keyframe every ten seconds, and sound.
+/// An encoder with a keyframe every ten seconds, which is of 50 packets, and sound.
 fn encoder() -> PushOptions {
-    let video = VideoSettings { keyframe_interval_frames: 300, ..VideoSettings::default() };
+    let video = VideoSettings {
+        bitrate_bps: 2_500_000,
+        keyframe_interval_frames: 300,
+        ..VideoSettings::default()
+    };
     PushOptions { video, audio: true }
 }
 
