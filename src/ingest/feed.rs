@@ -65,6 +65,10 @@ struct Picture {
     /// WebRTC cannot play it, as was found then.
     rejected: Option<Instant>,
     reported: Option<Instant>,
+    /// When a decoder could start last, and how long after the time before.
+    started: Option<(Instant, Duration)>,
+    /// It was logged that this happens too seldom.
+    is_sparse_logged: bool,
 }
 
 impl Feed {
@@ -106,7 +110,7 @@ impl Feed {
         }
         if self.told.is_none_or(|told| arrival >= told + Self::REPORTS) {
             self.told = Some(arrival);
-            self.tell();
+            self.tell(arrival);
         }
     }
 
@@ -122,6 +126,9 @@ impl Feed {
             return self.picture.track(codec).skip(codec, &frame.data);
         }
         let starts = self.picture.track(codec).starts(codec, &frame.data);
+        if starts {
+            self.picture.note_start(frame.arrival);
+        }
         let placed = self.place(frame, starts);
         let picture = &mut self.picture;
         let Some(placed) = placed.filter(|_| starts || !picture.broken) else {
@@ -148,7 +155,7 @@ impl Feed {
                 let since = self.picture.rejected;
                 let may_change = since.is_some_and(|at| frame.arrival >= at + Self::REPORTS);
                 if may_change && self.picture.b_frames.found() == Found::Never {
-                    self.accept();
+                    self.accept(frame.arrival);
                 }
                 self.picture.rejected.is_none()
             }
@@ -189,27 +196,37 @@ impl Feed {
         self.picture.rejected = Some(now);
         let stream = self.publication.stream();
         warn!(%stream, "B-frames: {ADVICE}");
-        self.tell();
+        self.tell(now);
     }
 
     /// What comes from now on is a picture that WebRTC can play.
-    fn accept(&mut self) {
+    fn accept(&mut self, now: Instant) {
         self.picture.rejected = None;
         self.picture.broken = true;
         info!(stream = %self.publication.stream(), "no B-frames any more");
-        self.tell();
+        self.tell(now);
     }
 
     /// Tells operators how it goes; and the engine that it does, where nothing of it can be sent.
-    fn tell(&mut self) {
+    fn tell(&mut self, now: Instant) {
         let obstacle = self.picture.rejected.map(|_| ADVICE);
         // Again and again: while another one asked to publish it may not have been taken.
         self.publication.set_obstacle(obstacle);
-        let notices: Vec<String> =
-            [obstacle.map(str::to_owned), self.picture.b_frames_left_out(), self.sound.notice()]
-                .into_iter()
-                .flatten()
-                .collect();
+        let few_keyframes = self.picture.few_keyframes(now);
+        if let Some(notice) = &few_keyframes
+            && !std::mem::replace(&mut self.picture.is_sparse_logged, true)
+        {
+            warn!(stream = %self.publication.stream(), "{notice}");
+        }
+        let notices: Vec<String> = [
+            obstacle.map(str::to_owned),
+            self.picture.b_frames_left_out(),
+            few_keyframes,
+            self.sound.notice(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         let frames = self.counts;
         self.publication.describe(|details| {
             details.frames = frames;
@@ -246,6 +263,9 @@ pub(super) fn report(kind: Kind, timestamp: u64, moment: Instant, epoch: Epoch) 
 }
 
 impl Picture {
+    /// What is kept for those who begin to watch reaches so far back: they need not wait.
+    const KEYFRAMES_APART_MAX: Duration = Duration::from_secs(12);
+
     fn new(settings: &FeedSettings) -> Self {
         Self {
             b_frames: BFrames::new(settings.b_frames),
@@ -255,6 +275,8 @@ impl Picture {
             broken: false,
             rejected: None,
             reported: None,
+            started: None,
+            is_sparse_logged: false,
         }
     }
 
@@ -273,6 +295,25 @@ impl Picture {
         let track = self.track.get_or_insert_with(|| VideoTrack::new(codec, payload_max));
         let format = track.write(codec, data, place, &mut self.pool, &mut packets);
         (!packets.is_empty()).then_some((format, packets))
+    }
+
+    fn note_start(&mut self, now: Instant) {
+        let apart = self.started.map(|(at, _)| now.saturating_duration_since(at));
+        self.started = Some((now, apart.unwrap_or_default()));
+    }
+
+    /// What operators should know where viewers have to wait for the next keyframe: nobody can ask
+    /// an encoder for one that does not come by WebRTC.
+    fn few_keyframes(&self, now: Instant) -> Option<String> {
+        let (at, apart) = self.started?;
+        let apart = apart.max(now.saturating_duration_since(at));
+        (apart > Self::KEYFRAMES_APART_MAX).then(|| {
+            let seconds = apart.as_secs();
+            format!(
+                "Keyframes come {seconds} s apart: who begins to watch waits for the next. Set \
+                 the encoder's keyframe interval to 2 s."
+            )
+        })
     }
 
     /// What operators should know where only B-frames that nothing needs were left out.

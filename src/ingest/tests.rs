@@ -252,6 +252,24 @@ async fn sound_that_nobody_can_make_opus_is_left_out_and_said() {
 }
 
 #[tokio::test]
+async fn keyframes_that_are_so_far_apart_that_viewers_wait_for_them_are_told() {
+    let rig = rig();
+    let mut feed = rig.admit("lot-42");
+    let mut told = |seconds: std::ops::Range<i64>, is_key: fn(i64) -> bool| {
+        for second in seconds {
+            feed.write(rig.frame(VP8, second * 1000, &vp8(is_key(second))));
+            rig.clock.advance(Duration::from_secs(1));
+        }
+        rig.bus.details(feed.session()).expect("it is known").notices
+    };
+    assert!(told(0..12, |second| second == 0).is_empty(), "all of that is kept for viewers");
+    let notices = told(12..16, |_| false);
+    assert!(notices[0].contains("keyframe interval to 2 s"), "{notices:?}");
+    assert_eq!(told(16..17, |_| true).len(), 1, "one does not make it better");
+    assert!(told(17..18, |_| true).is_empty());
+}
+
+#[tokio::test]
 async fn sound_that_changes_its_coding_with_every_frame_starts_no_process_for_each() {
     let rig = rig_with(WorkerProgram::At("/nowhere/millrace-transcode".into()));
     let mut feed = rig.admit("lot-42");
