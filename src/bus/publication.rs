@@ -200,7 +200,8 @@ impl Drop for Publication {
         }
         if !self.writer.shard.command(Command::End(session, EndReason::Deleted)) {
             // The engine ends it when it has been silent for long enough.
-            warn!(?session, "its shard is too busy to be told that a publisher has left");
+            let stream = &self.stream;
+            warn!(?session, %stream, "its shard is too busy to be told that a publisher has left");
         }
     }
 }

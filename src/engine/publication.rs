@@ -140,7 +140,9 @@ impl Engine {
     /// What such a publisher has sent; a panic in it ends that publisher only.
     pub(super) fn take_written(&mut self, session: SessionId, written: Written, now: Instant) {
         if catch_unwind(AssertUnwindSafe(|| self.written(session, written, now))).is_err() {
-            error!(?session, "a fault in code ended this publisher; please report it");
+            let index = self.publications.get(&session);
+            let stream = index.and_then(|&index| self.streams.get(index)).map(|it| &it.name);
+            error!(?session, ?stream, "a fault in code ended this publisher; please report it");
             self.counters.faults += 1;
             self.end_publication(session, EndReason::Fault, now);
         }

@@ -214,6 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn media(&mut self, message: &Message) {
         let Some(feed) = &mut self.feed else { return };
         let arrival = self.host.entrance.clock().now();
+        feed.note_damaged(self.demuxer.bad());
         self.demuxer.read(message, arrival, |frame| feed.write(frame));
         if let Some(others) = self.demuxer.new_others() {
             let (session, stream) = (feed.session(), feed.stream());

@@ -33,14 +33,18 @@ use shield::Shield;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use stream_id::StreamIdError;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 /// Callers that were let in and are not yet taken in by our thread.
 const WAITING_MAX: i32 = 64;
+
+/// How long connections may take to be told that the server stops, and to close.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where it listens, if it does.
 pub fn port(config: &Srt) -> Option<Port> {
@@ -96,7 +100,7 @@ pub fn start(
         });
     }
     drop(alive);
-    let task = tokio::spawn(run(receiver, listener, all_ended, stopping.clone()));
+    let task = tokio::spawn(run(receiver, listener, all_ended, stopping.clone(), STOP_WITHIN));
     Ok(Some(Running { ports, task }))
 }
 
@@ -106,11 +110,16 @@ async fn run(
     listener: Option<Registration>,
     mut all_ended: mpsc::Receiver<()>,
     mut stopping: watch::Receiver<bool>,
+    stop_within: Duration,
 ) {
     // Where nobody can say it any more, it is so.
     let _ = stopping.wait_for(|stopping| *stopping).await;
     let closed = tokio::task::spawn_blocking(move || drop(listener)).await;
-    while all_ended.recv().await.is_some() {}
+    let ended = async { while all_ended.recv().await.is_some() {} };
+    if timeout(stop_within, ended).await.is_err() {
+        // One that was let in while the others were told. It ends with the media threads.
+        debug!("SRT connections are left to the stop");
+    }
     let stopped = tokio::task::spawn_blocking(move || drop(receiver)).await;
     if let Err(error) = closed.and(stopped) {
         warn!(%error, "SRT ended badly");
@@ -255,5 +264,21 @@ const fn of_refusal(refusal: &Refusal) -> Rejection {
         Refusal::Taken(_) => Rejection::Conflict,
         Refusal::Full(_) | Refusal::Busy => Rejection::Overload,
         Refusal::Stopping => Rejection::Down,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[tokio::test]
+    async fn a_connection_that_does_not_end_does_not_keep_the_server_from_stopping() {
+        let receiver = Receiver::start(1, Clock::system()).expect("a thread");
+        let (alive, all_ended) = mpsc::channel(1);
+        let (_stop, stopping) = watch::channel(true);
+        let stopped = run(receiver, None, all_ended, stopping, Duration::from_millis(1));
+        timeout(Duration::from_mins(1), stopped).await.expect("it stops");
+        drop(alive);
     }
 }

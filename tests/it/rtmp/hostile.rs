@@ -3,6 +3,7 @@
 
 use super::encoder::{
     AUDIO, COMMAND, Encoder, SET_CHUNK_SIZE, VIDEO, chunk, command, connect, message, opening,
+    picture, setup,
 };
 use super::live::Live;
 use super::rtmp_address;
@@ -122,6 +123,25 @@ fn woven(timestamp: u32) -> Vec<u8> {
         more(4, &picture[200..]),
     ]
     .concat()
+}
+
+#[tokio::test]
+async fn tags_that_make_no_sense_are_passed_over_and_counted() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let mut encoder = Encoder::publish(rtmp_address(&server).await?, &key("odd")).await?;
+    encoder.say(&setup()).await?;
+    let mut number = 0;
+    let counted = async || {
+        let odd = message(5, number * 20, AUDIO, &[0x95]);
+        encoder.say(&[picture(number, number * 20), odd].concat()).await.ok()?;
+        number += 1;
+        let stream = server.stream("odd").await.ok()??;
+        let frames = &stream["publisher"]["frames"];
+        (frames["taken"].as_u64()? > 10 && frames["damaged"].as_u64()? > 10).then_some(())
+    };
+    until("pictures and odd tags", counted).await?;
+    server.assert_sound();
+    Ok(())
 }
 
 #[tokio::test]
