@@ -18,10 +18,10 @@ pub enum AmfError {
     /// A kind of value that there is not.
     #[error("a value of an unknown kind, {0}")]
     Kind(u8),
-    /// More than [`DEPTH_MAX`] values in each other.
+    /// More than `DEPTH_MAX` values in each other.
     #[error("values that lie more than {DEPTH_MAX} deep in each other")]
     Depth,
-    /// More than [`VALUES_MAX`].
+    /// More than `VALUES_MAX`.
     #[error("more than {VALUES_MAX} values")]
     Number,
 }

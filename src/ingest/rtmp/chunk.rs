@@ -62,7 +62,7 @@ const EXTENDED: u32 = 0x00ff_ffff;
 /// Why the bytes are no chunks that we take. Nothing after such a fault can be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
-    /// More than [`CHUNK_STREAMS_MAX`].
+    /// More than `CHUNK_STREAMS_MAX`.
     #[error("more than {CHUNK_STREAMS_MAX} chunk streams")]
     TooManyStreams,
     /// A header that refers to one before it, and there is none.
