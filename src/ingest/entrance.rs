@@ -8,8 +8,9 @@ use crate::clock::Clock;
 use crate::media::id::{NameError, SessionId, StreamName};
 use crate::media::protocol::Protocol;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::info;
 
 /// The number that names a token, where that is good for a stream of this name.
@@ -33,6 +34,14 @@ pub struct Entrance {
     gate: Gate,
     tools: FeedTools,
     stopping: AtomicBool,
+    lines: Mutex<Lines>,
+}
+
+/// What was logged of refusals since then.
+#[derive(Debug, Clone, Copy)]
+struct Lines {
+    since: Instant,
+    written: u32,
 }
 
 /// Who wants to publish.
@@ -104,14 +113,30 @@ const fn token_form(protocol: Protocol) -> &'static str {
 }
 
 impl Entrance {
+    /// So many refusals are logged at most in that time.
+    const LINES_MAX: u32 = 10;
+    const LINES_IN: Duration = Duration::from_secs(1);
+
     /// A door to these streams.
     pub fn new(bus: Arc<Bus>, clock: Clock, gate: Gate, tools: FeedTools) -> Self {
-        Self { bus, clock, gate, tools, stopping: AtomicBool::new(false) }
+        let lines = Mutex::new(Lines { since: clock.now(), written: 0 });
+        Self { bus, clock, gate, tools, stopping: AtomicBool::new(false), lines }
     }
 
     /// The server's clock.
     pub const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Whether one more refusal is logged: strangers can have as many as they like.
+    pub(super) fn may_log(&self) -> bool {
+        let now = self.clock.now();
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(lines.since) >= Self::LINES_IN {
+            *lines = Lines { since: now, written: 0 };
+        }
+        lines.written = lines.written.saturating_add(1);
+        lines.written <= Self::LINES_MAX
     }
 
     /// From now on nobody is let in.

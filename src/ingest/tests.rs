@@ -173,6 +173,8 @@ async fn who_may_not_publish_is_told_why_and_nothing_is_made() {
     assert_eq!(rig.directory.counts(), (0, 2), "who was refused has left nothing");
     rig.entrance.close();
     assert_eq!(rig.refusal("lot-42", "right"), Refusal::Stopping);
+    let logged = (0..99).filter(|_| rig.entrance.may_log()).count();
+    assert_eq!(logged, 10, "strangers fill no log");
     let counted = rig.notes.refused.lock().expect("fine").clone();
     assert!(counted.contains(&"wrong_token") && counted.contains(&"stopping"), "{counted:?}");
 }

@@ -199,7 +199,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         self.guest.publishes.store(true, Ordering::Release);
                     }
                     Err(refusal) => {
-                        debug!(%refusal, "an RTMP publisher is refused");
+                        if self.host.entrance.may_log() {
+                            info!(%refusal, "RTMP publisher refused");
+                        }
                         self.session.refuse(reason(&refusal), &refusal.to_string());
                         return Next::Close;
                     }

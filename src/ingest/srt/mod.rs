@@ -161,7 +161,7 @@ impl Desk {
             return Err(Rejection::Overload);
         }
         let wanted = stream_id::parse(knock.stream_id)
-            .map_err(|error| self.refuse(knock.remote, &error, of_stream_id(error), now))?;
+            .map_err(|error| self.refuse(knock.remote, &error, of_stream_id(error)))?;
         let request = Request {
             protocol: Protocol::Srt,
             stream: wanted.stream,
@@ -170,7 +170,7 @@ impl Desk {
         };
         let full = self.places.shortage(ip).map(Refusal::Full);
         let checked = full.map_or_else(|| self.entrance.check(request), Err);
-        checked.map_err(|error| self.refuse(knock.remote, &error, of_refusal(&error), now))?;
+        checked.map_err(|error| self.refuse(knock.remote, &error, of_refusal(&error)))?;
         let passphrase = self.config.passphrase_of(wanted.stream);
         Ok(passphrase.map(Passphrase::reveal).map(str::to_owned))
     }
@@ -180,9 +180,8 @@ impl Desk {
         remote: SocketAddr,
         error: &dyn std::fmt::Display,
         rejection: Rejection,
-        now: Instant,
     ) -> Rejection {
-        if self.knocks(|knocks| knocks.may_log(now)) {
+        if self.entrance.may_log() {
             info!(reason = rejection as i32, %error, "SRT caller refused");
             debug!(%remote, "that was");
         }
@@ -239,9 +238,9 @@ async fn serve(
             publisher::run(connection, feed).await;
         }
         // What its handshake was told has changed since.
-        (Some(Err(error)), _) => info!(%error, "SRT caller refused"),
+        (Some(Err(error)), _) if entrance.may_log() => info!(%error, "SRT caller refused"),
         (_, Err(error)) => debug!(%error, "SRT caller gone"),
-        (None, _) => {}
+        (Some(Err(_)) | None, _) => {}
     }
     drop(place);
 }

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 const KNOCKS_MAX: u32 = 500;
 /// The same of one network.
 const KNOCKS_PER_NETWORK_MAX: u32 = 50;
-/// Refusals that are logged in a second.
-const REFUSALS_LOGGED_MAX: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// An IPv4 address, or an IPv6 network of 64 bits: what one customer has.
@@ -99,12 +97,11 @@ pub(super) struct Knocks {
     since: Instant,
     total: u32,
     by_network: HashMap<Network, u32>,
-    logged: u32,
 }
 
 impl Knocks {
     pub(super) fn new(now: Instant) -> Self {
-        Self { since: now, total: 0, by_network: HashMap::new(), logged: 0 }
+        Self { since: now, total: 0, by_network: HashMap::new() }
     }
 
     /// Whether one more from there is looked at.
@@ -117,13 +114,6 @@ impl Knocks {
         let of_network = self.by_network.entry(Network::of(address)).or_default();
         *of_network += 1;
         *of_network <= KNOCKS_PER_NETWORK_MAX
-    }
-
-    /// Whether one more refusal is logged: strangers can have as many as they like.
-    pub(super) fn may_log(&mut self, now: Instant) -> bool {
-        self.turn(now);
-        self.logged += 1;
-        self.logged <= REFUSALS_LOGGED_MAX
     }
 
     fn turn(&mut self, now: Instant) {
@@ -172,7 +162,6 @@ mod tests {
         assert!(!knocks.allow(ip("192.0.2.2"), start), "too many in all");
         let later = start + WINDOW;
         assert!(knocks.allow(ip("192.0.2.2"), later));
-        assert_eq!((0..99).filter(|_| knocks.may_log(later)).count(), 10);
         assert!(knocks.by_network.len() <= KNOCKS_MAX as usize);
     }
 }

@@ -30,6 +30,7 @@ use crate::ipc::{Incoming, Message, Sound};
 use crate::pipeline::Fault;
 use crate::timeline::Timeline;
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -38,6 +39,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Behind the server, whose packets must leave in time, and before what has no hurry.
 const NICE: i32 = 5;
+/// Twenty times what it was seen to take, of memory that is its own (`RLIMIT_DATA`).
+const MEMORY_MAX: u64 = 1 << 30;
 /// Read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -65,6 +68,9 @@ fn work() -> anyhow::Result<()> {
     // Its closed end of the socket ends this process as well; this does it where it hangs.
     let kill = Some(rustix::process::Signal::KILL);
     let _ = rustix::process::set_parent_process_death_signal(kill);
+    // A fault in a codec that takes ever more costs this process, and not the machine.
+    let limit = Rlimit { current: Some(MEMORY_MAX), maximum: Some(MEMORY_MAX) };
+    let _ = setrlimit(Resource::Data, limit);
     let input = std::io::stdin().as_fd().try_clone_to_owned().context("no standard input")?;
     let mut socket = UnixStream::from(input);
     socket.peer_addr().context("standard input is no socket: the server starts this program")?;
