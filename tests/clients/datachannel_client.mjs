@@ -19,6 +19,8 @@ const REPORT_EVERY_MS = 500;
 const FRAME_MS = 1000 / 30;
 const [AUDIO_SSRC, VIDEO_SSRC] = [3_880_281_973, 3_880_281_974];
 const [AUDIO_TYPE, VIDEO_TYPE] = [111, 96];
+// Further behind nothing comes that was lost.
+const LATE_PACKETS_MAX = 500;
 const H264 = "profile-level-id=42e01f;packetization-mode=1;level-asymmetry-allowed=1";
 /** Ids of header extensions, as OBS offers them with simulcast. */
 const [MID_ID, RID_ID] = [1, 2];
@@ -49,15 +51,38 @@ class Numbers {
   #first;
   #newest;
 
-  /** Takes in a number; gives how many are missing between the first and the newest. */
-  missingAfter(number) {
+  /** Takes in a number; gives it without turns. */
+  extend(number) {
     this.#newest ??= number;
     const step = ((number - this.#newest + 0x18000) & 0xffff) - 0x8000;
     const extended = this.#newest + step;
     this.#first = Math.min(this.#first ?? extended, extended);
     this.#newest = Math.max(this.#newest, extended);
     this.#seen.add(extended);
+    return extended;
+  }
+
+  /** How many are missing between the first and the newest. */
+  get missing() {
     return this.#newest - this.#first + 1 - this.#seen.size;
+  }
+}
+
+/** Hands payloads on in the order of their numbers: what was lost and sent again comes late. */
+class InOrder {
+  #waiting = new Map();
+  #next;
+
+  /** Takes one in; `hand` gets what is next. Nothing is waited for behind so many others. */
+  take(number, payload, hand) {
+    this.#next ??= number;
+    if (number >= this.#next) this.#waiting.set(number, Buffer.from(payload));
+    while (this.#waiting.has(this.#next) || this.#waiting.size > LATE_PACKETS_MAX) {
+      const next = this.#waiting.get(this.#next);
+      this.#waiting.delete(this.#next);
+      this.#next += 1;
+      if (next) hand(next);
+    }
   }
 }
 
@@ -205,14 +230,18 @@ function view(audioTrack, videoTrack) {
     if (h264.payloadOf(packet, AUDIO_TYPE)) counts.samples += AUDIO_SAMPLES;
   });
   const fragments = [];
-  const numbers = new Numbers();
+  const [numbers, order] = [new Numbers(), new InOrder()];
   let [format, closed] = [undefined, false];
   videoTrack.onMessage((packet) => {
     const payload = h264.payloadOf(packet, VIDEO_TYPE);
     if (!payload) return;
-    counts.gaps = numbers.missingAfter(packet.readUInt16BE(2));
+    const number = numbers.extend(packet.readUInt16BE(2));
+    counts.gaps = numbers.missing;
     counts.packets += 1;
     if (packet[1] & 0x80) counts.frames += 1;
+    order.take(number, payload, write);
+  });
+  function write(payload) {
     for (const nal of h264.depacketize(payload, fragments)) {
       const kind = h264.kindOf(nal);
       if (kind === h264.IDR) counts.keyframes += 1;
@@ -222,7 +251,7 @@ function view(audioTrack, videoTrack) {
       }
       if (format && !closed) writeSync(file, Buffer.concat([h264.START_CODE, nal]));
     }
-  });
+  }
   return () => {
     closed = true; // what the library still has in hand comes too late
     closeSync(file);
