@@ -10,6 +10,7 @@
 //! - `av1`: RTP payload format for AV1
 //! - `opus`: RFC 7587
 //! - `packetizer`: from a frame to RTP payloads
+//! - `sync_frame`: MPEG audio and AC-3, which come in and are transcoded
 //! - `bits`: single bits and Exp-Golomb numbers
 
 pub mod av1;
@@ -18,6 +19,7 @@ pub mod h264;
 pub mod h265;
 pub mod opus;
 pub mod packetizer;
+pub mod sync_frame;
 pub mod vp8;
 pub mod vp9;
 

@@ -2,8 +2,9 @@
 
 use crate::elements::{decoders, first_decoder};
 use crate::ipc::Sound;
-use crate::packets::{self, Header};
+use crate::packets;
 use crate::pipeline::{Chain, Fault, element, filter};
+use crate::sync_frame::{self, Header};
 use anyhow::Context as _;
 use gstreamer as gst;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,8 +61,8 @@ impl<L: Listen> Decoder<L> {
                 let (rate, channels) = packets::aac(config).context("AAC without its config")?;
                 return self.decode(ticks, data, Shape { layer: 0, rate, channels });
             }
-            Sound::Mpeg => packets::mpeg,
-            Sound::Ac3 => packets::ac3,
+            Sound::Mpeg => sync_frame::mpeg,
+            Sound::Ac3 => sync_frame::ac3,
         };
         let mut frames = Vec::new();
         packets::frames(&data, ticks, read, |bytes, ticks, header| {

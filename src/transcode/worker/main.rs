@@ -7,6 +7,7 @@
 //! - `packets`: what of a container's packet is one frame
 //! - `pipeline`: one chain of elements
 //! - `probe`: what can be decoded and encoded here
+//! - `sync_frame`: headers of MPEG audio and AC-3; the server's own file
 //! - `timeline`: samples -> pieces of 20 ms, without seams where there are none
 //!
 //! A fault in a codec must not end anybody's session: it ends this process, and the server starts
@@ -22,6 +23,9 @@ mod ipc;
 mod packets;
 mod pipeline;
 mod probe;
+#[path = "../../codec/sync_frame.rs"]
+#[expect(unreachable_pub, reason = "it is public in the server, for its way in")]
+mod sync_frame;
 mod timeline;
 
 use crate::decoder::{Decoder, Listen};

@@ -5,6 +5,7 @@
 
 use super::latm;
 use super::pes::Pes;
+use crate::codec::sync_frame::{self, Header};
 use crate::media::frame::{AudioCoding, CLOCK_RATE};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -13,19 +14,6 @@ use std::sync::Arc;
 const FRAMES_MAX: usize = 256;
 /// A frame that goes on in the next PES packet; LOAS has the longest.
 const REST_MAX: usize = 1 << 14;
-/// MPEG audio (ISO/IEC 11172-3 §2.4.2.3, 13818-3): kbit/s of MPEG-1 by layer, of MPEG-2 by layer.
-const KILOBITS: [[u32; 14]; 5] = [
-    [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
-    [32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
-    [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320],
-    [32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256],
-    [8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160],
-];
-/// AC-3 (ETSI TS 102 366 table 4.13): kbit/s by half of the frame size code.
-const AC3_KILOBITS: [u32; 19] =
-    [32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640];
-const AC3_RATES: [u32; 3] = [48_000, 44_100, 32_000];
-const AC3_SAMPLES: u32 = 1536;
 /// The rate in which the length of Opus packets is told.
 const OPUS_RATE: u32 = 48_000;
 
@@ -151,14 +139,10 @@ impl Audio {
                 latm::packet_len(header)
             }
             Framing::Opus => return opus_len(bytes),
-            Framing::Mpeg => {
-                let Some(&header) = bytes.first_chunk::<4>() else { return short(bytes, &[0xff]) };
-                mpeg(header).map(|(len, _, _)| len)
-            }
-            Framing::Ac3 => {
-                let Some(&header) = bytes.first_chunk::<5>() else { return short(bytes, &[0x0b]) };
-                ac3(header).map(|(len, _)| len)
-            }
+            Framing::Mpeg if bytes.len() < 4 => return short(bytes, &[0xff]),
+            Framing::Mpeg => sync_frame::mpeg(bytes).map(|header| header.length),
+            Framing::Ac3 if bytes.len() < 7 => return short(bytes, &[0x0b]),
+            Framing::Ac3 => sync_frame::ac3(bytes).map(|header| header.length),
         };
         match len {
             Some(len) if bytes.len() >= len => Found::Frame(len),
@@ -173,19 +157,20 @@ impl Audio {
             Framing::Adts => self.take_adts(frame, out),
             Framing::Latm => self.take_latm(frame, out),
             Framing::Opus => self.take_opus(frame, out),
-            Framing::Mpeg => {
-                let Some((_, rate, samples)) = frame.first_chunk().copied().and_then(mpeg) else {
-                    return false;
-                };
-                self.hand_out(AudioCoding::Mpeg, frame, samples, rate, out)
-            }
-            Framing::Ac3 => {
-                let Some((_, rate)) = frame.first_chunk().copied().and_then(ac3) else {
-                    return false;
-                };
-                self.hand_out(AudioCoding::Ac3, frame, AC3_SAMPLES, rate, out)
-            }
+            Framing::Mpeg => self.take_synced(AudioCoding::Mpeg, sync_frame::mpeg, frame, out),
+            Framing::Ac3 => self.take_synced(AudioCoding::Ac3, sync_frame::ac3, frame, out),
         }
+    }
+
+    fn take_synced(
+        &mut self,
+        coding: AudioCoding,
+        read: fn(&[u8]) -> Option<Header>,
+        frame: &[u8],
+        out: &mut Vec<Sound>,
+    ) -> bool {
+        let Some(Header { rate, samples, .. }) = read(frame) else { return false };
+        self.hand_out(coding, frame, samples, rate, out)
     }
 
     fn take_adts(&mut self, frame: &[u8], out: &mut Vec<Sound>) -> bool {
@@ -258,58 +243,6 @@ fn adts_len(header: [u8; 7]) -> Option<usize> {
     let is_sync = first == 0xff && second & 0xf6 == 0xf0;
     let len = (fourth & 3) << 11 | fifth << 3 | sixth >> 5;
     (is_sync && len >= 7).then_some(len)
-}
-
-/// The length, rate and samples of an MPEG audio frame.
-fn mpeg(header: [u8; 4]) -> Option<(usize, u32, u32)> {
-    let [first, second, third, _] = header;
-    if first != 0xff || second & 0xe0 != 0xe0 {
-        return None;
-    }
-    // Version: 0 is MPEG-2.5, 2 is MPEG-2, 3 is MPEG-1. Layer: 3 is I, 2 is II, 1 is III.
-    let (version, layer) = (second >> 3 & 3, 4 - (second >> 1 & 3));
-    if version == 1 || layer == 4 {
-        return None;
-    }
-    let table = match (version, layer) {
-        (3, layer) => usize::from(layer) - 1,
-        (_, 1) => 3,
-        _ => 4,
-    };
-    let kilobits = *KILOBITS.get(table)?.get(usize::from(third >> 4).checked_sub(1)?)?;
-    let rate = *[44_100_u32, 48_000, 32_000].get(usize::from(third >> 2 & 3))?;
-    let rate = rate
-        >> match version {
-            3 => 0,
-            2 => 1,
-            _ => 2,
-        };
-    let padding = u32::from(third >> 1 & 1);
-    let samples = match (layer, version) {
-        (1, _) => 384,
-        (2, _) | (_, 3) => 1152,
-        _ => 576,
-    };
-    let bytes = if layer == 1 {
-        (12_000 * kilobits / rate + padding) * 4
-    } else {
-        samples / 8 * 1000 * kilobits / rate + padding
-    };
-    Some((bytes as usize, rate, samples))
-}
-
-/// The length and rate of an AC-3 frame (ETSI TS 102 366 §4.3, §4.4.1).
-fn ac3(header: [u8; 5]) -> Option<(usize, u32)> {
-    let [first, second, _, _, code] = header;
-    if (first, second) != (0x0b, 0x77) {
-        return None;
-    }
-    let rate = *AC3_RATES.get(usize::from(code >> 6))?;
-    let kilobits = *AC3_KILOBITS.get(usize::from(code >> 1 & 0x1f))?;
-    // Words of two bytes; at 44.1 kHz every other frame has one more.
-    let odd = u32::from(rate == 44_100 && code & 1 == 1);
-    let words = kilobits * 1000 * AC3_SAMPLES / 16 / rate + odd;
-    Some((words as usize * 2, rate))
 }
 
 /// The lengths of a control header and of the packet behind it, as "Opus in MPEG-TS" has them.
@@ -434,32 +367,6 @@ mod tests {
         assert_eq!(out.len(), 1, "the one before it is whole");
         let (sounds, dropped) = push(&mut audio, adts(&[3]), Some(9000));
         assert_eq!((sounds[0].presented, dropped), (9000, 0));
-    }
-
-    #[test]
-    fn mpeg_audio_headers_tell_length_and_rate() {
-        // Header, length, rate, samples.
-        let table = [
-            ([0xff, 0xfd, 0x84, 0x00], 384, 48_000, 1152),
-            ([0xff, 0xfb, 0x90, 0x00], 417, 44_100, 1152),
-            ([0xff, 0xfb, 0x92, 0x00], 418, 44_100, 1152),
-            ([0xff, 0xf3, 0x80, 0x00], 208, 22_050, 576),
-            ([0xff, 0xff, 0x48, 0x00], 192, 32_000, 384),
-        ];
-        for (header, len, rate, samples) in table {
-            assert_eq!(mpeg(header), Some((len, rate, samples)), "{header:x?}");
-        }
-        for bad in [[0xff, 0xfd, 0xf4, 0], [0xff, 0xfd, 0x04, 0], [0xff, 0xed, 0x84, 0], [0; 4]] {
-            assert_eq!(mpeg(bad), None, "{bad:x?}");
-        }
-    }
-
-    #[test]
-    fn ac3_headers_tell_length_and_rate() {
-        assert_eq!(ac3([0x0b, 0x77, 0, 0, 0x14]), Some((768, 48_000)));
-        assert_eq!(ac3([0x0b, 0x77, 0, 0, 0x55]), Some((836, 44_100)));
-        assert_eq!(ac3([0x0b, 0x77, 0, 0, 0xc0]), None);
-        assert_eq!(ac3([0x0b, 0x77, 0, 0, 0x3f]), None);
     }
 
     #[test]
