@@ -51,8 +51,8 @@ impl Reach {
 
 /// What one household or company has of addresses: one of IPv4, 64 bits of IPv6.
 pub fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => {
             Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
         }

@@ -2,19 +2,19 @@
 //! into packets, the sound into one that WebRTC plays.
 
 use super::b_frames::{ADVICE, BFrames, Found, Policy, Verdict};
+use super::every::Every;
 use super::sound::Sound;
 use super::timing::{Placed, Placement, Timing};
 use super::track::{Place, VideoTrack};
 use crate::bus::publication::{FrameCounts, LinkReport, Publication};
 use crate::engine::command::{EndReason, Written};
 use crate::engine::message::SenderReport;
-use crate::media::codec::{Codec, Format, Kind};
+use crate::media::codec::{Codec, Kind};
 use crate::media::frame::{Coding, Frame};
 use crate::media::id::{SessionId, StreamName};
-use crate::media::packet::{Packet, PacketPool};
+use crate::media::packet::PacketPool;
 use crate::media::time::Epoch;
 use crate::transcode::Transcoder;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -49,22 +49,21 @@ pub struct Feed {
     sound: Sound,
     epoch: Epoch,
     counts: FrameCounts,
-    /// When operators were told of them last.
-    told: Option<Instant>,
+    /// When operators are told of them.
+    tells: Every,
 }
 
 /// The video of a publisher.
 #[derive(Debug)]
 struct Picture {
     b_frames: BFrames,
-    track: Option<VideoTrack>,
-    payload_max: usize,
+    track: VideoTrack,
     pool: PacketPool,
     /// A frame was lost on its way: those until the next keyframe are of no use.
     broken: bool,
     /// WebRTC cannot play it, as was found then.
     rejected: Option<Instant>,
-    reported: Option<Instant>,
+    reports: Every,
     /// When a decoder could start last, and how long after the time before.
     started: Option<(Instant, Duration)>,
     /// It was logged that this happens too seldom.
@@ -73,7 +72,7 @@ struct Picture {
 
 impl Feed {
     /// Operators are told so often how it goes, and viewers' clocks are set so often.
-    const REPORTS: Duration = Duration::from_secs(1);
+    pub(super) const REPORTS: Duration = Duration::from_secs(1);
 
     pub(super) fn new(publication: Publication, tools: FeedTools) -> Self {
         let FeedTools { settings, epoch, transcoder } = tools;
@@ -86,7 +85,7 @@ impl Feed {
             publication,
             epoch,
             counts: FrameCounts::default(),
-            told: None,
+            tells: Every::new(Self::REPORTS),
         }
     }
 
@@ -108,8 +107,7 @@ impl Feed {
             Coding::Video(codec) => self.write_video(codec, &frame),
             Coding::Audio(_) => self.write_audio(frame),
         }
-        if self.told.is_none_or(|told| arrival >= told + Self::REPORTS) {
-            self.told = Some(arrival);
+        if self.tells.is_due(arrival) {
             self.tell(arrival);
         }
     }
@@ -123,9 +121,9 @@ impl Feed {
     fn write_video(&mut self, codec: Codec, frame: &Frame) {
         if !self.may_pass(frame) {
             // What it says of the frames after it is kept: parameter sets may come only once.
-            return self.picture.track(codec).skip(codec, &frame.data);
+            return self.picture.track.skip(codec, &frame.data);
         }
-        let starts = self.picture.track(codec).starts(codec, &frame.data);
+        let starts = self.picture.track.starts(codec, &frame.data);
         if starts {
             self.picture.note_start(frame.arrival);
         }
@@ -133,15 +131,19 @@ impl Feed {
         let picture = &mut self.picture;
         let Some(placed) = placed.filter(|_| starts || !picture.broken) else {
             self.counts.overrun += u64::from(placed.is_some());
-            return picture.track(codec).skip(codec, &frame.data);
+            return picture.track.skip(codec, &frame.data);
         };
         let place = Place { ticks: placed.ticks, arrival: frame.arrival };
-        let Some((format, packets)) = picture.write(codec, &frame.data, place) else { return };
-        let is_due = picture.reported.is_none_or(|at| frame.arrival >= at + Self::REPORTS);
-        let report = is_due.then(|| {
-            picture.reported = Some(frame.arrival);
-            report(Kind::Video, placed.ticks, placed.moment, self.epoch)
-        });
+        let mut packets = Vec::new();
+        let pool = &mut picture.pool;
+        let format = picture.track.write(codec, &frame.data, place, pool, &mut packets);
+        if packets.is_empty() {
+            return;
+        }
+        let report = picture
+            .reports
+            .is_due(frame.arrival)
+            .then(|| report(Kind::Video, placed.ticks, placed.moment, self.epoch));
         let written = Written { format, report, packets, ..Written::default() };
         picture.broken = !self.publication.writer().write(written);
         self.counts.overrun += u64::from(picture.broken);
@@ -269,32 +271,15 @@ impl Picture {
     fn new(settings: &FeedSettings) -> Self {
         Self {
             b_frames: BFrames::new(settings.b_frames),
-            track: None,
-            payload_max: settings.payload_max,
+            // With another codec it begins anew.
+            track: VideoTrack::new(Codec::H264, settings.payload_max),
             pool: PacketPool::default(),
             broken: false,
             rejected: None,
-            reported: None,
+            reports: Every::new(Feed::REPORTS),
             started: None,
             is_sparse_logged: false,
         }
-    }
-
-    fn track(&mut self, codec: Codec) -> &mut VideoTrack {
-        self.track.get_or_insert_with(|| VideoTrack::new(codec, self.payload_max))
-    }
-
-    /// The packets of a frame, if it has any, and their format where a decoder can start.
-    fn write(
-        &mut self,
-        codec: Codec,
-        data: &[u8],
-        place: Place,
-    ) -> Option<(Option<Format>, Vec<Arc<Packet>>)> {
-        let (mut packets, payload_max) = (Vec::new(), self.payload_max);
-        let track = self.track.get_or_insert_with(|| VideoTrack::new(codec, payload_max));
-        let format = track.write(codec, data, place, &mut self.pool, &mut packets);
-        (!packets.is_empty()).then_some((format, packets))
     }
 
     fn note_start(&mut self, now: Instant) {

@@ -7,6 +7,8 @@
 //! - `feed`: a publisher's frames on their way into its stream
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
 //! - `rtmp`: RTMP and RTMPS
+//! - `every`: what is done now and then
+//! - `places`: who may be connected without having said what for
 //! - `sound`: a publisher's sound, made Opus where it is not
 //! - `srt`: SRT with MPEG-TS
 //! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
@@ -15,8 +17,10 @@
 
 pub mod b_frames;
 mod entrance;
+mod every;
 mod feed;
 mod pace;
+pub mod places;
 pub mod rtmp;
 mod sound;
 pub mod srt;

@@ -1,7 +1,8 @@
-//! Who may be connected without publishing: so many in all, so many of one address.
+//! Who may be connected without having said what for: so many in all, so many of one address.
 //!
-//! Where there are too many the oldest gives way: an encoder publishes at once, whoever only takes
-//! up room does not. Those that publish are bounded by the server's sessions.
+//! Where there are too many the oldest gives way: an encoder settled at once, a client of
+//! media over TCP sends its check, and whoever only takes up room does not. Those that are settled
+//! are bounded elsewhere.
 
 use crate::config::reach::network_of;
 use std::collections::VecDeque;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::AbortHandle;
 
-/// Connections that do not publish yet, the oldest first.
-pub(super) struct Places {
+/// Connections that are not settled yet, the oldest first.
+pub struct Places {
     waiting: VecDeque<Waiting>,
     max: usize,
     per_network_max: usize,
@@ -20,18 +21,19 @@ pub(super) struct Places {
 struct Waiting {
     network: IpAddr,
     task: AbortHandle,
-    publishes: Arc<AtomicBool>,
+    settled: Arc<AtomicBool>,
 }
 
 impl Places {
-    pub(super) const fn new(max: usize, per_network_max: usize) -> Self {
+    /// So many in all, and of one network.
+    pub const fn new(max: usize, per_network_max: usize) -> Self {
         Self { waiting: VecDeque::new(), max, per_network_max }
     }
 
     /// Makes room for one more, and says which network it is of.
-    pub(super) fn make_room(&mut self, remote: IpAddr) -> IpAddr {
+    pub fn make_room(&mut self, remote: IpAddr) -> IpAddr {
         self.waiting.retain(Waiting::waits);
-        let network = network_of(remote.to_canonical());
+        let network = network_of(remote);
         let neighbours = self.waiting.iter().filter(|other| other.network == network).count();
         let gives_way = if neighbours >= self.per_network_max {
             self.waiting.iter().position(|other| other.network == network)
@@ -44,13 +46,13 @@ impl Places {
         network
     }
 
-    /// Takes a place.
-    pub(super) fn take(&mut self, network: IpAddr, task: AbortHandle, publishes: Arc<AtomicBool>) {
-        self.waiting.push_back(Waiting { network, task, publishes });
+    /// Takes a place, until the task ends or says that its client is settled.
+    pub fn take(&mut self, network: IpAddr, task: AbortHandle, settled: Arc<AtomicBool>) {
+        self.waiting.push_back(Waiting { network, task, settled });
     }
 
     /// Ends all that wait.
-    pub(super) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.waiting.retain(Waiting::waits);
         self.waiting.drain(..).for_each(|waiting| waiting.task.abort());
     }
@@ -58,7 +60,7 @@ impl Places {
 
 impl Waiting {
     fn waits(&self) -> bool {
-        !self.task.is_finished() && !self.publishes.load(Ordering::Acquire)
+        !self.task.is_finished() && !self.settled.load(Ordering::Acquire)
     }
 }
 
@@ -71,9 +73,9 @@ mod tests {
     /// Comes in from an address and stays until it has to give way.
     fn come(places: &mut Places, tasks: &mut JoinSet<()>, from: &str) -> Arc<AtomicBool> {
         let network = places.make_room(from.parse().expect("an address"));
-        let publishes = Arc::new(AtomicBool::new(false));
-        places.take(network, tasks.spawn(pending()), Arc::clone(&publishes));
-        publishes
+        let settled = Arc::new(AtomicBool::new(false));
+        places.take(network, tasks.spawn(pending()), Arc::clone(&settled));
+        settled
     }
 
     async fn given_way(tasks: &mut JoinSet<()>) -> bool {
@@ -108,7 +110,7 @@ mod tests {
             gone += 1;
         }
         assert_eq!((gone, places.waiting.len()), (3, 3));
-        assert!(places.waiting.iter().any(|it| Arc::ptr_eq(&it.publishes, &other)));
+        assert!(places.waiting.iter().any(|it| Arc::ptr_eq(&it.settled, &other)));
         places.clear();
         assert!(given_way(&mut tasks).await);
     }

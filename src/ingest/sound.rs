@@ -1,7 +1,8 @@
 //! The sound of a publisher on its way into its stream: as it is where it is Opus, else by way of a
 //! worker that makes it so.
 
-use super::feed::report;
+use super::every::Every;
+use super::feed::{Feed, report};
 use super::timing::Placed;
 use super::track::{AudioTrack, Place};
 use crate::bus::publication::Writer;
@@ -24,8 +25,8 @@ pub(super) struct Sound {
     /// Written by whoever has the Opus: this, or the worker's task.
     out: Arc<Mutex<Out>>,
     way: Way,
-    /// When a worker was looked for last.
-    looked: Option<Instant>,
+    /// When a worker is looked for.
+    looks: Every,
 }
 
 /// How it becomes Opus.
@@ -47,7 +48,7 @@ struct Out {
     pool: PacketPool,
     epoch: Epoch,
     format: Option<Format>,
-    reported: Option<Instant>,
+    reports: Every,
     /// Which moment one of the ticks stands for.
     known: Option<Placed>,
 }
@@ -70,10 +71,11 @@ impl Sound {
             pool: PacketPool::default(),
             epoch,
             format: None,
-            reported: None,
+            reports: Every::new(Feed::REPORTS),
             known: None,
         };
-        Self { stream, transcoder, out: Arc::new(Mutex::new(out)), way: Way::Direct, looked: None }
+        let (out, looks) = (Arc::new(Mutex::new(out)), Every::new(Self::LOOK_AGAIN));
+        Self { stream, transcoder, out, way: Way::Direct, looks }
     }
 
     /// Takes a frame that was placed. False: it was Opus, and there was no room for it.
@@ -87,9 +89,7 @@ impl Sound {
             return out.write(&frame.data, place);
         }
         self.out.lock().unwrap_or_else(PoisonError::into_inner).known = Some(placed);
-        let is_due = self.looked.is_none_or(|at| frame.arrival >= at + Self::LOOK_AGAIN);
-        if is_due && !matches!(self.way, Way::Worker(_)) {
-            self.looked = Some(frame.arrival);
+        if !matches!(self.way, Way::Worker(_)) && self.looks.is_due(frame.arrival) {
             self.find_worker(coding.clone());
         }
         if let Way::Worker(worker) = &mut self.way {
@@ -141,9 +141,6 @@ fn moment_of(ticks: u64, known: Placed) -> Option<Instant> {
 }
 
 impl Out {
-    /// How often viewers' clocks are set.
-    const REPORTS: Duration = Duration::from_secs(1);
-
     fn write(&mut self, opus: &[u8], place: Place) -> bool {
         let mut packets = Vec::new();
         let format = self.track.write(opus, place, &mut self.pool, &mut packets);
@@ -152,8 +149,7 @@ impl Out {
             self.format.clone_from(&format);
         }
         let mut written = Written { format, packets, ..Written::default() };
-        if self.reported.is_none_or(|reported| place.arrival >= reported + Self::REPORTS) {
-            self.reported = Some(place.arrival);
+        if self.reports.is_due(place.arrival) {
             written.format.clone_from(&self.format);
             let moment = self.known.and_then(|known| moment_of(place.ticks, known));
             written.report = moment.map(|at| report(Kind::Audio, timestamp, at, self.epoch));

@@ -6,20 +6,19 @@
 //! the oldest gives way: a client sends its check at once, whoever only takes up room does not.
 
 use crate::bus::directory::{Directory, Owner};
-use crate::config::reach::network_of;
+use crate::ingest::places::Places;
 use crate::peer::stun;
 use crate::shard::Handle;
 use crate::shard::tcp::Connection;
 use crate::shard::tcp::framing::{DATAGRAM_MAX, HEADER};
-use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
@@ -35,8 +34,8 @@ pub(super) struct Acceptor {
     /// Held by every connection, here and in the shards, as long as it is open.
     open: Arc<()>,
     open_max: usize,
-    /// Those whose first check has not come: where from, and what waits for it.
-    waiting: VecDeque<(IpAddr, AbortHandle)>,
+    /// Those whose first check has not come.
+    waiting: Places,
     tasks: JoinSet<()>,
     desk: Arc<Desk>,
 }
@@ -71,7 +70,7 @@ impl Acceptor {
         Self {
             open: Arc::new(()),
             open_max,
-            waiting: VecDeque::new(),
+            waiting: Places::new(Self::WAITING_MAX, Self::WAITING_PER_NETWORK_MAX),
             tasks: JoinSet::new(),
             desk: Arc::new(desk),
         }
@@ -96,28 +95,18 @@ impl Acceptor {
 
     fn take(&mut self, stream: TcpStream, remote: SocketAddr) {
         while self.tasks.try_join_next().is_some() {}
-        self.waiting.retain(|(_, task)| !task.is_finished());
         if Arc::strong_count(&self.open) > self.open_max {
             debug!("limits.media_tcp_connections_max is reached");
             return;
         }
-        let network = network_of(remote.ip().to_canonical());
-        let neighbours = || self.waiting.iter().filter(|(other, _)| *other == network);
-        let gives_way = if neighbours().count() >= Self::WAITING_PER_NETWORK_MAX {
-            self.waiting.iter().position(|(other, _)| *other == network)
-        } else {
-            (self.waiting.len() >= Self::WAITING_MAX).then_some(0)
-        };
-        if let Some((_, oldest)) = gives_way.and_then(|at| self.waiting.remove(at)) {
-            oldest.abort();
-        }
+        let network = self.waiting.make_room(remote.ip());
         let (desk, open) = (Arc::clone(&self.desk), Arc::clone(&self.open));
         let task = self.tasks.spawn(async move {
             if let Err(error) = desk.admit(stream, open).await {
                 debug!(%error, "a connection is closed");
             }
         });
-        self.waiting.push_back((network, task));
+        self.waiting.take(network, task, Arc::default());
     }
 }
 

@@ -5,7 +5,6 @@
 //! - `chunk`: chunks -> messages
 //! - `connection`: one encoder's connection
 //! - `flv`: audio and video messages -> frames
-//! - `places`: who may be connected without publishing
 //! - `reply`: what is said to an encoder
 //! - `session`: one encoder's commands
 //!
@@ -16,17 +15,16 @@ pub mod amf;
 pub mod chunk;
 mod connection;
 pub mod flv;
-mod places;
 mod reply;
 pub mod session;
 
+use super::places::Places;
 use super::{Entrance, ListenError, Port, Running};
 use crate::config::Config;
 use crate::config::address::{Listen, ipv6_works};
 use crate::config::rtmp::Rtmp;
 use crate::media::protocol::Protocol;
 use connection::{Guest, Host, serve};
-use places::Places;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;

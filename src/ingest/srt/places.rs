@@ -1,5 +1,6 @@
 //! How many may connect: at once, per network, and per second.
 
+use crate::config::reach::network_of;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,33 +13,19 @@ const KNOCKS_MAX: u32 = 500;
 const KNOCKS_PER_NETWORK_MAX: u32 = 50;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// An IPv4 address, or an IPv6 network of 64 bits: what one customer has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Network(u64);
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            // No network of IPv6 begins with sixteen zeros and has this one in it.
-            IpAddr::V4(v4) => 1 << 40 | u64::from(v4.to_bits()),
-            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
-        })
-    }
-}
-
 /// Counts connections.
 #[derive(Debug)]
 pub(super) struct Places {
     total_max: usize,
     per_network_max: usize,
-    taken: Mutex<HashMap<Network, usize>>,
+    taken: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// One of them; dropping it frees it.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
-    network: Network,
+    network: IpAddr,
 }
 
 impl Places {
@@ -48,12 +35,12 @@ impl Places {
 
     /// The option that leaves no place, if one does.
     pub(super) fn shortage(&self, address: IpAddr) -> Option<&'static str> {
-        self.shortage_of(&self.taken(), Network::of(address))
+        self.shortage_of(&self.taken(), network_of(address))
     }
 
     /// Takes a place for a connection from there.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let network = Network::of(address);
+        let network = network_of(address);
         let mut taken = self.taken();
         if self.shortage_of(&taken, network).is_some() {
             return None;
@@ -62,11 +49,7 @@ impl Places {
         Some(Place { places: Arc::clone(self), network })
     }
 
-    fn shortage_of(
-        &self,
-        taken: &HashMap<Network, usize>,
-        network: Network,
-    ) -> Option<&'static str> {
+    fn shortage_of(&self, taken: &HashMap<IpAddr, usize>, network: IpAddr) -> Option<&'static str> {
         if taken.values().sum::<usize>() >= self.total_max {
             return Some("srt.connections_max");
         }
@@ -74,7 +57,7 @@ impl Places {
         (of_network >= self.per_network_max).then_some("srt.connections_per_address_max")
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -96,7 +79,7 @@ impl Drop for Place {
 pub(super) struct Knocks {
     since: Instant,
     total: u32,
-    by_network: HashMap<Network, u32>,
+    by_network: HashMap<IpAddr, u32>,
 }
 
 impl Knocks {
@@ -111,7 +94,7 @@ impl Knocks {
         if self.total > KNOCKS_MAX {
             return false;
         }
-        let of_network = self.by_network.entry(Network::of(address)).or_default();
+        let of_network = self.by_network.entry(network_of(address)).or_default();
         *of_network += 1;
         *of_network <= KNOCKS_PER_NETWORK_MAX
     }

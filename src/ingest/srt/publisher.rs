@@ -5,6 +5,7 @@ use super::mpegts::{Damage, Demuxer};
 use super::receiver::{Batch, Connection};
 use crate::engine::command::EndReason;
 use crate::ingest::{Feed, LinkReport};
+use crate::media::frame::Frame;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tracing::{debug, info, warn};
@@ -33,7 +34,7 @@ struct Publisher {
     connection: Connection,
     feed: Feed,
     demuxer: Demuxer,
-    frames: Vec<crate::media::frame::Frame>,
+    frames: Vec<Frame>,
     /// Packets that came again: the library counts them from one report to the next.
     again: u64,
     unrecognised_bytes: usize,
