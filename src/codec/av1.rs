@@ -70,6 +70,15 @@ pub(super) fn read_leb128(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
+/// Writes a number in LEB128 (AV1 §4.10.5).
+pub(crate) fn write_leb128(mut value: usize, bytes: &mut Vec<u8>) {
+    while value >= 1 << 7 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+}
+
 /// What a sequence header says of the stream, in the terms of `a=fmtp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Capability {

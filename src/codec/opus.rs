@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn the_duration_is_that_of_all_frames() {
-        let table: [(&[u8], _); 10] = [
+        let table: [(&[u8], _); 18] = [
             (&[0xfc, 1], Some(960)),         // CELT, 20 ms, as browsers send it
             (&[0xe4, 1], Some(120)),         // 2.5 ms
             (&[0x78, 1], Some(960)),         // hybrid, 20 ms
@@ -52,6 +52,15 @@ mod tests {
             (&[0x5b, 0x03], None),           // 180 ms
             (&[0xfb], None),                 // how many is missing
             (&[], None),
+            // By milliseconds of one frame: RFC 6716 table 2.
+            (&[0x00], Some(480)),
+            (&[0x18], Some(2_880)),
+            (&[0x61], Some(960)),
+            (&[0x80], Some(120)),
+            (&[0xfc], Some(960)),
+            (&[0xfb, 2], Some(1_920)),
+            (&[0xfb, 0], None),
+            (&[0xfb, 63], None),
         ];
         for (payload, samples) in table {
             assert_eq!(duration(payload), samples, "{payload:02x?}");

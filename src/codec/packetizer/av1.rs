@@ -120,7 +120,7 @@ impl Packet {
 
     fn element(&mut self, len: usize, payloads: &mut Payloads<'_>) {
         let at = payloads.written().len();
-        write_leb128(len, payloads.written());
+        av1::write_leb128(len, payloads.written());
         self.length = (at, payloads.written().len() - at);
         self.elements += 1;
     }
@@ -190,12 +190,4 @@ const fn length_len(room: usize) -> usize {
     } else {
         LENGTH_MAX
     }
-}
-
-fn write_leb128(mut value: usize, bytes: &mut Vec<u8>) {
-    while value >= 1 << 7 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
 }

@@ -3,6 +3,7 @@
 //!
 //! What is laid out so already is passed on as it is, without a copy.
 
+use crate::codec::av1::write_leb128;
 use bytes::Bytes;
 
 /// How many bytes stand before each NAL unit.
@@ -85,7 +86,7 @@ pub(super) fn with_sizes(frame: &Bytes) -> Bytes {
     for obu in obus {
         out.push(obu.header | 2);
         out.extend(obu.extension);
-        push_leb128(&mut out, obu.payload.len());
+        write_leb128(obu.payload.len(), &mut out);
         out.extend_from_slice(obu.payload);
     }
     out.into()
@@ -128,14 +129,6 @@ fn leb128(mut bytes: &[u8]) -> Option<(usize, &[u8])> {
         }
     }
     None
-}
-
-fn push_leb128(out: &mut Vec<u8>, mut value: usize) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 #[cfg(test)]
@@ -184,7 +177,7 @@ mod tests {
     fn sizes_of_every_length_are_written_as_they_are_read() {
         for value in [0, 1, 127, 128, 16_383, 16_384, 4 << 20] {
             let mut bytes = Vec::new();
-            push_leb128(&mut bytes, value);
+            write_leb128(value, &mut bytes);
             assert_eq!(leb128(&bytes), Some((value, &[][..])));
         }
         assert_eq!(leb128(&[0x80; 9]), None);

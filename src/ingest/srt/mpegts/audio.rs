@@ -5,6 +5,7 @@
 
 use super::latm;
 use super::pes::Pes;
+use crate::codec::opus;
 use crate::codec::sync_frame::{self, Header};
 use crate::media::frame::{AudioCoding, CLOCK_RATE};
 use bytes::Bytes;
@@ -211,7 +212,7 @@ impl Audio {
     fn take_opus(&mut self, packet: &[u8], out: &mut Vec<Sound>) -> bool {
         let Some((header, _)) = opus_header(packet) else { return false };
         let data = packet.get(header..).unwrap_or_default();
-        let Some(samples) = opus_samples(data) else { return false };
+        let Some(samples) = opus::duration(data) else { return false };
         self.hand_out(AudioCoding::Opus, data, samples, OPUS_RATE, out)
     }
 
@@ -278,26 +279,6 @@ fn opus_len(bytes: &[u8]) -> Found {
         Some((header, len)) if bytes.len() >= header + len => Found::Frame(header + len),
         _ => Found::Short,
     }
-}
-
-/// How long an Opus packet lasts (RFC 6716 §3.1, §3.2), at most 120 ms.
-fn opus_samples(packet: &[u8]) -> Option<u32> {
-    let toc = *packet.first()?;
-    let config = u32::from(toc >> 3);
-    let each = match config {
-        // SILK: 10, 20, 40, 60 ms.
-        0..=11 => [480, 960, 1920, 2880][(config % 4) as usize],
-        // Hybrid: 10, 20 ms.
-        12..=15 => [480, 960][(config % 2) as usize],
-        // CELT: 2.5, 5, 10, 20 ms.
-        _ => [120, 240, 480, 960][(config % 4) as usize],
-    };
-    let count = match toc & 3 {
-        0 => 1,
-        1 | 2 => 2,
-        _ => u32::from(packet.get(1)? & 0x3f),
-    };
-    (1..=5760).contains(&(each * count)).then_some(each * count)
 }
 
 #[cfg(test)]
@@ -383,24 +364,5 @@ mod tests {
         assert_eq!(sounds[2].data.len(), 300);
         let times: Vec<i64> = sounds.iter().map(|it| it.presented).collect();
         assert_eq!(times, [0, 1800, 3600], "20 ms each");
-    }
-
-    #[test]
-    fn opus_packets_tell_how_long_they_last() {
-        // RFC 6716 table 2: the first bytes, milliseconds.
-        for (packet, ms) in [
-            (&[0x00][..], 10),
-            (&[0x18], 60),
-            (&[0x61], 20),
-            (&[0x80], 0),
-            (&[0xfc], 20),
-            (&[0xfb, 2], 40),
-        ] {
-            let expected = if ms == 0 { 120 } else { ms * 48 };
-            assert_eq!(opus_samples(packet), Some(expected), "{packet:x?}");
-        }
-        for bad in [&[][..], &[0xfb], &[0xfb, 0], &[0xfb, 63]] {
-            assert_eq!(opus_samples(bad), None, "{bad:x?}");
-        }
     }
 }
