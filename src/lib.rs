@@ -4,6 +4,7 @@ pub mod bus;
 pub mod clock;
 pub mod codec;
 pub mod config;
+pub mod egress;
 pub mod engine;
 pub mod ingest;
 pub mod media;

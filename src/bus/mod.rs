@@ -2,9 +2,11 @@
 //!
 //! - `directory`: which sessions and streams there are, and which shard owns a session
 //! - `publication`: a stream that is written by an adapter
+//! - `tap`: a stream that is read by an adapter
 
 pub mod directory;
 pub mod publication;
+pub mod tap;
 
 use crate::engine::command::{Command, EndReason, Written};
 use crate::engine::report::StreamState;

@@ -18,6 +18,7 @@
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
 //! - `report`: what is live, as plain data
 //! - `stream`: one stream: its router, publisher and viewers
+//! - `tap`: what a stream gives to those who package it
 //! - `timers`: who is to be looked at when
 //! - `tests`: sessions and their addresses
 
@@ -36,6 +37,7 @@ mod publication;
 mod publishers;
 pub mod report;
 mod stream;
+pub mod tap;
 #[cfg(test)]
 mod tests;
 pub mod timers;

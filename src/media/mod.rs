@@ -7,6 +7,7 @@
 //! - `id`: stream, session and layer names as distinct types
 //! - `packet`: one RTP packet with its shared payload, and the pool that recycles them
 //! - `protocol`: how a session's media comes in or goes out
+//! - `sample`: the same on a common time line, for ways out that are packaged
 //! - `time`: RTP ticks, extended sequence numbers, wall time
 
 pub mod arena;
@@ -16,4 +17,5 @@ pub mod frame;
 pub mod id;
 pub mod packet;
 pub mod protocol;
+pub mod sample;
 pub mod time;

@@ -16,6 +16,7 @@ use crate::shard::Handle;
 use crate::shard::gauges::Reading;
 use crate::transcode::Transcoder;
 use futures_util::future::BoxFuture;
+use signaling::media_server::hls::{HlsAnswer, HlsError, HlsRequest};
 use signaling::media_server::{
     Created, FramesReport, LinkReport, MediaServer, Metric, OfferError, OfferRequest,
     PublisherReport, Role, SessionError, StreamReport, TrackReport, Trickle, Trickled, ViewerEvent,
@@ -250,6 +251,10 @@ impl MediaServer for Port {
         let now = if published { ViewerEvent::Active } else { ViewerEvent::Inactive };
         self.audience.greet(id, now);
         Ok(events)
+    }
+
+    fn hls<'a>(&'a self, _request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {
+        Box::pin(async { Err(HlsError::Off) })
     }
 
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>> {

@@ -2,6 +2,7 @@
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use signaling::media_server::hls::{HlsAnswer, HlsError, HlsRequest};
 use signaling::media_server::{
     Created, MediaServer, Metric, MetricKind, OfferError, OfferRequest, PublisherReport, Role,
     SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerEvent, ViewerReport,
@@ -124,6 +125,10 @@ impl MediaServer for Fake {
             "full" => Err(SessionError::EventsFull),
             _ => Err(SessionError::Unknown),
         }
+    }
+
+    fn hls<'a>(&'a self, _request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {
+        async { Err(HlsError::Off) }.boxed()
     }
 
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>> {

@@ -2,15 +2,20 @@
 //!
 //! Everything here is plain text and numbers: this crate knows names, SDP text and sessions, and
 //! never sees a packet.
+//!
+//! - `hls`: what is asked and given by LL-HLS
+
+pub mod hls;
 
 use futures_util::future::BoxFuture;
+use hls::{HlsAnswer, HlsError, HlsRequest};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// What HTTP asks of the media server.
 ///
 /// Offers are answered at once: only [`MediaServer::streams`] and [`MediaServer::metrics`] wait for
-/// media threads.
+/// media threads, and [`MediaServer::hls`] for media.
 pub trait MediaServer: Send + Sync + 'static {
     /// Answers a WHIP offer (RFC 9725 §4.2).
     ///
@@ -48,6 +53,13 @@ pub trait MediaServer: Send + Sync + 'static {
     /// [`SessionError::Unknown`] where there is no such viewer, [`SessionError::EventsFull`] where
     /// as many streams of events are open as may be.
     fn events(&self, session: &str) -> Result<watch::Receiver<Option<ViewerEvent>>, SessionError>;
+
+    /// What is asked of a stream by HLS; waits where it is asked for what is still to come.
+    ///
+    /// # Errors
+    ///
+    /// [`HlsError`] says why there is nothing.
+    fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>>;
 
     /// What is live, for operators.
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>>;

@@ -1,0 +1,8 @@
+//! Ways out that do not speak WebRTC: each reads a stream by a tap, and needs nothing else of the
+//! server.
+//!
+//! - `source`: what a tap gives, as samples on one time line
+//! - `http`: LL-HLS
+
+pub mod http;
+pub mod source;
