@@ -28,13 +28,17 @@ pub enum Rendition {
     Opus,
 }
 
-/// The newest part that a playlist lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How far a playlist has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Its media sequence number.
+    /// The media sequence number of its newest segment, be it complete or not.
     pub msn: u64,
-    /// Its number in that segment; `None` where the segment is complete.
-    pub part: Option<u64>,
+    /// How many parts of that there are; one at least.
+    pub parts: u64,
+    /// Whether that segment is complete.
+    pub is_complete: bool,
+    /// Whether nothing more comes.
+    pub is_over: bool,
 }
 
 /// What there is under a file's name.
@@ -70,7 +74,7 @@ impl Presentation {
     /// Nothing more comes: playlists end.
     pub fn end(&mut self) {}
 
-    /// The newest part of a playlist; `None` while there is none.
+    /// How far a playlist has got; `None` while it has no part.
     pub fn position(&self, _rendition: Rendition) -> Option<Position> {
         None
     }
