@@ -1,4 +1,6 @@
 //! `av1C`, and the name of AV1 (AV1 Codec ISO Media File Format Binding §2.3, §5).
+//!
+//! Fuzz target: `configuration`.
 
 use super::VideoConfiguration;
 use crate::codec::av1::{self, Colour, SEQUENCE_HEADER};

@@ -30,8 +30,8 @@ pub struct VideoConfiguration {
 }
 
 impl VideoConfiguration {
-    /// Out of a keyframe that has its parameter sets; `None` where it lacks them, they make no sense
-    /// or the codec is not packaged.
+    /// Out of a keyframe that has its parameter sets; `None` where it lacks them, they make no
+    /// sense, or the codec is not packaged.
     pub fn read(codec: Codec, keyframe: &[u8]) -> Option<Self> {
         match codec {
             Codec::H264 => nal::read_h264(keyframe),
@@ -52,7 +52,8 @@ impl VideoConfiguration {
 }
 
 /// A frame as it stands in a file. With `avc1` and `hvc1` parameter sets are in the record only
-/// (ISO/IEC 14496-15 §5.4.2.1, §8.4.1); a start of AV1 has its sequence header (AV1 in ISOBMFF §2.5).
+/// (ISO/IEC 14496-15 §5.4.2.1, §8.4.1); a start of AV1 has its sequence header (AV1 in ISOBMFF
+/// §2.5).
 ///
 /// Sets of pictures that come without sequence parameter sets are kept: no keyframe told of them.
 pub fn strip_parameter_sets(codec: Codec, frame: &Bytes) -> Bytes {

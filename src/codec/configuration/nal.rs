@@ -1,4 +1,4 @@
-//! `avcC` and `hvcC`, and the names of H.264 and H.265.
+//! `avcC` and `hvcC`, and the names of H.264 and H.265. Fuzz target: `configuration`.
 
 use super::VideoConfiguration;
 use crate::codec::packetizer::nal::{NalCodec, Unit};
@@ -49,8 +49,8 @@ pub(super) fn read_h264(keyframe: &[u8]) -> Option<VideoConfiguration> {
     Some(VideoConfiguration { codec: Codec::H264, record: record.into(), codec_string, size })
 }
 
-/// ISO/IEC 14496-15 §8.3.3.1.2. How pictures can be decoded in parallel and how many come in a second
-/// is left open.
+/// ISO/IEC 14496-15 §8.3.3.1.2. How pictures can be decoded in parallel, and how many come in a
+/// second, is left open.
 pub(super) fn read_h265(keyframe: &[u8]) -> Option<VideoConfiguration> {
     let sets = sets::<H265>(keyframe);
     let first = sets.sequence()?;

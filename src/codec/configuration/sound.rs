@@ -1,4 +1,4 @@
-//! What AAC and Opus are in files.
+//! What AAC and Opus are in files. Fuzz target: `configuration`.
 
 use super::AudioConfiguration;
 use crate::codec::bits::BitReader;
@@ -13,8 +13,8 @@ const RATES: [u32; 13] = [
 const SBR: u32 = 5;
 const PS: u32 = 29;
 
-/// An `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) of the kinds of AAC that are in use: Main, LC,
-/// SSR, LTP, alone or with what doubles rate and channels.
+/// An `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) of the kinds of AAC that are in use: Main,
+/// LC, SSR, LTP, alone or with what doubles rate and channels.
 pub(super) fn read_aac(config: &[u8]) -> Option<AudioConfiguration> {
     let mut bits = BitReader::new(config);
     let first = object_type(&mut bits)?;
@@ -88,8 +88,8 @@ fn sampling(bits: &mut BitReader<'_>) -> Option<u32> {
     }
 }
 
-/// Two channels always: packets of one may follow packets of two, and what is decoded into two plays
-/// both (RFC 7587 §7, RFC 6716 §2.1.2).
+/// Two channels always: packets of one may follow packets of two, and what is decoded into two
+/// plays both (RFC 7587 §7, RFC 6716 §2.1.2).
 pub(super) fn opus() -> AudioConfiguration {
     const CHANNELS: u8 = 2;
     const RATE: u32 = 48_000;

@@ -39,8 +39,8 @@ const NAL_STREAMS: [(Codec, &str, &str); 5] = [
     ),
 ];
 
-/// libaom 4:2:0, 4:4:4 with 10 bits, grey in the colours of HDR; SVT-AV1 with 10 bits. ffmpeg leaves
-/// out that the second is 4:4:4, which its own profile has no default for.
+/// libaom 4:2:0, 4:4:4 with 10 bits, grey in the colours of HDR; SVT-AV1 with 10 bits. ffmpeg
+/// leaves out that the second is 4:4:4.
 const AV1_STREAMS: [(&str, &str); 4] = [
     ("av01.0.01M.08", "81010c000a0b0000000cc5036936be4010"),
     ("av01.1.01M.10.0.000.01.01.01.0", "812140000a0b2000000cc5036936be5080"),
