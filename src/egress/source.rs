@@ -2,7 +2,7 @@
 
 use crate::engine::tap::Tapped;
 use crate::media::sample::Sample;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What comes of a tap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Found {
     Began {
         /// Whether it can be asked for keyframes.
         takes_requests: bool,
+        /// The longest time between two of its last keyframes, as far as that is known.
+        keyframes_apart: Option<Duration>,
     },
     /// A frame of it.
     Sample(Sample),
