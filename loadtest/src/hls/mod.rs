@@ -1,10 +1,14 @@
 //! LL-HLS from outside (draft-pantos-hls-rfc8216bis-16): what thousands of players ask for, and
 //! whether what a server gives them keeps to the rules.
 //!
+//! - `check`: whether a server keeps to the rules
 //! - `crowd`: players by the thousand
+//! - `mp4`: what is in the files
 //! - `playlist`: a strict reader
 
+pub mod check;
 pub mod crowd;
+pub mod mp4;
 pub mod playlist;
 
 use std::io::Read as _;

@@ -76,15 +76,21 @@ impl Follower {
         if self.ended {
             return false;
         }
-        target.push_str(&self.playlist);
-        if self.has_listing {
-            let (msn, part) = self.next;
-            let start = if self.playlist.contains('?') { '&' } else { '?' };
-            // Writing to a string cannot fail.
-            let _ = write!(target, "{start}_HLS_msn={msn}&_HLS_part={part}");
-            if self.skip && self.can_skip {
-                target.push_str("&_HLS_skip=YES");
-            }
+        if !self.has_listing {
+            target.push_str(&self.playlist);
+            return true;
+        }
+        let (msn, part) = self.next;
+        // Parameters stand in UTF-8 order (§6.2.5), and a token's name is in lower case.
+        let (path, query) = self.playlist.split_once('?').unwrap_or((&self.playlist, ""));
+        // Writing to a string cannot fail.
+        let _ = write!(target, "{path}?_HLS_msn={msn}&_HLS_part={part}");
+        if self.skip && self.can_skip {
+            target.push_str("&_HLS_skip=YES");
+        }
+        if !query.is_empty() {
+            target.push('&');
+            target.push_str(query);
         }
         true
     }
@@ -254,7 +260,7 @@ mod tests {
         let mut player = Player::new();
         assert_eq!(player.asks_playlist(), "/v.m3u8?t=1");
         player.listing(9, 1)?;
-        assert_eq!(player.asks_playlist(), "/v.m3u8?t=1&_HLS_msn=9&_HLS_part=1");
+        assert_eq!(player.asks_playlist(), "/v.m3u8?_HLS_msn=9&_HLS_part=1&t=1");
         // It ends at 3.8 s; 0.6 s before that segment 8 begins.
         let mut asked = Vec::new();
         while let Some(target) = player.ask() {

@@ -128,7 +128,7 @@ mod tests {
         };
         let body = if target.starts_with("/hls/a/index.m3u8") {
             "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nvideo.m3u8?token=t\n".to_owned()
-        } else if target.starts_with("/hls/a/video.m3u8?token=t") {
+        } else if target.starts_with("/hls/a/video.m3u8?") && target.ends_with("token=t") {
             let wanted = directive("_HLS_msn=").zip(directive("_HLS_part="));
             NEWEST.fetch_max(wanted.map_or(0, |(msn, part)| msn * 2 + part), Ordering::Relaxed);
             let newest = NEWEST.load(Ordering::Relaxed);
