@@ -4,6 +4,7 @@
 //! - `announce`: which addresses clients are told
 //! - `certificate`: where that for HTTPS comes from
 //! - `doctor`: whether this machine can serve, and what to do where it cannot
+//! - `hls`: LL-HLS as HTTP sees it
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `audience`: viewers who listen to what is told of their stream
 //! - `ledger`: what shards tell, kept for the directory and the metrics
@@ -22,6 +23,7 @@ mod announce;
 mod audience;
 mod certificate;
 mod doctor;
+mod hls;
 mod kernel;
 mod ledger;
 mod listeners;
@@ -217,7 +219,8 @@ impl Server {
         };
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
         let sound = transcoder.clone();
-        let port = Port::new(sessions, &shards, ledger, audience, admission, sound, epoch);
+        let packaged = hls::packaged(&config, &bus, &clock, &transcoder);
+        let port = Port::new(sessions, &shards, ledger, audience, admission, sound, packaged, epoch);
         let port = Arc::new(port);
 
         let http_config = http_config(&config, &tokens, &announced)?;
@@ -332,6 +335,7 @@ async fn sweep(port: Arc<Port>, mut stopping: watch::Receiver<bool>) {
         port.look();
         if look.is_multiple_of(Server::LOOKS_PER_SWEEP) {
             port.look_at_memory();
+            port.look_at_streams();
             port.end_overdue();
         }
     }
