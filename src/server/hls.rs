@@ -3,10 +3,12 @@
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::egress::http::{Answer, Ask, Directives, Hls, Refused, Tools};
+use crate::egress::http::{self, Answer, Ask, Directives, Hls, Refused, Tools};
 use crate::media::id::StreamName;
+use crate::media::time::Epoch;
 use crate::transcode::Transcoder;
-use signaling::media_server::hls::{HlsAnswer, HlsError, HlsPlaylist, HlsRequest};
+use futures_util::StreamExt as _;
+use signaling::media_server::hls::{HlsAnswer, HlsError, HlsPlaylist, HlsRequest, Unfinished};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,33 +23,34 @@ pub(super) fn packaged(
     config: &Config,
     bus: &Arc<Bus>,
     clock: &Clock,
+    epoch: Epoch,
     transcoder: &Transcoder,
 ) -> Packaged {
     let tools = Tools {
         bus: Arc::clone(bus),
         clock: clock.clone(),
+        epoch,
         transcoder: transcoder.clone(),
         settings: config.hls.clone(),
         grace: config.whip.grace_time,
     };
-    Hls::new(tools, |text, max_age| Arc::new(HlsPlaylist::new(text, max_age)))
+    Hls::new(tools, |text, max_age| Arc::new(HlsPlaylist::new(text.into(), max_age)))
 }
 
 /// Answers a request.
-pub(super) async fn answer(
-    hls: &Packaged,
-    request: HlsRequest<'_>,
-) -> Result<HlsAnswer, HlsError> {
+pub(super) async fn answer(hls: &Packaged, request: HlsRequest<'_>) -> Result<HlsAnswer, HlsError> {
     let HlsRequest { stream: name, file, directives, query } = request;
-    let stream =
-        StreamName::parse(name).map_err(|error| HlsError::BadName(error.to_string()))?;
+    let stream = StreamName::parse(name).map_err(|error| HlsError::BadName(error.to_string()))?;
     let signaling::media_server::hls::Directives { msn, part, skip } = directives;
     let directives = Directives { msn, part, skip };
     let answer = hls.get(Ask { stream: &stream, file, directives, query }).await;
     match answer {
         Ok(Answer::Playlist(playlist)) => Ok(HlsAnswer::Playlist(playlist)),
         Ok(Answer::Media(bytes)) => Ok(HlsAnswer::Media(bytes)),
-        Ok(Answer::Growing(parts)) => Ok(HlsAnswer::Growing(parts)),
+        Ok(Answer::Growing(parts)) => {
+            let parts = parts.map(|part| part.map_err(|http::Unfinished| Unfinished));
+            Ok(HlsAnswer::Growing(parts.boxed()))
+        }
         Err(refused) => Err(refusal(refused, name)),
     }
 }

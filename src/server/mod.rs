@@ -41,6 +41,7 @@ use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::address::{Listen, ipv6_works};
+use crate::config::egress::HlsMode;
 use crate::config::ingest::BFramePolicy;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings};
@@ -58,7 +59,7 @@ use announce::Announced;
 use audience::Audience;
 use kernel::Grants;
 use ledger::Ledger;
-use port::Port;
+use port::{Parts, Port};
 use shards::{bind_media, links, start_shards};
 use signaling::config::{IceServer, IceServerError, Limits as HttpLimits};
 use signaling::serve::{Listeners, ServeError};
@@ -210,18 +211,19 @@ impl Server {
         let acceptor = Acceptor::new(&directory, &shards, config.limits.media_tcp_connections_max);
         let media_tcp = listener.is_some();
         let bus = Arc::new(Bus::new(directory, links(&shards)));
-        let sessions = Sessions {
-            bus: Arc::clone(&bus),
-            clock: clock.clone(),
-            fingerprint: identity.fingerprint().clone(),
-            candidates: candidates(&announced, media_tcp),
-            codec_preference: config.whip.codec_preference.clone(),
-        };
+        let candidates = candidates(&announced, media_tcp);
+        let sessions = sessions(&config, &bus, &clock, &identity, candidates);
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let sound = transcoder.clone();
-        let packaged = hls::packaged(&config, &bus, &clock, &transcoder);
-        let port = Port::new(sessions, &shards, ledger, audience, admission, sound, packaged, epoch);
-        let port = Arc::new(port);
+        let port = Arc::new(Port::new(Parts {
+            sessions,
+            shards: Arc::clone(&shards),
+            ledger,
+            audience,
+            admission,
+            transcoder: transcoder.clone(),
+            packaged: hls::packaged(&config, &bus, &clock, epoch, &transcoder),
+            epoch,
+        }));
 
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
@@ -341,6 +343,22 @@ async fn sweep(port: Arc<Port>, mut stopping: watch::Receiver<bool>) {
     }
 }
 
+fn sessions(
+    config: &Config,
+    bus: &Arc<Bus>,
+    clock: &Clock,
+    identity: &Identity,
+    candidates: Vec<TransportAddress>,
+) -> Sessions {
+    Sessions {
+        bus: Arc::clone(bus),
+        clock: clock.clone(),
+        fingerprint: identity.fingerprint().clone(),
+        candidates,
+        codec_preference: config.whip.codec_preference.clone(),
+    }
+}
+
 /// What clients are told: all addresses over UDP first.
 fn candidates(announced: &[SocketAddr], tcp: bool) -> Vec<TransportAddress> {
     let over_udp = announced.iter().copied().map(TransportAddress::udp);
@@ -440,7 +458,7 @@ fn http_config(
         ice_servers,
         trusted_proxies: config.network.trusted_proxies.clone(),
         pages: true,
-        hls: false,
+        hls: config.hls.mode != HlsMode::Off,
         media_hint: announced.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         retry_after: Duration::from_secs(2),
         limits,

@@ -43,6 +43,18 @@ pub(super) struct Port {
     stopping: AtomicBool,
 }
 
+/// What it is made of.
+pub(super) struct Parts {
+    pub(super) sessions: Sessions,
+    pub(super) shards: Arc<Vec<Handle>>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) audience: Arc<Audience>,
+    pub(super) admission: Admission,
+    pub(super) transcoder: Transcoder,
+    pub(super) packaged: Packaged,
+    pub(super) epoch: Epoch,
+}
+
 impl Port {
     /// A client that finds no place is to come back after this, in seconds, or a little more.
     const RETRY_AFTER_MIN_S: u64 = 3;
@@ -51,18 +63,9 @@ impl Port {
     /// A player of HLS comes back after this, to the server that is started next.
     const HLS_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-    pub(super) fn new(
-        sessions: Sessions,
-        shards: &Arc<Vec<Handle>>,
-        ledger: Arc<Ledger>,
-        audience: Arc<Audience>,
-        admission: Admission,
-        transcoder: Transcoder,
-        packaged: Packaged,
-        epoch: Epoch,
-    ) -> Self {
-        let memory_bytes = AtomicU64::new(memory::resident_bytes());
-        let (shards, stopping) = (Arc::clone(shards), AtomicBool::new(false));
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { sessions, shards, ledger, audience, admission, transcoder, packaged, epoch } =
+            parts;
         Self {
             sessions,
             shards,
@@ -71,9 +74,9 @@ impl Port {
             admission,
             transcoder,
             packaged,
-            memory_bytes,
+            memory_bytes: AtomicU64::new(memory::resident_bytes()),
             epoch,
-            stopping,
+            stopping: AtomicBool::new(false),
         }
     }
 

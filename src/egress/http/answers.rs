@@ -7,7 +7,8 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +40,14 @@ pub enum Answer<R> {
     Playlist(R),
     /// A file, complete.
     Media(Bytes),
-    /// What there is of a segment, and the rest as it comes.
-    Growing(BoxStream<'static, Bytes>),
+    /// What there is of a segment, and the rest as it comes. Ends with an error where the rest does
+    /// not come.
+    Growing(BoxStream<'static, Result<Bytes, Unfinished>>),
 }
+
+/// The rest of a segment does not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished;
 
 /// Why nothing is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +129,7 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
     }
 
     async fn playlist(&self, target: Target, ask: &Ask<'_>) -> Result<R, Refused> {
-        self.wait_ready(Instant::now() + Self::FIRST_PLAYLIST_MAX).await?;
+        self.wait_ready(Self::FIRST_PLAYLIST_MAX).await?;
         let Target::Media(rendition) = target else {
             return self.render(target, ask).ok_or(Refused::NotFound);
         };
@@ -137,7 +143,7 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
         }
         let reached =
             edge.wait_for(|edge| edge.is_none_or(|position| has_reached(position, msn, part)));
-        match timeout_at(self.wait_until(), reached).await {
+        match timeout(self.wait_max(), reached).await {
             Ok(Ok(_)) => self.render(target, ask).ok_or(Refused::NotFound),
             Ok(Err(_)) => Err(Refused::NotFound),
             Err(_) => Err(Refused::NotInTime("more of the stream")),
@@ -147,52 +153,69 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
     async fn file(self: &Arc<Self>, name: &str) -> Result<Answer<R>, Refused> {
         let rendition = rendition_of(name).ok_or(Refused::NotFound)?;
         let mut edge = self.edge(rendition);
-        let until = self.wait_until();
-        loop {
-            edge.mark_unchanged();
-            match self.find(name) {
-                File::Whole(bytes) => return Ok(Answer::Media(bytes)),
-                File::Growing(_) => return Ok(Answer::Growing(self.grow(name, rendition))),
-                File::Unknown => return Err(Refused::NotFound),
-                File::Hinted => {}
+        let found = async {
+            loop {
+                edge.mark_unchanged();
+                match self.find(name) {
+                    File::Whole(bytes) => return Ok(Answer::Media(bytes)),
+                    File::Growing(_) => return Ok(Answer::Growing(self.grow(name, rendition))),
+                    File::Unknown => return Err(Refused::NotFound),
+                    File::Hinted => {}
+                }
+                edge.changed().await.map_err(|_| Refused::NotFound)?;
             }
-            match timeout_at(until, edge.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Refused::NotFound),
-                Err(_) => return Err(Refused::NotInTime("the next part")),
-            }
-        }
+        };
+        let in_time = timeout(self.wait_max(), found).await;
+        in_time.unwrap_or(Err(Refused::NotInTime("the next part")))
     }
 
     /// A segment that is being made, from its first part to its last.
-    fn grow(self: &Arc<Self>, name: &str, rendition: Rendition) -> BoxStream<'static, Bytes> {
+    fn grow(
+        self: &Arc<Self>,
+        name: &str,
+        rendition: Rendition,
+    ) -> BoxStream<'static, Result<Bytes, Unfinished>> {
         let (store, name, edge) = (Arc::clone(self), name.to_owned(), self.edge(rendition));
-        let begun = (store, name, edge, 0_usize);
-        stream::unfold(begun, async |(store, name, mut edge, sent)| {
-            let until = store.wait_until();
-            loop {
-                edge.mark_unchanged();
-                let more = match store.find(&name) {
-                    File::Whole(bytes) => {
-                        let rest = bytes.slice(sent.min(bytes.len())..);
-                        if rest.is_empty() {
-                            return None;
-                        }
-                        rest
-                    }
-                    File::Growing(parts) => unsent(&parts, sent),
-                    File::Hinted => Bytes::new(),
-                    File::Unknown => return None,
-                };
-                if !more.is_empty() {
+        let begun = Some((store, name, edge, 0_usize));
+        stream::unfold(begun, async |state| {
+            let (store, name, mut edge, sent) = state?;
+            match store.more(&name, &mut edge, sent).await {
+                Ok(more) if more.is_empty() => None,
+                Ok(more) => {
                     let sent = sent + more.len();
-                    return Some((more, (store, name, edge, sent)));
+                    Some((Ok(more), Some((store, name, edge, sent))))
                 }
-                // Nothing more comes: what has been sent is all there is.
-                timeout_at(until, edge.changed()).await.ok()?.ok()?;
+                Err(unfinished) => Some((Err(unfinished), None)),
             }
         })
         .boxed()
+    }
+
+    /// What of a segment comes behind `sent` bytes; empty where that was all.
+    async fn more(
+        &self,
+        name: &str,
+        edge: &mut watch::Receiver<Option<Position>>,
+        sent: usize,
+    ) -> Result<Bytes, Unfinished> {
+        let more = async {
+            loop {
+                edge.mark_unchanged();
+                match self.find(name) {
+                    File::Whole(bytes) => return Ok(bytes.slice(sent.min(bytes.len())..)),
+                    File::Growing(parts) => {
+                        let more = unsent(&parts, sent);
+                        if !more.is_empty() {
+                            return Ok(more);
+                        }
+                    }
+                    File::Hinted => {}
+                    File::Unknown => return Err(Unfinished),
+                }
+                edge.changed().await.map_err(|_| Unfinished)?;
+            }
+        };
+        timeout(self.wait_max(), more).await.unwrap_or(Err(Unfinished))
     }
 }
 

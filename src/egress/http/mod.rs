@@ -1,8 +1,8 @@
 //! Streams packaged for HTTP (draft-pantos-hls-rfc8216bis): LL-HLS.
 //!
 //! A stream is packaged by a task of its own, from the first request for a playlist until nobody
-//! has asked for a while. Whoever asks reads what is there, or waits for what comes next; a playlist
-//! is rendered once for all who ask for the same.
+//! has asked for a while. Whoever asks reads what is there, or waits for what comes next; a
+//! playlist is rendered once for all who ask for the same.
 //!
 //! - `presentation`: the renditions of one stream, out of its samples; pure
 //! - `opening`: where a publisher's first segment begins; pure
@@ -18,12 +18,13 @@ pub mod presentation;
 mod sound;
 mod store;
 
-pub use answers::{Answer, Ask, Directives, Refused};
+pub use answers::{Answer, Ask, Directives, Refused, Unfinished};
 
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::egress::{Hls as Settings, HlsMode};
 use crate::media::id::StreamName;
+use crate::media::time::Epoch;
 use crate::transcode::Transcoder;
 use packager::Packager;
 use std::collections::HashMap;
@@ -42,6 +43,8 @@ pub struct Tools {
     pub bus: Arc<Bus>,
     /// The server's clock.
     pub clock: Clock,
+    /// Tells the wall time of a moment.
+    pub epoch: Epoch,
     /// Makes sound AAC.
     pub transcoder: Transcoder,
     /// How streams are packaged.

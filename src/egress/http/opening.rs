@@ -106,9 +106,7 @@ mod tests {
     }
 
     fn times(opened: Option<Opened>) -> Option<(Vec<i64>, bool)> {
-        opened.map(|it| {
-            (it.samples.iter().map(|s| s.decode_ticks / 90).collect(), it.has_answered)
-        })
+        opened.map(|it| (it.samples.iter().map(|s| s.decode_ticks / 90).collect(), it.has_answered))
     }
 
     #[test]

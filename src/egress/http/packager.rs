@@ -2,7 +2,7 @@
 
 use super::Tools;
 use super::opening::{Opened, Opening};
-use super::presentation::Rendition;
+use super::presentation::{Presentation, Rendition};
 use super::sound::Sound;
 use super::store::Store;
 use crate::bus::tap::Tap;
@@ -40,14 +40,14 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
     const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
     pub(super) fn new(stream: StreamName, store: Arc<Store<R>>, tools: Tools) -> Self {
-        let tap = tools.bus.tap(&stream);
+        let (tap, source) = (tools.bus.tap(&stream), Source::new(tools.epoch));
         let sound = Sound::new(stream.clone(), tools.transcoder.clone());
         Self {
             stream,
             store,
             tools,
             tap,
-            source: Source::default(),
+            source,
             sound,
             opening: Opening::Open,
             keyframes_apart: None,
@@ -130,7 +130,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         self.go_on(opened, now);
         if self.vacant_until.is_some_and(|until| now >= until) && !self.is_over {
             self.is_over = true;
-            self.store.change(|presentation| presentation.end());
+            self.store.change(Presentation::end);
         }
         let settings = &self.tools.settings;
         let is_kept = settings.mode == HlsMode::Always && !self.is_over;
@@ -149,7 +149,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 Coding::Audio(AudioCoding::Opus) => {
                     let is_made = self.sound.write(&sample, now);
                     let expected = [Rendition::Opus, Rendition::Aac];
-                    self.expect_sound(&expected[..1 + usize::from(is_made)]);
+                    self.expect_sound(&expected[..=usize::from(is_made)]);
                 }
                 Coding::Audio(AudioCoding::Mpeg | AudioCoding::Ac3) => {
                     if self.sound.write(&sample, now) {

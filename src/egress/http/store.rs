@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use tokio::time::timeout_at;
+use tokio::time::timeout;
 
 /// Which playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -146,9 +146,9 @@ impl<R: Clone> Store<R> {
     }
 
     /// Waits until there is something to give.
-    pub(super) async fn wait_ready(&self, until: tokio::time::Instant) -> Result<(), Refused> {
+    pub(super) async fn wait_ready(&self, limit: Duration) -> Result<(), Refused> {
         let mut phase = self.phase.subscribe();
-        let known = timeout_at(until, phase.wait_for(|phase| *phase != Phase::Opening)).await;
+        let known = timeout(limit, phase.wait_for(|phase| *phase != Phase::Opening)).await;
         let Ok(Ok(phase)) = known else {
             return Err(Refused::NotInTime("a keyframe to begin with"));
         };
@@ -164,9 +164,9 @@ impl<R: Clone> Store<R> {
         self.edges[rendition.index()].subscribe()
     }
 
-    /// Until when whoever asks now waits: three target durations (§6.2.5.2).
-    pub(super) fn wait_until(&self) -> tokio::time::Instant {
-        tokio::time::Instant::now() + self.lock().presentation.target_duration() * 3
+    /// How long somebody waits: three target durations (§6.2.5.2).
+    pub(super) fn wait_max(&self) -> Duration {
+        self.lock().presentation.target_duration() * 3
     }
 
     /// What there is under a name.
