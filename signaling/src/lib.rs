@@ -11,8 +11,8 @@
 //! - `cors`: access for pages from elsewhere
 //! - `error`: the one table of refusals
 //! - `pages`: the pages, which are part of the binary
-//! - `serve`: listeners and graceful stop; `requests`: those of one connection; `probe`: whether some
-//!   server answers
+//! - `serve`: listeners and graceful stop; `requests`: those of one connection
+//! - `probe`: whether some server answers
 //! - `tls`: the certificate in use; `certificate`: what one says; `acme`: one from an authority
 //! - `places`: how many connections there may be; `proxy`: who the client is behind a proxy
 

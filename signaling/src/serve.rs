@@ -1,8 +1,8 @@
 //! Listeners, connections and graceful stop.
 //!
 //! Every wait has an end: for the TLS handshake, for the head of a request, for its body, for the
-//! next request, and for the client to take what it is sent. Only what the media server gives may be
-//! waited for longer, and it sees to that itself. A fault costs its own connection and no other.
+//! next request, and for the client to take what it is sent. Only what the media server gives may
+//! be waited for longer, and it sees to that itself. A fault costs its own connection and no other.
 
 use crate::acme;
 use crate::config::{CertificateSource, Config, Limits};
@@ -30,8 +30,8 @@ use tokio_rustls::TlsAcceptor;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// The longest head of a request.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// Requests at a time on one HTTP/2 connection: what RFC 9113 §6.5.2 recommends at least. Of a player
-/// some four to six wait for what is to come; a cache sends those of many on one connection.
+/// Requests at a time on one HTTP/2 connection: what RFC 9113 §6.5.2 recommends at least. Of a
+/// player some four to six wait for what is to come; a cache sends those of many on one connection.
 const STREAMS_MAX: u32 = 100;
 /// What is kept for each of them until the client takes it.
 const STREAM_BUFFER_BYTES: usize = 64 * 1024;
@@ -328,9 +328,10 @@ impl Door {
     /// Without TLS the first bytes tell which version it is.
     async fn converse(mut self, stream: TcpStream, from: IpAddr) {
         let mut first = [0; HTTP2_PREFACE.len()];
+        let patience = self.limits.head_timeout.min(self.limits.idle_timeout);
         let seen = tokio::select! {
             () = stopped(&mut self.stopping) => return,
-            seen = timeout(self.limits.head_timeout, stream.peek(&mut first)) => seen,
+            seen = timeout(patience, stream.peek(&mut first)) => seen,
         };
         match seen {
             Ok(Ok(_)) if first == *HTTP2_PREFACE => self.converse_http2(stream, from, false).await,
