@@ -10,6 +10,7 @@ use crate::media::frame::Frame;
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a tap is told, in the order in which it happens.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub enum Tapped {
         term: Term,
         /// Whether it can be asked for keyframes at all.
         takes_requests: bool,
+        /// The longest time between two of its last keyframes, as far as that is known.
+        keyframes_apart: Option<Duration>,
     },
     /// These formats flow from now on, audio and video (WebRTC).
     Formats([Option<Format>; 2]),

@@ -28,13 +28,27 @@ pub enum Rendition {
     Opus,
 }
 
-/// The newest part that a playlist lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+impl Rendition {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Video, Self::Aac, Self::Opus];
+
+    /// Its place in tables of all.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How far a playlist has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// Its media sequence number.
+    /// The media sequence number of its newest segment, be it complete or not.
     pub msn: u64,
-    /// Its number in that segment; `None` where the segment is complete.
-    pub part: Option<u64>,
+    /// How many parts of that there are; one at least.
+    pub parts: u64,
+    /// Whether that segment is complete.
+    pub is_complete: bool,
+    /// Whether nothing more comes.
+    pub is_over: bool,
 }
 
 /// What there is under a file's name.
@@ -67,10 +81,30 @@ impl Presentation {
     /// Takes a sample of the publisher.
     pub fn push(&mut self, _sample: Sample) {}
 
+    /// These kinds of sound come, or will soon: the playlist that names the others waits for them
+    /// for a while.
+    pub fn expect_sound(&mut self, _renditions: &[Rendition]) {}
+
+    /// Whether the publisher is to be asked for a keyframe now, so that the segment can end in
+    /// time; true once for each.
+    pub fn wants_keyframe(&mut self) -> bool {
+        false
+    }
+
+    /// EXT-X-TARGETDURATION, as it is or will be.
+    pub fn target_duration(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    /// The media that is held, in bytes.
+    pub fn held(&self) -> usize {
+        0
+    }
+
     /// Nothing more comes: playlists end.
     pub fn end(&mut self) {}
 
-    /// The newest part of a playlist; `None` while there is none.
+    /// How far a playlist has got; `None` while it has no part.
     pub fn position(&self, _rendition: Rendition) -> Option<Position> {
         None
     }
