@@ -50,6 +50,18 @@ pub(crate) async fn stream(
     Ok(([fresh], Json(stream)).into_response())
 }
 
+/// The body of `/api/v1/time`.
+#[derive(serde::Serialize)]
+struct Time {
+    unix_ms: f64,
+}
+
+/// `GET /api/v1/time`: the clock by which media is dated, for whoever tells how late it shows.
+pub(crate) async fn time(State(app): State<Arc<App>>) -> Response {
+    let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    ([fresh], Json(Time { unix_ms: app.server.unix_ms() })).into_response()
+}
+
 /// `GET /metrics`: every metric with its present value.
 pub(crate) async fn metrics(
     State(app): State<Arc<App>>,

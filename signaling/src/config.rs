@@ -26,6 +26,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Whether the pages are served.
     pub pages: bool,
+    /// Whether streams can be watched by HLS; pages are told.
+    pub hls: bool,
     /// The announced media address and port, so that a page can name what it cannot reach:
     /// `192.0.2.1:8189`.
     pub media_hint: String,

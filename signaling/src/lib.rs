@@ -61,6 +61,7 @@ struct App {
     media_hint: String,
     addresses: serve::Addresses,
     pages: Option<pages::Pages>,
+    hls: bool,
 }
 
 /// Every route on one screen.
@@ -75,6 +76,7 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
         media_hint: config.media_hint.clone(),
         addresses,
         pages: config.pages.then(pages::Pages::embedded),
+        hls: config.hls,
     });
     Router::new()
         .route("/whip/{*stream}", whip::endpoint())
@@ -84,6 +86,7 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
         .route("/whep/@session/{id}/events", events::entry())
         .route("/api/v1/streams", read(get(api::streams)))
         .route("/api/v1/streams/{*stream}", read(get(api::stream)))
+        .route("/api/v1/time", read(get(api::time)))
         .route("/metrics", read(get(api::metrics)))
         .route("/healthz", read(get(api::healthz)))
         .route("/readyz", read(get(api::readyz)))

@@ -114,6 +114,7 @@ pub(crate) async fn client_config(
         "srt_port": open(app.addresses.srt),
         "behind_proxy": !direct,
         "view_needs_token": app.credentials.viewing_needs_token(),
+        "hls": app.hls,
     });
     let mut response = body.to_string().into_response();
     secure(response.headers_mut(), "application/json");

@@ -93,17 +93,44 @@ pub(super) fn capability(bytes: &[u8]) -> Option<Capability> {
     read_sequence(bytes).map(|sequence| sequence.capability)
 }
 
+/// What a sequence header says of colours (AV1 specification §5.5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Colour {
+    /// Bits of a sample: 8, 10 or 12.
+    pub(super) depth: u8,
+    pub(super) is_mono: bool,
+    /// Primaries, transfer characteristics and matrix, where they are said.
+    pub(super) description: Option<[u8; 3]>,
+    pub(super) is_full_range: bool,
+    /// Whether chroma has half the columns, and half the rows.
+    pub(super) is_halved: [bool; 2],
+    /// Where chroma samples lie.
+    pub(super) chroma_position: u8,
+}
+
+/// The largest picture of a sequence, of its header without OBU header.
+pub(super) fn sequence_size(bytes: &[u8]) -> Option<(u16, u16)> {
+    read_sequence(bytes)?.size
+}
+
+/// Colours of a sequence header without its OBU header.
+pub(super) fn colour(bytes: &[u8]) -> Option<Colour> {
+    read_sequence(bytes)?.colour
+}
+
 struct SequenceHeader {
     capability: Capability,
     size: Option<(u16, u16)>,
+    colour: Option<Colour>,
 }
 
-/// Reads a sequence header (AV1 specification §5.5.1) up to the size.
+/// Reads a sequence header (AV1 specification §5.5.1) up to the colours.
 fn read_sequence(bytes: &[u8]) -> Option<SequenceHeader> {
     let mut header = BitReader::new(bytes);
     let profile = header.bits(3)?;
     header.skip(1)?; // still picture
-    let (level, tier) = if header.flag()? {
+    let is_reduced = header.flag()?;
+    let (level, tier) = if is_reduced {
         (header.bits(5)?, 0) // reduced header: the level and nothing else
     } else {
         read_operating_points(&mut header)?
@@ -113,7 +140,78 @@ fn read_sequence(bytes: &[u8]) -> Option<SequenceHeader> {
     let width = header.bits(width_bits)? + 1;
     let height = header.bits(height_bits)? + 1;
     let size = super::size(width, height);
-    Some(SequenceHeader { capability: Capability { profile, level, tier }, size })
+    let colour = skip_tools(&mut header, is_reduced).and_then(|()| {
+        header.skip(3)?; // scaled pictures, filters
+        read_colour(&mut header, profile)
+    });
+    Some(SequenceHeader { capability: Capability { profile, level, tier }, size, colour })
+}
+
+/// Passes over what encoders may use.
+fn skip_tools(header: &mut BitReader<'_>, is_reduced: bool) -> Option<()> {
+    if is_reduced {
+        return header.skip(3);
+    }
+    if header.flag()? {
+        header.skip(4 + 3)?; // numbers of frames
+    }
+    header.skip(3)?; // blocks, filters
+    header.skip(4)?; // motion
+    let has_order = header.flag()?;
+    if has_order {
+        header.skip(2)?;
+    }
+    let chooses_screen_tools = header.flag()?;
+    let may_have_screen_tools = chooses_screen_tools || header.flag()?;
+    if may_have_screen_tools && !header.flag()? {
+        header.skip(1)?; // whole vectors or not
+    }
+    if has_order {
+        header.skip(3)?;
+    }
+    Some(())
+}
+
+/// AV1 specification §5.5.2.
+fn read_colour(header: &mut BitReader<'_>, profile: u32) -> Option<Colour> {
+    /// Primaries of BT.709, sRGB's transfer, no matrix: RGB.
+    const RGB: [u8; 3] = [1, 13, 0];
+    let is_high = header.flag()?;
+    let is_highest = profile == 2 && is_high && header.flag()?;
+    let depth = if is_highest { 12 } else { 8 + 2 * u8::from(is_high) };
+    let is_mono = profile != 1 && header.flag()?;
+    let mut description = None;
+    if header.flag()? {
+        let mut byte = || header.bits(8).map(|value| value as u8);
+        description = Some([byte()?, byte()?, byte()?]);
+    }
+    let mut colour = Colour {
+        depth,
+        is_mono,
+        description,
+        is_full_range: true,
+        is_halved: [false; 2],
+        chroma_position: 0,
+    };
+    if is_mono {
+        colour.is_full_range = header.flag()?;
+        colour.is_halved = [true; 2];
+    } else if description != Some(RGB) {
+        colour.is_full_range = header.flag()?;
+        colour.is_halved = match profile {
+            0 => [true; 2],
+            1 => [false; 2],
+            _ if is_highest => {
+                let x = header.flag()?;
+                [x, x && header.flag()?]
+            }
+            _ => [true, false],
+        };
+        if colour.is_halved == [true; 2] {
+            colour.chroma_position = header.bits(2)? as u8;
+        }
+    }
+    Some(colour)
 }
 
 /// Passes over timing and operating points; level and tier of the first.

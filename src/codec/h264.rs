@@ -4,6 +4,7 @@
 //! Reads single NAL units, STAP-A and FU-A: what packetization modes 0 and 1 carry. The
 //! interleaved mode 2 is never negotiated. Fuzz target: `codec_h264`.
 
+use super::SampleFormat;
 use super::bits::BitReader;
 
 /// Types of NAL unit (H.264 table 7-1) and of packet (RFC 6184 table 1).
@@ -35,6 +36,11 @@ pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
 /// parameter set says; `None` where the NAL unit is none, or does not say.
 pub fn reordering(nal: &[u8]) -> Option<u32> {
     (nal_type(nal) == Some(SPS)).then(|| read_sps(nal)?.reordering).flatten()
+}
+
+/// How samples are laid out, as a sequence parameter set says.
+pub(super) fn sample_format(nal: &[u8]) -> Option<SampleFormat> {
+    (nal_type(nal) == Some(SPS)).then(|| read_sps(nal).map(|sps| sps.format)).flatten()
 }
 
 /// Whether other pictures may be predicted from the picture of this slice; `None` where the NAL
@@ -71,7 +77,7 @@ fn is_first_slice(first_byte: u8) -> bool {
     first_byte & 0x80 != 0
 }
 
-fn nal_type(nal: &[u8]) -> Option<u8> {
+pub(super) fn nal_type(nal: &[u8]) -> Option<u8> {
     nal.first().map(|header| header & 0x1f)
 }
 
@@ -89,6 +95,7 @@ fn nal_units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 struct Sps {
     /// After cropping.
     size: Option<(u16, u16)>,
+    format: SampleFormat,
     /// See [`reordering`].
     reordering: Option<u32>,
 }
@@ -99,7 +106,7 @@ fn read_sps(nal: &[u8]) -> Option<Sps> {
     let profile = sps.bits(8)?;
     sps.skip(16)?; // constraint flags, level
     sps.unsigned()?; // id
-    let chroma_format = read_chroma(&mut sps, profile)?;
+    let (format, chroma_format) = read_chroma(&mut sps, profile)?;
     sps.unsigned()?; // frame number bits
     let order = sps.unsigned()?;
     match order {
@@ -141,27 +148,27 @@ fn read_sps(nal: &[u8]) -> Option<Sps> {
     // Baseline has no B slices (H.264 §A.2.1); an order of type 2 is that of decoding (§8.2.1.3).
     let in_order = profile == 66 || order == 2;
     let reordering = if in_order { Some(0) } else { read_reordering(&mut sps) };
-    Some(Sps { size: super::size(width, height), reordering })
+    Some(Sps { size: super::size(width, height), format, reordering })
 }
 
-/// The chroma format, and what the high profiles have after it.
-fn read_chroma(sps: &mut BitReader<'_>, profile: u32) -> Option<u32> {
+/// How samples are laid out, and by what chroma counts in the size (`ChromaArrayType`): the high
+/// profiles say it.
+fn read_chroma(sps: &mut BitReader<'_>, profile: u32) -> Option<(SampleFormat, u32)> {
     if !matches!(profile, 44 | 83 | 86 | 100 | 110 | 118 | 122 | 128 | 134 | 135 | 138 | 139 | 244)
     {
-        return Some(1);
+        return Some((SampleFormat { chroma: 1, luma_depth: 0, chroma_depth: 0 }, 1));
     }
-    let mut chroma_format = sps.unsigned()?;
-    let lists = if chroma_format == 3 { 12 } else { 8 };
+    let chroma_format = sps.unsigned()?;
+    let (lists, mut array) = (if chroma_format == 3 { 12 } else { 8 }, chroma_format);
     if chroma_format == 3 && sps.flag()? {
-        chroma_format = 0; // three monochrome planes
+        array = 0; // three monochrome planes
     }
-    sps.unsigned()?; // luma bit depth
-    sps.unsigned()?; // chroma bit depth
+    let format = SampleFormat::read(chroma_format, sps)?;
     sps.skip(1)?; // lossless bypass
     if sps.flag()? {
         skip_scaling_lists(sps, lists)?;
     }
-    Some(chroma_format)
+    Some((format, array))
 }
 
 /// `max_num_reorder_frames`, near the end of the usability information (H.264 §E.1.1).

@@ -4,6 +4,7 @@
 //! Reads single NAL units, aggregation packets and fragmentation units without decoding order
 //! numbers: `sprop-max-don-diff` is never negotiated. Fuzz target: `codec_h265`.
 
+use super::SampleFormat;
 use super::bits::BitReader;
 
 /// Intra random access pictures: BLA, IDR, CRA (H.265 table 7-1).
@@ -41,6 +42,25 @@ pub fn reordering(nal: &[u8]) -> Option<(u32, u8)> {
     }
     let sps = read_sps(nal)?;
     Some((sps.reordering?, sps.layers))
+}
+
+/// How samples are laid out, as a sequence parameter set says.
+pub(super) fn sample_format(nal: &[u8]) -> Option<SampleFormat> {
+    (nal_type(nal) == Some(SPS)).then(|| read_sps(nal)?.format).flatten()
+}
+
+/// What a sequence parameter set opens with: how many temporal layers there are, whether they nest,
+/// and the general profile, tier and level as they stand there, without escapes (H.265 §7.3.3).
+pub(super) fn profile_tier_level(nal: &[u8]) -> Option<(u8, bool, [u8; 12])> {
+    let mut sps = BitReader::escaped(nal.get(2..)?);
+    sps.skip(4)?; // video parameter set
+    let layers = sps.bits(3)? as u8 + 1;
+    let nests = sps.flag()?;
+    let mut general = [0; 12];
+    for byte in &mut general {
+        *byte = sps.bits(8)? as u8;
+    }
+    Some((layers, nests, general))
 }
 
 /// Whether other pictures of its temporal layer may be predicted from the picture of this slice
@@ -103,7 +123,7 @@ fn is_first_slice(first_byte: u8) -> bool {
     first_byte & 0x80 != 0
 }
 
-fn nal_type(nal: &[u8]) -> Option<u8> {
+pub(super) fn nal_type(nal: &[u8]) -> Option<u8> {
     nal.first().map(|header| header >> 1 & 0x3f)
 }
 
@@ -121,6 +141,7 @@ fn nal_units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
 struct Sps {
     /// After cropping.
     size: Option<(u16, u16)>,
+    format: Option<SampleFormat>,
     /// See [`reordering`].
     reordering: Option<u32>,
     layers: u8,
@@ -131,7 +152,8 @@ fn read_sps(nal: &[u8]) -> Option<Sps> {
     let mut sps = BitReader::escaped(nal.get(2..)?);
     let (_, sub_layers) = read_profile_and_level(&mut sps)?;
     sps.unsigned()?; // id
-    let mut chroma_format = sps.unsigned()?;
+    let chroma = sps.unsigned()?;
+    let mut chroma_format = chroma;
     if chroma_format == 3 && sps.flag()? {
         chroma_format = 0; // three monochrome planes
     }
@@ -147,14 +169,14 @@ fn read_sps(nal: &[u8]) -> Option<Sps> {
         width = width.checked_sub(crop_x)?;
         height = height.checked_sub(crop_y)?;
     }
-    let reordering = read_reordering(&mut sps, sub_layers);
-    Some(Sps { size: super::size(width, height), reordering, layers: sub_layers as u8 + 1 })
+    let format = SampleFormat::read(chroma, &mut sps);
+    let reordering = format.and_then(|_| read_reordering(&mut sps, sub_layers));
+    let layers = sub_layers as u8 + 1;
+    Some(Sps { size: super::size(width, height), format, reordering, layers })
 }
 
 /// `sps_max_num_reorder_pics` of the highest temporal layer, which comes last.
 fn read_reordering(sps: &mut BitReader<'_>, sub_layers: u32) -> Option<u32> {
-    sps.unsigned()?; // luma bit depth
-    sps.unsigned()?; // chroma bit depth
     sps.unsigned()?; // picture order count bits
     let each = sps.flag()?;
     let mut reordering = None;

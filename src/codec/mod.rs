@@ -10,15 +10,19 @@
 //! - `av1`: RTP payload format for AV1
 //! - `opus`: RFC 7587
 //! - `packetizer`: from a frame to RTP payloads
+//! - `configuration`: what files say of a track, out of its frames
+//! - `parameter_sets`: what decoders must have before the first picture
 //! - `sync_frame`: MPEG audio and AC-3, which come in and are transcoded
 //! - `bits`: single bits and Exp-Golomb numbers
 
 pub mod av1;
 mod bits;
+pub mod configuration;
 pub mod h264;
 pub mod h265;
 pub mod opus;
 pub mod packetizer;
+mod parameter_sets;
 pub mod sync_frame;
 pub mod vp8;
 pub mod vp9;
@@ -86,6 +90,26 @@ pub fn carries_parameters(codec: Codec, payload: &[u8]) -> bool {
 /// Width and height of the picture, where this RTP payload tells them.
 pub fn dimensions(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
     (functions(codec).dimensions)(payload)
+}
+
+/// How samples of a picture are laid out, in the terms of H.264 and H.265.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct SampleFormat {
+    /// `chroma_format_idc`: 1 is 4:2:0.
+    chroma: u8,
+    /// Bits beyond 8.
+    luma_depth: u8,
+    /// Bits beyond 8.
+    chroma_depth: u8,
+}
+
+impl SampleFormat {
+    /// Reads both depths, which the standards bound to 16 bits.
+    fn read(chroma: u32, reader: &mut bits::BitReader<'_>) -> Option<Self> {
+        let mut depth = || u8::try_from(reader.unsigned()?).ok().filter(|&depth| depth <= 8);
+        let (luma_depth, chroma_depth) = (depth()?, depth()?);
+        Some(Self { chroma: chroma as u8 & 3, luma_depth, chroma_depth })
+    }
 }
 
 /// A size that a codec can mean: no side is zero or beyond 16 bits.

@@ -2,6 +2,7 @@
 
 use crate::engine::tap::Tapped;
 use crate::media::sample::Sample;
+use crate::media::time::Epoch;
 use std::time::{Duration, Instant};
 
 /// What comes of a tap.
@@ -25,10 +26,16 @@ pub enum Found {
 }
 
 /// Puts together what a tap gives. Pure: it is told the time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Source {}
 
 impl Source {
+    /// Nothing yet. `epoch` tells the wall time of arrivals, for a publisher whose clock is not
+    /// told.
+    pub fn new(_epoch: Epoch) -> Self {
+        Self {}
+    }
+
     /// Takes in what a tap gave; what comes of it goes to `emit`, in order.
     pub fn take(&mut self, _tapped: Tapped, _now: Instant, _emit: &mut dyn FnMut(Found)) {}
 

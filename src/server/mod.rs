@@ -436,6 +436,7 @@ fn http_config(
         ice_servers,
         trusted_proxies: config.network.trusted_proxies.clone(),
         pages: true,
+        hls: false,
         media_hint: announced.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         retry_after: Duration::from_secs(2),
         limits,

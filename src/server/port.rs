@@ -257,6 +257,11 @@ impl MediaServer for Port {
         Box::pin(async { Err(HlsError::Off) })
     }
 
+    fn unix_ms(&self) -> f64 {
+        let now = self.sessions.clock.now();
+        self.epoch.wall_of(now).as_unix().as_secs_f64() * 1000.0
+    }
+
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>> {
         Box::pin(async {
             let now = self.sessions.clock.now();

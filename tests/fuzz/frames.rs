@@ -1,5 +1,9 @@
 //! The targets that take frames, as ways in that do not speak RTP make them.
 
+use bytes::Bytes;
+use millrace::codec::configuration::{
+    AudioConfiguration, VideoConfiguration, strip_parameter_sets,
+};
 use millrace::codec::packetizer::Packetizer;
 use millrace::codec::{carries_parameters, dimensions, is_keyframe};
 use millrace::ingest::b_frames::{BFrames, Found, Policy, Verdict};
@@ -42,6 +46,27 @@ pub(crate) fn packetizer(bytes: &[u8]) {
         assert_eq!(lasts, usize::from(payloads > 0));
         assert!(total <= frame.len() * 4 + 16_384 + 12 * payloads, "{total} of {}", frame.len());
         let _ = packetizer.format();
+    }
+}
+
+/// What is configured holds no more than it came from, and is the same without what it holds.
+pub(crate) fn configuration(bytes: &[u8]) {
+    let Some((&[codec], rest)) = bytes.split_first_chunk() else { return };
+    if let Some(read) = AudioConfiguration::read(&AudioCoding::Aac(rest.into())) {
+        assert!(read.record == rest && read.channels > 0 && read.sample_rate > 0);
+        assert!(read.frame_samples.is_some_and(|samples| samples > 0));
+    }
+    let codec = Codec::ALL[usize::from(codec) % Codec::ALL.len()];
+    let frame = Bytes::copy_from_slice(rest);
+    let stripped = strip_parameter_sets(codec, &frame);
+    assert!(stripped.len() <= frame.len());
+    if let Some(read) = VideoConfiguration::read(codec, &frame) {
+        assert!(read.size.0 > 0 && read.size.1 > 0);
+        assert!(read.record.len() <= frame.len() + 40, "{} bytes", read.record.len());
+        assert!(read.codec_string.len() < 48 && read.codec_string.is_ascii());
+        if codec != Codec::Av1 {
+            assert_eq!(VideoConfiguration::read(codec, &stripped), None);
+        }
     }
 }
 

@@ -62,6 +62,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_vp9", |bytes| payload(Codec::Vp9, bytes)),
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
+    Target::new("configuration", frames::configuration),
     Target::new("packetizer", frames::packetizer),
     Target::new("transcode_ipc", transcode_ipc),
     Target::new("transcode_probe", transcode_probe),

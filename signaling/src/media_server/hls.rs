@@ -4,7 +4,12 @@
 //! media pass through unread.
 
 use axum::body::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::stream::BoxStream;
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,9 +44,15 @@ pub enum HlsAnswer {
     Playlist(Arc<HlsPlaylist>),
     /// A file that is complete and never changes.
     Media(Bytes),
-    /// A segment that is being made: what there is of it, and the rest as it comes.
-    Growing(BoxStream<'static, Bytes>),
+    /// A segment that is being made: what there is of it, and the rest as it comes. It may be kept
+    /// for ever when its stream has ended well; else the answer is cut off.
+    Growing(BoxStream<'static, Result<Bytes, Unfinished>>),
 }
+
+/// The rest of a segment does not come: what was sent of it is not the segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the rest of the segment did not come")]
+pub struct Unfinished;
 
 /// One rendering of a playlist, for all who ask for the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +65,24 @@ pub struct HlsPlaylist {
     pub etag: String,
     /// For how long a cache may give it to others.
     pub max_age: Duration,
+}
+
+impl HlsPlaylist {
+    /// Compresses and names the text, once for all who get it.
+    pub fn new(text: Bytes, max_age: Duration) -> Self {
+        let gzip = gzip(&text);
+        let mut etag = String::with_capacity(16);
+        for byte in Sha256::digest(&text).iter().take(8) {
+            let _ = write!(etag, "{byte:02x}");
+        }
+        Self { text, gzip, etag, max_age }
+    }
+}
+
+fn gzip(text: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), Compression::default());
+    let written = encoder.write_all(text).and_then(|()| encoder.finish());
+    written.expect("a vector takes all that is written to it").into()
 }
 
 /// Why there is no such thing. Texts say what to do.
@@ -86,4 +115,24 @@ pub enum HlsError {
         /// When to try again.
         retry_after: Duration,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::read::GzDecoder;
+    use std::io::Read as _;
+
+    #[test]
+    fn a_playlist_is_compressed_and_named_by_its_text() {
+        let text = "#EXTM3U\n#EXT-X-VERSION:10\n".repeat(20);
+        let made = HlsPlaylist::new(text.clone().into(), Duration::from_secs(1));
+        let mut unpacked = String::new();
+        GzDecoder::new(&*made.gzip).read_to_string(&mut unpacked).expect("it is gzip");
+        assert_eq!(unpacked, text);
+        assert!(made.gzip.len() < text.len() / 4, "{} bytes", made.gzip.len());
+        assert!(made.etag.len() == 16 && made.etag.bytes().all(|b| b.is_ascii_hexdigit()));
+        let other = HlsPlaylist::new("#EXTM3U\n".into(), Duration::from_secs(1));
+        assert_ne!(other.etag, made.etag);
+    }
 }

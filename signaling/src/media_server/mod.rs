@@ -61,6 +61,9 @@ pub trait MediaServer: Send + Sync + 'static {
     /// [`HlsError`] says why there is nothing.
     fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>>;
 
+    /// Now on the clock that the wall times of media are told by: milliseconds since the Unix epoch.
+    fn unix_ms(&self) -> f64;
+
     /// What is live, for operators.
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>>;
 

@@ -62,6 +62,7 @@ impl Server {
             ice_servers: vec![],
             trusted_proxies: vec![],
             pages: false,
+            hls: false,
             media_hint: String::new(),
             retry_after: Duration::from_secs(2),
             limits,

@@ -131,6 +131,10 @@ impl MediaServer for Fake {
         async { Err(HlsError::Off) }.boxed()
     }
 
+    fn unix_ms(&self) -> f64 {
+        1_764_000_000_123.5
+    }
+
     fn streams(&self) -> BoxFuture<'_, Vec<StreamReport>> {
         async {
             self.report_begun.notify_one();

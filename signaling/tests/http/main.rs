@@ -47,6 +47,7 @@ fn config() -> Config {
         ice_servers: vec![],
         trusted_proxies: vec![],
         pages: true,
+        hls: true,
         media_hint: "192.0.2.1:8189".into(),
         retry_after: Duration::from_secs(2),
         limits: Limits::default(),

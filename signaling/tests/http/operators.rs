@@ -75,6 +75,16 @@ async fn health_and_readiness_differ_when_the_server_stops() {
 }
 
 #[tokio::test]
+async fn anybody_is_told_the_time_of_the_server() {
+    let served = Served::new();
+    let answer = served.send(Ask::new("GET", "/api/v1/time")).await;
+    assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (200, "no-store"));
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    let told: serde_json::Value = serde_json::from_str(&answer.body).expect("it is JSON");
+    assert_eq!(told["unix_ms"], 1_764_000_000_123.5);
+}
+
+#[tokio::test]
 async fn any_page_passes_the_preflight() {
     let served = Served::new();
     for path in ["/whip/a", "/whep/a", "/whep/@session/a", "/api/v1/streams", "/"] {
@@ -101,6 +111,7 @@ async fn pages_learn_what_the_server_announces() {
     assert_eq!((&told["http_port"], &told["https_port"]), (&8080.into(), &8443.into()));
     assert_eq!((&told["rtmp_port"], &told["srt_port"]), (&1935.into(), &8890.into()));
     assert_eq!(told["rtmps_port"], serde_json::Value::Null, "what is off is not told");
+    assert_eq!(told["hls"], true);
     assert_eq!((&told["behind_proxy"], &told["view_needs_token"]), (&false.into(), &false.into()));
 }
 

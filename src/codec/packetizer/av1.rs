@@ -36,10 +36,10 @@ struct Packet {
 
 /// One OBU, its size field apart.
 #[derive(Debug, Clone, Copy)]
-struct Obu<'a> {
+pub(in crate::codec) struct Obu<'a> {
     header: [u8; 2],
     header_len: usize,
-    body: &'a [u8],
+    pub(in crate::codec) body: &'a [u8],
 }
 
 impl Sequence {
@@ -154,13 +154,22 @@ impl Packet {
 }
 
 impl Obu<'_> {
-    const fn kind(&self) -> u8 {
+    pub(in crate::codec) const fn kind(&self) -> u8 {
         self.header[0] >> 3 & 0x0f
+    }
+
+    /// Writes it with its size field.
+    pub(in crate::codec) fn write(&self, bytes: &mut Vec<u8>) {
+        let [first, extension] = self.header;
+        bytes.push(first | HAS_SIZE);
+        bytes.extend(&[extension][..self.header_len - 1]);
+        av1::write_leb128(self.body.len(), bytes);
+        bytes.extend_from_slice(self.body);
     }
 }
 
 /// The OBUs of a temporal unit (AV1 specification §5.3). A size that lies ends it.
-fn obus(mut frame: &[u8]) -> impl Iterator<Item = Obu<'_>> {
+pub(in crate::codec) fn obus(mut frame: &[u8]) -> impl Iterator<Item = Obu<'_>> {
     std::iter::from_fn(move || {
         let (&first, mut rest) = frame.split_first()?;
         let (mut header, mut header_len) = ([first & !HAS_SIZE, 0], 1);

@@ -1,13 +1,13 @@
 //! H.264's part in packets of NAL units (RFC 6184): packetization mode 1.
 
 use super::nal::{NalCodec, Start, Unit};
-use super::parameter_sets::SetId;
 use crate::codec::bits::BitReader;
 use crate::codec::h264::{self, FU_A, IDR_SLICE, PPS, SEI, SPS, STAP_A};
+use crate::codec::parameter_sets::SetId;
 
 /// The codec.
 #[derive(Debug)]
-pub(super) struct H264;
+pub(in crate::codec) struct H264;
 
 /// Supplemental information that a decoder can start here (H.264 §D.1.8).
 const RECOVERY_POINT: usize = 6;

@@ -1,12 +1,12 @@
 //! H.265's part in packets of NAL units (RFC 7798), without decoding order numbers.
 
 use super::nal::{NalCodec, Start, Unit};
-use super::parameter_sets::SetId;
 use crate::codec::h265::{self, AGGREGATION, FRAGMENTATION, PPS, RANDOM_ACCESS, SPS, VPS};
+use crate::codec::parameter_sets::SetId;
 
 /// The codec.
 #[derive(Debug)]
-pub(super) struct H265;
+pub(in crate::codec) struct H265;
 
 /// Prefix and suffix SEI (H.265 table 7-1).
 const SEI: std::ops::RangeInclusive<u8> = 39..=40;

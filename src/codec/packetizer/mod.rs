@@ -6,15 +6,13 @@
 //!
 //! - `payloads`: the payload being written, and which is the last of its frame
 //! - `nal`: NAL units, as H.264 and H.265 have them; `h264` and `h265`: where these differ
-//! - `parameter_sets`: what decoders must have before the first picture
 //! - `av1`: OBUs
 //! - `vp`: VP8 and VP9
 
-mod av1;
-mod h264;
-mod h265;
-mod nal;
-mod parameter_sets;
+pub(in crate::codec) mod av1;
+pub(in crate::codec) mod h264;
+pub(in crate::codec) mod h265;
+pub(in crate::codec) mod nal;
 mod payloads;
 mod vp;
 

@@ -1,12 +1,12 @@
 //! NAL units into single packets, aggregates and fragments, as RFC 6184 and RFC 7798 have them.
 
-use super::parameter_sets::{ParameterSets, SetId};
 use super::payloads::Payloads;
+use crate::codec::parameter_sets::{ParameterSets, SetId};
 use std::marker::PhantomData;
 
 /// What a NAL unit is to a packetizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(in crate::codec) enum Unit {
     /// A parameter set, with its place.
     Set(SetId),
     /// A slice, with what it says of its picture.
@@ -19,7 +19,7 @@ pub(super) enum Unit {
 
 /// Whether a decoder can start with a picture, as far as one unit of it tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Start {
+pub(in crate::codec) enum Start {
     /// It cannot.
     No,
     /// It could: it does where parameter sets stand before it.
@@ -29,7 +29,7 @@ pub(super) enum Start {
 }
 
 /// Where the two codecs differ.
-pub(super) trait NalCodec {
+pub(in crate::codec) trait NalCodec {
     /// A NAL unit's header.
     const HEADER: usize;
     fn unit(nal: &[u8]) -> Unit;
@@ -167,7 +167,7 @@ impl<C: NalCodec> Units<C> {
 }
 
 /// Whether a decoder can start with the picture of a frame.
-pub(super) fn starts<C: NalCodec>(frame: &[u8]) -> bool {
+pub(in crate::codec) fn starts<C: NalCodec>(frame: &[u8]) -> bool {
     look::<C>(frame) == Some(true)
 }
 

@@ -28,6 +28,16 @@ pub enum Rendition {
     Opus,
 }
 
+impl Rendition {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Video, Self::Aac, Self::Opus];
+
+    /// Its place in tables of all.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// How far a playlist has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -70,6 +80,26 @@ impl Presentation {
 
     /// Takes a sample of the publisher.
     pub fn push(&mut self, _sample: Sample) {}
+
+    /// These kinds of sound come, or will soon: the playlist that names the others waits for them
+    /// for a while.
+    pub fn expect_sound(&mut self, _renditions: &[Rendition]) {}
+
+    /// Whether the publisher is to be asked for a keyframe now, so that the segment can end in
+    /// time; true once for each.
+    pub fn wants_keyframe(&mut self) -> bool {
+        false
+    }
+
+    /// EXT-X-TARGETDURATION, as it is or will be.
+    pub fn target_duration(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    /// The media that is held, in bytes.
+    pub fn held(&self) -> usize {
+        0
+    }
 
     /// Nothing more comes: playlists end.
     pub fn end(&mut self) {}

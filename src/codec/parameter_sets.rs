@@ -2,14 +2,14 @@
 
 /// Parameter sets in the order in which decoders need them. The standards bound their numbers.
 #[derive(Debug, Default)]
-pub(super) struct ParameterSets {
+pub(in crate::codec) struct ParameterSets {
     sets: Vec<(SetId, Vec<u8>)>,
     bytes: usize,
 }
 
 /// One place for a parameter set. Their order is that in which they refer to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum SetId {
+pub(in crate::codec) enum SetId {
     Video(u8),
     Sequence(u8),
     Picture(u8),
@@ -17,10 +17,10 @@ pub(super) enum SetId {
 
 impl ParameterSets {
     /// Encoders have three sets of a few dozen bytes; hundreds with scaling lists still fit.
-    pub(super) const BYTES_MAX: usize = 16_384;
+    pub(in crate::codec) const BYTES_MAX: usize = 16_384;
 
     /// Takes the place of the one with this number. Sets beyond all measure begin anew.
-    pub(super) fn put(&mut self, id: SetId, nal: &[u8]) {
+    pub(in crate::codec) fn put(&mut self, id: SetId, nal: &[u8]) {
         if nal.len() > Self::BYTES_MAX {
             return;
         }
@@ -50,12 +50,12 @@ impl ParameterSets {
     }
 
     /// All of them, in their order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    pub(in crate::codec) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.sets.iter().map(|(_, set)| set.as_slice())
     }
 
     /// The first sequence parameter set.
-    pub(super) fn sequence(&self) -> Option<&[u8]> {
+    pub(in crate::codec) fn sequence(&self) -> Option<&[u8]> {
         let is_sequence = |(id, _): &&(SetId, _)| matches!(id, SetId::Sequence(_));
         self.sets.iter().find(is_sequence).map(|(_, set)| set.as_slice())
     }
