@@ -19,6 +19,8 @@ use millrace::peer::srtp::{MasterKey, SrtpProfile};
 use millrace::shard::tcp::framing::{DATAGRAM_MAX, Frames, HEADER, header};
 use millrace::transcode::capabilities::Capabilities;
 use millrace::transcode::ipc::Incoming;
+use signaling::hls::query::{parse_directives, parse_token, token_pair};
+use signaling::hls::range::{Wanted, parse_range};
 use signaling::sdp_fragment::SdpFragment;
 use std::ffi::OsString;
 use std::time::Instant;
@@ -44,6 +46,8 @@ impl Target {
 pub(crate) const TARGETS: &[Target] = &[
     Target { recordings: &["offers"], ..Target::new("sdp_offer", sdp_offer) },
     Target::new("sdp_fragment", sdp_fragment),
+    Target::new("hls_query", hls_query),
+    Target::new("hls_range", hls_range),
     Target::new("rtp_header", rtp_header),
     Target::new("srtp", srtp),
     Target::new("stun", sessions::stun),
@@ -141,6 +145,29 @@ fn sdp_offer(bytes: &[u8]) {
         match answer {
             Ok(answer) => assert_eq!(sdp_check::check(&offer, &answer), Ok(()), "{answer}"),
             Err(refusal) => assert!(refusal.to_string().len() < 4_096, "a long refusal"),
+        }
+    }
+}
+
+/// A part is of a segment; a token goes on as it came in, in characters that end no URL.
+fn hls_query(bytes: &[u8]) {
+    let query = String::from_utf8_lossy(bytes);
+    if let Ok(directives) = parse_directives(&query) {
+        assert!(directives.msn.is_some() || directives.part.is_none());
+    }
+    if let Ok(Some(token)) = parse_token(&query) {
+        let pair = token_pair(&token);
+        assert!(pair.bytes().all(|b| b.is_ascii_alphanumeric() || b"=%-._~".contains(&b)));
+        assert_eq!(parse_token(&pair), Ok(Some(token)));
+    }
+}
+
+/// What is given is there.
+fn hls_range(bytes: &[u8]) {
+    let header = String::from_utf8_lossy(bytes);
+    for len in [0, 1, 10, usize::MAX] {
+        if let Wanted::Part(range) = parse_range(&header, len) {
+            assert!(range.start < range.end && range.end <= len, "{header} of {len}");
         }
     }
 }
