@@ -1,29 +1,27 @@
-// Bundles the pages into `dist`, from where the server embeds them.
+// Bundles the pages, and the player for everybody's pages, into `dist`, from where the server embeds
+// them.
 //
 // A file whose content stays is left alone, time stamp and all: otherwise every `make run` would
 // build the server anew.
 import { build } from "esbuild";
+import { OPTIONS, PLAYER } from "./bundle.mjs";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 
 const dist = new URL("dist/", import.meta.url);
 const here = (path) => new URL(path, import.meta.url);
 
-const { outputFiles } = await build({
-  absWorkingDir: here(".").pathname,
+const pages = await build({
+  ...OPTIONS,
   entryPoints: ["src/index.ts", "src/publish.ts", "src/watch.ts", "src/ticker.ts", "src/site.css"],
   outdir: dist.pathname,
-  write: false,
-  bundle: true,
-  minify: true,
-  format: "esm",
-  target: ["chrome100", "firefox102", "safari15.4"],
-  charset: "utf8",
-  logLevel: "warning",
 });
+const player = await build({ ...PLAYER, outdir: dist.pathname });
 
 const wanted = new Map();
-for (const { path, contents } of outputFiles) wanted.set(basename(path), Buffer.from(contents));
+for (const { path, contents } of [...pages.outputFiles, ...player.outputFiles]) {
+  wanted.set(basename(path), Buffer.from(contents));
+}
 for (const file of ["index.html", "publish.html", "watch.html", "favicon.svg"]) {
   wanted.set(file, await readFile(here(file)));
 }

@@ -24,6 +24,12 @@ pub enum AuthError {
     /// No token where one is needed: 401.
     #[error("this needs a token; send it as Authorization: Bearer <token>")]
     Missing,
+    /// No token on a URL that may carry it: 401.
+    #[error(
+        "this needs a token; send it as ?token=<token> in the URL, or as Authorization: Bearer \
+         <token>"
+    )]
+    NotInUrl,
     /// An `Authorization` header that is not one bearer token: 401.
     #[error("the Authorization header is not of the form: Bearer <token>")]
     Malformed,
@@ -88,7 +94,7 @@ impl Credentials {
         if role == Role::Viewer && !self.viewing_needs_token() {
             return Ok(TokenId::default());
         }
-        let token = bearer(headers)?.ok_or(AuthError::Missing)?;
+        let token = digest_of_bearer(headers)?.ok_or(AuthError::Missing)?;
         self.allow(self.joins(role, &token, Some(stream)), &token).map(|()| token.id())
     }
 
@@ -100,6 +106,16 @@ impl Credentials {
     pub fn may_publish(&self, token: &str, stream: &str) -> Result<TokenId, AuthError> {
         let token = TokenDigest::of(token);
         self.allow(self.joins(Role::Publisher, &token, Some(stream)), &token).map(|()| token.id())
+    }
+
+    /// Says whether a token that came with a URL views that stream, where viewing takes one.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthError`] says why not.
+    pub(crate) fn may_view(&self, token: &str, stream: &str) -> Result<(), AuthError> {
+        let token = TokenDigest::of(token);
+        self.allow(self.joins(Role::Viewer, &token, Some(stream)), &token)
     }
 
     /// Says whether a request on a session URL is to be served.
@@ -114,7 +130,7 @@ impl Credentials {
         if role == Role::Viewer && !self.viewing_needs_token() {
             return Ok(());
         }
-        match bearer(headers)? {
+        match digest_of_bearer(headers)? {
             Some(token) => self.allow(self.joins(role, &token, None), &token),
             None => Ok(()),
         }
@@ -126,7 +142,7 @@ impl Credentials {
     ///
     /// [`AuthError`] says why not.
     pub fn may_operate(&self, headers: &HeaderMap) -> Result<(), AuthError> {
-        let token = bearer(headers)?.ok_or(AuthError::Missing)?;
+        let token = digest_of_bearer(headers)?.ok_or(AuthError::Missing)?;
         self.allow(token.is(&self.admin), &token)
     }
 
@@ -189,7 +205,7 @@ fn any_rule(rules: &[Rule], token: &TokenDigest, stream: Option<&str>) -> Choice
 }
 
 /// The bearer token of a request (RFC 6750 §2.1), where it has one.
-fn bearer(headers: &HeaderMap) -> Result<Option<TokenDigest>, AuthError> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<&str>, AuthError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -203,7 +219,11 @@ fn bearer(headers: &HeaderMap) -> Result<Option<TokenDigest>, AuthError> {
     if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
         return Err(AuthError::Malformed);
     }
-    Ok(Some(TokenDigest::of(token)))
+    Ok(Some(token))
+}
+
+fn digest_of_bearer(headers: &HeaderMap) -> Result<Option<TokenDigest>, AuthError> {
+    Ok(bearer(headers)?.map(TokenDigest::of))
 }
 
 /// Whether a name fits a pattern in which `*` stands for any characters.

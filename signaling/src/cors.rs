@@ -1,7 +1,9 @@
 //! Cross-origin access: any page may publish and watch through this server.
 //!
-//! That is safe because nothing here goes by cookies or addresses: a page without the token gets
-//! no further than its reader would.
+//! That is safe because nothing that changes anything goes by cookies or addresses: a page without
+//! the token gets no further than its reader would. The one cookie there is lets its owner read the
+//! media of one stream by HLS. No page elsewhere reads by it: browsers do not send it for one
+//! (`SameSite`), and give no script an answer to a request with cookies that is allowed to `*`.
 
 use axum::extract::Request;
 use axum::http::header::{
@@ -14,7 +16,9 @@ use axum::response::Response;
 
 /// What scripts may read of an answer besides the few that are always readable.
 const EXPOSED: &str = "Location, ETag, Link, Accept-Patch, Accept-Post, Allow, Retry-After, \
-                       WWW-Authenticate, Content-Length";
+                       WWW-Authenticate, Content-Length, Content-Range, Accept-Ranges, Date, Age";
+/// What scripts may send besides the few that need no leave.
+const ALLOWED: &str = "Authorization, Content-Type, If-Match, If-None-Match, Range";
 
 /// Adds the headers of the Fetch standard to every answer.
 pub(crate) async fn allow_any_origin(request: Request, next: Next) -> Response {
@@ -25,7 +29,7 @@ pub(crate) async fn allow_any_origin(request: Request, next: Next) -> Response {
     set(headers, ACCESS_CONTROL_ALLOW_ORIGIN, "*");
     if preflight {
         set(headers, ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, PATCH, DELETE, OPTIONS");
-        set(headers, ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type, If-Match");
+        set(headers, ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED);
         set(headers, ACCESS_CONTROL_MAX_AGE, "7200");
     } else {
         set(headers, ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);

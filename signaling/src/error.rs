@@ -4,6 +4,8 @@
 //! but for success.
 
 use crate::auth::AuthError;
+use crate::hls::query::QueryError;
+use crate::media_server::hls::HlsError;
 use crate::media_server::{OfferError, SessionError};
 use crate::sdp_fragment::FragmentError;
 use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -133,6 +135,50 @@ impl Problem {
         }
     }
 
+    /// What is not there to be watched by HLS; `retry_after` is for a stream that may come.
+    pub(crate) fn of_hls(error: &HlsError, retry_after: Duration) -> Self {
+        let detail = error.to_string();
+        match error {
+            HlsError::BadName(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "bad-name", "Not a stream name", detail)
+            }
+            HlsError::BadRequest(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "bad-directive", "Cannot be waited for", detail)
+            }
+            HlsError::NotLive(_) => Self::new(
+                StatusCode::NOT_FOUND,
+                "not-live",
+                "Stream is not live",
+                format!("{detail}; try again when somebody publishes it"),
+            )
+            .retry_after(retry_after),
+            HlsError::NotFound(_) => {
+                Self::new(StatusCode::NOT_FOUND, "no-hls-file", "No such file", detail)
+            }
+            HlsError::NotPlayable(_) => Self::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "not-playable",
+                "Stream cannot be played by HLS",
+                detail,
+            ),
+            HlsError::Off => Self::new(StatusCode::NOT_FOUND, "hls-off", "HLS is off", detail),
+            HlsError::Busy { retry_after, .. } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Server is busy", detail)
+                    .retry_after(*retry_after)
+            }
+        }
+    }
+
+    /// A path below `/hls/` without a stream and a file.
+    pub(crate) fn no_hls_file() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-hls-file",
+            "No such file",
+            "there is nothing at this path; watch by HLS at /hls/{stream}/index.m3u8",
+        )
+    }
+
     /// What there is nothing at.
     pub(crate) fn not_found() -> Self {
         Self::new(
@@ -180,7 +226,7 @@ impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         // RFC 6750 §3: no error code for a request without a token; §3.1 for the others.
         let (status, kind, title, challenge) = match error {
-            AuthError::Missing => (
+            AuthError::Missing | AuthError::NotInUrl => (
                 StatusCode::UNAUTHORIZED,
                 "token-missing",
                 "Token needed",
@@ -236,6 +282,13 @@ impl From<BodyError> for Problem {
             }
             _ => problem,
         }
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        let title = "Malformed query";
+        Self::new(StatusCode::BAD_REQUEST, "malformed-query", title, error.to_string())
     }
 }
 

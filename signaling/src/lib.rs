@@ -4,13 +4,15 @@
 //! - `config`: what the operator decides about HTTP
 //! - `whip`, `whep`: the two protocols; `session`: what they share
 //! - `events`: what a player is told while it watches
+//! - `hls`: the same streams by LL-HLS
 //! - `sdp_fragment`: `application/trickle-ice-sdpfrag`
 //! - `api`, `metrics`: what operators see
 //! - `auth`: bearer tokens
 //! - `cors`: access for pages from elsewhere
 //! - `error`: the one table of refusals
 //! - `pages`: the pages, which are part of the binary
-//! - `serve`: listeners and graceful stop; `probe`: whether some server answers
+//! - `serve`: listeners and graceful stop; `requests`: those of one connection
+//! - `probe`: whether some server answers
 //! - `tls`: the certificate in use; `certificate`: what one says; `acme`: one from an authority
 //! - `places`: how many connections there may be; `proxy`: who the client is behind a proxy
 
@@ -22,12 +24,14 @@ pub mod config;
 mod cors;
 mod error;
 mod events;
+pub mod hls;
 pub mod media_server;
 mod metrics;
 mod pages;
 mod places;
 pub mod probe;
 mod proxy;
+mod requests;
 pub mod sdp_fragment;
 pub mod serve;
 mod session;
@@ -84,6 +88,7 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
         .route("/whep/{*stream}", whep::endpoint())
         .route("/whep/@session/{id}", whep::session())
         .route("/whep/@session/{id}/events", events::entry())
+        .route("/hls/{*path}", hls::file())
         .route("/api/v1/streams", read(get(api::streams)))
         .route("/api/v1/streams/{*stream}", read(get(api::stream)))
         .route("/api/v1/time", read(get(api::time)))

@@ -170,7 +170,7 @@ fn entity_tag(content: &[u8]) -> HeaderValue {
 }
 
 /// Whether an `If-None-Match` lists that tag, compared weakly (RFC 9110 §13.1.2).
-fn lists(tags: &HeaderValue, etag: &HeaderValue) -> bool {
+pub(crate) fn lists(tags: &HeaderValue, etag: &HeaderValue) -> bool {
     let Ok(tags) = tags.to_str() else {
         return false;
     };

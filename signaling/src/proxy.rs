@@ -1,8 +1,8 @@
 //! Whose word counts on who the client is: `X-Forwarded-For`, else `Forwarded` (RFC 7239), and of
 //! trusted proxies only.
 //!
-//! What a proxy says of scheme and host is not read: every URL that this server gives out is
-//! relative to the one it was asked at.
+//! What a proxy says of the host is not read: every URL that this server gives out is relative to
+//! the one it was asked at. Of the scheme (`X-Forwarded-Proto`) only a cookie's `Secure` is made.
 
 use axum::http::HeaderMap;
 use axum::http::header::{FORWARDED, HeaderName};
@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Proxies passed on the way; the longest real chains have three.
 const HOPS_MAX: usize = 16;
 
@@ -24,6 +25,8 @@ pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// It came through a trusted proxy: our own ports are not what it sees.
     pub(crate) proxied: bool,
+    /// It speaks TLS, to us or to the proxy.
+    pub(crate) secure: bool,
 }
 
 impl TrustedProxies {
@@ -37,14 +40,17 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// Who sent this request, which came from `peer`.
+    /// Who sent this request, which came from `peer`, by TLS or without.
     ///
     /// The list is walked from its end: each trusted proxy has appended whom it heard, and what
     /// stands before the first stranger the stranger may have made up.
-    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+    pub(crate) fn client(&self, peer: IpAddr, secure: bool, headers: &HeaderMap) -> Client {
         let mut address = peer.to_canonical();
         let proxied = self.trusts(address);
+        let mut secure = secure;
         if proxied {
+            let scheme = headers.get_all(X_FORWARDED_PROTO).iter().next_back();
+            secure |= scheme.is_some_and(|scheme| scheme.as_bytes().ends_with(b"https"));
             for hop in hops(headers).into_iter().rev().take(HOPS_MAX) {
                 let Some(hop) = hop else { break };
                 address = hop;
@@ -53,7 +59,7 @@ impl TrustedProxies {
                 }
             }
         }
-        Client { address, proxied }
+        Client { address, proxied, secure }
     }
 }
 
@@ -131,7 +137,7 @@ mod tests {
         for (name, text) in headers {
             map.append(name, value(text));
         }
-        proxies().client(peer.parse().expect("an address"), &map).address.to_string()
+        proxies().client(peer.parse().expect("an address"), false, &map).address.to_string()
     }
 
     fn by_list(peer: &str, list: &str) -> String {
@@ -198,7 +204,7 @@ mod tests {
             for name in [X_FORWARDED_FOR, FORWARDED] {
                 let headers = HeaderMap::from_iter([(name, value.clone())]);
                 let peer = PROXY.parse().expect("an address");
-                prop_assert!(proxies().client(peer, &headers).proxied);
+                prop_assert!(proxies().client(peer, false, &headers).proxied);
             }
         }
     }

@@ -1,46 +1,42 @@
 //! Listeners, connections and graceful stop.
 //!
 //! Every wait has an end: for the TLS handshake, for the head of a request, for its body, for the
-//! next request. A fault costs its own connection and no other.
+//! next request, and for the client to take what it is sent. Only what the media server gives may
+//! be waited for longer, and it sees to that itself. A fault costs its own connection and no other.
 
 use crate::acme;
 use crate::config::{CertificateSource, Config, Limits};
 use crate::places::{Full, Place, Places};
 use crate::proxy::TrustedProxies;
+use crate::requests::{Answering, Requests};
 use crate::tls::{ACME_PROTOCOL, CertificateError, Certificates};
 use axum::Router;
-use axum::body::Body;
-use axum::http::Request;
-use axum::response::Response;
-use futures_util::future::BoxFuture;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulConnection;
-use std::convert::Infallible;
 use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt as _;
-use tracing::Instrument as _;
 
 /// How long to wait when the process has no more file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// The longest head of a request.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// Requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 32;
+/// Requests at a time on one HTTP/2 connection: what RFC 9113 §6.5.2 recommends at least. Of a
+/// player some four to six wait for what is to come; a cache sends those of many on one connection.
+const STREAMS_MAX: u32 = 100;
+/// What is kept for each of them until the client takes it.
+const STREAM_BUFFER_BYTES: usize = 64 * 1024;
+/// How HTTP/2 begins where the client knows that it is spoken (RFC 9113 §3.4); no method does.
+const HTTP2_PREFACE: &[u8; 3] = b"PRI";
 /// What a caller is told for whom there is no place; written without a connection's state.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\n\
     Connection: close\r\nAccess-Control-Allow-Origin: *\r\n\
@@ -310,7 +306,7 @@ impl Door {
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
         let Some(acceptor) = self.acceptor.take() else {
-            return self.converse_http1(stream, from).await;
+            return self.converse(stream, from).await;
         };
         let handshake = timeout(self.limits.handshake_timeout, acceptor.accept(stream));
         let outcome = tokio::select! {
@@ -319,17 +315,33 @@ impl Door {
         };
         match outcome {
             Ok(Ok(stream)) => match stream.get_ref().1.alpn_protocol() {
-                Some(b"h2") => self.converse_http2(stream, from).await,
+                Some(b"h2") => self.converse_http2(stream, from, true).await,
                 // An authority has seen what it wanted (RFC 8737 §3).
                 Some(ACME_PROTOCOL) => {}
-                _ => self.converse_http1(stream, from).await,
+                _ => self.converse_http1(stream, from, true).await,
             },
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         }
     }
 
-    async fn converse_http1<S>(self, stream: S, from: IpAddr)
+    /// Without TLS the first bytes tell which version it is.
+    async fn converse(mut self, stream: TcpStream, from: IpAddr) {
+        let mut first = [0; HTTP2_PREFACE.len()];
+        let patience = self.limits.head_timeout.min(self.limits.idle_timeout);
+        let seen = tokio::select! {
+            () = stopped(&mut self.stopping) => return,
+            seen = timeout(patience, stream.peek(&mut first)) => seen,
+        };
+        match seen {
+            Ok(Ok(_)) if first == *HTTP2_PREFACE => self.converse_http2(stream, from, false).await,
+            Ok(Ok(_)) => self.converse_http1(stream, from, false).await,
+            Ok(Err(error)) => tracing::debug!(%error, "connection failed"),
+            Err(_) => tracing::debug!("nothing was asked"),
+        }
+    }
+
+    async fn converse_http1<S>(self, stream: S, from: IpAddr, secure: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -338,11 +350,11 @@ impl Door {
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), self.answering(from, &requests));
+            .serve_connection(TokioIo::new(stream), self.answering(from, secure, &requests));
         self.drive(connection, &requests).await;
     }
 
-    async fn converse_http2<S>(self, stream: S, from: IpAddr)
+    async fn converse_http2<S>(self, stream: S, from: IpAddr, secure: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -351,23 +363,24 @@ impl Door {
             .timer(TokioTimer::new())
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .max_concurrent_streams(STREAMS_MAX)
-            .serve_connection(TokioIo::new(stream), self.answering(from, &requests));
+            .max_send_buf_size(STREAM_BUFFER_BYTES)
+            .serve_connection(TokioIo::new(stream), self.answering(from, secure, &requests));
         self.drive(connection, &requests).await;
     }
 
-    fn answering(&self, from: IpAddr, requests: &Arc<Requests>) -> Answering {
+    fn answering(&self, from: IpAddr, secure: bool, requests: &Arc<Requests>) -> Answering {
         let (app, proxies) = (self.app.clone(), Arc::clone(&self.proxies));
-        Answering { app, from, proxies, requests: Arc::clone(requests) }
+        Answering { app, from, secure, proxies, requests: Arc::clone(requests) }
     }
 
-    /// Runs a connection until it ends, idles too long or the server stops.
+    /// Runs a connection until it ends, idles or stalls too long, or the server stops.
     async fn drive<C>(mut self, connection: C, requests: &Requests)
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
         let mut connection = pin!(connection);
         let ended = {
-            let idle = requests.idle(self.limits.idle_timeout);
+            let idle = requests.left_alone(self.limits.idle_timeout);
             tokio::select! {
                 ended = connection.as_mut() => Some(ended),
                 () = idle => None,
@@ -401,77 +414,4 @@ fn of_one_connection(error: &Error) -> bool {
         error.kind(),
         ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
     )
-}
-
-/// Counts a connection's requests, to tell when it idles.
-#[derive(Default)]
-struct Requests {
-    begun: AtomicUsize,
-    open: AtomicUsize,
-}
-
-/// Ends the count of one request when its answer is sent or given up.
-struct OpenRequest(Arc<Requests>);
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Requests {
-    fn begin(self: &Arc<Self>) -> OpenRequest {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_add(1, Ordering::Relaxed);
-        OpenRequest(Arc::clone(self))
-    }
-
-    /// Done when for one whole interval no request began and none was open.
-    async fn idle(&self, timeout: Duration) {
-        let mut ticks = interval(timeout.max(Duration::from_millis(1)));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // The first tick comes at once.
-        ticks.tick().await;
-        let mut seen = self.begun.load(Ordering::Relaxed);
-        loop {
-            ticks.tick().await;
-            let begun = self.begun.load(Ordering::Relaxed);
-            if begun == seen && self.open.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            seen = begun;
-        }
-    }
-}
-
-/// The app as hyper wants it, its requests counted, and each with its client.
-struct Answering {
-    app: Router,
-    /// Where the connection comes from.
-    from: IpAddr,
-    proxies: Arc<TrustedProxies>,
-    requests: Arc<Requests>,
-}
-
-impl Service<Request<Incoming>> for Answering {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let open = self.requests.begin();
-        let client = self.proxies.client(self.from, request.headers());
-        request.extensions_mut().insert(client);
-        let span = tracing::debug_span!("request", client = %client.address);
-        let answer = self.app.clone().oneshot(request.map(Body::new));
-        let answered = async move {
-            // It is open until the last of its body is sent: a stream of events lasts.
-            let held = move |frame| {
-                let _ = &open;
-                frame
-            };
-            answer.await.map(|response| response.map(|body| Body::new(body.map_frame(held))))
-        };
-        Box::pin(answered.instrument(span))
-    }
 }

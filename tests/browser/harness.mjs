@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import puppeteer from "puppeteer-core";
-import { keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
+import { findWithin, keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
 import { Encoder, childrenOf, interrupt, program, writeH264 } from "./programs.mjs";
 
 export { reachableByFirefox } from "./programs.mjs";
@@ -218,6 +218,7 @@ class World {
     this.#pages.push(page);
     page.faults = [];
     page.on("pageerror", (error) => page.faults.push(String(error)));
+    await page.evaluateOnNewDocument(findWithin);
     await page.evaluateOnNewDocument(keepPeers);
     await page.evaluateOnNewDocument(keepFrames);
     await page.evaluateOnNewDocument(keepSessions);
@@ -229,7 +230,10 @@ class World {
   async showWhatIsThere(name) {
     for (const [index, page] of this.#pages.entries()) {
       try {
-        const text = await page.evaluate(() => document.body.innerText);
+        const text = await page.evaluate(() => {
+          const player = document.querySelector("millrace-player")?.shadowRoot;
+          return document.body.innerText + (player?.querySelector("#stage").innerText ?? "");
+        });
         console.error(`--- ${page.url()}\n${text}\n${page.faults.join("\n")}`);
         await screenshot(page, `failed ${name} ${index}`);
       } catch (error) {
@@ -393,12 +397,12 @@ export async function badge(page, text) {
 }
 
 export function textOf(page, selector) {
-  return page.evaluate((selector) => document.querySelector(selector).textContent.trim(), selector);
+  return page.evaluate((selector) => window.testFind(selector).textContent.trim(), selector);
 }
 
 export function isShown(page, selector) {
   return page.evaluate((selector) => {
-    const element = document.querySelector(selector);
+    const element = window.testFind(selector);
     return element !== null && element.checkVisibility();
   }, selector);
 }
@@ -471,7 +475,7 @@ export async function sounds(page) {
 /** The picture on the screen changes: two samples of it differ, with new frames shown between. */
 export async function moves(page) {
   await page.evaluate(() => {
-    const video = document.querySelector("video");
+    const video = window.testVideo();
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [64, 36];
     const pen = canvas.getContext("2d", { willReadFrequently: true });

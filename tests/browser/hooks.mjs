@@ -14,18 +14,31 @@ export function keepPeers() {
   };
 }
 
+/** Runs in each page before its own scripts: finds elements, those within the player included. */
+export function findWithin() {
+  const player = () => document.querySelector("millrace-player");
+  window.testFind = (selector) =>
+    document.querySelector(selector) ?? player()?.shadowRoot.querySelector(selector) ?? null;
+  /** The picture that a person sees. */
+  window.testVideo = () => player()?.video ?? document.querySelector("video");
+}
+
 /** Runs in each page before its own scripts: keeps when which of the last frames was shown. */
 export function keepFrames() {
   window.testFrames = [];
   document.addEventListener("DOMContentLoaded", () => {
-    const video = document.querySelector("video");
-    const onFrame = (_, { expectedDisplayTime, rtpTimestamp }) => {
-      const at = performance.timeOrigin + expectedDisplayTime;
-      window.testFrames.push({ at, rtpTimestamp });
-      if (window.testFrames.length > 1_000) window.testFrames.shift();
-      video.requestVideoFrameCallback(onFrame);
-    };
-    video?.requestVideoFrameCallback(onFrame);
+    const player = document.querySelector("millrace-player");
+    const videos = (player?.shadowRoot ?? document).querySelectorAll("video");
+    for (const video of videos) {
+      const onFrame = (_, { expectedDisplayTime, rtpTimestamp }) => {
+        video.requestVideoFrameCallback(onFrame);
+        if (video !== window.testVideo()) return;
+        const at = performance.timeOrigin + expectedDisplayTime;
+        window.testFrames.push({ at, rtpTimestamp });
+        if (window.testFrames.length > 1_000) window.testFrames.shift();
+      };
+      video.requestVideoFrameCallback?.(onFrame);
+    }
   });
 }
 

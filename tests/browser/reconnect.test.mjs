@@ -6,7 +6,7 @@ import { badge, counters, goLive, plays, scenario, textOf, until } from "./harne
 /** What the page shows and how it came by it. */
 function shown(page) {
   return page.evaluate(() => {
-    const { videoWidth, videoHeight } = document.querySelector("video");
+    const { videoWidth, videoHeight } = window.testVideo();
     return { size: `${videoWidth}x${videoHeight}`, peers: window.testPeers.length };
   });
 }

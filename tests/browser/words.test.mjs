@@ -39,7 +39,7 @@ scenario("a page asks for the view token and plays with it", async (world) => {
   await goLive(publisher);
   const viewer = await world.open(chromium, server.watchPage("stage"));
   await until("the page asks for a token", () => isShown(viewer, "#token-form"));
-  await viewer.type("#token", "the-view-token");
+  await viewer.type(">>> #token", "the-view-token");
   await viewer.keyboard.press("Enter");
   await plays(viewer);
   const link = await world.open(chromium, `${server.watchPage("stage")}#token=the-view-token`);
@@ -85,9 +85,8 @@ scenario("where the browser demands it, sound begins with a tap", async (world) 
   const session = await viewer.createCDPSession();
   const state = async () => {
     const expression =
-      "({ muted: document.querySelector('video').muted, " +
-      "time: document.querySelector('video').currentTime, " +
-      "offer: document.querySelector('#unmute').checkVisibility() })";
+      "({ muted: testVideo().muted, time: testVideo().currentTime, " +
+      "offer: testFind('#unmute').checkVisibility() })";
     const answer = await session.send("Runtime.evaluate", { expression, returnByValue: true });
     return answer.result.value;
   };
@@ -95,7 +94,7 @@ scenario("where the browser demands it, sound begins with a tap", async (world) 
     const { muted, time, offer } = await state();
     return muted && offer && time > 0;
   });
-  await viewer.click("#unmute");
+  await viewer.click(">>> #unmute");
   await until("the sound is on", async () => {
     const { muted, offer } = await state();
     return !muted && !offer;

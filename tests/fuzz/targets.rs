@@ -3,8 +3,9 @@
 //! A target fails by panicking: because the parser does, or because what it says of the bytes
 //! cannot be true.
 
-use crate::{engines, frames, handshake, rtmp, sdp_check, sessions};
+use crate::{engines, frames, handshake, rtmp, sdp_check, sessions, source};
 use millrace::codec;
+use millrace::egress::http::presentation::names;
 use millrace::ingest::srt::mpegts::Demuxer;
 use millrace::ingest::srt::stream_id;
 use millrace::media::arena::TransportAddress;
@@ -19,6 +20,8 @@ use millrace::peer::srtp::{MasterKey, SrtpProfile};
 use millrace::shard::tcp::framing::{DATAGRAM_MAX, Frames, HEADER, header};
 use millrace::transcode::capabilities::Capabilities;
 use millrace::transcode::ipc::Incoming;
+use signaling::hls::query::{parse_directives, parse_token, token_pair};
+use signaling::hls::range::{Wanted, parse_range};
 use signaling::sdp_fragment::SdpFragment;
 use std::ffi::OsString;
 use std::time::Instant;
@@ -44,6 +47,8 @@ impl Target {
 pub(crate) const TARGETS: &[Target] = &[
     Target { recordings: &["offers"], ..Target::new("sdp_offer", sdp_offer) },
     Target::new("sdp_fragment", sdp_fragment),
+    Target::new("hls_query", hls_query),
+    Target::new("hls_range", hls_range),
     Target::new("rtp_header", rtp_header),
     Target::new("srtp", srtp),
     Target::new("stun", sessions::stun),
@@ -63,12 +68,15 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
     Target::new("configuration", frames::configuration),
+    Target::new("depacketizer", frames::depacketizer),
+    Target::new("source", source::source),
     Target::new("packetizer", frames::packetizer),
     Target::new("transcode_ipc", transcode_ipc),
     Target::new("transcode_probe", transcode_probe),
     Target::new("b_frames", frames::b_frames),
     Target { recordings: &["mpegts"], mutations: 500, ..Target::new("mpegts", mpegts) },
     Target::new("stream_id", stream_id),
+    Target::new("hls_name", hls_name),
     Target::new("timing", frames::timing),
     Target::new("framing", framing),
     Target { mutations: 300, ..Target::new("rtmp_handshake", rtmp::handshake) },
@@ -143,6 +151,29 @@ fn sdp_offer(bytes: &[u8]) {
     }
 }
 
+/// A part is of a segment; a token goes on as it came in, in characters that end no URL.
+fn hls_query(bytes: &[u8]) {
+    let query = String::from_utf8_lossy(bytes);
+    if let Ok(directives) = parse_directives(&query) {
+        assert!(directives.msn.is_some() || directives.part.is_none());
+    }
+    if let Ok(Some(token)) = parse_token(&query) {
+        let pair = token_pair(&token);
+        assert!(pair.bytes().all(|b| b.is_ascii_alphanumeric() || b"=%-._~".contains(&b)));
+        assert_eq!(parse_token(&pair), Ok(Some(token)));
+    }
+}
+
+/// What is given is there.
+fn hls_range(bytes: &[u8]) {
+    let header = String::from_utf8_lossy(bytes);
+    for len in [0, 1, 10, usize::MAX] {
+        if let Wanted::Part(range) = parse_range(&header, len) {
+            assert!(range.start < range.end && range.end <= len, "{header} of {len}");
+        }
+    }
+}
+
 fn sdp_fragment(bytes: &[u8]) {
     if let Ok(fragment) = SdpFragment::parse(&String::from_utf8_lossy(bytes)) {
         assert!(fragment.candidates.len() <= 100 && fragment.mids.len() <= 32);
@@ -188,6 +219,14 @@ fn mpegts(bytes: &[u8]) {
     let cut = read(7);
     if damage.skipped_bytes == 0 && cut.2.skipped_bytes == 0 {
         assert_eq!(cut, (frames, unused, damage));
+    }
+}
+
+/// A file has one name.
+fn hls_name(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Some(name) = names::read(&text) {
+        assert_eq!(names::write(name), text);
     }
 }
 

@@ -17,7 +17,9 @@ export type FaultKind =
   /** HTTP works, media does not get through: try again, and name the port. */
   | "no-path"
   /** What was connected is no longer: connect again. */
-  | "lost";
+  | "lost"
+  /** The server ended the session in good order: connect again. */
+  | "ended";
 
 /** How long until an unplayable stream is asked for again: encoders are not mended in seconds. */
 const LOOK_AGAIN_MS = 6_000;
@@ -59,6 +61,10 @@ export async function refusal(response: Response, role: "publish" | "watch"): Pr
     case 406:
       if (role === "publish") return new Fault("refused", words);
       return new Fault("unplayable", words, retryAfterMs ?? LOOK_AGAIN_MS);
+    case 404:
+      // Servers that know no stream before it is live say so; ours names what is off or bad.
+      if (role === "publish" || problem === undefined) return new Fault("refused", words);
+      return new Fault(retryAfterMs === undefined ? "refused" : "not-live", words, retryAfterMs);
     case 409:
       return new Fault(role === "watch" ? "not-live" : "busy", words, retryAfterMs);
     case 429:

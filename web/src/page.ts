@@ -37,7 +37,7 @@ export function streamInPath(page: "publish" | "watch"): string {
 
 /** The path of a page or endpoint for a stream. */
 export function pathFor(
-  what: "publish" | "watch" | "whip" | "whep" | "api/v1/streams",
+  what: "publish" | "watch" | "whip" | "whep" | "hls" | "api/v1/streams",
   stream: string,
 ): string {
   return `/${what}/${stream.split("/").map(encodeURIComponent).join("/")}`;

@@ -18,8 +18,12 @@ const PATH_WITHIN_MS = 8_000;
 const MENDS_WITHIN_MS = 4_000;
 
 /** What a viewer is told besides the media. */
-const STREAM_EVENTS = ["active", "inactive", "reconnect"] as const;
-export type StreamEvent = (typeof STREAM_EVENTS)[number];
+export type StreamEvent =
+  | { name: "active" | "inactive" | "reconnect" }
+  | { name: "viewercount"; viewers: number }
+  /** Which moment, by the server's clock in ms since the Unix epoch, an RTP timestamp stands for. */
+  | { name: "clock"; ssrc: number; rtpTimestamp: number; wallTimeMs: number };
+const STREAM_EVENTS = ["active", "inactive", "reconnect", "viewercount", "clock"] as const;
 
 /** A session that the server made. Whoever opens it ends it. */
 export class Session {
@@ -104,7 +108,17 @@ export class Session {
   listen(heard: (event: StreamEvent) => void): void {
     if (this.eventsUrl === "" || this.peer.connectionState === "closed") return;
     this.events = new EventSource(this.eventsUrl);
-    for (const name of STREAM_EVENTS) this.events.addEventListener(name, () => heard(name));
+    for (const name of STREAM_EVENTS) {
+      this.events.addEventListener(name, ({ data }: MessageEvent<string>) => {
+        const event = streamEvent(name, data);
+        if (event !== undefined) heard(event);
+      });
+    }
+  }
+
+  /** Whether the server is telling what happens to the stream, so that silence is no news of it. */
+  get isListening(): boolean {
+    return this.events?.readyState === EventSource.OPEN;
   }
 
   /** Tells the server that we leave, also while the page is being closed. */
@@ -117,6 +131,32 @@ export class Session {
       // The server then notices by silence.
     });
   }
+}
+
+/** Reads one event; what makes no sense is nothing. */
+export function streamEvent(
+  name: (typeof STREAM_EVENTS)[number],
+  data: string,
+): StreamEvent | undefined {
+  if (name !== "viewercount" && name !== "clock") return { name };
+  let body: Record<string, unknown>;
+  try {
+    body = Object(JSON.parse(data)) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+  const number = (key: string) => {
+    const value = body[key];
+    return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+  };
+  if (name === "viewercount") {
+    const viewers = number("viewercount");
+    return viewers === undefined ? undefined : { name, viewers };
+  }
+  const [ssrc, rtpTimestamp] = [number("ssrc"), number("rtp_timestamp")];
+  const wallTimeMs = number("wall_time_ms");
+  if (ssrc === undefined || rtpTimestamp === undefined || wallTimeMs === undefined) return undefined;
+  return { name, ssrc, rtpTimestamp, wallTimeMs };
 }
 
 function isShaky(peer: RTCPeerConnection): boolean {

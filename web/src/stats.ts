@@ -44,7 +44,11 @@ export class Meter {
 
   /** Reads what flows since the last call. */
   async read(peer: RTCPeerConnection): Promise<Numbers> {
-    const report = await peer.getStats();
+    return this.take(await peer.getStats());
+  }
+
+  /** Compares a report with the one before. */
+  take(report: RTCStatsReport): Numbers {
     const entries: Entry[] = [];
     report.forEach((entry: Entry) => entries.push(entry));
     const streams = entries.filter(
@@ -141,6 +145,11 @@ export function millisecondsText(ms: number | undefined): string {
   return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
 }
 
+/** Writes a latency: "0.18 s", "1.2 s". */
+export function latencyText(seconds: number): string {
+  return seconds < 0.995 ? `${Math.max(seconds, 0).toFixed(2)} s` : `${seconds.toFixed(1)} s`;
+}
+
 /** Writes how long something has been so: "just started", "12 min", "3 h 5 min". */
 export function ageText(seconds: number): string {
   const minutes = Math.floor(Math.max(seconds, 0) / 60);
@@ -150,7 +159,7 @@ export function ageText(seconds: number): string {
 }
 
 /** Writes a picture's size: "1280×720". */
-export function sizeText({ width, height }: Numbers): string {
+export function sizeText({ width, height }: Pick<Numbers, "width" | "height">): string {
   return width === undefined || height === undefined ? "–" : `${width}×${height}`;
 }
 
@@ -166,7 +175,10 @@ export function codecName(codec: string): string {
 }
 
 /** Writes the codecs in use: "H.264 · Opus". */
-export function codecsText({ videoCodec, audioCodec }: Numbers): string {
+export function codecsText({
+  videoCodec,
+  audioCodec,
+}: Pick<Numbers, "videoCodec" | "audioCodec">): string {
   const known = [videoCodec, audioCodec].filter((codec) => codec !== undefined);
   return known.length === 0 ? "–" : known.map(codecName).join(" · ");
 }

@@ -61,7 +61,7 @@ pub trait MediaServer: Send + Sync + 'static {
     /// [`HlsError`] says why there is nothing.
     fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>>;
 
-    /// Now on the clock that the wall times of media are told by: milliseconds since the Unix epoch.
+    /// Now on the clock by which media is dated: milliseconds since the Unix epoch.
     fn unix_ms(&self) -> f64;
 
     /// What is live, for operators.

@@ -1,16 +1,18 @@
 //! A media server that answers by the stream's name and remembers what it was asked.
 
+use axum::body::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use signaling::media_server::hls::{HlsAnswer, HlsError, HlsRequest};
+use futures_util::stream::{self, StreamExt as _};
+use signaling::media_server::hls::{HlsAnswer, HlsError, HlsPlaylist, HlsRequest, Unfinished};
 use signaling::media_server::{
     Created, MediaServer, Metric, MetricKind, OfferError, OfferRequest, PublisherReport, Role,
     SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerEvent, ViewerReport,
 };
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 
 /// The id of the one session there is.
 pub(crate) const SESSION: &str = "0123456789abcdef0123456789abcdef";
@@ -31,6 +33,32 @@ pub(crate) struct Fake {
     pub(crate) report_begun: Notify,
     /// A report waits for one of these.
     pub(crate) reports: Semaphore,
+    /// Told when a playlist that is not there yet is asked for.
+    pub(crate) wait_begun: Notify,
+    /// And when whoever waited for it has it or has gone.
+    pub(crate) wait_ended: Arc<Notify>,
+    /// Such a playlist waits for one of these.
+    pub(crate) parts: Semaphore,
+    /// The pieces of the segment that is being made.
+    pub(crate) pieces: Mutex<Option<mpsc::Receiver<Result<Bytes, Unfinished>>>>,
+}
+
+/// The segment that is complete.
+pub(crate) fn segment() -> Bytes {
+    static SEGMENT: LazyLock<Bytes> =
+        LazyLock::new(|| (0..=250).cycle().take(SEGMENT_BYTES).collect());
+    SEGMENT.clone()
+}
+
+/// More than what sockets and connections keep for a client that takes nothing.
+pub(crate) const SEGMENT_BYTES: usize = 16 << 20;
+
+struct Waiting(Arc<Notify>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Default for Fake {
@@ -42,6 +70,10 @@ impl Default for Fake {
             stopping: AtomicBool::new(false),
             report_begun: Notify::new(),
             reports: Semaphore::new(Semaphore::MAX_PERMITS),
+            wait_begun: Notify::new(),
+            wait_ended: Arc::default(),
+            parts: Semaphore::new(0),
+            pieces: Mutex::default(),
         }
     }
 }
@@ -80,6 +112,51 @@ impl Fake {
             }),
         }
     }
+}
+
+impl Fake {
+    async fn hls_answer(&self, request: HlsRequest<'_>) -> Result<HlsAnswer, HlsError> {
+        let HlsRequest { stream, file, directives, query } = request;
+        assert!(stream != "panic", "this stream makes the media server panic");
+        self.note(format!("{stream} {file} {directives:?} {query}"));
+        match stream {
+            "bad name" => return Err(HlsError::BadName(format!("{stream:?} is no stream name"))),
+            "not-live" => return Err(HlsError::NotLive(stream.to_owned())),
+            "vp8" => return Err(HlsError::NotPlayable("VP8 needs the transcoder".into())),
+            "off" => return Err(HlsError::Off),
+            "busy" => {
+                let reason = "the next part did not come in time".to_owned();
+                let retry_after = Duration::from_millis(1_200);
+                return Err(HlsError::Busy { reason, retry_after });
+            }
+            _ => {}
+        }
+        match (file, directives.msn) {
+            ("index.m3u8", _) => Ok(playlist(&format!("video.m3u8?{query}"), 3_000)),
+            ("video.m3u8", Some(99)) => Err(HlsError::BadRequest("99 is too far ahead".into())),
+            ("video.m3u8", Some(7)) => {
+                let _waiting = Waiting(Arc::clone(&self.wait_ended));
+                self.wait_begun.notify_one();
+                self.parts.acquire().await.expect("it is never closed").forget();
+                Ok(playlist("r_video_7.0.m4s", 12_000))
+            }
+            ("video.m3u8", _) => Ok(playlist("r_video_6.m4s", 500)),
+            ("r_video_6.m4s" | "r_aac_6.0.m4s", _) => Ok(HlsAnswer::Media(segment())),
+            ("r_video_7.m4s", _) => {
+                let pieces = self.pieces.lock().expect("nobody panics with it").take();
+                let pieces = pieces.expect("the test has set them");
+                let next =
+                    async |mut pieces: mpsc::Receiver<_>| Some((pieces.recv().await?, pieces));
+                Ok(HlsAnswer::Growing(stream::unfold(pieces, next).boxed()))
+            }
+            _ => Err(HlsError::NotFound(format!("there is no {file}"))),
+        }
+    }
+}
+
+fn playlist(line: &str, max_age_ms: u64) -> HlsAnswer {
+    let text = format!("#EXTM3U\n{line}\n").into();
+    HlsAnswer::Playlist(Arc::new(HlsPlaylist::new(text, Duration::from_millis(max_age_ms))))
 }
 
 impl MediaServer for Fake {
@@ -127,8 +204,8 @@ impl MediaServer for Fake {
         }
     }
 
-    fn hls<'a>(&'a self, _request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {
-        async { Err(HlsError::Off) }.boxed()
+    fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {
+        self.hls_answer(request).boxed()
     }
 
     fn unix_ms(&self) -> f64 {

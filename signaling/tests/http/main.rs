@@ -3,6 +3,8 @@
 //! - `fake`: the media server
 //! - `whip_whep`: RFC 9725 and draft-ietf-wish-whep-04
 //! - `events`: what a player is told while it watches
+//! - `hls`: LL-HLS: playlists, media, directives, tokens; `hls_sockets`: what only real connections
+//!   show of it
 //! - `operators`: API, metrics, health, pages, cross-origin access
 //! - `sockets`: what only real connections show
 //! - `certificates`: those that change while they are served with
@@ -10,6 +12,8 @@
 mod certificates;
 mod events;
 mod fake;
+mod hls;
+mod hls_sockets;
 mod operators;
 mod sockets;
 mod whip_whep;

@@ -97,7 +97,7 @@ async fn any_page_passes_the_preflight() {
         let methods = answer.header("access-control-allow-methods");
         assert!(["POST", "PATCH", "DELETE"].iter().all(|&method| methods.contains(method)));
         let headers = answer.header("access-control-allow-headers");
-        assert_eq!(headers, "Authorization, Content-Type, If-Match");
+        assert_eq!(headers, "Authorization, Content-Type, If-Match, If-None-Match, Range");
         assert_eq!(answer.header("access-control-allow-credentials"), "", "never with cookies");
     }
 }

@@ -22,7 +22,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on free ports of loopback.
 pub(super) struct Running {
-    fake: Arc<Fake>,
+    pub(super) fake: Arc<Fake>,
     pub(super) addresses: Addresses,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), ServeError>>,
@@ -44,7 +44,7 @@ impl Running {
         Self { fake, addresses, stop, served }
     }
 
-    async fn http(&self) -> TcpStream {
+    pub(super) async fn http(&self) -> TcpStream {
         let address = self.addresses.http.expect("HTTP is served");
         TcpStream::connect(address).await.expect("it listens")
     }
@@ -89,7 +89,7 @@ pub(super) async fn tls(
 }
 
 /// Reads until the server closes.
-async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
+pub(super) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     let read = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await;
     // A connection that is cut off shows as an error; what came before it counts.

@@ -4,8 +4,8 @@ use super::payloads::Payloads;
 use crate::codec::av1::{self, FRAME, FRAME_HEADER, SEQUENCE_HEADER, TEMPORAL_DELIMITER};
 
 /// What the format leaves out (§5), and what is only there to be left out.
-const TILE_LIST: u8 = 8;
-const PADDING: u8 = 15;
+pub(in crate::codec) const TILE_LIST: u8 = 8;
+pub(in crate::codec) const PADDING: u8 = 15;
 const HAS_EXTENSION: u8 = 0x04;
 const HAS_SIZE: u8 = 0x02;
 /// The aggregation header (§4.4).
@@ -71,6 +71,22 @@ impl Sequence {
         self.header.extend_from_slice(&obu.header[..obu.header_len]);
         self.header.extend_from_slice(obu.body);
         true
+    }
+
+    /// The temporal unit with the sequence header in front, where it has none.
+    pub(super) fn with_header(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let (&first, rest) = self.header.split_first()?;
+        if obus(frame).any(|obu| obu.kind() == SEQUENCE_HEADER) {
+            return None;
+        }
+        let extension = usize::from(first & HAS_EXTENSION != 0);
+        let (extension, body) = rest.split_at_checked(extension)?;
+        let mut whole = vec![first | HAS_SIZE];
+        whole.extend_from_slice(extension);
+        av1::write_leb128(body.len(), &mut whole);
+        whole.extend_from_slice(body);
+        whole.extend_from_slice(frame);
+        Some(whole)
     }
 
     /// What `a=fmtp` says (§7.2.1), in the order of browsers.
@@ -180,7 +196,7 @@ pub(super) fn starts(frame: &[u8]) -> bool {
 }
 
 /// Whether the first frame of a temporal unit is a keyframe; `None` where there is none.
-fn first_is_key(frame: &[u8]) -> Option<bool> {
+pub(in crate::codec) fn first_is_key(frame: &[u8]) -> Option<bool> {
     obus(frame).find(|obu| matches!(obu.kind(), FRAME | FRAME_HEADER)).map(|obu| is_key(obu.body))
 }
 
