@@ -260,8 +260,8 @@ impl fmt::Display for Report {
             let before = self.server_start_resident_bytes.unwrap_or(0);
             writeln!(
                 out,
-                "server: {percent:.1} % of a core, {us:.0} us a second for each player, {request:.1} \
-                 us for each request; {:.1} MiB, {:.1} KiB for each player",
+                "server: {percent:.1} % of a core, {us:.0} us a second for each player, \
+                 {request:.1} us for each request; {:.1} MiB, {:.1} KiB for each player",
                 bytes as f64 / 1_048_576.0,
                 bytes.saturating_sub(before) as f64 / 1_024.0 / (*clients).max(1) as f64
             )?;

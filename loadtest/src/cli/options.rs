@@ -36,8 +36,8 @@ pub(crate) struct Media {
     /// Frames per second.
     #[arg(long, default_value_t = 30)]
     fps: u32,
-    /// How frames follow each other: even, ntsc (at 1000/1001 of the rate), or uneven, as a browser's
-    /// camera has it.
+    /// How frames follow each other: even, ntsc (at 1000/1001 of the rate), or uneven, as of a
+    /// browser's camera.
     #[arg(long, default_value = "even")]
     rhythm: Rhythm,
     /// By RTMP: send silence as AAC instead of Opus.

@@ -41,8 +41,8 @@ pub(super) fn video(picture: &Picture) -> Bytes {
     body.into()
 }
 
-/// What comes before the first sound: `OpusHead` (RFC 7845 §5.1), stereo, or an `AudioSpecificConfig`
-/// (ISO/IEC 14496-3 §1.6.2.1) of AAC-LC, stereo at 48 kHz.
+/// What comes before the first sound: `OpusHead` (RFC 7845 §5.1), stereo, or the
+/// `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) of AAC-LC, stereo at 48 kHz.
 pub(super) fn audio_header(aac: bool) -> Bytes {
     if aac {
         return Bytes::from_static(&[AAC, 0, 0x11, 0x90]);

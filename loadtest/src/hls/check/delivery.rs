@@ -5,8 +5,8 @@ use super::{Check, Findings};
 use crate::hls::playlist::MediaPlaylist;
 use std::collections::BTreeSet;
 
-/// The share of blocking reloads that must come when their part does; a player that was held up asks
-/// late and gets more.
+/// The share of blocking reloads that must come when their part does; a player that was held up
+/// asks late and gets more.
 const PROMPT: f64 = 0.8;
 
 pub(super) const CHECKS: &[Check] = &[
@@ -78,7 +78,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "hint-waits",
-        rule: "what is asked for when it is hinted at comes once it is there, and is what is listed",
+        rule: "who asks for what is hinted at gets it once it is there: what is then listed",
         section: "§4.4.5.3, Appendix B.1",
         run: hint_waits,
     },
@@ -108,7 +108,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "cache-playlists",
-        rule: "playlists that were waited for are kept six target durations at most, others half of one",
+        rule: "a playlist that was waited for is kept six target durations at most, others half",
         section: "Appendix B.1",
         run: cache_playlists,
     },

@@ -63,13 +63,13 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "bandwidth",
-        rule: "no segment has more bits a second than BANDWIDTH, with all renditions of its variant",
+        rule: "no segment, with those of its sound, has more bits a second than BANDWIDTH",
         section: "§4.4.6.2",
         run: bandwidth,
     },
     Check {
         id: "in-step",
-        rule: "picture and sound of one media sequence number begin within 0.5 s, by date and by time",
+        rule: "picture and sound of one number begin within 0.5 s, by date and by media time",
         section: "§6.2.4",
         run: in_step,
     },

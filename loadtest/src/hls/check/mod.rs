@@ -9,6 +9,7 @@
 //! - `live`: rules of playlists over time
 //! - `media`: rules of what is in the files
 //! - `playlists`: rules of each playlist
+//! - `sample`: what the tests break
 
 mod delivery;
 mod evidence;

@@ -70,8 +70,8 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "part-shortest",
-        rule: "a part is at least 85 % of the part target, unless it is INDEPENDENT, a GAP or before \
-               one, or the last of its segment",
+        rule: "a part is at least 85 % of the part target, unless it is INDEPENDENT, a GAP or \
+               before one, or the last of its segment",
         section: "§4.4.4.9",
         run: part_shortest,
     },

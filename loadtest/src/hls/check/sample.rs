@@ -1,5 +1,5 @@
-//! What a server that keeps to all rules would give, made up: two segments are whole when it is first
-//! asked, and it is watched for four more. Tests break one rule at a time.
+//! What a server that keeps to all rules would give, made up: some segments are whole when it is
+//! first asked, and it is watched for four more. Tests break one rule at a time.
 
 use super::evidence::{Evidence, Fetched, Rendition, Snapshot};
 use crate::hls::mp4::tests::{chunk, init};

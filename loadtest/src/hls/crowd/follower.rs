@@ -1,5 +1,5 @@
 //! How a player in low-latency mode follows one rendition (draft-pantos-hls-rfc8216bis-16 §6.3): it
-//! waits for the playlist with the next part, and for the part that is hinted at, both at once. Pure.
+//! waits for the playlist with the next part, and for the part that is hinted at, at once. Pure.
 
 use super::listing::{ListedPart, Listing};
 use super::playback::Playback;
@@ -141,7 +141,7 @@ impl Follower {
         credited
     }
 
-    /// What is hinted at is asked for once. What came and is neither listed nor hinted at any longer
+    /// What is hinted at is asked for once. What came and is neither listed nor hinted at any more
     /// will not be listed: plans may change (§4.4.5.3).
     fn take_hint(&mut self, hint: Option<&Rc<str>>) {
         if self.unlisted.as_ref() != hint {

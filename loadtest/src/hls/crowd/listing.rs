@@ -103,8 +103,8 @@ fn to_micros(seconds: f64) -> i64 {
     (seconds * 1e6).round() as i64
 }
 
-/// The path and query of an address that stands in a playlist (RFC 3986 §5.2, as far as it is needed:
-/// all is on one host).
+/// The path and query of an address that stands in a playlist (RFC 3986 §5.2, as far as it is
+/// needed: all is on one host).
 pub(super) fn resolve(playlist_target: &str, uri: &str) -> String {
     if let Some((_, rest)) = uri.split_once("://") {
         return rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/").to_owned();

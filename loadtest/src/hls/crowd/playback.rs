@@ -42,8 +42,8 @@ impl Playback {
         }
     }
 
-    /// A rendition's first playlist: where it ends, how far behind that to play, and how long a part
-    /// is.
+    /// A rendition's first playlist: where it ends, how far behind that to play, and how long a
+    /// part is.
     pub(super) fn open(&mut self, rendition: usize, end: i64, hold_back_us: i64, part_us: i64) {
         self.position = self.position.min(end - hold_back_us);
         self.resume_us = self.resume_us.max(part_us);

@@ -154,7 +154,9 @@ mod tests {
 
     #[test]
     fn a_head_says_what_follows() {
-        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"a\"\r\nconnection: close\r\n\r\nhello";
+        let text =
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"a\"\r\nconnection: close\r\n\r\n\
+            hello";
         let (head, length) = Head::read(text).expect("a head").expect("all of it");
         assert_eq!(text.len() - length, 5);
         assert_eq!((head.status, head.length, head.close), (200, Some(5), true));

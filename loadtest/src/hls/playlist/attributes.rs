@@ -94,7 +94,8 @@ fn offset_seconds(zone: &str) -> Option<i64> {
     Some(sign * (number(hours, 2)? * 3_600 + number(minutes, 2)? * 60))
 }
 
-/// Days of the proleptic Gregorian calendar; years begin in March here, so that leap days come last.
+/// Days of the proleptic Gregorian calendar; years begin in March here, so that leap days come
+/// last.
 fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;

@@ -1,5 +1,5 @@
-//! Playlists as a strict reader sees them (draft-pantos-hls-rfc8216bis-16 §4): a fault says in which
-//! line which rule is broken.
+//! Playlists as a strict reader sees them (draft-pantos-hls-rfc8216bis-16 §4): a fault says in
+//! which line which rule is broken.
 //!
 //! - `attributes`: lines, numbers, dates, attribute lists
 //! - `media`: media playlists, with parts
