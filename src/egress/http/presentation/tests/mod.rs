@@ -1,7 +1,9 @@
 //! A presentation out of synthetic streams.
 //!
+//! - `real`: real encoders and a real player
 //! - `stream`: these streams, and playlists read back
 
+mod real;
 mod stream;
 
 use super::{File, Presentation, Rendition};
