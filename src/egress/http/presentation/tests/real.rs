@@ -120,12 +120,13 @@ fn round(name: &str, codecs: &str, picture: Codec, sound: &AudioCoding) -> Strin
     let rendition = if *sound == AudioCoding::Opus { Rendition::Opus } else { Rendition::Aac };
     let mut made = Presentation::new(settings());
     made.begin("run", None);
-    for sample in mixed([pictures.clone(), frames]) {
+    let all = mixed([pictures.clone(), frames]);
+    let base = all[0].decode_ticks - secs(10.0);
+    for sample in all {
         made.push(sample);
     }
     made.end();
     publish(&made, &folder.0, &[Rendition::Video, rendition]);
-    let base = pictures[0].decode_ticks - secs(10.0);
     let expected: Vec<i64> = pictures.iter().map(|sample| sample.present_ticks - base).collect();
     let found = packets(&folder.0, "video.mp4", "v");
     assert_eq!(found.iter().map(|packet| packet.0).collect::<Vec<_>>(), expected);
