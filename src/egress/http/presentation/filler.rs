@@ -92,7 +92,7 @@ impl Filler {
             }
             return None;
         };
-        // With a picture that is shorter than half of what is usual, rather than shorter than may be.
+        // With a picture that is shorter than half the usual, rather than a part that is too short.
         let fits =
             decode - start < self.least() || decode + self.pace.shortest / 2 <= start + self.target;
         if fits && !cuts {
@@ -132,7 +132,7 @@ impl Filler {
         self.close(due.min(full).max(at + 1))
     }
 
-    /// A part that is that long is full: the draft wants 85 %, and where one more picture would fit,
+    /// A part that is so long is full: the draft wants 85 %; where one more picture would fit,
     /// it is waited for.
     fn least(&self) -> i64 {
         (self.target * 85 / 100 + 1).max(self.target - self.pace.usual / 2)

@@ -13,7 +13,7 @@ impl Chance {
     /// Below `end`.
     fn below(&mut self, end: i64) -> i64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        ((self.0 >> 33) as i64) % end.max(1)
+        (self.0 >> 33).cast_signed() % end.max(1)
     }
 }
 
@@ -45,7 +45,7 @@ fn stream(chance: &mut Chance) -> Vec<Sample> {
     let late = chance.below(secs(0.4)) - secs(0.2);
     let (frame, make): (i64, fn(i64) -> Sample) =
         if chance.below(2) == 0 { (1_920, |at| aac(at, 3)) } else { (1_800, opus) };
-    let sound: Vec<Sample> = (0..)
+    let sound: Vec<Sample> = (0..1_000)
         .map(|index| begins + index * frame)
         .take_while(|at| *at < secs(114.0))
         .filter(|at| *at < stops || *at > stops + secs(3.0))
