@@ -17,7 +17,8 @@ use publication::AllDetails;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tap::Taps;
+use tokio::sync::{oneshot, watch};
 
 /// The way to one shard.
 pub trait ShardWay: Send + Sync {
@@ -41,6 +42,9 @@ pub struct Bus {
     details: AllDetails,
     /// Counts the streams that were written.
     turn: AtomicUsize,
+    taps: Taps,
+    /// Tells taps that nothing more comes.
+    stopping: watch::Sender<bool>,
 }
 
 impl Bus {
@@ -49,7 +53,14 @@ impl Bus {
 
     /// A bus to these shards.
     pub fn new(directory: Arc<Directory>, shards: Vec<ShardLink>) -> Self {
-        Self { directory, shards, details: AllDetails::default(), turn: AtomicUsize::new(0) }
+        Self {
+            directory,
+            shards,
+            details: AllDetails::default(),
+            turn: AtomicUsize::new(0),
+            taps: Taps::default(),
+            stopping: watch::Sender::new(false),
+        }
     }
 
     /// The directory.
@@ -95,6 +106,7 @@ impl Bus {
         for shard in &self.shards {
             shard.command(Command::Stop);
         }
+        self.stopping.send_replace(true);
     }
 }
 

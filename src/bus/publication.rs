@@ -2,8 +2,10 @@
 //! its media.
 
 use super::directory::DirectoryError;
+use super::tap::Readers;
 use super::{Bus, ShardLink};
 use crate::engine::command::{Command, EndReason, Opening, Waiting, Written};
+use crate::engine::message::Term;
 use crate::media::id::{SessionId, StreamName};
 use crate::media::protocol::Protocol;
 use dashmap::DashMap;
@@ -99,6 +101,7 @@ pub enum PublishError {
 pub struct Publication {
     writer: Writer,
     stream: StreamName,
+    created: Instant,
     bus: Arc<Bus>,
     ended: watch::Receiver<Option<EndReason>>,
 }
@@ -156,6 +159,12 @@ impl Publication {
     /// What writes it.
     pub const fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    /// Those who read its stream.
+    pub fn readers(&self) -> Readers {
+        let term = Term { since: self.created, session: self.session() };
+        Readers::new(Arc::clone(&self.bus), self.stream.clone(), term)
     }
 
     /// Why it is over, once it is.
@@ -239,6 +248,7 @@ impl Bus {
         Ok(Publication {
             writer: Writer { session, shard: Arc::clone(shard), waiting: Arc::default() },
             stream,
+            created,
             bus: Arc::clone(self),
             ended,
         })

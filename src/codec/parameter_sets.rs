@@ -44,6 +44,11 @@ impl ParameterSets {
         }
     }
 
+    /// How many bytes they are, each with its length.
+    pub(super) const fn len(&self) -> usize {
+        self.bytes + 4 * self.sets.len()
+    }
+
     /// All of them, in their order.
     pub(in crate::codec) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.sets.iter().map(|(_, set)| set.as_slice())

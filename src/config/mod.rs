@@ -4,7 +4,7 @@
 //! - `address`: where to listen, which addresses to announce
 //! - `arguments`: the command line
 //! - `auth`: tokens and who may use what with them
-//! - `egress`: `[whep]`, what viewers get
+//! - `egress`: `[whep]`, `[hls]`, what viewers get
 //! - `error`: everything that can be wrong, in the operator's words
 //! - `ingest`: `[whip]`, what publishers may send
 //! - `limits`: how many, how large, how long
@@ -64,6 +64,8 @@ pub struct Config {
     pub srt: srt::Srt,
     /// What viewers get.
     pub whep: egress::Whep,
+    /// What players get that do not speak WebRTC.
+    pub hls: egress::Hls,
     /// What is made for them that they lack.
     pub transcode: transcode::Transcode,
     /// How many, how large, how long.
@@ -84,6 +86,7 @@ impl Config {
             rtmp: rtmp::Rtmp::read(reader),
             srt: srt::Srt::read(reader),
             whep: egress::Whep::read(reader),
+            hls: egress::Hls::read(reader),
             transcode: transcode::Transcode::read(reader),
             limits: limits::Limits::read(reader),
             log: log::Log::read(reader),

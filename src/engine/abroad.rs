@@ -69,9 +69,9 @@ impl Parcel {
 }
 
 impl Stream {
-    /// A packet of ours goes to the followers too.
+    /// A packet of ours goes to the followers too, and to those who read the stream.
     pub(super) fn gather(&mut self, packet: &Arc<Packet>) {
-        if !self.followers.is_empty() {
+        if !self.followers.is_empty() || self.is_tapped() {
             self.parcel.push(Arc::clone(packet));
         }
     }
@@ -152,13 +152,19 @@ impl Engine {
                     stream.router.sender_report(kind, ntp, timestamp, arrival);
                 }
             }
-            Message::KeyframeWanted(stream) => {
-                if let Some(&index) = self.names.get(&stream) {
-                    self.streams[index].router.want_keyframe();
-                    self.request_keyframe(index, now);
-                }
-            }
+            Message::KeyframeWanted(stream) => self.keyframe_wanted(&stream, now),
         }
+    }
+
+    /// Somebody who is not here cannot go on without a keyframe.
+    pub(super) fn keyframe_wanted(&mut self, stream: &StreamName, now: Instant) {
+        let Some(&index) = self.names.get(stream) else { return };
+        // Who reads a stream tells all shards; the one that has the publisher asks it.
+        let Some(stream) = self.streams.get_mut(index).filter(|it| it.has_publisher()) else {
+            return;
+        };
+        stream.router.want_keyframe();
+        self.request_keyframe(index, now);
     }
 
     fn stream_mut(&mut self, name: &StreamName) -> Option<&mut Stream> {
@@ -219,7 +225,7 @@ impl Engine {
         });
     }
 
-    /// Hands what is due of a stream to the shards that follow it.
+    /// Hands what is due of a stream to the shards that follow it, and to those who read it.
     pub(super) fn hand_over(&mut self, index: usize, now: Instant) {
         let wait = self.settings.router.batch_wait;
         let Some(stream) = self.streams.get_mut(index) else { return };
@@ -228,13 +234,15 @@ impl Engine {
         }
     }
 
-    /// Hands all that is gathered of a stream to the shards that follow it.
-    fn hand_over_all(&mut self, index: usize) {
+    /// Hands all that is gathered of a stream to the shards that follow it, and to those who read
+    /// it.
+    pub(super) fn hand_over_all(&mut self, index: usize) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.parcel.is_empty() {
             return;
         }
         let (name, packets) = (stream.name.clone(), stream.parcel.take());
+        stream.tell_packets(&packets);
         for follower in stream.followers.clone() {
             self.tell(follower, Message::Packets(name.clone(), Arc::clone(&packets)));
         }

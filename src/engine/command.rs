@@ -1,7 +1,10 @@
 //! What others may ask of an engine, and what it tells them.
 
+use super::Engine;
 use super::message::{SenderReport, Term};
 use super::report::StreamState;
+use super::tap::{TapId, TapSink};
+use crate::media::arena::SendArena;
 use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
 use crate::media::packet::Packet;
@@ -144,6 +147,12 @@ pub enum Command {
     Restart(SessionId, Credentials),
     /// Somebody writes a stream from now on.
     Publish(Box<Opening>),
+    /// Somebody reads a stream from now on, be it published yet or not.
+    Tap(StreamName, TapId, Arc<dyn TapSink>),
+    /// Nobody reads it there any more.
+    Untap(StreamName, TapId),
+    /// Somebody who reads a stream cannot go on without a keyframe.
+    WantKeyframe(StreamName),
     /// Tell what is live.
     Report(Box<dyn FnOnce(Vec<StreamState>) + Send>),
     /// End every session: the server stops.
@@ -156,6 +165,9 @@ impl fmt::Debug for Command {
             Self::End(session, reason) => write!(out, "End({session:?}, {reason})"),
             Self::Restart(session, ..) => write!(out, "Restart({session:?})"),
             Self::Publish(opening) => write!(out, "Publish({:?})", opening.session),
+            Self::Tap(stream, id, _) => write!(out, "Tap({stream}, {id:?})"),
+            Self::Untap(stream, id) => write!(out, "Untap({stream}, {id:?})"),
+            Self::WantKeyframe(stream) => write!(out, "WantKeyframe({stream})"),
             Self::Report(_) => out.write_str("Report"),
             Self::Stop => out.write_str("Stop"),
         }
@@ -295,4 +307,39 @@ pub enum Event {
         /// Why.
         reason: EndReason,
     },
+}
+
+impl Engine {
+    /// Does as it is told.
+    pub(super) fn command(&mut self, command: Command, now: Instant, arena: &mut SendArena) {
+        match command {
+            Command::End(session, reason) => {
+                if let Some(key) = self.demux.by_session(session) {
+                    self.end(key, reason, now, arena);
+                } else {
+                    self.end_publication(session, reason, now);
+                }
+            }
+            Command::Restart(session, local) => {
+                let Some(key) = self.demux.by_session(session) else { return };
+                let Some(peer) = self.peers.get_mut(key) else { return };
+                let stale = peer.restart_ice(local);
+                self.demux.rename(&peer.ufrag, stale.as_deref(), key);
+            }
+            Command::Publish(opening) => self.begin_publication(*opening, now, arena),
+            Command::Tap(stream, id, sink) => self.tap(&stream, id, &sink, now),
+            Command::Untap(stream, id) => self.untap(&stream, id),
+            Command::WantKeyframe(stream) => self.keyframe_wanted(&stream, now),
+            Command::Report(reply) => reply(self.report(now)),
+            Command::Stop => {
+                let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
+                for key in keys {
+                    self.end(key, EndReason::Stopping, now, arena);
+                }
+                for session in self.publications.keys().copied().collect::<Vec<_>>() {
+                    self.end_publication(session, EndReason::Stopping, now);
+                }
+            }
+        }
+    }
 }

@@ -82,6 +82,7 @@ impl Engine {
         let Some(stream) = self.streams.get(index) else { return };
         let (name, formats) = (stream.name.clone(), stream.formats.clone());
         self.tell_followers(index, |name| Message::Formats(name, formats.clone()));
+        self.tell_formats(index, &formats);
         self.events.push_back(Event::Live { stream: name, term, formats });
     }
 
@@ -210,6 +211,9 @@ impl Engine {
                     let (kind, timestamp) = (report.kind, report.rtp_timestamp);
                     let ntp = WallTime::from_ntp(report.ntp);
                     stream.router.sender_report(kind, ntp, timestamp, now);
+                    if let Some(tapping) = &mut stream.tapping {
+                        tapping.clock_changed();
+                    }
                     if is_followed {
                         let report = SenderReport { kind, ntp, timestamp, arrival: now };
                         reports[kind.index()] = Some(report);

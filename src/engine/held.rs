@@ -29,6 +29,8 @@ pub struct Held {
     pub cached: usize,
     /// Packets that publishers' pools remember, in use or not.
     pub pooled: usize,
+    /// Those who read streams.
+    pub readers: usize,
     /// Events that nobody has taken yet.
     pub events: usize,
     /// Messages to other shards that nobody has taken yet.
@@ -47,6 +49,7 @@ impl Engine {
             deadlines: self.timers.len(),
             catching_up: self.catching_up(),
             waiting: self.waiting.len(),
+            readers: self.readers(),
             events: self.events.len(),
             messages: self.messages.len(),
             ..Held::default()

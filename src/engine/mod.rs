@@ -64,6 +64,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::Stream;
+use tap::{Tapping, Taps};
 use timers::Timers;
 use tracing::{error, info};
 
@@ -149,6 +150,8 @@ pub struct Engine {
     foreign: Foreign,
     /// Streams that are published at other shards.
     abroad: HashMap<StreamName, Abroad>,
+    /// Who reads which stream, whether or not there is one.
+    taps: HashMap<StreamName, Taps>,
     /// For other shards, oldest first.
     messages: VecDeque<(usize, Message)>,
     /// Counts what changes the addresses of publishers.
@@ -183,6 +186,7 @@ impl Engine {
             counters: Counters::default(),
             foreign: Foreign::default(),
             abroad: HashMap::new(),
+            taps: HashMap::new(),
             messages: VecDeque::new(),
             publishers_moved: 0,
         }
@@ -326,7 +330,8 @@ impl Engine {
         if let Some(&index) = self.names.get(name) {
             return index;
         }
-        let stream = Stream::new(name.clone(), self.settings.router, self.epoch, now);
+        let mut stream = Stream::new(name.clone(), self.settings.router, self.epoch, now);
+        stream.tapping = self.taps.get(name).map(|taps| Box::new(Tapping::of(taps.clone())));
         let index = self.streams.insert(stream);
         self.names.insert(name.clone(), index);
         index
@@ -393,35 +398,6 @@ impl Engine {
         }
     }
 
-    fn command(&mut self, command: Command, now: Instant, arena: &mut SendArena) {
-        match command {
-            Command::End(session, reason) => {
-                if let Some(key) = self.demux.by_session(session) {
-                    self.end(key, reason, now, arena);
-                } else {
-                    self.end_publication(session, reason, now);
-                }
-            }
-            Command::Restart(session, local) => {
-                let Some(key) = self.demux.by_session(session) else { return };
-                let Some(peer) = self.peers.get_mut(key) else { return };
-                let stale = peer.restart_ice(local);
-                self.demux.rename(&peer.ufrag, stale.as_deref(), key);
-            }
-            Command::Publish(opening) => self.begin_publication(*opening, now, arena),
-            Command::Report(reply) => reply(self.report(now)),
-            Command::Stop => {
-                let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();
-                for key in keys {
-                    self.end(key, EndReason::Stopping, now, arena);
-                }
-                for session in self.publications.keys().copied().collect::<Vec<_>>() {
-                    self.end_publication(session, EndReason::Stopping, now);
-                }
-            }
-        }
-    }
-
     fn report(&self, now: Instant) -> Vec<report::StreamState> {
         let live = self.streams.iter().filter(|(_, stream)| stream.is_live());
         live.map(|(_, stream)| stream.report(&self.peers, now)).collect()
@@ -449,6 +425,7 @@ impl Engine {
         stream.viewers.retain(|&viewer| viewer != key);
         if stream.publisher == Some(key) {
             self.publishers_moved += 1;
+            self.tapped_left(peer.stream, peer.term());
             self.publisher_left(peer.stream, peer.term(), is_replaced, now);
         }
         self.leave(peer.stream);

@@ -28,6 +28,7 @@ impl Engine {
             stream.publisher = Some(key);
             self.publishers_moved += 1;
         }
+        self.tapped_begins(index);
     }
 
     /// Ends whoever publishes a stream here.

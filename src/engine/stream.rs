@@ -6,6 +6,7 @@ use super::message::Term;
 use super::peer::{Peer, Side, Viewing};
 use super::publication::Publication;
 use super::report::{StreamState, TrackState};
+use super::tap::Tapping;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::StreamName;
 use crate::media::time::Epoch;
@@ -29,6 +30,8 @@ pub(super) struct Stream {
     pub(super) has_started: bool,
     /// The shards that follow it here.
     pub(super) followers: Vec<usize>,
+    /// Who reads it, if somebody does.
+    pub(super) tapping: Option<Box<Tapping>>,
     /// What they are handed next.
     pub(super) parcel: Parcel,
     /// Sessions that take it and are connected.
@@ -69,6 +72,7 @@ impl Stream {
             source: None,
             has_started: false,
             followers: Vec::new(),
+            tapping: None,
             parcel: Parcel::default(),
             viewers: Vec::new(),
             members: 0,

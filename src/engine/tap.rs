@@ -4,13 +4,16 @@
 //! whoever takes them puts them in order. What does not come by WebRTC is tapped where its frames
 //! are made, and an engine says nothing of it.
 
+use super::Engine;
 use super::message::Term;
+use super::stream::Stream;
 use crate::media::codec::{Format, Kind};
 use crate::media::frame::Frame;
+use crate::media::id::StreamName;
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a tap is told, in the order in which it happens.
 #[derive(Debug, Clone)]
@@ -48,8 +51,188 @@ pub enum Tapped {
     Left(Term),
 }
 
+/// Names one reader among all of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TapId(pub u64);
+
 /// Where an engine puts what it tells. It must not wait.
 pub trait TapSink: Send + Sync {
-    /// Takes it, or loses it and says so later.
-    fn tell(&self, tapped: Tapped);
+    /// Takes what comes of this publisher, or loses it and says so later. Two shards may tell of
+    /// two publishers at a time.
+    fn tell(&self, term: Term, tapped: Tapped);
+
+    /// Whether somebody still reads it.
+    fn is_open(&self) -> bool;
+}
+
+/// Those who read one stream.
+pub(super) type Taps = Vec<(TapId, Arc<dyn TapSink>)>;
+
+/// Those who read one stream, and what they were told of its clock.
+pub(super) struct Tapping {
+    taps: Taps,
+    /// When the clock is told again.
+    clock_due: Option<Instant>,
+    /// Of which kinds it has been told.
+    clock_told: [bool; 2],
+}
+
+impl Tapping {
+    /// How often a clock is told that nothing has changed.
+    const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(super) const fn of(taps: Taps) -> Self {
+        Self { taps, clock_due: None, clock_told: [false; 2] }
+    }
+
+    fn tell(&self, term: Term, tapped: &Tapped) {
+        for (_, sink) in &self.taps {
+            sink.tell(term, tapped.clone());
+        }
+    }
+
+    /// A sender report has come: what was told of the clock may be better known now.
+    pub(super) const fn clock_changed(&mut self) {
+        self.clock_due = None;
+    }
+}
+
+impl Stream {
+    /// Whether what its publisher sends is handed to somebody who reads it.
+    pub(super) const fn is_tapped(&self) -> bool {
+        self.tapping.is_some() && self.publisher.is_some()
+    }
+
+    /// What a timestamp of this kind stands for at a moment.
+    fn clock(&self, kind: Kind, now: Instant) -> Option<Tapped> {
+        let (wall, timestamp) = self.router.estimate_at(kind, now)?;
+        Some(Tapped::Clock { kind, timestamp, wall })
+    }
+
+    /// Packets of its publisher go to those who read it; the clock goes before them.
+    pub(super) fn tell_packets(&mut self, packets: &Arc<[Arc<Packet>]>) {
+        let (Some(term), Some(last)) = (self.term, packets.last()) else { return };
+        if !self.is_tapped() {
+            return;
+        }
+        let now = last.arrival;
+        let is_due = |it: &Tapping| it.clock_due.is_none_or(|due| due <= now);
+        let (told, is_due) =
+            self.tapping.as_ref().map_or(([true; 2], false), |it| (it.clock_told, is_due(it)));
+        let clocks =
+            Kind::ALL.map(|kind| self.clock(kind, now).filter(|_| is_due || !told[kind.index()]));
+        let Some(tapping) = &mut self.tapping else { return };
+        if is_due {
+            tapping.clock_due = Some(now + Tapping::CLOCK_INTERVAL);
+        }
+        for (kind, clock) in Kind::ALL.into_iter().zip(clocks) {
+            let Some(clock) = clock else { continue };
+            tapping.clock_told[kind.index()] = true;
+            tapping.tell(term, &clock);
+        }
+        tapping.tell(term, &Tapped::Packets(Arc::clone(packets)));
+    }
+
+    fn began(&self, term: Term) -> Tapped {
+        // Whether it does as it is asked shows when it is.
+        let (takes_requests, keyframes_apart) = (true, self.router.keyframes_apart());
+        Tapped::Began { term, takes_requests, keyframes_apart }
+    }
+
+    /// Tells somebody who has come now what there is: from there on nothing is left out.
+    fn tell_newcomer(&self, sink: &dyn TapSink, now: Instant) {
+        let Some(term) = self.term.filter(|_| self.publisher.is_some()) else { return };
+        sink.tell(term, self.began(term));
+        if self.formats.iter().any(Option::is_some) {
+            sink.tell(term, Tapped::Formats(self.formats.clone()));
+        }
+        for clock in Kind::ALL.into_iter().filter_map(|kind| self.clock(kind, now)) {
+            sink.tell(term, clock);
+        }
+        let packets = self.router.since_keyframe();
+        if !packets.is_empty() {
+            sink.tell(term, Tapped::Packets(packets.into()));
+        }
+    }
+}
+
+impl Engine {
+    /// Somebody reads a stream from now on.
+    pub(super) fn tap(
+        &mut self,
+        name: &StreamName,
+        id: TapId,
+        sink: &Arc<dyn TapSink>,
+        now: Instant,
+    ) {
+        let index = self.names.get(name).copied();
+        if let Some(index) = index {
+            // What is gathered is in what the newcomer begins with.
+            self.hand_over_all(index);
+        }
+        let taps = self.taps.entry(name.clone()).or_default();
+        // Whoever left was not heard where too many commands waited.
+        taps.retain(|(other, sink)| sink.is_open() && *other != id);
+        taps.push((id, Arc::clone(sink)));
+        let taps = taps.clone();
+        let Some(stream) = index.and_then(|index| self.streams.get_mut(index)) else { return };
+        match &mut stream.tapping {
+            Some(tapping) => tapping.taps = taps,
+            none => *none = Some(Box::new(Tapping::of(taps))),
+        }
+        stream.tell_newcomer(&**sink, now);
+    }
+
+    /// Nobody reads a stream by this name any more.
+    pub(super) fn untap(&mut self, name: &StreamName, id: TapId) {
+        let Some(taps) = self.taps.get_mut(name) else { return };
+        taps.retain(|(other, _)| *other != id);
+        let taps = taps.clone();
+        if taps.is_empty() {
+            self.taps.remove(name);
+        }
+        let stream = self.names.get(name).and_then(|&index| self.streams.get_mut(index));
+        if let Some(tapping) = stream.map(|stream| &mut stream.tapping) {
+            if taps.is_empty() {
+                *tapping = None;
+            } else if let Some(tapping) = tapping {
+                tapping.taps = taps;
+            }
+        }
+    }
+
+    /// A publisher that comes by WebRTC begins.
+    pub(super) fn tapped_begins(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let Some(term) = stream.term else { return };
+        let began = stream.began(term);
+        if let Some(tapping) = &mut stream.tapping {
+            (tapping.clock_due, tapping.clock_told) = (None, [false; 2]);
+            tapping.tell(term, &began);
+        }
+    }
+
+    /// It has left.
+    pub(super) fn tapped_left(&mut self, index: usize, term: Term) {
+        self.hand_over_all(index);
+        let stream = self.streams.get(index);
+        if let Some(tapping) = stream.and_then(|stream| stream.tapping.as_ref()) {
+            tapping.tell(term, &Tapped::Left(term));
+        }
+    }
+
+    /// These formats flow from now on.
+    pub(super) fn tell_formats(&self, index: usize, formats: &[Option<Format>; 2]) {
+        let Some(stream) = self.streams.get(index).filter(|stream| stream.is_tapped()) else {
+            return;
+        };
+        if let (Some(term), Some(tapping)) = (stream.term, &stream.tapping) {
+            tapping.tell(term, &Tapped::Formats(formats.clone()));
+        }
+    }
+
+    /// How many readers there are.
+    pub(super) fn readers(&self) -> usize {
+        self.taps.values().map(Vec::len).sum()
+    }
 }

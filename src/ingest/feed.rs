@@ -4,6 +4,7 @@
 use super::b_frames::{ADVICE, BFrames, Found, Policy, Verdict};
 use super::every::Every;
 use super::sound::Sound;
+use super::tapping::Tapping;
 use super::timing::{Placed, Placement, Timing};
 use super::track::{Place, VideoTrack};
 use crate::bus::publication::{FrameCounts, LinkReport, Publication};
@@ -44,6 +45,7 @@ pub struct FeedTools {
 #[derive(Debug)]
 pub struct Feed {
     publication: Publication,
+    tapping: Tapping,
     timing: Timing,
     picture: Picture,
     sound: Sound,
@@ -82,6 +84,7 @@ impl Feed {
             timing: Timing::new(settings.late_max),
             picture: Picture::new(&settings),
             sound: Sound::new(stream, writer, settings.payload_max, epoch, transcoder),
+            tapping: Tapping::new(publication.readers(), epoch),
             publication,
             epoch,
             counts: FrameCounts::default(),
@@ -119,18 +122,21 @@ impl Feed {
     }
 
     fn write_video(&mut self, codec: Codec, frame: &Frame) {
-        if !self.may_pass(frame) {
-            // What it says of the frames after it is kept: parameter sets may come only once.
-            return self.picture.track.skip(codec, &frame.data);
-        }
+        let may_pass = self.may_pass(frame);
         let starts = self.picture.track.starts(codec, &frame.data);
         if starts {
             self.picture.note_start(frame.arrival);
         }
         let placed = self.place(frame, starts);
         let picture = &mut self.picture;
-        let Some(placed) = placed.filter(|_| starts || !picture.broken) else {
-            self.counts.overrun += u64::from(placed.is_some());
+        if let Some(placed) = placed {
+            let data =
+                if starts { picture.track.whole(codec, &frame.data) } else { frame.data.clone() };
+            self.tapping.write(Frame { data, ..frame.clone() }, placed, starts);
+        }
+        let Some(placed) = placed.filter(|_| may_pass && (starts || !picture.broken)) else {
+            self.counts.overrun += u64::from(placed.is_some() && may_pass);
+            // What it says of the frames after it is kept: parameter sets may come only once.
             return picture.track.skip(codec, &frame.data);
         };
         let place = Place { ticks: placed.ticks, arrival: frame.arrival };
@@ -187,6 +193,7 @@ impl Feed {
 
     fn write_audio(&mut self, frame: Frame) {
         let Some(placed) = self.place(&frame, true) else { return };
+        self.tapping.write(frame.clone(), placed, true);
         self.counts.overrun += u64::from(!self.sound.write(frame, placed));
     }
 

@@ -11,6 +11,7 @@
 //! - `places`: who may be connected without having said what for
 //! - `sound`: a publisher's sound, made Opus where it is not
 //! - `srt`: SRT with MPEG-TS
+//! - `tapping`: its frames as they came, for those who read its stream
 //! - `timing`: one time line for both tracks; `pace`: how fast frames come, at their best
 //! - `track`: frames into packets
 //! - `tests`: from the entrance to what a shard is handed
@@ -24,6 +25,7 @@ pub mod places;
 pub mod rtmp;
 mod sound;
 pub mod srt;
+mod tapping;
 #[cfg(test)]
 mod tests;
 pub mod timing;

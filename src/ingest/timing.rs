@@ -47,6 +47,8 @@ pub enum Placement {
 pub struct Placed {
     /// When it is presented, in ticks of 90 kHz.
     pub ticks: u64,
+    /// When it is decoded, in the same ticks; these rise from frame to frame of a track.
+    pub decode_ticks: i64,
     /// The moment on the server's clock that these ticks stand for: when it would have arrived with
     /// the least delay. The same for both tracks, so that sender reports made of it keep them
     /// together.
@@ -245,7 +247,8 @@ impl Timing {
         }
         track.placed = Some(OnLine { decode, present, arrival: stamp.arrival });
         let Ok(ticks) = u64::try_from(LINE_START + present) else { return Placement::Misplaced };
-        Placement::At(Placed { ticks, moment: self.moment(present) })
+        let decode_ticks = LINE_START + decode;
+        Placement::At(Placed { ticks, decode_ticks, moment: self.moment(present) })
     }
 
     /// The moment that a place on the line stands for.

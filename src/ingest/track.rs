@@ -4,6 +4,7 @@ use crate::codec::packetizer::Packetizer;
 use crate::codec::{carries_parameters, is_keyframe, opus};
 use crate::media::codec::{Codec, Format};
 use crate::media::packet::{Packet, PacketFields, PacketPool};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,6 +47,12 @@ impl VideoTrack {
     pub fn skip(&mut self, codec: Codec, frame: &[u8]) {
         self.take_up(codec);
         self.packetizer.skip(frame);
+    }
+
+    /// A frame that a decoder can start with, with the parameter sets that it needs.
+    pub fn whole(&mut self, codec: Codec, frame: &Bytes) -> Bytes {
+        self.take_up(codec);
+        self.packetizer.whole(frame).map_or_else(|| frame.clone(), Bytes::from)
     }
 
     /// Another codec begins anew.

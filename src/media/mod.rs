@@ -8,6 +8,7 @@
 //! - `packet`: one RTP packet with its shared payload, and the pool that recycles them
 //! - `protocol`: how a session's media comes in or goes out
 //! - `sample`: the same on a common time line, for ways out that are packaged
+//! - `spacing`: how far apart keyframes are
 //! - `time`: RTP ticks, extended sequence numbers, wall time
 
 pub mod arena;
@@ -18,4 +19,5 @@ pub mod id;
 pub mod packet;
 pub mod protocol;
 pub mod sample;
+pub mod spacing;
 pub mod time;

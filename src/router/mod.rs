@@ -20,6 +20,7 @@ pub mod time_line;
 
 use crate::media::codec::Kind;
 use crate::media::packet::Packet;
+use crate::media::spacing::Spacing;
 use crate::media::time::{Epoch, WallTime};
 use batch::Batch;
 use cache::{Departed, KeyframeCache};
@@ -65,6 +66,7 @@ pub struct Router {
     /// Since when what departs has been stale.
     stale_since: Option<Instant>,
     keyframe: KeyframeRequester,
+    spacing: Spacing,
     time_line: TimeLine,
     shifts: Shifts,
     /// Nothing of a later publisher's video has come yet.
@@ -88,6 +90,7 @@ impl Router {
             skipping: false,
             stale_since: None,
             keyframe: KeyframeRequester::new(settings.keyframe_request_interval),
+            spacing: Spacing::default(),
             time_line: TimeLine::new(epoch),
             shifts: Shifts::default(),
             begins: false,
@@ -125,6 +128,7 @@ impl Router {
         // Every sound can be a start; what is waited for is a picture.
         if packet.keyframe && kind == Kind::Video {
             self.keyframe.arrived(packet.arrival);
+            self.spacing.note(packet.timestamp, packet.arrival);
         } else if self.begins && kind == Kind::Video {
             // Encoders begin with a keyframe: it was lost.
             self.keyframe.want();
@@ -149,6 +153,30 @@ impl Router {
         let waiting = self.batch.waiting(Kind::Video);
         let waiting = waiting.iter().map(|it| (Arc::clone(&it.packet), it.padding));
         (self.time_line.clone(), departed.chain(waiting).collect())
+    }
+
+    /// What somebody who takes the stream as it comes in needs to go on with it: all video since
+    /// the newest keyframe, and the sound with it as far as that is kept, in the order of arrival.
+    pub fn since_keyframe(&self) -> Vec<Arc<Packet>> {
+        let (_, video) = self.past_and_present();
+        let since = video.first().map(|(first, _)| first.arrival);
+        let sound = self.histories[Kind::Audio.index()].after(0).map(|(packet, _)| packet);
+        let waiting = self.batch.waiting(Kind::Audio).iter().map(|it| &it.packet);
+        let sound = sound.chain(waiting).filter(|it| since.is_none_or(|since| it.arrival >= since));
+        let mut packets: Vec<_> = sound.map(Arc::clone).collect();
+        packets.extend(video.into_iter().map(|(packet, _)| packet));
+        packets.sort_by_key(|packet| packet.arrival);
+        packets
+    }
+
+    /// How far apart the last keyframes came, at most.
+    pub fn keyframes_apart(&self) -> Option<Duration> {
+        self.spacing.longest()
+    }
+
+    /// The RTP timestamp of this moment as the publisher counts, as far as anything is known of it.
+    pub fn estimate_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
+        self.time_line.estimate_at(kind, now)
     }
 
     /// Goes on with the stream of another router, whose packets count as gone out.

@@ -85,11 +85,18 @@ impl TimeLine {
     /// The RTP timestamp of `now` with its wall time; `None` while a sender report may still come.
     pub fn timestamp_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
         let track = self.tracks[kind.index()].as_ref()?;
+        let has_waited = now.duration_since(track.began) >= Self::REPORT_WAIT;
+        self.estimate_at(kind, now).filter(|_| track.report.is_some() || has_waited)
+    }
+
+    /// The same as far as anything is known: while a sender report may still come, as arrival times
+    /// have it.
+    pub fn estimate_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
+        let track = self.tracks[kind.index()].as_ref()?;
         let wall = self.epoch.wall_of(now);
         let (known_wall, timestamp) = match (track.report, self.offset.least()) {
             (Some((ntp, timestamp)), Some(offset)) => (ntp.offset_micros(offset), timestamp),
-            _ if now.duration_since(track.began) >= Self::REPORT_WAIT => track.earliest,
-            _ => return None,
+            _ => track.earliest,
         };
         let ticks = ticks_of_micros(wall.micros_since(known_wall), track.clock_rate);
         Some((wall, timestamp.wrapping_add_signed(ticks)))
@@ -123,6 +130,9 @@ mod tests {
         line.packet(Kind::Audio, 1_000, 48_000, start + Duration::from_millis(80));
         line.packet(Kind::Video, 5_000, 90_000, start + Duration::from_millis(3));
         assert_eq!(line.timestamp_at(Kind::Audio, start), None, "a report may still come");
+        let first = start + Duration::from_millis(80);
+        let estimate = line.estimate_at(Kind::Audio, first);
+        assert_eq!(estimate, Some((epoch.wall_of(first), 1_000)), "who cannot wait is told this");
         let clock = WallTime::since_unix_epoch(Duration::from_secs(77));
         line.sender_report(Kind::Audio, clock, 1_000, start + Duration::from_millis(70));
         let later = clock.offset_micros(1_000_000);

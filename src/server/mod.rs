@@ -4,6 +4,7 @@
 //! - `announce`: which addresses clients are told
 //! - `certificate`: where that for HTTPS comes from
 //! - `doctor`: whether this machine can serve, and what to do where it cannot
+//! - `hls`: LL-HLS as HTTP sees it
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `audience`: viewers who listen to what is told of their stream
 //! - `ledger`: what shards tell, kept for the directory and the metrics
@@ -22,6 +23,7 @@ mod announce;
 mod audience;
 mod certificate;
 mod doctor;
+mod hls;
 mod kernel;
 mod ledger;
 mod listeners;
@@ -39,6 +41,7 @@ use crate::bus::directory::{Directory, DirectoryLimits, ShardClaims};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::address::{Listen, ipv6_works};
+use crate::config::egress::HlsMode;
 use crate::config::ingest::BFramePolicy;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings};
@@ -56,7 +59,7 @@ use announce::Announced;
 use audience::Audience;
 use kernel::Grants;
 use ledger::Ledger;
-use port::Port;
+use port::{Parts, Port};
 use shards::{bind_media, links, start_shards};
 use signaling::config::{IceServer, IceServerError, Limits as HttpLimits};
 use signaling::serve::{Listeners, ServeError};
@@ -208,17 +211,19 @@ impl Server {
         let acceptor = Acceptor::new(&directory, &shards, config.limits.media_tcp_connections_max);
         let media_tcp = listener.is_some();
         let bus = Arc::new(Bus::new(directory, links(&shards)));
-        let sessions = Sessions {
-            bus: Arc::clone(&bus),
-            clock: clock.clone(),
-            fingerprint: identity.fingerprint().clone(),
-            candidates: candidates(&announced, media_tcp),
-            codec_preference: config.whip.codec_preference.clone(),
-        };
+        let candidates = candidates(&announced, media_tcp);
+        let sessions = sessions(&config, &bus, &clock, &identity, candidates);
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
-        let sound = transcoder.clone();
-        let port = Port::new(sessions, &shards, ledger, audience, admission, sound, epoch);
-        let port = Arc::new(port);
+        let port = Arc::new(Port::new(Parts {
+            sessions,
+            shards: Arc::clone(&shards),
+            ledger,
+            audience,
+            admission,
+            transcoder: transcoder.clone(),
+            packaged: hls::packaged(&config, &bus, &clock, epoch, &transcoder),
+            epoch,
+        }));
 
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
@@ -332,8 +337,25 @@ async fn sweep(port: Arc<Port>, mut stopping: watch::Receiver<bool>) {
         port.look();
         if look.is_multiple_of(Server::LOOKS_PER_SWEEP) {
             port.look_at_memory();
+            port.look_at_streams();
             port.end_overdue();
         }
+    }
+}
+
+fn sessions(
+    config: &Config,
+    bus: &Arc<Bus>,
+    clock: &Clock,
+    identity: &Identity,
+    candidates: Vec<TransportAddress>,
+) -> Sessions {
+    Sessions {
+        bus: Arc::clone(bus),
+        clock: clock.clone(),
+        fingerprint: identity.fingerprint().clone(),
+        candidates,
+        codec_preference: config.whip.codec_preference.clone(),
     }
 }
 
@@ -436,7 +458,7 @@ fn http_config(
         ice_servers,
         trusted_proxies: config.network.trusted_proxies.clone(),
         pages: true,
-        hls: false,
+        hls: config.hls.mode != HlsMode::Off,
         media_hint: announced.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         retry_after: Duration::from_secs(2),
         limits,

@@ -2,9 +2,10 @@
 
 use super::admission::{Admission, Shortage};
 use super::audience::Audience;
+use super::hls::{self, Packaged};
 use super::ledger::Ledger;
 use super::memory;
-use super::readings::readings;
+use super::readings::{Beside, readings};
 use crate::bus::directory::DirectoryError;
 use crate::bus::publication::{self, Details, FrameCounts};
 use crate::engine::command::{EndReason, Role as SessionRole};
@@ -35,10 +36,23 @@ pub(super) struct Port {
     audience: Arc<Audience>,
     admission: Admission,
     transcoder: Transcoder,
+    packaged: Packaged,
     /// Resident memory, as of the last second.
     memory_bytes: AtomicU64,
     epoch: Epoch,
     stopping: AtomicBool,
+}
+
+/// What it is made of.
+pub(super) struct Parts {
+    pub(super) sessions: Sessions,
+    pub(super) shards: Arc<Vec<Handle>>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) audience: Arc<Audience>,
+    pub(super) admission: Admission,
+    pub(super) transcoder: Transcoder,
+    pub(super) packaged: Packaged,
+    pub(super) epoch: Epoch,
 }
 
 impl Port {
@@ -46,18 +60,12 @@ impl Port {
     const RETRY_AFTER_MIN_S: u64 = 3;
     /// So much more at most: a thousand that were refused at once do not come again at once.
     const RETRY_AFTER_MORE_S: u64 = 6;
+    /// A player of HLS comes back after this, to the server that is started next.
+    const HLS_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-    pub(super) fn new(
-        sessions: Sessions,
-        shards: &Arc<Vec<Handle>>,
-        ledger: Arc<Ledger>,
-        audience: Arc<Audience>,
-        admission: Admission,
-        transcoder: Transcoder,
-        epoch: Epoch,
-    ) -> Self {
-        let memory_bytes = AtomicU64::new(memory::resident_bytes());
-        let (shards, stopping) = (Arc::clone(shards), AtomicBool::new(false));
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { sessions, shards, ledger, audience, admission, transcoder, packaged, epoch } =
+            parts;
         Self {
             sessions,
             shards,
@@ -65,15 +73,21 @@ impl Port {
             audience,
             admission,
             transcoder,
-            memory_bytes,
+            packaged,
+            memory_bytes: AtomicU64::new(memory::resident_bytes()),
             epoch,
-            stopping,
+            stopping: AtomicBool::new(false),
         }
     }
 
     /// Looks at the process' memory anew.
     pub(super) fn look_at_memory(&self) {
         self.memory_bytes.store(memory::resident_bytes(), Ordering::Relaxed);
+    }
+
+    /// Packages what always is.
+    pub(super) fn look_at_streams(&self) {
+        self.packaged.look();
     }
 
     /// Looks at how all fare; why no viewer can be taken now, if none can.
@@ -253,8 +267,14 @@ impl MediaServer for Port {
         Ok(events)
     }
 
-    fn hls<'a>(&'a self, _request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {
-        Box::pin(async { Err(HlsError::Off) })
+    fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {
+        Box::pin(async move {
+            if self.stopping.load(Ordering::Acquire) {
+                let reason = "the server is stopping".to_owned();
+                return Err(HlsError::Busy { reason, retry_after: Self::HLS_RETRY_AFTER });
+            }
+            hls::answer(&self.packaged, request).await
+        })
     }
 
     fn unix_ms(&self) -> f64 {
@@ -276,7 +296,8 @@ impl MediaServer for Port {
 
     fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
         let transcoding = self.transcoder.counts();
-        Box::pin(readings(&self.sessions, &self.shards, &self.ledger, &self.admission, transcoding))
+        let beside = Beside { transcoding, packaging: self.packaged.counts() };
+        Box::pin(readings(&self.sessions, &self.shards, &self.ledger, &self.admission, beside))
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -4,6 +4,7 @@ use super::admission::Admission;
 use super::ledger::{Came, Ledger};
 use super::memory;
 use crate::bus::publication::{Details, FrameCounts, LinkReport};
+use crate::egress::http::HlsCounts;
 use crate::media::id::StreamName;
 use crate::sessions::Sessions;
 use crate::shard::gauges::Reading;
@@ -27,13 +28,19 @@ fn metric(row: Row, samples: Samples) -> Metric {
     Metric { name: row.name, help: row.help, kind, samples }
 }
 
+/// What happens beside the shards.
+pub(super) struct Beside {
+    pub(super) transcoding: TranscodeCounts,
+    pub(super) packaging: HlsCounts,
+}
+
 /// Reads everything; a shard that does not answer in time is missing.
 pub(super) async fn readings(
     sessions: &Sessions,
     shards: &[Handle],
     ledger: &Ledger,
     admission: &Admission,
-    transcoding: TranscodeCounts,
+    beside: Beside,
 ) -> Vec<Metric> {
     let mut counts = Vec::new();
     for (index, shard) in shards.iter().enumerate() {
@@ -70,8 +77,20 @@ pub(super) async fn readings(
     metrics.extend(shard_metrics(&counts));
     metrics.extend(publication_metrics(&sessions.bus.all_details()));
     metrics.extend(capacity_metrics(shards, admission));
-    metrics.extend(transcode_metrics(transcoding));
+    metrics.extend(transcode_metrics(beside.transcoding));
+    metrics.extend(hls_metrics(beside.packaging));
     metrics
+}
+
+/// How packaging for HLS fares.
+fn hls_metrics(counts: HlsCounts) -> [Metric; 4] {
+    let one = |value: f64| vec![(Vec::new(), value)];
+    [
+        metric(metrics::HLS_STREAMS, one(counts.packages as f64)),
+        metric(metrics::HLS_HELD, one(counts.held_bytes as f64)),
+        metric(metrics::HLS_BEGUN, one(counts.begun as f64)),
+        metric(metrics::HLS_NOT_IN_TIME, one(counts.not_in_time as f64)),
+    ]
 }
 
 /// How the worker processes fare.

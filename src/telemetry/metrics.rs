@@ -231,6 +231,18 @@ pub const TRANSCODE_DROPPED: Row = counter(
     "millrace_transcode_frames_dropped_total",
     "Frames of sound that no worker process took in time.",
 );
+/// Streams that are packaged for HLS.
+pub const HLS_STREAMS: Row = gauge("millrace_hls_streams", "Streams that are packaged for HLS.");
+/// Media held for HLS.
+pub const HLS_HELD: Row = gauge("millrace_hls_held_bytes", "Media held for HLS, in bytes.");
+/// Times that a stream began to be packaged.
+pub const HLS_BEGUN: Row =
+    counter("millrace_hls_begun_total", "Times that a stream began to be packaged for HLS.");
+/// Requests that waited in vain.
+pub const HLS_NOT_IN_TIME: Row = counter(
+    "millrace_hls_not_in_time_total",
+    "Requests of HLS players that waited in vain for what comes next.",
+);
 
 /// Every row.
 pub const ALL: &[Row] = &[

@@ -35,6 +35,7 @@
 //! - `planted`: the oracle finds faults that are planted
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
+//! - `tapped`: whoever reads a stream gets it whole
 //! - `written`: streams that do not come by WebRTC
 
 mod agreed;
@@ -70,3 +71,4 @@ mod reconnect;
 mod seeds;
 mod sequence;
 mod shards;
+mod tapped;

@@ -416,6 +416,12 @@ impl Directory {
         self.streams.get(stream).is_some_and(|entry| entry.is_published())
     }
 
+    /// Whether somebody sends a stream, or did and may come back, whether or not WebRTC plays it.
+    pub fn is_sent(&self, stream: &StreamName) -> bool {
+        let is_sent = |it: &StreamEntry| !it.publishers.is_empty() || it.vacant_until.is_some();
+        self.streams.get(stream).is_some_and(|entry| is_sent(&entry))
+    }
+
     /// The names of the streams that are published, sorted.
     pub fn live_streams(&self) -> Vec<StreamName> {
         let published = self.streams.iter().filter(|entry| entry.is_published());

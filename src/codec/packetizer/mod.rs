@@ -107,6 +107,18 @@ impl Packetizer {
         }
     }
 
+    /// A frame that a decoder can start with, with all that it must have before it, where that does
+    /// not stand in it already: encoders may send it only once.
+    pub fn whole(&mut self, frame: &[u8]) -> Option<Vec<u8>> {
+        self.skip(frame);
+        match &self.state {
+            State::H264(units) => units.with_sets(frame),
+            State::H265(units) => units.with_sets(frame),
+            State::Av1(sequence) => sequence.with_header(frame),
+            State::Vp8(_) | State::Vp9(_) | State::Opus => None,
+        }
+    }
+
     /// The codec and what `a=fmtp` says of it; `None` before a keyframe has told.
     pub fn format(&self) -> Option<Format> {
         let parameters = match &self.state {

@@ -97,6 +97,22 @@ impl<C: NalCodec> Units<C> {
         }
     }
 
+    /// The frame with all parameter sets in front, where they do not stand in it already. What no
+    /// decoder needs is left out.
+    pub(super) fn with_sets(&self, frame: &[u8]) -> Option<Vec<u8>> {
+        let own_sets = units(frame).filter(|nal| matches!(C::unit(nal), Unit::Set(_)));
+        if own_sets.eq(self.sets.iter()) {
+            return None;
+        }
+        let is_picture = |nal: &&[u8]| matches!(C::unit(nal), Unit::Slice(_) | Unit::Supplement(_));
+        let mut whole = Vec::with_capacity(frame.len() + self.sets.len());
+        for nal in self.sets.iter().chain(units(frame).filter(is_picture)) {
+            whole.extend_from_slice(&(nal.len() as u32).to_be_bytes());
+            whole.extend_from_slice(nal);
+        }
+        Some(whole)
+    }
+
     fn write(&mut self, nal: &[u8], payloads: &mut Payloads<'_>) {
         if self.aggregated > 0 && payloads.room() >= LENGTH + nal.len() {
             self.aggregate(nal, payloads);

@@ -370,3 +370,26 @@ fn real_streams_come_through_and_start_where_their_keyframes_are() {
         assert_eq!(starts, [0, second], "{name}");
     }
 }
+
+#[test]
+fn a_frame_is_made_whole_where_its_parameter_sets_came_before_it() {
+    let obu = |kind: u8, body: &[u8]| [&[kind << 3 | 2, body.len() as u8], body].concat();
+    let hex = |text: &str| -> Vec<u8> {
+        let digits = (0..text.len()).step_by(2).map(|at| &text[at..at + 2]);
+        digits.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+    };
+    let mut packetizer = Packetizer::new(Codec::Av1, 1_200);
+    let (sequence, key) = (hex(SEQUENCE), obu(6, &[0x10, 0, 1, 2]));
+    assert_eq!(packetizer.whole(&key), None, "nothing is known");
+    packetizer.skip(&sequence);
+    assert_eq!(packetizer.whole(&key), Some([&sequence[..], &key].concat()));
+    assert_eq!(packetizer.whole(&[&sequence[..], &key].concat()), None);
+    let unit = |nal: &[u8]| [&(nal.len() as u32).to_be_bytes(), nal].concat();
+    let (sps, pps) = (unit(&hex(SPS)), unit(&hex(PPS)));
+    let (delimiter, slice) = (unit(&[9, 0x10]), unit(&[0x65, 0x88, 1, 2]));
+    let mut packetizer = Packetizer::new(Codec::H264, 1_200);
+    let complete = [&sps[..], &pps, &slice].concat();
+    assert_eq!(packetizer.whole(&complete), None);
+    assert_eq!(packetizer.whole(&[delimiter, slice.clone()].concat()), Some(complete.clone()));
+    assert_eq!(packetizer.whole(&[sps, slice].concat()), Some(complete));
+}

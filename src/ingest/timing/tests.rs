@@ -68,7 +68,7 @@ impl World {
     fn send(&mut self, kind: Kind, made: i64, arrival: i64, ticks: i64) {
         let frame = frame(kind, ticks, ticks, self.start + Duration::from_millis(arrival as u64));
         match self.timing.place(&frame, made % 2_000 == 0) {
-            Placement::At(Placed { ticks, moment }) => {
+            Placement::At(Placed { ticks, moment, .. }) => {
                 let line = (ticks.cast_signed() - LINE_START) / MS;
                 let moment = (moment + Duration::from_hours(1)).duration_since(self.start);
                 let moment = moment.as_millis() as i64 - 3_600_000;

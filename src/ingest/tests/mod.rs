@@ -1,4 +1,8 @@
 //! From the entrance to what a shard is handed, with a shard that only notes it.
+//!
+//! - `tapped`: to those who read the stream
+
+mod tapped;
 
 use super::b_frames::{ADVICE, Policy};
 use super::{Entrance, Feed, FeedSettings, FeedTools, Gate, Refusal, Request};

@@ -1,0 +1,203 @@
+//! The task that packages one stream: what its tap gives, into its presentation.
+
+use super::Tools;
+use super::opening::{Opened, Opening};
+use super::presentation::{Presentation, Rendition};
+use super::sound::Sound;
+use super::store::Store;
+use crate::bus::tap::Tap;
+use crate::config::egress::HlsMode;
+use crate::egress::source::{Found, Source};
+use crate::media::frame::{AudioCoding, Coding};
+use crate::media::id::StreamName;
+use crate::media::sample::Sample;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tracing::{debug, info};
+
+/// Packages one stream.
+pub(super) struct Packager<R> {
+    stream: StreamName,
+    store: Arc<Store<R>>,
+    tools: Tools,
+    tap: Tap,
+    source: Source,
+    sound: Sound,
+    opening: Opening,
+    /// Of the publisher that is there.
+    keyframes_apart: Option<Duration>,
+    /// The sound that is known to come.
+    expected: Vec<Rendition>,
+    /// Until when its publisher may come back, while there is none; what it had is over then.
+    vacant_until: Option<Instant>,
+    is_over: bool,
+}
+
+impl<R: Clone + Send + Sync + 'static> Packager<R> {
+    /// How often it is looked whether something has waited for long enough.
+    const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+    pub(super) fn new(stream: StreamName, store: Arc<Store<R>>, tools: Tools) -> Self {
+        let (tap, source) = (tools.bus.tap(&stream), Source::new(tools.epoch));
+        let sound = Sound::new(stream.clone(), tools.transcoder.clone());
+        Self {
+            stream,
+            store,
+            tools,
+            tap,
+            source,
+            sound,
+            opening: Opening::Open,
+            keyframes_apart: None,
+            expected: Vec::new(),
+            vacant_until: None,
+            is_over: false,
+        }
+    }
+
+    /// Packages until nobody asks any more, or the stream is over and another begins.
+    pub(super) async fn run(mut self) {
+        info!(stream = %self.stream, "packaged for HLS");
+        let mut looks = interval(Self::LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut found = Vec::new();
+            let overdue = self.source.deadline();
+            tokio::select! {
+                tapped = self.tap.next() => {
+                    let Some(tapped) = tapped else { break };
+                    let now = self.tools.clock.now();
+                    self.source.take(tapped, now, &mut |it| found.push(it));
+                }
+                () = at(overdue) => {
+                    let now = self.tools.clock.now();
+                    self.source.handle_timeout(now, &mut |it| found.push(it));
+                }
+                sample = self.sound.made() => self.package(sample),
+                _ = looks.tick() => {
+                    if self.look() {
+                        break;
+                    }
+                }
+            }
+            for it in found {
+                if self.take(it) {
+                    return;
+                }
+            }
+        }
+        info!(stream = %self.stream, "no longer packaged for HLS");
+    }
+
+    /// Takes in what has come. True: this package is of no use any more, as another stream begins.
+    fn take(&mut self, found: Found) -> bool {
+        let now = self.tools.clock.now();
+        match found {
+            Found::Began { .. } if self.is_over => return true,
+            Found::Began { takes_requests, keyframes_apart } => {
+                self.vacant_until = None;
+                self.keyframes_apart = keyframes_apart;
+                self.sound.begin();
+                self.expected.clear();
+                self.opening = if takes_requests {
+                    self.tap.want_keyframe();
+                    Opening::asked(now)
+                } else {
+                    self.begin(keyframes_apart);
+                    Opening::Open
+                };
+            }
+            Found::Sample(sample) => {
+                let opened = self.opening.take(sample, now);
+                self.go_on(opened, now);
+            }
+            Found::Gap => {
+                debug!(stream = %self.stream, "a picture is missing");
+                self.tap.want_keyframe();
+            }
+            Found::NotPlayable(reason) => self.store.refuse(reason),
+            Found::Left => self.vacant_until = Some(now + self.tools.grace),
+        }
+        false
+    }
+
+    /// Whether it has come to an end.
+    fn look(&mut self) -> bool {
+        let now = self.tools.clock.now();
+        let opened = self.opening.look(now);
+        self.go_on(opened, now);
+        if self.vacant_until.is_some_and(|until| now >= until) && !self.is_over {
+            self.is_over = true;
+            self.store.change(Presentation::end);
+        }
+        let settings = &self.tools.settings;
+        let is_kept = settings.mode == HlsMode::Always && !self.is_over;
+        !is_kept && now >= self.store.asked() + settings.idle_timeout
+    }
+
+    /// What is to be packaged now, once it is known where to begin.
+    fn go_on(&mut self, opened: Option<Opened>, now: Instant) {
+        let Some(Opened { samples, begins, has_answered }) = opened else { return };
+        if begins {
+            self.begin(if has_answered { None } else { self.keyframes_apart });
+        }
+        for sample in samples {
+            match &sample.coding {
+                Coding::Video(_) | Coding::Audio(AudioCoding::Aac(_)) => {}
+                Coding::Audio(AudioCoding::Opus) => {
+                    let is_made = self.sound.write(&sample, now);
+                    let expected = [Rendition::Opus, Rendition::Aac];
+                    self.expect_sound(&expected[..=usize::from(is_made)]);
+                }
+                Coding::Audio(AudioCoding::Mpeg | AudioCoding::Ac3) => {
+                    if self.sound.write(&sample, now) {
+                        self.expect_sound(&[Rendition::Aac]);
+                    }
+                    continue;
+                }
+            }
+            self.package(sample);
+        }
+    }
+
+    fn begin(&self, keyframes_apart: Option<Duration>) {
+        let mut random = [0; 8];
+        // Without random numbers names are still unlike those of any other publisher.
+        if getrandom::fill(&mut random).is_err() {
+            random = self.tools.clock.wall().to_ntp().to_be_bytes();
+        }
+        let run = random.iter().fold(String::new(), |mut run, byte| {
+            // A string takes all that is written to it.
+            let _ = write!(run, "{byte:02x}");
+            run
+        });
+        self.store.change(|presentation| presentation.begin(&run, keyframes_apart));
+    }
+
+    fn expect_sound(&mut self, renditions: &[Rendition]) {
+        if self.expected != renditions {
+            self.expected = renditions.to_vec();
+            self.store.change(|presentation| presentation.expect_sound(renditions));
+        }
+    }
+
+    fn package(&self, sample: Sample) {
+        let wants_keyframe = self.store.change(|presentation| {
+            presentation.push(sample);
+            presentation.wants_keyframe()
+        });
+        if wants_keyframe {
+            self.tap.want_keyframe();
+        }
+    }
+}
+
+/// Done at that time; never where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}

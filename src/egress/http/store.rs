@@ -1,0 +1,202 @@
+//! What is there of one stream, and who waits for more.
+//!
+//! The stream's task changes the presentation; requests read it. Who waits is woken by what has
+//! changed in the rendition it waits for, and looks at the presentation when that has got so far.
+
+use super::Render;
+use super::answers::{Ask, Refused};
+use super::presentation::{self, File, Position, Presentation, Rendition};
+use crate::config::egress::Hls as Settings;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Which playlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    /// The one that names the others.
+    Multivariant,
+    /// That of a rendition.
+    Media(Rendition),
+}
+
+/// Whether there is something to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// Not yet.
+    Opening,
+    /// Yes.
+    Ready,
+    /// What is sent cannot be packaged, for this reason.
+    NotPlayable(String),
+    /// It is over: whoever asks now begins anew.
+    Closed,
+}
+
+/// What is there of one stream.
+pub(super) struct Store<R> {
+    render: Render<R>,
+    inside: Mutex<Inside<R>>,
+    phase: watch::Sender<Phase>,
+    edges: [watch::Sender<Option<Position>>; 3],
+}
+
+struct Inside<R> {
+    presentation: Presentation,
+    /// Of the presentation as it is.
+    renderings: HashMap<Rendering, R>,
+    asked: Instant,
+}
+
+/// What a rendering depends on, besides the presentation.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Rendering {
+    target: Target,
+    skip: bool,
+    is_blocking: bool,
+    query: String,
+}
+
+impl<R: Clone> Store<R> {
+    /// The same stream is rendered in so many ways at most between two changes: there are few
+    /// tokens that are good, and no others come here.
+    const RENDERINGS_MAX: usize = 256;
+    /// For so long a cache may give away the playlist that names the others: a viewer who comes
+    /// a second later finds what has come in between in the others.
+    const MULTIVARIANT_AGE: Duration = Duration::from_secs(1);
+
+    pub(super) fn new(settings: &Settings, render: Render<R>, now: Instant) -> Self {
+        let presentation = Presentation::new(presentation::Settings {
+            part: settings.part,
+            segment: settings.segment,
+            window: settings.window,
+            bytes_max: settings.stream_bytes_max,
+        });
+        Self {
+            render,
+            inside: Mutex::new(Inside { presentation, renderings: HashMap::new(), asked: now }),
+            phase: watch::Sender::new(Phase::Opening),
+            edges: [const { None }; 3].map(watch::Sender::new),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside<R>> {
+        // What a fault has left in pieces ends with the task that had it.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the presentation, and wakes those who wait for that.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Presentation) -> T) -> T {
+        let mut inside = self.lock();
+        let changed = change(&mut inside.presentation);
+        let mut is_news = false;
+        let positions = Rendition::ALL.map(|rendition| inside.presentation.position(rendition));
+        for (edge, position) in self.edges.iter().zip(positions) {
+            is_news |= *edge.borrow() != position;
+        }
+        if is_news {
+            inside.renderings.clear();
+            let is_opening = *self.phase.borrow() == Phase::Opening;
+            let is_ready = is_opening && inside.presentation.multivariant("").is_some();
+            drop(inside);
+            for (edge, position) in self.edges.iter().zip(positions) {
+                edge.send_if_modified(|known| std::mem::replace(known, position) != position);
+            }
+            if is_ready {
+                self.enter(Phase::Ready);
+            }
+        }
+        changed
+    }
+
+    /// What is sent cannot be packaged.
+    pub(super) fn refuse(&self, reason: String) {
+        self.enter(Phase::NotPlayable(reason));
+    }
+
+    /// It is over.
+    pub(super) fn close(&self) {
+        self.enter(Phase::Closed);
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.send_if_modified(|present| {
+            let is_other = *present != phase;
+            *present = phase;
+            is_other
+        });
+    }
+
+    /// Somebody asks now.
+    pub(super) fn touch(&self, now: Instant) {
+        let mut inside = self.lock();
+        inside.asked = inside.asked.max(now);
+    }
+
+    /// When somebody asked last.
+    pub(super) fn asked(&self) -> Instant {
+        self.lock().asked
+    }
+
+    /// The media that is held, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.lock().presentation.held()
+    }
+
+    /// Waits until there is something to give.
+    pub(super) async fn wait_ready(&self, limit: Duration) -> Result<(), Refused> {
+        let mut phase = self.phase.subscribe();
+        let known = timeout(limit, phase.wait_for(|phase| *phase != Phase::Opening)).await;
+        let Ok(Ok(phase)) = known else {
+            return Err(Refused::NotInTime("a keyframe to begin with"));
+        };
+        match &*phase {
+            Phase::NotPlayable(reason) => Err(Refused::NotPlayable(reason.clone())),
+            Phase::Closed => Err(Refused::NotLive),
+            Phase::Opening | Phase::Ready => Ok(()),
+        }
+    }
+
+    /// How far a rendition has got, now and from now on.
+    pub(super) fn edge(&self, rendition: Rendition) -> watch::Receiver<Option<Position>> {
+        self.edges[rendition.index()].subscribe()
+    }
+
+    /// How long somebody waits: three target durations (§6.2.5.2).
+    pub(super) fn wait_max(&self) -> Duration {
+        self.lock().presentation.target_duration() * 3
+    }
+
+    /// What there is under a name.
+    pub(super) fn find(&self, name: &str) -> File {
+        self.lock().presentation.file(name)
+    }
+
+    /// A playlist as it is now; rendered once for all who ask for the same.
+    pub(super) fn render(&self, target: Target, ask: &Ask<'_>) -> Option<R> {
+        let skip = ask.directives.skip && target != Target::Multivariant;
+        let is_blocking = ask.directives.msn.is_some() && target != Target::Multivariant;
+        let mut inside = self.lock();
+        let rendering = Rendering { target, skip, is_blocking, query: ask.query.to_owned() };
+        if let Some(rendered) = inside.renderings.get(&rendering) {
+            return Some(rendered.clone());
+        }
+        let presentation = &inside.presentation;
+        let target_duration = presentation.target_duration();
+        let (text, max_age) = match target {
+            Target::Multivariant => (presentation.multivariant(ask.query)?, Self::MULTIVARIANT_AGE),
+            Target::Media(rendition) => {
+                let text = presentation.playlist(rendition, skip, ask.query)?;
+                // Who asks for the same later, of a cache, goes on from there.
+                (text, if is_blocking { target_duration * 6 } else { Duration::ZERO })
+            }
+        };
+        let rendered = (self.render)(text, max_age);
+        if inside.renderings.len() < Self::RENDERINGS_MAX {
+            inside.renderings.insert(rendering, rendered.clone());
+        }
+        Some(rendered)
+    }
+}

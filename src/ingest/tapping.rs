@@ -1,0 +1,124 @@
+//! A publisher's frames as they came, for those who read its stream: B-frames stay, and sound keeps
+//! its coding.
+//!
+//! Everything since the newest keyframe is kept, so that whoever comes in between begins there. The
+//! bytes are shared with whatever else holds the frame.
+
+use super::timing::Placed;
+use crate::bus::tap::Readers;
+use crate::engine::tap::Tapped;
+use crate::media::codec::Kind;
+use crate::media::frame::{CLOCK_RATE, Frame};
+use crate::media::spacing::Spacing;
+use crate::media::time::{Epoch, WallTime};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Those who read the stream of one publisher, and what they begin with.
+#[derive(Debug)]
+pub(super) struct Tapping {
+    readers: Readers,
+    past: Past,
+    spacing: Spacing,
+    epoch: Epoch,
+}
+
+/// All since the newest keyframe; nothing while that is too much.
+#[derive(Debug, Default)]
+struct Past {
+    frames: VecDeque<(Frame, WallTime)>,
+    bytes: usize,
+    begins: Begins,
+}
+
+/// Where what is kept begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Begins {
+    /// There is only sound: a while ago.
+    #[default]
+    WithSound,
+    /// At a keyframe.
+    WithKeyframe,
+    /// Nowhere before the next keyframe.
+    Later,
+}
+
+impl Tapping {
+    pub(super) fn new(readers: Readers, epoch: Epoch) -> Self {
+        Self { readers, past: Past::default(), spacing: Spacing::default(), epoch }
+    }
+
+    /// Hands on a frame that has a place on the line; `starts`: a decoder can start with it.
+    pub(super) fn write(&mut self, frame: Frame, placed: Placed, starts: bool) {
+        let is_video = frame.coding.kind() == Kind::Video;
+        let present_ticks = placed.ticks.cast_signed();
+        let decode_ticks = if is_video { placed.decode_ticks } else { present_ticks };
+        let wall = self.epoch.wall_of(placed.moment);
+        let frame = Frame { decode_ticks, present_ticks, ..frame };
+        let Self { readers, past, spacing, .. } = self;
+        let (term, keyframes_apart) = (readers.term(), spacing.longest());
+        readers.greet(|| {
+            let began = Tapped::Began { term, takes_requests: false, keyframes_apart };
+            let past = past.frames.iter().cloned();
+            [began]
+                .into_iter()
+                .chain(past.map(|(frame, wall)| Tapped::Frame(frame, wall)))
+                .collect()
+        });
+        readers.tell(|| Tapped::Frame(frame.clone(), wall));
+        if is_video && starts {
+            spacing.note(placed.ticks, frame.arrival);
+        }
+        past.push(frame, wall, starts);
+    }
+}
+
+impl Past {
+    /// As with what is kept of packets: encoders send a keyframe every two to ten seconds.
+    const SPAN_MAX: Duration = Duration::from_secs(12);
+    const BYTES_MAX: usize = 16 << 20;
+    /// Of sound alone so much is kept: a playlist of it can begin at once.
+    const SOUND_TICKS: i64 = 6 * CLOCK_RATE as i64;
+
+    fn push(&mut self, frame: Frame, wall: WallTime, starts: bool) {
+        match (frame.coding.kind(), starts) {
+            (Kind::Video, true) => self.begin(&frame),
+            (Kind::Video, false) if self.begins == Begins::WithSound => self.clear(),
+            _ => {}
+        }
+        if self.begins == Begins::Later {
+            return;
+        }
+        self.bytes += frame.data.len();
+        let newest = frame.present_ticks;
+        self.frames.push_back((frame, wall));
+        while self.begins == Begins::WithSound
+            && let Some((oldest, _)) = self.frames.front()
+            && oldest.present_ticks < newest - Self::SOUND_TICKS
+        {
+            self.bytes -= oldest.data.len();
+            self.frames.pop_front();
+        }
+        let ends = [self.frames.front(), self.frames.back()].map(|it| it.map(|it| it.0.arrival));
+        let [Some(first), Some(last)] = ends else { return };
+        let span = last.saturating_duration_since(first);
+        if span > Self::SPAN_MAX || self.bytes > Self::BYTES_MAX {
+            self.clear();
+        }
+    }
+
+    /// Begins with this keyframe, and the sound that goes with it.
+    fn begin(&mut self, keyframe: &Frame) {
+        let since = keyframe.decode_ticks.min(keyframe.present_ticks);
+        self.frames.retain(|(frame, _)| {
+            frame.coding.kind() == Kind::Audio && frame.present_ticks >= since
+        });
+        self.bytes = self.frames.iter().map(|(frame, _)| frame.data.len()).sum();
+        self.begins = Begins::WithKeyframe;
+    }
+
+    /// Keeps nothing until the next keyframe.
+    fn clear(&mut self) {
+        *self = Self { begins: Begins::Later, ..Self::default() };
+    }
+}
