@@ -5,6 +5,7 @@
 
 use crate::{engines, frames, handshake, rtmp, sdp_check, sessions};
 use millrace::codec;
+use millrace::egress::http::presentation::names;
 use millrace::ingest::srt::mpegts::Demuxer;
 use millrace::ingest::srt::stream_id;
 use millrace::media::arena::TransportAddress;
@@ -73,6 +74,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("b_frames", frames::b_frames),
     Target { recordings: &["mpegts"], mutations: 500, ..Target::new("mpegts", mpegts) },
     Target::new("stream_id", stream_id),
+    Target::new("hls_name", hls_name),
     Target::new("timing", frames::timing),
     Target::new("framing", framing),
     Target { mutations: 300, ..Target::new("rtmp_handshake", rtmp::handshake) },
@@ -215,6 +217,14 @@ fn mpegts(bytes: &[u8]) {
     let cut = read(7);
     if damage.skipped_bytes == 0 && cut.2.skipped_bytes == 0 {
         assert_eq!(cut, (frames, unused, damage));
+    }
+}
+
+/// A file has one name.
+fn hls_name(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Some(name) = names::read(&text) {
+        assert_eq!(names::write(name), text);
     }
 }
 

@@ -1,0 +1,201 @@
+//! The renditions of one stream as playlists and files, out of its samples. Pure.
+//!
+//! After draft-pantos-hls-rfc8216bis-22 (HTTP Live Streaming 2nd Edition, of May 2026).
+//!
+//! - `run`: one publisher's stay: its picture and its sound on one time line
+//! - `video`: the picture of a publisher: where segments begin
+//! - `filler`: fills parts with pictures
+//! - `pace`: how far pictures are apart, and how long parts are
+//! - `sound`: fills parts with sound
+//! - `cmaf`: boxes
+//! - `boundaries`: where segments begin, the same for all renditions
+//! - `playlists`: all playlists, and what they have in common
+//! - `media_playlist`: what one playlist lists
+//! - `names`: of files and playlists
+//! - `text`: of playlists
+
+mod boundaries;
+mod cmaf;
+mod filler;
+mod media_playlist;
+pub mod names;
+mod pace;
+mod playlists;
+mod run;
+mod sound;
+#[cfg(test)]
+mod tests;
+mod text;
+mod video;
+
+use crate::media::frame::CLOCK_RATE;
+use crate::media::sample::Sample;
+use bytes::Bytes;
+use playlists::Playlists;
+use run::Run;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The playlist that names the others waits for sound so long, in seconds of what plays already.
+const SOUND_LATE: f64 = 1.0;
+
+/// How a stream is packaged; the reasons stand beside the options of the same names.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How long a part is, about.
+    pub part: Duration,
+    /// How long a segment is, about.
+    pub segment: Duration,
+    /// How far back playlists reach.
+    pub window: Duration,
+    /// What it may hold.
+    pub bytes_max: usize,
+}
+
+/// One media playlist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rendition {
+    /// The picture: `video.m3u8`.
+    Video,
+    /// Sound as AAC: `aac.m3u8`.
+    Aac,
+    /// Sound as Opus: `opus.m3u8`.
+    Opus,
+}
+
+impl Rendition {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Video, Self::Aac, Self::Opus];
+
+    /// Its place in tables of all.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How far a playlist has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The media sequence number of its newest segment, be it complete or not.
+    pub msn: u64,
+    /// How many parts of that there are; one at least.
+    pub parts: u64,
+    /// Whether that segment is complete.
+    pub is_complete: bool,
+    /// Whether nothing more comes.
+    pub is_over: bool,
+}
+
+/// What there is under a file's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum File {
+    /// All of it; it never changes.
+    Whole(Bytes),
+    /// A segment that is being made: so many of its parts are there.
+    Growing(Vec<Bytes>),
+    /// It is hinted at, and comes next.
+    Hinted,
+    /// There is none of that name, or none any more.
+    Unknown,
+}
+
+/// A stream being packaged.
+#[derive(Debug)]
+pub struct Presentation {
+    playlists: Playlists,
+    run: Option<Run>,
+    /// The sound that comes, or will soon.
+    expected: Vec<Rendition>,
+    /// Whether there is something to play.
+    is_ready: bool,
+}
+
+impl Presentation {
+    /// Nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        let playlists = Playlists::new(settings);
+        Self { playlists, run: None, expected: Vec::new(), is_ready: false }
+    }
+
+    /// A publisher begins: its files have this in their names, which nobody has had before.
+    /// `keyframes_apart`: the longest time between two of its keyframes, as far as that is known.
+    pub fn begin(&mut self, run: &str, keyframes_apart: Option<Duration>) {
+        self.finish();
+        let seconds = keyframes_apart.map(|apart| apart.as_secs_f64());
+        self.playlists.begin(&Arc::from(run), seconds);
+        self.run = Some(Run::new(seconds.map(|it| (it * f64::from(CLOCK_RATE)) as i64)));
+    }
+
+    /// Takes a sample of the publisher.
+    pub fn push(&mut self, sample: Sample) {
+        let Some(run) = &mut self.run else { return };
+        run.push(sample, &mut self.playlists);
+        self.is_ready |= is_ready(run, &self.playlists, &self.expected);
+    }
+
+    /// These kinds of sound come, or will soon: the playlist that names the others waits for them
+    /// for a while.
+    pub fn expect_sound(&mut self, renditions: &[Rendition]) {
+        self.expected = renditions.to_vec();
+    }
+
+    /// Whether the publisher is to be asked for a keyframe now, so that the segment can end in
+    /// time; true once for each.
+    pub fn wants_keyframe(&mut self) -> bool {
+        self.run.as_mut().is_some_and(Run::take_wish)
+    }
+
+    /// EXT-X-TARGETDURATION, as it is or will be.
+    pub fn target_duration(&self) -> Duration {
+        Duration::from_secs(self.playlists.target_duration.unsigned_abs())
+    }
+
+    /// The media that is held, in bytes.
+    pub fn held(&self) -> usize {
+        self.playlists.held() + self.run.as_ref().map_or(0, Run::bytes)
+    }
+
+    /// Nothing more comes: playlists end.
+    pub fn end(&mut self) {
+        self.finish();
+        self.playlists.end();
+    }
+
+    fn finish(&mut self) {
+        if let Some(mut run) = self.run.take() {
+            run.finish(&mut self.playlists);
+            self.is_ready |= self.playlists.has_any();
+        }
+    }
+
+    /// How far a playlist has got; `None` while it has no part.
+    pub fn position(&self, rendition: Rendition) -> Option<Position> {
+        self.playlists.get(rendition).position()
+    }
+
+    /// The playlist that names the others; `None` before all of them have something to play.
+    /// `query` is put behind every URL.
+    pub fn multivariant(&self, query: &str) -> Option<String> {
+        self.is_ready.then(|| text::multivariant(query, &self.playlists)).flatten()
+    }
+
+    /// A media playlist as it is now; `skip`: as a delta update, where that is possible.
+    pub fn playlist(&self, rendition: Rendition, skip: bool, query: &str) -> Option<String> {
+        text::media(rendition, skip, query, &self.playlists)
+    }
+
+    /// What there is under a name.
+    pub fn file(&self, name: &str) -> File {
+        names::read(name)
+            .map_or(File::Unknown, |name| self.playlists.get(name.rendition).file(name))
+    }
+}
+
+/// Whether all that comes has something to play, or has been waited for.
+fn is_ready(run: &Run, playlists: &Playlists, expected: &[Rendition]) -> bool {
+    let plays = |rendition: Rendition| playlists.get(rendition).duration();
+    let have_all = expected.iter().all(|rendition| plays(*rendition) > 0.0);
+    let longest = Rendition::ALL.into_iter().map(plays).fold(0.0, f64::max);
+    let has_picture = !run.has_picture() || plays(Rendition::Video) > 0.0;
+    longest > 0.0 && (has_picture && have_all || longest >= SOUND_LATE)
+}

@@ -1,0 +1,130 @@
+//! All playlists of a stream, and what they have in common.
+
+use super::boundaries::{Boundaries, Boundary};
+use super::filler::Closed;
+use super::media_playlist::MediaPlaylist;
+use super::{Rendition, Settings};
+use crate::media::frame::CLOCK_RATE;
+use crate::media::time::WallTime;
+use std::sync::Arc;
+
+/// No part holds more than this share of all that may be held: so one that is absurd costs parts
+/// that are listed, and not the bound.
+const PART_SHARE: usize = 16;
+/// The same for a segment.
+const SEGMENT_SHARE: usize = 4;
+
+/// All playlists of a stream.
+#[derive(Debug)]
+pub(super) struct Playlists {
+    /// How it is packaged.
+    pub(super) settings: Settings,
+    /// Where segments begin.
+    pub(super) boundaries: Boundaries,
+    /// The Target Duration in seconds; it never changes.
+    pub(super) target_duration: i64,
+    /// Pictures per second.
+    pub(super) frame_rate: Option<f64>,
+    all: [MediaPlaylist; 3],
+}
+
+impl Playlists {
+    /// Nothing yet.
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            boundaries: Boundaries::default(),
+            target_duration: whole_seconds(settings.segment.as_secs_f64()),
+            frame_rate: None,
+            all: Rendition::ALL.map(MediaPlaylist::new),
+        }
+    }
+
+    /// One of them.
+    pub(super) fn playlist(&mut self, rendition: Rendition) -> &mut MediaPlaylist {
+        &mut self.all[rendition.index()]
+    }
+
+    /// One of them, to read.
+    pub(super) fn get(&self, rendition: Rendition) -> &MediaPlaylist {
+        &self.all[rendition.index()]
+    }
+
+    /// A publisher begins.
+    pub(super) fn begin(&mut self, run: &Arc<str>, keyframes_apart: Option<f64>) {
+        if self.boundaries.is_empty() {
+            let seconds = self.settings.segment.as_secs_f64().max(keyframes_apart.unwrap_or(0.0));
+            self.target_duration = whole_seconds(seconds);
+        }
+        self.boundaries.restart();
+        self.all.iter_mut().for_each(|playlist| playlist.begin(run));
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end(&mut self) {
+        self.all.iter_mut().for_each(MediaPlaylist::end);
+    }
+
+    /// How long a segment should be, in ticks.
+    pub(super) fn segment(&self) -> i64 {
+        (self.settings.segment.as_secs_f64() * f64::from(CLOCK_RATE)) as i64
+    }
+
+    /// A segment begins in one of them.
+    pub(super) fn open(&mut self, rendition: Rendition, boundary: Boundary, begins: WallTime) {
+        self.all[rendition.index()].open(boundary, &self.boundaries, begins);
+    }
+
+    /// A part of one of them is full. Lists and holds no more than it should.
+    pub(super) fn add(&mut self, rendition: Rendition, closed: Option<&Closed>, base: i64) {
+        let Some(closed) = closed else { return };
+        self.playlist(rendition).add(closed, base);
+        let window = self.settings.window.as_secs_f64();
+        // A live playlist holds three target durations at least (§6.2.2).
+        let least = 3.0 * self.target_duration as f64;
+        self.all.iter_mut().for_each(|playlist| playlist.trim(window, least));
+        while self.held() > self.settings.bytes_max && self.give_up_oldest() {}
+    }
+
+    /// Those listed no longer first, then the oldest of all.
+    fn give_up_oldest(&mut self) -> bool {
+        let oldest = self
+            .all
+            .iter_mut()
+            .filter_map(|playlist| playlist.oldest().map(|(msn, listed)| (listed, msn, playlist)))
+            .min_by_key(|(listed, msn, _)| (*listed, *msn));
+        let Some((.., playlist)) = oldest else { return false };
+        playlist.pop_oldest();
+        true
+    }
+
+    /// Whether one of them lists something.
+    pub(super) fn has_any(&self) -> bool {
+        self.all.iter().any(|playlist| playlist.position().is_some())
+    }
+
+    /// How much media they hold.
+    pub(super) fn held(&self) -> usize {
+        self.all.iter().map(MediaPlaylist::held).sum()
+    }
+
+    /// How much a part may hold.
+    pub(super) const fn part_bytes_max(&self) -> usize {
+        self.settings.bytes_max / PART_SHARE
+    }
+
+    /// How much a sample may hold.
+    pub(super) const fn sample_bytes_max(&self) -> usize {
+        self.settings.bytes_max / SEGMENT_SHARE
+    }
+
+    /// Whether the segment being made holds as much as it may.
+    pub(super) fn is_segment_full(&self, rendition: Rendition) -> bool {
+        self.get(rendition).open_bytes() > self.settings.bytes_max / SEGMENT_SHARE
+    }
+}
+
+/// Rounded up, from 1 to 10 seconds.
+fn whole_seconds(seconds: f64) -> i64 {
+    (seconds.ceil() as i64).clamp(1, 10)
+}

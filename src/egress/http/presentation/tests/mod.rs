@@ -1,0 +1,253 @@
+//! A presentation out of synthetic streams.
+//!
+//! - `stream`: these streams, and playlists read back
+
+mod stream;
+
+use super::{File, Presentation, Rendition};
+use stream::{
+    Read, mixed, other_picture, packets, picture, pictures, playlist, presentation, secs, settings,
+    sound, whole,
+};
+
+/// Every part is as long as the draft wants it (§4.4.4.9), bar those that it excepts.
+fn assert_parts(read: &Read) {
+    for segment in &read.segments {
+        for (index, part) in segment.parts.iter().enumerate() {
+            let is_last = segment.complete.is_some() && index + 1 == segment.parts.len();
+            let least = if is_last { 0.0 } else { 0.85 * read.part_target };
+            let is_right = (least..=read.part_target).contains(&part.duration);
+            assert!(is_right, "{part:?} of {segment:?}, target {}", read.part_target);
+        }
+        if let (Some((duration, _)), false) = (&segment.complete, segment.parts.is_empty()) {
+            let sum: f64 = segment.parts.iter().map(|part| part.duration).sum();
+            assert!((sum - duration).abs() < 0.001, "{segment:?}");
+            assert!(duration.round() <= read.target_duration, "{segment:?}");
+        }
+    }
+}
+
+#[test]
+fn parts_and_segments_are_whole_at_constant_frame_rates() {
+    for (rate, target, parts) in [
+        ((25, 1), 0.2, 10),
+        ((30_000, 1_001), 0.201, 10),
+        ((30, 1), 0.2, 10),
+        ((60, 1), 0.2, 10),
+        ((60_000, 1_001), 0.201, 10),
+    ] {
+        let made = presentation(pictures(rate, 1.0, 9.0, 2.0));
+        let read = playlist(&made, Rendition::Video);
+        assert!((read.part_target - target).abs() < 1e-9, "{rate:?}: {}", read.part_target);
+        assert_parts(&read);
+        let last = &read.segments[2];
+        assert_eq!(last.parts.len(), parts, "{rate:?}");
+        assert!(last.parts[0].is_independent && !last.parts[1].is_independent);
+        assert!(read.segments.iter().all(|segment| segment.parts.len() <= parts));
+    }
+}
+
+#[test]
+fn a_segment_is_its_parts_byte_for_byte() {
+    let made = presentation(mixed([pictures((25, 1), 0.0, 7.0, 2.0), sound(0.0, 7.0)]));
+    for rendition in [Rendition::Video, Rendition::Aac] {
+        let read = playlist(&made, rendition);
+        let (mut compared, mut recent) = (0, read.segments.iter());
+        for segment in recent.by_ref().filter(|it| it.complete.is_some() && !it.parts.is_empty()) {
+            let (_, name) = segment.complete.clone().expect("it is complete");
+            let parts: Vec<u8> =
+                segment.parts.iter().flat_map(|part| whole(&made, &part.name)).collect();
+            assert_eq!(whole(&made, &name), parts, "{name}");
+            compared += 1;
+        }
+        assert!(compared >= 2);
+        assert_eq!(&whole(&made, &read.segments[0].map)[4..8], b"ftyp");
+        assert_eq!(made.file(&read.hint.expect("one comes")), File::Hinted);
+    }
+}
+
+#[test]
+fn sound_is_cut_where_the_picture_is() {
+    for late in [-0.15, 0.0, 0.15] {
+        let mut all = mixed([pictures((25, 1), 1.0, 9.0, 2.0), sound(0.7, 9.0)]);
+        all.sort_by_key(|sample| {
+            let is_sound = sample.coding.kind() == crate::media::codec::Kind::Audio;
+            sample.decode_ticks + if is_sound { secs(late) } else { 0 }
+        });
+        let made = presentation(all);
+        let (video, aac) = (playlist(&made, Rendition::Video), playlist(&made, Rendition::Aac));
+        assert_parts(&aac);
+        for (one, other) in video.segments.iter().zip(&aac.segments) {
+            assert_eq!(one.msn, other.msn);
+            let millis =
+                |date: &str| -> f64 { date[17..date.len() - 1].parse::<f64>().expect("seconds") };
+            let apart = millis(&one.date) - millis(&other.date);
+            assert!(apart.abs() <= 0.012, "{late}: {} {}", one.date, other.date);
+        }
+        assert!(aac.segments.len() >= 4);
+    }
+}
+
+#[test]
+fn all_renditions_are_named_once_they_play() {
+    let mut made = presentation([]);
+    made.expect_sound(&[Rendition::Aac, Rendition::Opus]);
+    let all = mixed([pictures((25, 1), 0.0, 1.0, 2.0), sound(0.0, 1.0), packets(0.3, 1.0)]);
+    for sample in all {
+        let have_all = Rendition::ALL.iter().all(|it| made.position(*it).is_some());
+        assert_eq!(made.multivariant("").is_some(), have_all);
+        made.push(sample);
+    }
+    let text = made.multivariant("token=a").expect("all are there");
+    assert!(text.contains("CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=642x362"), "{text}");
+    assert!(text.contains("FRAME-RATE=25.000,AUDIO=\"opus\"\nvideo.m3u8?token=a\n"), "{text}");
+}
+
+#[test]
+fn a_keyframe_is_asked_for_once_for_a_segment() {
+    let mut made = presentation([]);
+    let mut asked = Vec::new();
+    let mut keyframe_at = 0;
+    for index in 0..300 {
+        let ticks = index * 3_600;
+        made.push(picture(ticks, ticks, index == keyframe_at, 1_000));
+        if made.wants_keyframe() {
+            asked.push(index);
+            keyframe_at = index + 4;
+        }
+    }
+    let apart: Vec<i64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(asked.len() >= 5 && apart.iter().all(|apart| *apart == 49), "{asked:?}");
+    let read = playlist(&made, Rendition::Video);
+    assert_parts(&read);
+    let mut first = read.segments.iter().filter_map(|segment| segment.parts.first());
+    assert!(first.all(|part| part.is_independent));
+}
+
+#[test]
+fn uneven_pictures_make_even_parts() {
+    // A camera: 28 to 45 ms apart, with one that is missing now and then.
+    let (mut ticks, mut state) = (0_i64, 7_u32);
+    let mut all = Vec::new();
+    for index in 0..600 {
+        all.push(picture(ticks, ticks, index % 54 == 0, 1_000));
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let missing = if index % 37 == 36 { 33 } else { 0 };
+        ticks += (28 + i64::from(state >> 16) % 18 + missing) * 90;
+    }
+    let read = playlist(&presentation(all), Rendition::Video);
+    assert!(read.part_target < 0.25, "{}", read.part_target);
+    assert_parts(&read);
+    assert!(read.segments.len() > 5);
+}
+
+#[test]
+fn a_publisher_that_returns_and_one_that_changes_are_discontinuities() {
+    let mut made = presentation(mixed([pictures((25, 1), 0.0, 4.0, 2.0), sound(0.0, 4.0)]));
+    made.begin("again", None);
+    let again = mixed([pictures((25, 1), 900.0, 905.0, 2.0), sound(900.0, 905.0)]);
+    for sample in again {
+        made.push(sample);
+    }
+    made.push(other_picture(secs(905.0)));
+    for index in 1..60 {
+        let ticks = secs(905.0) + index * 3_600;
+        made.push(picture(ticks, ticks, false, 100));
+    }
+    for sample in sound(905.0, 907.0) {
+        made.push(sample);
+    }
+    let (video, aac) = (playlist(&made, Rendition::Video), playlist(&made, Rendition::Aac));
+    let told = |read: &Read| -> Vec<(u64, u64)> {
+        read.segments.iter().map(|segment| (segment.msn, segment.discontinuity)).collect()
+    };
+    let expected = [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 2)];
+    assert_eq!(told(&video), expected);
+    assert_eq!(told(&aac), expected);
+    let maps: Vec<&str> = video.segments.iter().map(|segment| segment.map.as_str()).collect();
+    assert_eq!(maps[1..3], ["run_video_init0.mp4", "again_video_init0.mp4"]);
+    assert_eq!(maps[4..], ["again_video_init0.mp4", "again_video_init1.mp4"]);
+    made.end();
+    let ended = playlist(&made, Rendition::Video);
+    assert!(ended.is_over && ended.hint.is_none() && ended.reports.is_empty());
+    assert!(ended.segments.iter().all(|segment| segment.complete.is_some()));
+    assert!(made.position(Rendition::Aac).is_some_and(|position| position.is_over));
+}
+
+#[test]
+fn what_is_held_is_bounded_whatever_comes() {
+    for (bytes, keyframes) in [(1_000, 50), (200_000, 50), (200_000, u32::MAX), (3_000_000, 50)] {
+        let mut made = Presentation::new(settings());
+        made.begin("run", None);
+        for index in 0..2_000_u32 {
+            let ticks = i64::from(index) * 3_600;
+            made.push(picture(ticks, ticks, index % keyframes == 0, bytes));
+            for sample in sound(ticks as f64 / 90_000.0, (ticks + 3_600) as f64 / 90_000.0) {
+                made.push(sample);
+            }
+            assert!(made.held() <= settings().bytes_max * 5 / 4, "{}", made.held());
+        }
+        assert!(made.position(Rendition::Video).is_some());
+    }
+}
+
+#[test]
+fn a_window_moves_and_what_has_left_it_is_kept_for_a_while() {
+    let made = presentation(pictures((25, 1), 0.0, 120.0, 2.0));
+    let read = playlist(&made, Rendition::Video);
+    let seconds: f64 = read.segments.iter().filter_map(|it| Some(it.complete.as_ref()?.0)).sum();
+    assert!((20.0..24.0).contains(&seconds), "{seconds}");
+    let first = read.segments[0].msn;
+    for (back, is_there) in [(1, true), (9, true), (20, false)] {
+        let name = format!("run_video_{}.m4s", first - back);
+        assert_eq!(matches!(made.file(&name), File::Whole(_)), is_there, "{name}");
+    }
+    // Parts of the last three target durations only.
+    let with_parts = read.segments.iter().filter(|segment| !segment.parts.is_empty()).count();
+    assert!((2..=4).contains(&with_parts), "{with_parts}");
+    let delta = made.playlist(Rendition::Video, true, "").expect("there is one");
+    let delta = stream::read(&delta);
+    assert!(delta.skipped > 2);
+    assert_eq!(
+        delta.segments[..],
+        read.segments
+            .iter()
+            .skip(delta.skipped)
+            .map(|segment| {
+                let mut segment = segment.clone();
+                segment.map.clear();
+                segment
+            })
+            .collect::<Vec<_>>()[..]
+    );
+}
+
+#[test]
+fn sound_that_stops_does_not_stop_the_picture_and_comes_back_in_its_place() {
+    let all = mixed([pictures((25, 1), 0.0, 10.0, 2.0), sound(0.0, 3.0), sound(6.0, 10.0)]);
+    let made = presentation(all);
+    let (video, aac) = (playlist(&made, Rendition::Video), playlist(&made, Rendition::Aac));
+    assert_eq!(video.segments.len(), aac.segments.len());
+    assert_parts(&aac);
+}
+
+#[test]
+fn a_picture_that_stops_does_not_stop_the_sound() {
+    let all = mixed([pictures((25, 1), 0.0, 3.0, 2.0), sound(0.0, 12.0)]);
+    let made = presentation(all);
+    let aac = playlist(&made, Rendition::Aac);
+    let seconds: f64 = aac.segments.iter().filter_map(|it| Some(it.complete.as_ref()?.0)).sum();
+    assert!(seconds > 9.0, "{seconds}");
+    assert_parts(&aac);
+}
+
+#[test]
+fn sound_alone_plays() {
+    let made = presentation(sound(0.0, 6.0));
+    let aac = playlist(&made, Rendition::Aac);
+    assert_parts(&aac);
+    assert!((aac.part_target - 0.192).abs() < 1e-9, "{}", aac.part_target);
+    let text = made.multivariant("").expect("it plays");
+    assert!(text.ends_with("CODECS=\"mp4a.40.2\"\naac.m3u8\n"), "{text}");
+    assert_eq!(made.playlist(Rendition::Video, false, ""), None);
+}
