@@ -22,7 +22,7 @@ pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
     if !is_keyframe(payload) {
         return None;
     }
-    elements(payload).find_map(|element| {
+    elements(payload).flatten().find_map(|element| {
         let (&head, mut rest) = element.split_first()?;
         if head >> 3 & 0x0f != SEQUENCE_HEADER {
             return None;
@@ -37,8 +37,9 @@ pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
     })
 }
 
-/// The OBU elements of a packet (§4.4); the last may be the first part of one.
-fn elements(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The OBU elements of a packet (§4.4); the last may be the first part of one. `None` ends them
+/// where a length lies.
+pub(super) fn elements(payload: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let (head, mut rest) = payload.split_first().map_or((0, payload), |(&head, rest)| (head, rest));
     // W: how many elements there are, the last without length; 0: each has one.
     let counted = head >> 4 & 0x03;
@@ -49,11 +50,11 @@ fn elements(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
         }
         left = left.saturating_sub(1);
         if counted != 0 && left == 0 {
-            return Some(std::mem::take(&mut rest));
+            return Some(Some(std::mem::take(&mut rest)));
         }
-        let (len, tail) = read_leb128(rest)?;
-        let (element, tail) = tail.split_at_checked(len)?;
-        rest = tail;
+        let read = read_leb128(rest).and_then(|(len, tail)| tail.split_at_checked(len));
+        let (element, tail) = read.unzip();
+        rest = tail.unwrap_or_default();
         Some(element)
     })
 }

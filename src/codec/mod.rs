@@ -10,14 +10,18 @@
 //! - `av1`: RTP payload format for AV1
 //! - `opus`: RFC 7587
 //! - `packetizer`: from a frame to RTP payloads
+//! - `depacketizer`: from RTP payloads to a frame
+//! - `access_unit`: what decoders must have, before each start
 //! - `configuration`: what files say of a track, out of its frames
 //! - `parameter_sets`: what decoders must have before the first picture
 //! - `sync_frame`: MPEG audio and AC-3, which come in and are transcoded
 //! - `bits`: single bits and Exp-Golomb numbers
 
+pub mod access_unit;
 pub mod av1;
 mod bits;
 pub mod configuration;
+pub mod depacketizer;
 pub mod h264;
 pub mod h265;
 pub mod opus;
@@ -131,7 +135,7 @@ fn sized_units(mut aggregate: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Bytes from hexadecimal digits, for golden packets; white space is passed over.
 #[cfg(test)]
-fn hex(digits: &str) -> Vec<u8> {
+pub(crate) fn hex(digits: &str) -> Vec<u8> {
     let digits: Vec<u32> = digits
         .chars()
         .filter(|digit| !digit.is_whitespace())

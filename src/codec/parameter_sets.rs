@@ -19,16 +19,17 @@ impl ParameterSets {
     /// Encoders have three sets of a few dozen bytes; hundreds with scaling lists still fit.
     pub(in crate::codec) const BYTES_MAX: usize = 16_384;
 
-    /// Takes the place of the one with this number. Sets beyond all measure begin anew.
-    pub(in crate::codec) fn put(&mut self, id: SetId, nal: &[u8]) {
+    /// Takes the place of the one with this number; whether it is another. Sets beyond all measure
+    /// begin anew.
+    pub(in crate::codec) fn put(&mut self, id: SetId, nal: &[u8]) -> bool {
         if nal.len() > Self::BYTES_MAX {
-            return;
+            return false;
         }
         let found = self.sets.binary_search_by_key(&id, |(id, _)| *id);
         if let Ok(at) = found {
             let (_, set) = &mut self.sets[at];
             if set == nal {
-                return;
+                return false;
             }
             self.bytes = self.bytes - set.len() + nal.len();
             set.clear();
@@ -42,6 +43,7 @@ impl ParameterSets {
             self.sets.push((id, nal.to_vec()));
             self.bytes = nal.len();
         }
+        true
     }
 
     /// How many bytes they are, each with its length.

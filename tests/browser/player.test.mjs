@@ -2,6 +2,7 @@
 // do with it.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import * as browser from "./harness.mjs";
 import { filmClock, readClock } from "./burnt_clock.mjs";
 import { goLive, isShown, moves, plays, scenario, textOf, until } from "./harness.mjs";
@@ -65,11 +66,26 @@ async function published(world, options = {}) {
   return { server, chromium, publisher };
 }
 
+/** Opens a page that comes from elsewhere than the server's. */
+async function openElsewhere(world, browser, html) {
+  const host = createServer((_, response) => {
+    response.writeHead(200, { "Content-Type": "text/html" }).end(`<!doctype html>${html}`);
+  });
+  await new Promise((resolve) => host.listen(0, "127.0.0.1", resolve));
+  try {
+    return await world.open(browser, `http://127.0.0.1:${host.address().port}/`);
+  } finally {
+    host.close();
+    host.closeAllConnections();
+  }
+}
+
 scenario("a page of somebody else has a player of its own", async (world) => {
   const { server, chromium } = await published(world);
-  const page = await world.open(chromium, "about:blank");
-  await page.setContent(
-    `<!doctype html><style>button { display: none }</style>
+  const page = await openElsewhere(
+    world,
+    chromium,
+    `<style>button { display: none }</style>
      <script type="module" src="${server.url}/player.js"></script>
      <millrace-player stream="stage" autoplay muted style="width: 480px"></millrace-player>`,
   );
@@ -116,8 +132,9 @@ scenario("a page of somebody else has a player of its own", async (world) => {
 
 scenario("a player begins when it is told to", async (world) => {
   const { server, chromium } = await published(world);
-  const page = await world.open(chromium, "about:blank");
-  await page.setContent(
+  const page = await openElsewhere(
+    world,
+    chromium,
     `<script type="module" src="${server.url}/player.js"></script>
      <millrace-player stream="stage"></millrace-player>`,
   );

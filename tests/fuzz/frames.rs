@@ -1,9 +1,11 @@
 //! The targets that take frames, as ways in that do not speak RTP make them.
 
 use bytes::Bytes;
+use millrace::codec::access_unit::AccessUnits;
 use millrace::codec::configuration::{
     AudioConfiguration, VideoConfiguration, strip_parameter_sets,
 };
+use millrace::codec::depacketizer::depacketize;
 use millrace::codec::packetizer::Packetizer;
 use millrace::codec::{carries_parameters, dimensions, is_keyframe};
 use millrace::ingest::b_frames::{BFrames, Found, Policy, Verdict};
@@ -46,6 +48,30 @@ pub(crate) fn packetizer(bytes: &[u8]) {
         assert_eq!(lasts, usize::from(payloads > 0));
         assert!(total <= frame.len() * 4 + 16_384 + 12 * payloads, "{total} of {}", frame.len());
         let _ = packetizer.format();
+    }
+}
+
+/// Whatever the payloads are, what is put together of them is no longer, and once it is complete it
+/// stays the same on its way through packets.
+pub(crate) fn depacketizer(bytes: &[u8]) {
+    let Some((&[codec, max], rest)) = bytes.split_first_chunk() else { return };
+    let codec = Codec::ALL[usize::from(codec) % Codec::ALL.len()];
+    let payloads: Vec<&[u8]> = frames(rest).collect();
+    let mut units = AccessUnits::new(codec);
+    // All of it as one frame, and its beginnings.
+    for count in (1..=payloads.len()).take(16).chain([payloads.len()]) {
+        let Some(frame) = depacketize(codec, payloads[..count].iter().copied()) else { continue };
+        let total: usize = payloads[..count].iter().map(|payload| payload.len() + 4).sum();
+        assert!(frame.len() <= 4 * total, "{} bytes of {total}", frame.len());
+        let Some((complete, starts)) = units.complete(&frame) else { continue };
+        assert!(complete.len() <= frame.len() + 32_768);
+        assert!(!starts || VideoConfiguration::read(codec, &complete).is_some());
+        let mut again = Vec::new();
+        Packetizer::new(codec, usize::from(max) * 8).packetize(&complete, &mut |payload, _| {
+            again.push(payload.to_vec());
+        });
+        let frame = depacketize(codec, again.iter().map(Vec::as_slice));
+        assert_eq!(frame.as_deref(), Some(&complete[..]));
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `rtmp`: the targets of RTMP
 //! - `targets`: one function per parser
 //! - `sessions`: the targets that need a session around them
+//! - `source`: packets and frames as a tap gives them
 //!
 //! `cargo test` replays `corpus/<target>/*` and a bounded, repeatable run of mutations.
 //! `make fuzz` runs each target for `FUZZ_SECONDS` from `FUZZ_SEED` (by default the time of day),
@@ -22,6 +23,7 @@ mod rtmp;
 #[path = "../sdp/check/mod.rs"]
 mod sdp_check;
 mod sessions;
+mod source;
 mod targets;
 
 use mutate::{Random, mutated};

@@ -3,7 +3,7 @@
 //! A target fails by panicking: because the parser does, or because what it says of the bytes
 //! cannot be true.
 
-use crate::{engines, frames, handshake, rtmp, sdp_check, sessions};
+use crate::{engines, frames, handshake, rtmp, sdp_check, sessions, source};
 use millrace::codec;
 use millrace::egress::http::presentation::names;
 use millrace::ingest::srt::mpegts::Demuxer;
@@ -68,6 +68,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
     Target::new("configuration", frames::configuration),
+    Target::new("depacketizer", frames::depacketizer),
+    Target::new("source", source::source),
     Target::new("packetizer", frames::packetizer),
     Target::new("transcode_ipc", transcode_ipc),
     Target::new("transcode_probe", transcode_probe),

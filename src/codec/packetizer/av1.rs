@@ -4,8 +4,8 @@ use super::payloads::Payloads;
 use crate::codec::av1::{self, FRAME, FRAME_HEADER, SEQUENCE_HEADER, TEMPORAL_DELIMITER};
 
 /// What the format leaves out (§5), and what is only there to be left out.
-const TILE_LIST: u8 = 8;
-const PADDING: u8 = 15;
+pub(in crate::codec) const TILE_LIST: u8 = 8;
+pub(in crate::codec) const PADDING: u8 = 15;
 const HAS_EXTENSION: u8 = 0x04;
 const HAS_SIZE: u8 = 0x02;
 /// The aggregation header (§4.4).
@@ -196,7 +196,7 @@ pub(super) fn starts(frame: &[u8]) -> bool {
 }
 
 /// Whether the first frame of a temporal unit is a keyframe; `None` where there is none.
-fn first_is_key(frame: &[u8]) -> Option<bool> {
+pub(in crate::codec) fn first_is_key(frame: &[u8]) -> Option<bool> {
     obus(frame).find(|obu| matches!(obu.kind(), FRAME | FRAME_HEADER)).map(|obu| is_key(obu.body))
 }
 

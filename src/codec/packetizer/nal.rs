@@ -172,7 +172,7 @@ pub(in crate::codec) fn starts<C: NalCodec>(frame: &[u8]) -> bool {
 }
 
 /// Whether a decoder can start with the picture of a frame; `None` where it has none.
-fn look<C: NalCodec>(frame: &[u8]) -> Option<bool> {
+pub(in crate::codec) fn look<C: NalCodec>(frame: &[u8]) -> Option<bool> {
     let (mut slices, mut supplements) = (None, Start::No);
     let mut has_sets = false;
     for nal in units(frame) {
