@@ -18,6 +18,8 @@ const STALLED_SECONDS_MAX = 12;
 const BEHIND_SECONDS_MAX = 4;
 /** What has been played is kept for so long. */
 const BACK_BUFFER_SECONDS = 10;
+/** After each stall so much more is kept, for the network that made it. */
+const STALL_SECONDS = 0.25;
 /** Catching up is not to be heard. */
 const CATCH_UP_RATE_MAX = 1.06;
 
@@ -141,6 +143,7 @@ export class HlsSource implements Source {
       backBufferLength: BACK_BUFFER_SECONDS,
       maxLiveSyncPlaybackRate: CATCH_UP_RATE_MAX,
       capLevelToPlayerSize: true,
+      liveSyncOnStallIncrease: STALL_SECONDS,
     });
     this.hls = hls;
     const { Events } = constructor;
@@ -156,6 +159,7 @@ export class HlsSource implements Source {
     hls.on(Events.ERROR, (_, data) => {
       if (data.fatal) this.recover(constructor, hls, data);
     });
+    hls.on(Events.MANIFEST_PARSED, () => keepOneSound(hls));
     hls.loadSource(url);
     hls.attachMedia(this.video);
     this.around.play();
@@ -250,6 +254,18 @@ export class HlsSource implements Source {
     if (this.stopped.signal.aborted) return;
     this.stop();
     this.reports.failed(fault);
+  }
+}
+
+/**
+ * Leaves one codec of sound: of two that are as good, hls.js would go to and fro with the bitrate.
+ * AAC is what all of them play.
+ */
+function keepOneSound(hls: Hls): void {
+  const codecs = hls.levels.map(({ audioCodec }) => audioCodec);
+  const kept = codecs.find((codec) => codec?.startsWith("mp4a")) ?? codecs[0];
+  for (let index = codecs.length - 1; index >= 0; index -= 1) {
+    if (codecs[index] !== kept) hls.removeLevel(index);
   }
 }
 
