@@ -16,6 +16,9 @@ const READY_WITHIN_MS = 15_000;
 const STALLED_SECONDS_MAX = 12;
 /** Whoever is so much further behind than meant skips to live. */
 const BEHIND_SECONDS_MAX = 4;
+/** Who begins is put closer to live if that gains so much, and leaves so much to play. */
+const SKIP_SECONDS_MIN = 0.3;
+const AHEAD_SECONDS_MIN = 0.5;
 /** What has been played is kept for so long. */
 const BACK_BUFFER_SECONDS = 10;
 /** After each stall so much more is kept, for the network that made it. */
@@ -110,7 +113,7 @@ export class HlsSource implements Source {
     if (signal.aborted) return;
     whenReady(this.video, signal, () => {
       clearTimeout(late);
-      this.reports.ready();
+      this.closeUp(() => this.reports.ready());
     });
     const late = setTimeout(() => {
       this.fail(new Fault("no-path", "The stream does not come in by HLS."));
@@ -240,6 +243,20 @@ export class HlsSource implements Source {
     if (hls === undefined || video.paused) return false;
     const { latency, targetLatency } = hls;
     return targetLatency !== null && latency - targetLatency > BEHIND_SECONDS_MAX;
+  }
+
+  /**
+   * Loading took time, in which live went on: what is here already is skipped as far as it is
+   * older than need be, before anybody sees it.
+   */
+  private closeUp(done: () => void): void {
+    const { hls, video } = this;
+    const ahead = bufferedAhead(video) ?? 0;
+    const surplus = (hls?.latency ?? 0) - (hls?.targetLatency ?? 0);
+    const skipped = Math.min(surplus, ahead - AHEAD_SECONDS_MIN);
+    if (!(skipped > SKIP_SECONDS_MIN)) return done();
+    video.addEventListener("seeked", done, { once: true, signal: this.stopped.signal });
+    video.currentTime += skipped;
   }
 
   private toLive(): void {
