@@ -12,6 +12,8 @@ import { eachFrame, whenReady, type Source, type Surroundings } from "./source.j
 /** How long the server may take to answer, and the first picture to come. */
 const ANSWER_WITHIN_MS = 8_000;
 const READY_WITHIN_MS = 15_000;
+/** How long until what cannot be played is looked at again. */
+const LOOK_AGAIN_MS = 6_000;
 /** Nothing has moved for so long: begin anew. */
 const STALLED_SECONDS_MAX = 12;
 /** Whoever is so much further behind than meant skips to live. */
@@ -170,6 +172,12 @@ export class HlsSource implements Source {
 
   /** Media that cannot be decoded is begun anew once; what else is fatal ends the attempt. */
   private recover(constructor: Constructor, hls: Hls, data: ErrorData): void {
+    const { MANIFEST_INCOMPATIBLE_CODECS_ERROR, BUFFER_ADD_CODEC_ERROR } = constructor.ErrorDetails;
+    const incompatible: string[] = [MANIFEST_INCOMPATIBLE_CODECS_ERROR, BUFFER_ADD_CODEC_ERROR];
+    if (incompatible.includes(data.details)) {
+      const words = "This browser cannot play what is published.";
+      return this.fail(new Fault("unplayable", words, LOOK_AGAIN_MS));
+    }
     if (data.type === constructor.ErrorTypes.MEDIA_ERROR && !this.hasRecovered) {
       this.hasRecovered = true;
       hls.recoverMediaError();
