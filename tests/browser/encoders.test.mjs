@@ -124,7 +124,7 @@ function withBFrames(pyramid) {
   return ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-x264-params", choices];
 }
 
-scenario("B-frames that others need come by LL-HLS, and without them WebRTC is back", async (world) => {
+scenario("B-frames that others need come by LL-HLS, later pictures by WebRTC", async (world) => {
   const server = await world.server(encoders.TAKES_ALL);
   const ports = await server.ports();
   const chromium = await world.chromium();
