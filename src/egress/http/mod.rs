@@ -10,6 +10,7 @@
 //! - `sound`: made AAC where it is not
 //! - `store`: what is there, and who waits for more
 //! - `answers`: a request, and what it gets
+//! - `tests`: who waits for what
 
 mod answers;
 mod opening;
@@ -17,6 +18,8 @@ mod packager;
 pub mod presentation;
 mod sound;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use answers::{Answer, Ask, Directives, Refused, Unfinished};
 
