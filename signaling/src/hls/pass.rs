@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 
 /// The cookie's name.
-const NAME: &str = "millrace_view";
+const NAME: &str = "millrace-view";
 
 /// What a request that may be served is to be answered with.
 #[derive(Default)]

@@ -247,14 +247,14 @@ async fn a_token_of_the_query_goes_on_in_the_playlist() {
 #[tokio::test]
 async fn a_playlist_sets_a_cookie_that_does_instead_of_the_token() {
     let served = closed();
-    let cookie = "millrace_view=v%2F1; Path=/hls/lot-1/a/; HttpOnly; SameSite=Lax";
+    let cookie = "millrace-view=v%2F1; Path=/hls/lot-1/a/; HttpOnly; SameSite=Lax";
     let path = "/hls/lot-1/a/index.m3u8";
     let bearer = || get(path).with("authorization", "Bearer v/1");
     assert_eq!(served.send(bearer()).await.header("set-cookie"), cookie);
     let by_query = served.send(get(&format!("{path}?token=v/1"))).await;
     assert_eq!(by_query.header("set-cookie"), cookie);
 
-    let kept = "theme=dark; millrace_view=v%2F1";
+    let kept = "theme=dark; millrace-view=v%2F1";
     assert_eq!(served.send(bearer().with("cookie", kept)).await.header("set-cookie"), "");
     for path in [path, "/hls/lot-1/a/video.m3u8"] {
         let answer = served.send(get(path).with("cookie", kept)).await;
@@ -262,7 +262,7 @@ async fn a_playlist_sets_a_cookie_that_does_instead_of_the_token() {
     }
     let media = get("/hls/lot-1/a/r_video_6.m4s").with("cookie", kept);
     assert_eq!(raw(&served, media).await.status(), 200);
-    let stale = get(path).with("cookie", "millrace_view=old");
+    let stale = get(path).with("cookie", "millrace-view=old");
     served.send(stale).await.problem(401, "token-unknown");
     let other = get("/hls/other/index.m3u8").with("cookie", kept);
     served.send(other).await.problem(403, "not-allowed");

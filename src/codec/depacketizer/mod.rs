@@ -1,8 +1,8 @@
 //! From RTP payloads to a frame, for ways out that do not speak RTP: what `packetizer` does, the
 //! other way round.
 //!
-//! Pure functions of the payloads of one frame, all of them and in order. Payloads are hostile: what
-//! cannot be is no frame, and none is longer than [`FRAME_MAX`]. Fuzz target: `depacketizer`.
+//! Pure functions of the payloads of one frame, all of them and in order. Payloads are hostile:
+//! what cannot be is no frame, and none is longer than [`FRAME_MAX`]. Fuzz target: `depacketizer`.
 //!
 //! - `nal`: NAL units, as H.264 and H.265 have them
 //! - `av1`: OBUs

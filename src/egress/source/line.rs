@@ -63,7 +63,8 @@ impl Line {
         self.tracks[kind.index()].clock.is_some()
     }
 
-    /// A timestamp stands for this moment. Sound that is found to be too far from its picture moves.
+    /// A timestamp stands for this moment. Sound that is found to be too far from its picture
+    /// moves.
     pub(super) fn set_clock(
         &mut self,
         kind: Kind,

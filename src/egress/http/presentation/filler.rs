@@ -53,20 +53,23 @@ pub(super) struct Filler {
     /// Where the part begins.
     start: Option<i64>,
     pictures: Vec<Picture>,
-    /// When the newest one is decoded, as the publisher says.
-    newest: i64,
     bytes: usize,
 }
 
 impl Filler {
     /// Nothing yet. `target` in ticks.
     pub(super) const fn new(pace: Pace, target: i64) -> Self {
-        Self { pace, target, start: None, pictures: Vec::new(), newest: 0, bytes: 0 }
+        Self { pace, target, start: None, pictures: Vec::new(), bytes: 0 }
     }
 
     /// What it holds.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How many pictures it holds.
+    pub(super) const fn len(&self) -> usize {
+        self.pictures.len()
     }
 
     /// How far pictures are apart, mostly.
@@ -117,7 +120,6 @@ impl Filler {
     ) -> Option<Closed> {
         let start = *self.start.get_or_insert(decode);
         let at = self.pictures.last().map_or(start, |last| decode.max(last.decode + 1));
-        self.newest = decode;
         self.bytes += data.len();
         self.pictures.push(Picture { decode: at, present, starts, data });
         let due = decode.max(at) + self.pace.shortest;

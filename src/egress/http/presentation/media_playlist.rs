@@ -153,6 +153,11 @@ impl MediaPlaylist {
         self.segments.back().map(|segment| segment.msn)
     }
 
+    /// The discontinuity sequence number of the newest segment.
+    pub(super) fn discontinuity(&self) -> Option<u64> {
+        self.segments.back().map(|segment| segment.discontinuity)
+    }
+
     /// How long the segment is that is being made.
     pub(super) fn open_duration(&self) -> Option<f64> {
         self.segments.back().filter(|it| !it.is_complete).map(|it| it.duration)

@@ -28,7 +28,7 @@ mod tests;
 mod text;
 mod video;
 
-use crate::media::frame::CLOCK_RATE;
+use crate::media::frame::{AudioCoding, CLOCK_RATE};
 use crate::media::sample::Sample;
 use bytes::Bytes;
 use playlists::Playlists;
@@ -104,6 +104,10 @@ pub enum File {
 pub struct Presentation {
     playlists: Playlists,
     run: Option<Run>,
+    /// The longest time between two keyframes of the publisher that was said.
+    keyframes_apart: Option<i64>,
+    /// What sound there was of the publisher before.
+    sounds: [Option<AudioCoding>; 2],
     /// The sound that comes, or will soon.
     expected: Vec<Rendition>,
     /// Whether there is something to play.
@@ -114,7 +118,14 @@ impl Presentation {
     /// Nothing yet.
     pub fn new(settings: Settings) -> Self {
         let playlists = Playlists::new(settings);
-        Self { playlists, run: None, expected: Vec::new(), is_ready: false }
+        Self {
+            playlists,
+            run: None,
+            keyframes_apart: None,
+            sounds: [None, None],
+            expected: Vec::new(),
+            is_ready: false,
+        }
     }
 
     /// A publisher begins: its files have this in their names, which nobody has had before.
@@ -123,11 +134,26 @@ impl Presentation {
         self.finish();
         let seconds = keyframes_apart.map(|apart| apart.as_secs_f64());
         self.playlists.begin(&Arc::from(run), seconds);
-        self.run = Some(Run::new(seconds.map(|it| (it * f64::from(CLOCK_RATE)) as i64)));
+        self.keyframes_apart = seconds.map(|it| (it * f64::from(CLOCK_RATE)) as i64);
+        self.run = Some(Run::new(self.keyframes_apart, self.sounds.clone()));
+    }
+
+    /// The publisher's clock has jumped: another time line begins, with a discontinuity.
+    fn jump(&mut self) {
+        self.finish();
+        self.playlists.jump();
+        self.run = Some(Run::new(self.keyframes_apart, self.sounds.clone()));
     }
 
     /// Takes a sample of the publisher.
     pub fn push(&mut self, sample: Sample) {
+        let Some(run) = &self.run else { return };
+        if run.is_elsewhere(&sample) {
+            if !run.is_leader(&sample) {
+                return;
+            }
+            self.jump();
+        }
         let Some(run) = &mut self.run else { return };
         run.push(sample, &mut self.playlists);
         self.is_ready |= is_ready(run, &self.playlists, &self.expected);
@@ -164,6 +190,7 @@ impl Presentation {
     fn finish(&mut self) {
         if let Some(mut run) = self.run.take() {
             run.finish(&mut self.playlists);
+            self.sounds = run.codings();
             self.is_ready |= self.playlists.has_any();
         }
     }

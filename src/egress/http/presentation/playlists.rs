@@ -14,6 +14,9 @@ const PART_SHARE: usize = 16;
 /// The same for a segment.
 const SEGMENT_SHARE: usize = 4;
 
+/// And a sample.
+const SAMPLE_SHARE: usize = 8;
+
 /// All playlists of a stream.
 #[derive(Debug)]
 pub(super) struct Playlists {
@@ -23,6 +26,8 @@ pub(super) struct Playlists {
     pub(super) boundaries: Boundaries,
     /// The Target Duration in seconds; it never changes.
     pub(super) target_duration: i64,
+    /// Sound is coded in another way: the next segment is to be discontinuous.
+    pub(super) wants_discontinuity: bool,
     /// Pictures per second.
     pub(super) frame_rate: Option<f64>,
     all: [MediaPlaylist; 3],
@@ -35,6 +40,7 @@ impl Playlists {
             settings,
             boundaries: Boundaries::default(),
             target_duration: whole_seconds(settings.segment.as_secs_f64()),
+            wants_discontinuity: false,
             frame_rate: None,
             all: Rendition::ALL.map(MediaPlaylist::new),
         }
@@ -60,6 +66,11 @@ impl Playlists {
         self.all.iter_mut().for_each(|playlist| playlist.begin(run));
     }
 
+    /// Another time line of the same publisher begins.
+    pub(super) fn jump(&mut self) {
+        self.boundaries.restart();
+    }
+
     /// Nothing more comes.
     pub(super) fn end(&mut self) {
         self.all.iter_mut().for_each(MediaPlaylist::end);
@@ -83,7 +94,8 @@ impl Playlists {
         // A live playlist holds three target durations at least (§6.2.2).
         let least = 3.0 * self.target_duration as f64;
         self.all.iter_mut().for_each(|playlist| playlist.trim(window, least));
-        while self.held() > self.settings.bytes_max && self.give_up_oldest() {}
+        // What is not a part yet has its room.
+        while self.held() > self.settings.bytes_max / 4 * 3 && self.give_up_oldest() {}
     }
 
     /// Those listed no longer first, then the oldest of all.
@@ -115,7 +127,7 @@ impl Playlists {
 
     /// How much a sample may hold.
     pub(super) const fn sample_bytes_max(&self) -> usize {
-        self.settings.bytes_max / SEGMENT_SHARE
+        self.settings.bytes_max / SAMPLE_SHARE
     }
 
     /// Whether the segment being made holds as much as it may.

@@ -22,11 +22,23 @@ const PICTURE_UNSEEN: i64 = SECOND * 7 / 10;
 /// Or comes, without a keyframe yet.
 const PICTURE_UNREADY: i64 = SECOND * 3 / 2;
 
+/// Silence that stands for sound that has stopped follows the picture by that.
+const SILENCE_BEHIND: i64 = SECOND * 3 / 10;
+/// What is so far from all else is on another time line.
+const ELSEWHERE: i64 = 10 * SECOND;
+/// Whatever their times are, no more frames of sound wait.
+const QUEUE_MAX: usize = 512;
+/// A frame of AAC has 6144 bits for each of up to 8 channels (ISO/IEC 14496-3 §4.5.3.1); three
+/// packets of Opus have less.
+const SOUND_BYTES_MAX: usize = 8 << 10;
+
 /// One publisher's stay.
 #[derive(Debug)]
 pub(super) struct Run {
     /// What times of decoding are counted from, in ticks of the publisher.
     base: Option<i64>,
+    /// The latest time of decoding.
+    newest: i64,
     video: Video,
     sounds: [Sound; 2],
 }
@@ -44,26 +56,49 @@ struct Heard {
 }
 
 impl Run {
-    /// Nothing yet.
-    pub(super) const fn new(keyframes_apart: Option<i64>) -> Self {
-        let sounds = [Sound::new(), Sound::new()];
-        Self { base: None, video: Video::new(keyframes_apart), sounds }
+    /// Nothing yet. `sounds`: what there was before, which players may wait for.
+    pub(super) fn new(keyframes_apart: Option<i64>, sounds: [Option<AudioCoding>; 2]) -> Self {
+        let sounds = sounds.map(Sound::new);
+        Self { base: None, newest: 0, video: Video::new(keyframes_apart), sounds }
+    }
+
+    /// What sound there is, or was.
+    pub(super) fn codings(&self) -> [Option<AudioCoding>; 2] {
+        self.sounds.each_ref().map(|sound| sound.coding.clone())
+    }
+
+    /// Whether that is on another time line: the publisher's clock has jumped.
+    pub(super) const fn is_elsewhere(&self, sample: &Sample) -> bool {
+        let away = sample.decode_ticks.saturating_sub(self.newest);
+        self.base.is_some() && away.saturating_abs() > ELSEWHERE
+    }
+
+    /// Whether what that is part of says where segments begin.
+    pub(super) const fn is_leader(&self, sample: &Sample) -> bool {
+        matches!(sample.coding, Coding::Video(_)) || !self.video.was_seen
     }
 
     /// Takes a sample.
     pub(super) fn push(&mut self, sample: Sample, out: &mut Playlists) {
         let base = *self.base.get_or_insert(sample.decode_ticks.saturating_sub(BEFORE_FIRST));
-        // What is far from the rest has no place on the line, and what is absurd none in memory.
-        let is_near = (base..base.saturating_add(SECOND << 32)).contains(&sample.decode_ticks);
-        if !is_near || sample.data.len() > out.sample_bytes_max() {
+        let ahead = sample.present_ticks.saturating_sub(sample.decode_ticks).saturating_abs();
+        if sample.decode_ticks < base || ahead > ELSEWHERE {
             return;
         }
         match sample.coding {
             Coding::Video(codec @ (Codec::H264 | Codec::H265 | Codec::Av1)) => {
+                if sample.data.len() > out.sample_bytes_max() {
+                    return;
+                }
+                self.newest = self.newest.max(sample.decode_ticks);
+                let told = (sample.present_ticks, sample.wall);
                 self.video.push(codec, sample, base, out);
+                for index in 0..SOUNDS.len() {
+                    self.keep_up(index, told, base, out);
+                }
             }
-            Coding::Audio(AudioCoding::Aac(_)) => self.sounds[0].queue.push_back(sample),
-            Coding::Audio(AudioCoding::Opus) => self.sounds[1].queue.push_back(sample),
+            Coding::Audio(AudioCoding::Aac(_)) => self.wait(0, sample),
+            Coding::Audio(AudioCoding::Opus) => self.wait(1, sample),
             _ => return,
         }
         for index in 0..SOUNDS.len() {
@@ -73,12 +108,52 @@ impl Run {
         }
     }
 
+    fn wait(&mut self, index: usize, sample: Sample) {
+        if sample.data.len() <= SOUND_BYTES_MAX {
+            self.newest = self.newest.max(sample.decode_ticks);
+            self.sounds[index].queue.push_back(sample);
+        }
+    }
+
+    /// Puts silence where sound has stopped, or is there no longer since the publisher before.
+    /// `told`: when a picture is presented, and which moment that is.
+    fn keep_up(&mut self, index: usize, told: (i64, WallTime), base: i64, out: &mut Playlists) {
+        let Some(reached) = self.video.reached() else { return };
+        let sound = &self.sounds[index];
+        if !sound.queue.is_empty() || sound.coding.is_none() {
+            return;
+        }
+        let first = out.boundaries.after(None).next().map_or(reached, |boundary| boundary.at);
+        let at = base + sound.next(first - base);
+        let patience = if sound.is_silent { 2 * SILENCE_BEHIND } else { sound.patience };
+        if reached - at < patience {
+            return;
+        }
+        if sound.configuration.is_none() && !self.describe_again(index, out) {
+            return;
+        }
+        let sound = &mut self.sounds[index];
+        sound.is_silent = true;
+        if sound.segment.is_none() {
+            sound.begin_at(first - base);
+        }
+        let ticks = reached - SILENCE_BEHIND - base;
+        let missing = sound.of_ticks(ticks) - sound.of_ticks(sound.next(ticks));
+        let micros = micros_of_ticks(ticks + base - told.0, CLOCK_RATE);
+        if sound.silence().is_some() && missing > 0 {
+            self.fill(index, missing, (ticks, told.1.offset_micros(micros)), base, out);
+        }
+    }
+
     /// Whether the oldest frame that waits can have its place: all boundaries before it are known,
     /// or none can be waited for.
     fn may_flow(&self, index: usize) -> bool {
         let queue = &self.sounds[index].queue;
         let (Some(oldest), Some(newest)) = (queue.front(), queue.back()) else { return false };
         let waited = newest.decode_ticks - oldest.decode_ticks;
+        if queue.len() > QUEUE_MAX {
+            return true;
+        }
         match self.video.reached() {
             Some(reached) => oldest.decode_ticks <= reached || waited > PICTURE_LATE,
             None if self.video.was_seen => waited > PICTURE_UNREADY,
@@ -100,10 +175,17 @@ impl Run {
         let sound = &mut self.sounds[index];
         let Some(samples) = sound.samples(&sample.data) else { return };
         let ticks = sample.present_ticks - base;
-        let Some(missing) = sound.missing(ticks) else { return };
+        let Some(missing) = sound.missing(ticks) else {
+            // It was late, and silence has its place.
+            if std::mem::replace(&mut sound.is_silent, false) {
+                sound.patience = (2 * sound.patience).min(ELSEWHERE);
+            }
+            return;
+        };
         if missing > 0 {
             self.fill(index, missing, (ticks, sample.wall), base, out);
         }
+        self.sounds[index].is_silent = false;
         let heard = Heard { data: sample.data, samples, ticks, wall: sample.wall };
         self.heard(index, heard, base, out);
     }
@@ -133,27 +215,62 @@ impl Run {
         }
     }
 
-    /// Learns how a frame is coded; `false` if it cannot be packaged.
+    /// Learns how a frame is coded; `false` if it cannot be packaged, or not yet: another coding
+    /// begins with a segment that is discontinuous in all renditions.
     fn describe(&mut self, index: usize, sample: &Sample, out: &mut Playlists) -> bool {
-        let sound = &mut self.sounds[index];
+        let sound = &self.sounds[index];
         let Some(coding) = coding_of(sample) else { return false };
-        if sound.coding.as_ref() == Some(coding) {
-            return sound.configuration.is_some();
+        if sound.configuration.is_some() && sound.coding.as_ref() == Some(coding) {
+            return true;
         }
-        if sound.segment.is_some() {
-            // What changes in a run is not followed: silence stands for it.
-            return false;
+        if sound.configuration.is_some() && sound.segment.is_some() {
+            let at = sample.present_ticks;
+            if !self.is_led(at) {
+                out.boundaries.add(at, true);
+            }
+            let discontinuity = out.get(SOUNDS[index]).discontinuity();
+            let begins = out
+                .boundaries
+                .after(self.sounds[index].segment)
+                .find(|it| Some(it.discontinuity) != discontinuity)
+                .map(|it| it.at);
+            out.wants_discontinuity |= begins.is_none();
+            if begins.is_none_or(|begins| at < begins) {
+                return false;
+            }
+            let closed = self.sounds[index].close();
+            out.add(SOUNDS[index], closed.as_ref(), 0);
         }
-        let Some(configuration) = AudioConfiguration::read(coding) else { return false };
-        sound.coding = Some(coding.clone());
+        self.sounds[index].coding = Some(coding.clone());
+        self.sounds[index].configuration = None;
+        self.configure(index, &sample.data, out)
+    }
+
+    /// As it was with the publisher before.
+    fn describe_again(&mut self, index: usize, out: &mut Playlists) -> bool {
+        let sound = &mut self.sounds[index];
+        sound.configuration = sound.coding.as_ref().and_then(AudioConfiguration::read);
+        let silence = sound.silence();
+        sound.configuration = None;
+        silence.is_some_and(|silence| self.configure(index, &silence, out))
+    }
+
+    /// Reads the configuration of a coding that is new, with a frame of it.
+    fn configure(&mut self, index: usize, frame: &[u8], out: &mut Playlists) -> bool {
+        let sound = &mut self.sounds[index];
+        let read = sound.coding.as_ref().and_then(AudioConfiguration::read);
+        let Some(configuration) = read else { return false };
         sound.configuration = Some(configuration.clone());
-        let Some(samples) = sound.samples(&sample.data) else { return false };
-        let wanted = out.settings.part.as_millis() as i64;
+        let Some(samples) = sound.samples(frame) else {
+            sound.configuration = None;
+            return false;
+        };
+        let wanted = i64::try_from(out.settings.part.as_millis()).unwrap_or(i64::MAX);
         let playlist = out.playlist(SOUNDS[index]);
         let target =
             *playlist.part_target.get_or_insert_with(|| sound.part_target(samples, wanted));
         playlist.describe(Description::Audio(configuration));
-        sound.set_target(target);
+        sound.restart(target);
         true
     }
 
@@ -180,7 +297,7 @@ impl Run {
         let sound = &mut self.sounds[index];
         if sound.segment.is_none() {
             // From before the first picture.
-            sound.forget();
+            sound.restart_line();
             return;
         }
         for closed in sound.add(heard.data, heard.samples) {

@@ -16,6 +16,8 @@ use std::collections::VecDeque;
 /// How far the samples' count may be off from the publisher's times, in ticks: 40 ms. Lips and
 /// voice are that far apart without being noticed (ITU-R BT.1359 §2: 45 ms at most).
 const TOLERANCE: i64 = (CLOCK_RATE / 25) as i64;
+/// Sound that is later has stopped.
+const PATIENCE: i64 = CLOCK_RATE as i64 * 3 / 2;
 /// No longer silence is filled in: ten seconds.
 pub(super) const SILENCE_MAX: i64 = 10 * CLOCK_RATE as i64;
 
@@ -28,10 +30,14 @@ pub(super) struct Sound {
     pub(super) configuration: Option<AudioConfiguration>,
     /// Frames that wait for the picture.
     pub(super) queue: VecDeque<Sample>,
+    /// Whether silence stands for it.
+    pub(super) is_silent: bool,
+    /// How late it may be before that, in ticks.
+    pub(super) patience: i64,
     /// The segment it is in.
     pub(super) segment: Option<u64>,
     /// The Part Target Duration in samples.
-    pub(super) target: i64,
+    target: i64,
     /// Where the next frame begins, in samples since the base of the run.
     line: Option<i64>,
     entries: Vec<Entry>,
@@ -41,10 +47,12 @@ pub(super) struct Sound {
 }
 
 impl Sound {
-    /// Nothing yet.
-    pub(super) const fn new() -> Self {
+    /// Nothing yet; `coding`: what there was before.
+    pub(super) const fn new(coding: Option<AudioCoding>) -> Self {
         Self {
-            coding: None,
+            coding,
+            is_silent: false,
+            patience: PATIENCE,
             configuration: None,
             queue: VecDeque::new(),
             segment: None,
@@ -107,9 +115,20 @@ impl Sound {
         self.filled
     }
 
-    /// No frame came yet that has a place.
-    pub(super) const fn forget(&mut self) {
+    /// The next frame begins where it is wanted.
+    pub(super) const fn restart_line(&mut self) {
         self.line = None;
+    }
+
+    /// The next frame begins there, in ticks since the base.
+    pub(super) fn begin_at(&mut self, ticks: i64) {
+        self.line = Some(self.of_ticks(ticks));
+    }
+
+    /// What comes is coded in another way; the Part Target Duration is so many milliseconds.
+    pub(super) fn restart(&mut self, target_millis: i64) {
+        self.line = None;
+        self.target = target_millis * self.rate() / 1_000;
     }
 
     /// Leaves a hole.
@@ -151,11 +170,6 @@ impl Sound {
         let wanted = wanted_millis * self.rate() / 1_000;
         let frames = ((wanted + samples / 2) / samples).max(1);
         (frames * samples * 1_000 + self.rate() - 1) / self.rate()
-    }
-
-    /// The Part Target Duration is that.
-    pub(super) fn set_target(&mut self, millis: i64) {
-        self.target = millis * self.rate() / 1_000;
     }
 
     /// A frame without a sound; `None` where none is known for what is sent.

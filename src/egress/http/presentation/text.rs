@@ -105,10 +105,12 @@ fn segments(
 ) -> std::fmt::Result {
     let playlist = all.get(rendition);
     let mut left: f64 = playlist.listed().map(|segment| segment.duration).sum();
+    let count = playlist.listed().count();
     let mut init = None;
     for (index, segment) in playlist.listed().enumerate() {
-        // Parts are listed of the last three target durations (§6.2.2).
-        let is_recent = left <= 3.0 * all.target_duration as f64;
+        // Parts are listed of the last three target durations (§6.2.2); some readers take that for
+        // three segments.
+        let is_recent = left <= 3.0 * all.target_duration as f64 && index + 3 >= count;
         left -= segment.duration;
         let is_same = init == segment.init.as_ref().map(|it| it.name.as_str());
         if let Some(new) = &segment.init {

@@ -17,6 +17,8 @@ const SECOND: i64 = CLOCK_RATE as i64;
 const MEASURED: i64 = SECOND / 2;
 /// That many pictures tell it, however short they are.
 const MEASURED_MAX: usize = 64;
+/// No part has more pictures, whatever their times are.
+const PICTURES_MAX: usize = 512;
 /// A segment may be longer than the Target Duration as far as it is rounded to it (§4.4.3.1).
 const OVER_TARGET: i64 = SECOND * 4 / 10;
 /// A keyframe that was asked for and does not come is asked for again after this.
@@ -164,7 +166,7 @@ impl Video {
         let Stage::Running(filler) = &mut self.stage else { return };
         let closed = filler.add(decode, sample.present_ticks, sample.starts, data);
         out.add(Rendition::Video, closed.as_ref(), base);
-        if filler.bytes() > out.part_bytes_max() {
+        if filler.bytes() > out.part_bytes_max() || filler.len() > PICTURES_MAX {
             let closed = filler.finish();
             out.add(Rendition::Video, closed.as_ref(), base);
         }
@@ -179,7 +181,8 @@ impl Video {
         sample: &Sample,
         out: &mut Playlists,
     ) {
-        let is_change = changed.is_some() && self.configuration.is_some();
+        let is_other = changed.is_some() && self.configuration.is_some();
+        let is_change = is_other || std::mem::take(&mut out.wants_discontinuity);
         if let Some(changed) = changed {
             out.playlist(Rendition::Video).describe(Description::Video(changed.clone()));
             self.configuration = Some(changed);
