@@ -132,6 +132,13 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
         }
     }
 
+    /// The server stops: nobody waits for more.
+    pub fn stop(&self) {
+        for store in self.lock().values() {
+            store.close();
+        }
+    }
+
     /// What has happened, and what is.
     pub fn counts(&self) -> HlsCounts {
         let stores: Vec<_> = self.lock().values().cloned().collect();

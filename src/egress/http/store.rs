@@ -159,6 +159,12 @@ impl<R: Clone> Store<R> {
         }
     }
 
+    /// Waits until it is over.
+    pub(super) async fn closed(&self) {
+        // The sender is as old as this is.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Closed).await;
+    }
+
     /// How far a rendition has got, now and from now on.
     pub(super) fn edge(&self, rendition: Rendition) -> watch::Receiver<Option<Position>> {
         self.edges[rendition.index()].subscribe()

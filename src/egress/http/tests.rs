@@ -2,7 +2,7 @@
 
 use super::Render;
 use super::answers::{Answer, Ask, Directives, Refused};
-use super::presentation::Presentation;
+use super::presentation::{Position, Presentation, Rendition};
 use super::store::Store;
 use crate::config::Config;
 use crate::media::frame::{AudioCoding, Coding};
@@ -62,6 +62,10 @@ impl Rig {
         }
     }
 
+    fn position(&self) -> Position {
+        self.store.edge(Rendition::Aac).borrow().expect("there are parts")
+    }
+
     fn ask(&self, file: &str, directives: Directives) -> JoinHandle<Result<Answer<Text>, Refused>> {
         let (store, stream, file) = (Arc::clone(&self.store), self.stream.clone(), file.to_owned());
         tokio::spawn(async move {
@@ -109,7 +113,7 @@ async fn the_first_playlist_is_waited_for() {
 async fn a_blocking_reload_waits_for_just_what_it_names() {
     let mut rig = rig();
     rig.sound(60);
-    let position = rig.store.edge(super::presentation::Rendition::Aac).borrow().expect("parts");
+    let position = rig.position();
     let waiting = rig.ask("aac.m3u8", blocking(position.msn, Some(position.parts)));
     let segment = rig.ask("aac.m3u8", blocking(position.msn, None));
     settle().await;
@@ -121,7 +125,7 @@ async fn a_blocking_reload_waits_for_just_what_it_names() {
     assert!(!segment.is_finished(), "the segment is not complete");
     rig.sound(100);
     assert!(segment.await.is_ok_and(|answer| answer.is_ok()));
-    let newest = rig.store.edge(super::presentation::Rendition::Aac).borrow().expect("parts").msn;
+    let newest = rig.position().msn;
     let far = rig.playlist(blocking(newest + 3, None)).await;
     assert_eq!(far, Err(Refused::TooFarAhead { asked: newest + 3, newest }));
 }
@@ -154,7 +158,7 @@ async fn what_is_hinted_at_waits_and_a_segment_comes_part_by_part() {
     let waiting = rig.ask(&hinted, Directives::default());
     settle().await;
     assert!(!waiting.is_finished());
-    let newest = rig.store.edge(super::presentation::Rendition::Aac).borrow().expect("parts").msn;
+    let newest = rig.position().msn;
     let name = format!("run_aac_{newest}.m4s");
     let growing = rig.ask(&name, Directives::default()).await.expect("no fault");
     let Ok(Answer::Growing(mut parts)) = growing else { unreachable!("it is being made") };
@@ -197,10 +201,21 @@ async fn what_cannot_be_packaged_says_so_to_all_who_wait() {
 async fn at_the_end_nobody_waits_any_more() {
     let mut rig = rig();
     rig.sound(60);
-    let position = rig.store.edge(super::presentation::Rendition::Aac).borrow().expect("parts");
+    let position = rig.position();
     let waiting = rig.ask("aac.m3u8", blocking(position.msn + 1, Some(3)));
     settle().await;
     rig.store.change(Presentation::end);
     let Ok(Ok(Answer::Playlist(text))) = waiting.await else { unreachable!("it is there") };
     assert!(text.contains("#EXT-X-ENDLIST"), "{text}");
+}
+
+#[tokio::test]
+async fn who_waits_is_told_when_the_server_stops() {
+    let mut rig = rig();
+    rig.sound(60);
+    let position = rig.position();
+    let waiting = rig.ask("aac.m3u8", blocking(position.msn + 1, None));
+    settle().await;
+    rig.store.close();
+    assert_eq!(waiting.await.expect("no fault").err(), Some(Refused::Stopping));
 }

@@ -136,7 +136,9 @@ impl Playlists {
     }
 }
 
-/// Rounded up, from 1 to 10 seconds.
+/// Rounded up, from 1 to 10 seconds. How far keyframes are apart is measured by when they came:
+/// what is a little more than whole seconds is just these, as a segment may be rounded too.
 fn whole_seconds(seconds: f64) -> i64 {
-    (seconds.ceil() as i64).clamp(1, 10)
+    const JITTER: f64 = 0.25;
+    ((seconds - JITTER).ceil() as i64).clamp(1, 10)
 }
