@@ -4,6 +4,7 @@
 pub mod codec;
 pub mod continuity;
 pub mod floor;
+pub mod hls;
 pub mod http;
 pub mod impair;
 pub mod interop;

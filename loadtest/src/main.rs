@@ -5,7 +5,7 @@ mod cli;
 
 use clap::{Parser, Subcommand};
 use cli::summary::Summary;
-use cli::{continuity, floor, impair, lip_sync, print, publish, ramp, ways};
+use cli::{continuity, floor, hls, hls_check, impair, lip_sync, print, publish, ramp, ways};
 
 /// Publishes to any WHIP, RTMP or SRT server, watches by WHEP, and measures what arrives.
 #[derive(Parser)]
@@ -26,6 +26,10 @@ enum Command {
     Ramp(ramp::Ramp),
     /// Publishes by several protocols at once, and compares latency and first frames.
     Ways(ways::Ways),
+    /// Plays a stream by LL-HLS, with any number of players.
+    Hls(hls::Hls),
+    /// Says which rules of LL-HLS a stream keeps to, and which it breaks.
+    HlsCheck(hls_check::HlsCheck),
     /// Puts a bad network between real clients and a server.
     Impair(impair::Impair),
     /// Says how far picture and sound of a stream that flashes and beeps are apart for a viewer.
@@ -45,6 +49,8 @@ async fn main() -> anyhow::Result<()> {
         Command::View(arguments) => ramp::view(arguments).await,
         Command::Ramp(arguments) => ramp::ramp(arguments).await,
         Command::Ways(arguments) => ways::run(arguments).await,
+        Command::Hls(arguments) => hls::run(arguments).await,
+        Command::HlsCheck(arguments) => hls_check::run(arguments).await,
         Command::Impair(arguments) => impair::run(arguments).await,
         Command::LipSync(arguments) => lip_sync::run(arguments).await,
         Command::Continuity(arguments) => continuity::run(&arguments),

@@ -21,7 +21,7 @@ fn encoder() -> PushOptions {
         keyframe_interval_frames: 300,
         ..VideoSettings::default()
     };
-    PushOptions { video, audio: true }
+    PushOptions { video, audio: true, aac: false }
 }
 
 async fn rtmp(server: &Server) -> anyhow::Result<PushClient> {

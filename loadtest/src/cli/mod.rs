@@ -2,6 +2,8 @@
 //!
 //! - `continuity`: gaps in a file of MPEG-TS
 //! - `floor`: what sending costs at least
+//! - `hls`: players of LL-HLS
+//! - `hls_check`: whether a stream keeps to the rules of LL-HLS
 //! - `impair`: a bad network for real clients
 //! - `lip_sync`: how far picture and sound are apart
 //! - `options`: what several commands take
@@ -14,6 +16,8 @@
 
 pub(crate) mod continuity;
 pub(crate) mod floor;
+pub(crate) mod hls;
+pub(crate) mod hls_check;
 pub(crate) mod impair;
 pub(crate) mod lip_sync;
 pub(crate) mod options;

@@ -5,7 +5,7 @@ use clap::Args;
 use loadtest::codec::{Codec, Kind};
 use loadtest::light::{LightOptions, Transport};
 use loadtest::push::PushOptions;
-use loadtest::source::{AnnexB, Recording, VideoSettings};
+use loadtest::source::{AnnexB, Recording, Rhythm, VideoSettings};
 use loadtest::whip::{Pacing, PublishOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +36,13 @@ pub(crate) struct Media {
     /// Frames per second.
     #[arg(long, default_value_t = 30)]
     fps: u32,
+    /// How frames follow each other: even, ntsc (at 1000/1001 of the rate), or uneven, as of a
+    /// browser's camera.
+    #[arg(long, default_value = "even")]
+    rhythm: Rhythm,
+    /// By RTMP: send silence as AAC instead of Opus.
+    #[arg(long)]
+    aac: bool,
     /// Frames from one keyframe to the next; 0 means only when asked.
     #[arg(long, default_value_t = 60)]
     gop: u32,
@@ -101,7 +108,8 @@ impl Media {
             "by RTMP and SRT goes H.264 that is made up, and no file"
         );
         anyhow::ensure!(!self.tcp && self.pace_ms == 0, "--tcp and --pace-ms are of WHIP");
-        Ok(PushOptions { video: self.settings(Codec::H264), audio: !self.no_audio })
+        let video = self.settings(Codec::H264);
+        Ok(PushOptions { video, audio: !self.no_audio, aac: self.aac })
     }
 
     fn settings(&self, codec: Codec) -> VideoSettings {
@@ -110,6 +118,7 @@ impl Media {
             bitrate_bps: self.kbps * 1_000,
             frame_rate: self.fps,
             keyframe_interval_frames: self.gop,
+            rhythm: self.rhythm,
             ..VideoSettings::default()
         }
     }

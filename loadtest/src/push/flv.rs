@@ -14,6 +14,8 @@ const NAL_UNITS: u8 = 1;
 const OPUS_START: u8 = 0x90;
 const OPUS_FRAMES: u8 = 0x91;
 const OPUS: &[u8; 4] = b"Opus";
+/// AAC, whatever the other bits say (FLV E.4.2.1).
+const AAC: u8 = 0xAF;
 
 /// What comes before the first picture: an `AVCDecoderConfigurationRecord` (ISO/IEC 14496-15
 /// §5.3.3.1), with lengths of four bytes.
@@ -39,8 +41,12 @@ pub(super) fn video(picture: &Picture) -> Bytes {
     body.into()
 }
 
-/// What comes before the first sound: `OpusHead` (RFC 7845 §5.1), stereo.
-pub(super) fn audio_header() -> Bytes {
+/// What comes before the first sound: `OpusHead` (RFC 7845 §5.1), stereo, or the
+/// `AudioSpecificConfig` (ISO/IEC 14496-3 §1.6.2.1) of AAC-LC, stereo at 48 kHz.
+pub(super) fn audio_header(aac: bool) -> Bytes {
+    if aac {
+        return Bytes::from_static(&[AAC, 0, 0x11, 0x90]);
+    }
     let mut body = vec![OPUS_START];
     body.extend(OPUS);
     body.extend(b"OpusHead");
@@ -48,6 +54,11 @@ pub(super) fn audio_header() -> Bytes {
     body.extend(48_000_u32.to_le_bytes());
     body.extend([0, 0, 0]);
     body.into()
+}
+
+/// One frame of AAC: two channels of silence.
+pub(super) fn silence() -> Bytes {
+    Bytes::from_static(&[AAC, 1, 0x21, 0x10, 0x04, 0x60, 0x8C, 0x1C])
 }
 
 /// One packet of sound.

@@ -25,8 +25,9 @@ use tokio::task::JoinHandle;
 
 /// How long the way to a stream that is being published may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
-/// Ticks in a packet of sound, 20 ms.
-const AUDIO_TICKS: u64 = 1_800;
+/// Ticks in a packet of Opus, 20 ms, and in a frame of AAC, 1,024 samples at 48 kHz.
+const OPUS_TICKS: u64 = 1_800;
+const AAC_TICKS: u64 = 1_920;
 
 /// What is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +36,8 @@ pub struct PushOptions {
     pub video: VideoSettings,
     /// Whether there is sound, in Opus.
     pub audio: bool,
+    /// Whether the sound is AAC instead, which is silence; by RTMP only.
+    pub aac: bool,
 }
 
 /// What a publisher did so far.
@@ -122,7 +125,7 @@ enum Line {
 impl Line {
     async fn connect(address: &Url, options: PushOptions) -> anyhow::Result<Self> {
         Ok(match address.scheme() {
-            "rtmp" => Self::Rtmp(Box::new(rtmp::Rtmp::publish(address, options.audio).await?)),
+            "rtmp" => Self::Rtmp(Box::new(rtmp::Rtmp::publish(address, options).await?)),
             "srt" => Self::Srt(Box::new(srt::Srt::publish(address, options.audio).await?)),
             "udp" => Self::Udp(udp::Udp::publish(address, options.audio).await?),
             other => anyhow::bail!("{other}: pictures are pushed to rtmp://, srt:// and udp://"),
@@ -173,12 +176,13 @@ async fn drive(
     let mut pictures = PictureSource::new(options.video);
     let mut sound = AudioSource::new(0, 0);
     let mut sounds = 0;
+    let sound_ticks = if options.aac { AAC_TICKS } else { OPUS_TICKS };
     let start = Instant::now();
     let due = |ticks: u64| start + Duration::from_micros(ticks * 100 / 9);
     let mut picture = pictures.next_picture();
     loop {
         let picture_at = due(picture.ticks);
-        let sound_at = due(sounds * AUDIO_TICKS);
+        let sound_at = due(sounds * sound_ticks);
         let next = if options.audio { picture_at.min(sound_at) } else { picture_at };
         tokio::select! {
             heard = line.listen() => {
@@ -196,7 +200,7 @@ async fn drive(
             });
             picture = pictures.next_picture();
         } else {
-            line.audio(sounds * AUDIO_TICKS, &sound.next_packet().payload).await?;
+            line.audio(sounds * sound_ticks, &sound.next_packet().payload).await?;
             sounds += 1;
             log.update(|log| log.audio += 1);
         }
@@ -222,8 +226,10 @@ mod tests {
             frame_rate: 60,
             keyframe_interval_frames: 10,
             payload_bytes_max: 0,
+            rhythm: crate::source::Rhythm::Even,
         },
         audio: true,
+        aac: false,
     };
 
     /// Lets one publisher in, and returns the stream key and the bodies of the first messages.
@@ -298,7 +304,7 @@ mod tests {
         let (key, bodies) = server.await??;
         assert_eq!(key, "a?token=b");
         assert_eq!(bodies.video[0], flv::video_header());
-        assert_eq!(bodies.audio[0], flv::audio_header());
+        assert_eq!(bodies.audio[0], flv::audio_header(false));
         for (body, number) in bodies.video[1..].iter().zip(0..) {
             assert_eq!(body[0], if number % 10 == 0 { 0x17 } else { 0x27 });
             assert_eq!(Stamp::read(body).map(|stamp| stamp.counter), Some(number));

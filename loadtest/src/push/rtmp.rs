@@ -1,7 +1,7 @@
 //! Publishes by RTMP. Handshake, commands and chunks are those of the crate `rml_rtmp`, from
 //! which the server takes less: its reader of chunks and commands is its own.
 
-use super::flv;
+use super::{PushOptions, flv};
 use crate::source::Picture;
 use anyhow::Context;
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(super) struct Rtmp {
     /// What is to be written before anything else: answers to the server.
     waiting: Vec<u8>,
     input: Vec<u8>,
+    /// Whether the sound is AAC.
+    aac: bool,
 }
 
 impl fmt::Debug for Rtmp {
@@ -43,7 +45,7 @@ impl fmt::Debug for Rtmp {
 
 impl Rtmp {
     /// Connects, and asks to publish until the server answers.
-    pub(super) async fn publish(url: &Url, audio: bool) -> anyhow::Result<Self> {
+    pub(super) async fn publish(url: &Url, options: PushOptions) -> anyhow::Result<Self> {
         let (app, key) = app_and_key(url)?;
         let host = url.host_str().context("an address has a host")?;
         let port = url.port().unwrap_or(PORT);
@@ -57,7 +59,8 @@ impl Rtmp {
             ..ClientSessionConfig::new()
         };
         let (session, results) = ClientSession::new(config)?;
-        let mut this = Self { stream, session, waiting: Vec::new(), input: vec![0; 16_384] };
+        let (waiting, input) = (Vec::new(), vec![0; 16_384]);
+        let mut this = Self { stream, session, waiting, input, aac: options.aac };
         for result in results {
             this.queue(result);
         }
@@ -74,7 +77,7 @@ impl Rtmp {
                         this.queue(request);
                     }
                     ClientSessionEvent::PublishRequestAccepted => {
-                        this.send_headers(audio).await?;
+                        this.send_headers(options.audio).await?;
                         return Ok(this);
                     }
                     ClientSessionEvent::ConnectionRequestRejected { description } => {
@@ -96,7 +99,8 @@ impl Rtmp {
         let header = self.session.publish_video_data(flv::video_header(), start, false)?;
         self.queue(header);
         if audio {
-            let header = self.session.publish_audio_data(flv::audio_header(), start, false)?;
+            let header =
+                self.session.publish_audio_data(flv::audio_header(self.aac), start, false)?;
             self.queue(header);
         }
         self.flush().await
@@ -111,7 +115,8 @@ impl Rtmp {
 
     pub(super) async fn audio(&mut self, ticks: u64, packet: &Bytes) -> anyhow::Result<()> {
         let timestamp = RtmpTimestamp::new((ticks / TICKS) as u32);
-        let sent = self.session.publish_audio_data(flv::audio(packet), timestamp, false)?;
+        let body = if self.aac { flv::silence() } else { flv::audio(packet) };
+        let sent = self.session.publish_audio_data(body, timestamp, false)?;
         self.queue(sent);
         self.flush().await
     }

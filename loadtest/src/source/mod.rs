@@ -20,7 +20,7 @@ pub use audio::AudioSource;
 pub use picture::{PARAMETER_SETS, Picture, PictureSource};
 pub(crate) use recorded::RecordedSource;
 pub use recorded::{Recording, RecordingError};
-pub use video::{Frame, VideoSettings, VideoSource};
+pub use video::{Frame, Rhythm, VideoSettings, VideoSource};
 
 use bytes::Bytes;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -8,8 +8,6 @@ use super::payload::{H264_PPS, H264_SPS};
 use super::video::VideoSettings;
 use super::{STAMP_BYTES, Stamp, now_micros};
 
-/// RTP ticks per second, and those of MPEG.
-const CLOCK_RATE: u64 = 90_000;
 /// An IDR slice, and one that others are predicted from (ITU-T H.264 §7.4.1).
 const IDR_SLICE: u8 = 0x65;
 const SLICE: u8 = 0x41;
@@ -64,7 +62,7 @@ impl PictureSource {
         // Never zero, so that no NAL unit needs emulation prevention (§7.4.1).
         let filling = (0..bytes as u64).map(|at| ((number * 31 + at * 7) % 255 + 1) as u8);
         let nal = start.into_iter().chain(filling.skip(start.len())).collect();
-        let ticks = number * CLOCK_RATE / u64::from(self.settings.frame_rate.max(1));
+        let ticks = self.settings.ticks(number);
         let mut picture = Picture { number, keyframe, ticks, nal };
         picture.stamp();
         picture

@@ -6,8 +6,35 @@ use crate::codec::Codec;
 use bytes::Bytes;
 use std::time::Duration;
 
+/// RTP ticks in a second.
+const CLOCK_RATE: u64 = 90_000;
 /// How much larger than a delta frame a keyframe is.
 const KEYFRAME_WEIGHT: u64 = 6;
+
+/// How frames follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rhythm {
+    /// At the frame rate.
+    #[default]
+    Even,
+    /// At 1000/1001 of it: 29.97 for 30.
+    Ntsc,
+    /// As a browser's camera: early and late by up to a quarter of the interval.
+    Uneven,
+}
+
+impl std::str::FromStr for Rhythm {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "even" => Ok(Self::Even),
+            "ntsc" => Ok(Self::Ntsc),
+            "uneven" => Ok(Self::Uneven),
+            other => Err(format!("{other} is none of even, ntsc, uneven")),
+        }
+    }
+}
 
 /// What the encoder is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +49,8 @@ pub struct VideoSettings {
     pub keyframe_interval_frames: u32,
     /// Most bytes in one payload.
     pub payload_bytes_max: usize,
+    /// How frames follow each other.
+    pub rhythm: Rhythm,
 }
 
 impl Default for VideoSettings {
@@ -32,11 +61,29 @@ impl Default for VideoSettings {
             frame_rate: 30,
             keyframe_interval_frames: 60,
             payload_bytes_max: 1_180,
+            rhythm: Rhythm::Even,
         }
     }
 }
 
 impl VideoSettings {
+    /// When a frame is shown, in 90 kHz ticks from the first.
+    pub fn ticks(&self, number: u64) -> u64 {
+        let rate = u64::from(self.frame_rate.max(1));
+        let even = number * CLOCK_RATE / rate;
+        match self.rhythm {
+            Rhythm::Even => even,
+            Rhythm::Ntsc => number * (CLOCK_RATE / 1_000 * 1_001) / rate,
+            Rhythm::Uneven => {
+                // The same for every source, and without a period that could hide something.
+                let mixed = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let noise = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 48;
+                let quarter = CLOCK_RATE / rate / 4;
+                (even + noise * 2 * quarter / 0xFFFF).saturating_sub(quarter)
+            }
+        }
+    }
+
     /// Bytes of coded picture in a frame.
     pub(super) fn frame_bytes(&self, keyframe: bool) -> usize {
         let per_second = self.bitrate_bps / 8;
@@ -93,9 +140,10 @@ impl VideoSource {
         self.wants_keyframe = true;
     }
 
-    /// Time between frames.
+    /// Time from the next frame to the one after it.
     pub fn interval(&self) -> Duration {
-        Duration::from_secs(1) / self.settings.frame_rate.max(1)
+        let (now, next) = (self.settings.ticks(self.frames), self.settings.ticks(self.frames + 1));
+        Duration::from_nanos((next - now) * 100_000 / 9)
     }
 
     /// The RTP timestamp of the next frame.
@@ -123,9 +171,9 @@ impl VideoSource {
             .enumerate()
             .map(|(at, payload)| self.packet(payload, at == last, keyframe && at == 0))
             .collect();
+        let ticks = self.settings.ticks(self.frames + 1) - self.settings.ticks(self.frames);
         self.frames += 1;
-        let ticks = self.settings.codec.clock_rate() / self.settings.frame_rate.max(1);
-        self.header.timestamp = self.header.timestamp.wrapping_add(ticks);
+        self.header.timestamp = self.header.timestamp.wrapping_add(ticks as u32);
         Frame { keyframe, packets }
     }
 
@@ -161,6 +209,19 @@ mod tests {
             .sum();
         // Two seconds of 1 Mb/s are 250 000 bytes.
         assert!((245_000..265_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn frames_follow_each_other_as_their_rhythm_says() {
+        let ticks =
+            |rhythm, number| VideoSettings { rhythm, ..VideoSettings::default() }.ticks(number);
+        assert_eq!([0, 1, 30].map(|number| ticks(Rhythm::Even, number)), [0, 3_000, 90_000]);
+        assert_eq!([0, 1, 30].map(|number| ticks(Rhythm::Ntsc, number)), [0, 3_003, 90_090]);
+        let steps: Vec<u64> = (0..1_000)
+            .map(|number| ticks(Rhythm::Uneven, number + 1) - ticks(Rhythm::Uneven, number))
+            .collect();
+        assert!(steps.iter().all(|step| (1_500..=4_500).contains(step)), "{steps:?}");
+        assert!(steps.iter().any(|step| *step > 4_000) && steps.iter().any(|step| *step < 2_000));
     }
 
     #[test]
