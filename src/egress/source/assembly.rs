@@ -42,7 +42,7 @@ impl Assembly {
     /// So long a picture's packet is waited for: a publisher at the other end of the world is asked
     /// twice.
     const VIDEO_WAIT: Duration = Duration::from_millis(300);
-    /// So long one of sound: it is not asked for again, and a gap of 20 ms is less than a stall.
+    /// So long one of sound: it is seldom asked for again, and a gap of 20 ms is less than a stall.
     const AUDIO_WAIT: Duration = Duration::from_millis(100);
     /// Packets that are held: a keyframe of 8 MiB.
     const PACKETS_MAX: usize = 8_192;

@@ -92,7 +92,9 @@ impl Filler {
             }
             return None;
         };
-        let fits = decode + self.pace.shortest / 2 <= start + self.target;
+        // With a picture that is shorter than half the usual, rather than a part that is too short.
+        let fits =
+            decode - start < self.least() || decode + self.pace.shortest / 2 <= start + self.target;
         if fits && !cuts {
             return None;
         }
@@ -124,12 +126,16 @@ impl Filler {
         self.pictures.push(Picture { decode: at, present, starts, data });
         let due = decode.max(at) + self.pace.shortest;
         let full = start + self.target;
-        // The draft wants 85 %; where one more picture would fit, it is waited for.
-        let least = (self.target * 85 / 100 + 1).max(self.target - self.pace.usual / 2);
-        if due - start < least || due - full > LAG_MAX {
+        if due - start < self.least() || due - full > LAG_MAX {
             return None;
         }
         self.close(due.min(full).max(at + 1))
+    }
+
+    /// A part that is so long is full: the draft wants 85 %; where one more picture would fit,
+    /// it is waited for.
+    fn least(&self) -> i64 {
+        (self.target * 85 / 100 + 1).max(self.target - self.pace.usual / 2)
     }
 
     /// Nothing more comes: the last picture lasts as long as is usual.

@@ -156,7 +156,7 @@ impl Presentation {
         }
         let Some(run) = &mut self.run else { return };
         run.push(sample, &mut self.playlists);
-        self.is_ready |= is_ready(run, &self.playlists, &self.expected);
+        self.is_ready = self.is_ready || is_ready(run, &self.playlists, &self.expected);
     }
 
     /// These kinds of sound come, or will soon: the playlist that names the others waits for them

@@ -105,7 +105,9 @@ fn segments(
 ) -> std::fmt::Result {
     let playlist = all.get(rendition);
     let mut left: f64 = playlist.listed().map(|segment| segment.duration).sum();
-    let count = playlist.listed().count();
+    let is_between = playlist.position().is_some_and(|it| it.is_complete && !it.is_over);
+    // With the one that begins next.
+    let count = playlist.listed().count() + usize::from(is_between);
     let mut init = None;
     for (index, segment) in playlist.listed().enumerate() {
         // Parts are listed of the last three target durations (§6.2.2); some readers take that for

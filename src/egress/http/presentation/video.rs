@@ -202,7 +202,10 @@ impl Video {
     /// Asks for a keyframe when the segment is nearly as long as it should be.
     fn ask(&mut self, decode: i64, out: &Playlists) {
         let length = decode - self.began.0;
-        let comes_unasked = self.keyframes_apart.is_some_and(|it| length + SECOND / 10 < it);
+        // Where keyframes are as far apart as segments are long, the next is not far.
+        let is_usual =
+            |apart: i64| apart <= out.segment() * 11 / 10 && length < apart + SECOND / 10;
+        let comes_unasked = self.keyframes_apart.is_some_and(is_usual);
         let is_time = length >= out.segment() * 9 / 10 && !comes_unasked;
         let is_asked = self.asked.is_some_and(|asked| decode - asked < ASK_AGAIN);
         if is_time && !is_asked {

@@ -1,9 +1,11 @@
 //! A presentation out of synthetic streams.
 //!
 //! - `real`: real encoders and a real player
+//! - `reload`: what a player sees that loads playlists again and again
 //! - `stream`: these streams, and playlists read back
 
 mod real;
+mod reload;
 mod stream;
 
 use super::{File, Presentation, Rendition};
