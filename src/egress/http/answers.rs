@@ -75,9 +75,9 @@ pub enum Refused {
     /// It was waited for in vain.
     #[error("{0} did not come in time; try again")]
     NotInTime(&'static str),
-    /// The server stops.
-    #[error("the server is stopping; try again in a few seconds")]
-    Stopping,
+    /// It is over.
+    #[error("the stream begins anew, or the server is stopping; try again in a few seconds")]
+    Closed,
     /// Nothing is packaged here.
     #[error("HLS is off")]
     Off,
@@ -135,7 +135,7 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
             biased;
             answer = answer => answer,
             // Who waits while it closes waits for nothing.
-            () = self.closed() => Err(Refused::Stopping),
+            () = self.closed() => Err(Refused::Closed),
         }
     }
 

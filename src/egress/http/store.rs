@@ -96,10 +96,9 @@ impl<R: Clone> Store<R> {
         for (edge, position) in self.edges.iter().zip(positions) {
             is_news |= *edge.borrow() != position;
         }
-        if is_news {
+        let is_ready = self.is_opening() && inside.presentation.multivariant("").is_some();
+        if is_news || is_ready {
             inside.renderings.clear();
-            let is_opening = *self.phase.borrow() == Phase::Opening;
-            let is_ready = is_opening && inside.presentation.multivariant("").is_some();
             drop(inside);
             for (edge, position) in self.edges.iter().zip(positions) {
                 edge.send_if_modified(|known| std::mem::replace(known, position) != position);
@@ -129,6 +128,11 @@ impl<R: Clone> Store<R> {
         });
     }
 
+    /// Whether there is nothing to give yet.
+    pub(super) fn is_opening(&self) -> bool {
+        *self.phase.borrow() == Phase::Opening
+    }
+
     /// Somebody asks now.
     pub(super) fn touch(&self, now: Instant) {
         let mut inside = self.lock();
@@ -154,7 +158,7 @@ impl<R: Clone> Store<R> {
         };
         match &*phase {
             Phase::NotPlayable(reason) => Err(Refused::NotPlayable(reason.clone())),
-            Phase::Closed => Err(Refused::NotLive),
+            Phase::Closed => Err(Refused::Closed),
             Phase::Opening | Phase::Ready => Ok(()),
         }
     }

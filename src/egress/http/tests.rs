@@ -33,7 +33,10 @@ fn as_it_is(text: String, _max_age: Duration) -> Text {
 fn rig_with(render: Render<Text>) -> Rig {
     let start = Instant::now();
     let store = Arc::new(Store::new(&Config::default().hls, render, start));
-    store.change(|presentation| presentation.begin("run", None));
+    store.change(|presentation| {
+        presentation.begin("run", None);
+        presentation.hurry();
+    });
     Rig { store, stream: StreamName::parse("lot-42").expect("a name"), frames: 0, start }
 }
 
@@ -217,5 +220,5 @@ async fn who_waits_is_told_when_the_server_stops() {
     let waiting = rig.ask("aac.m3u8", blocking(position.msn + 1, None));
     settle().await;
     rig.store.close();
-    assert_eq!(waiting.await.expect("no fault").err(), Some(Refused::Stopping));
+    assert_eq!(waiting.await.expect("no fault").err(), Some(Refused::Closed));
 }

@@ -275,9 +275,9 @@ impl MediaPlaylist {
         self.segments.iter().skip(self.unlisted).filter(|segment| segment.is_listed())
     }
 
-    /// How long that is together, in seconds.
-    pub(super) fn duration(&self) -> f64 {
-        self.listed().map(|segment| segment.duration).sum()
+    /// Whether a segment is complete.
+    pub(super) fn has_segment(&self) -> bool {
+        self.listed().any(|segment| segment.is_complete)
     }
 
     /// The file name of the part that comes next; `None` where none does.
