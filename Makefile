@@ -12,7 +12,7 @@ SEEDS ?= 1000
 FIRST ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo deb test bench load loss srt-loss soak lint fmt fuzz sim web setup clean
+.PHONY: help run demo deb test bench load loss srt-loss soak lint fmt fuzz sim web player setup clean
 
 help: ## Lists these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,11 @@ sim: ## Simulates SEEDS worlds with bad networks, from number FIRST on, and look
 web: ## Builds the pages, which the server carries within itself
 	scripts/setup run
 	npm --prefix web run --silent build
+
+player: ## Makes the npm package of the player: web/package/millrace-player-*.tgz
+	scripts/setup run
+	npm --prefix web run --silent package
+	cd web/package && npm pack --silent
 
 setup: ## Installs what building and testing need
 	scripts/setup test

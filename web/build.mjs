@@ -1,5 +1,5 @@
-// Bundles the pages, and the player for everybody's pages, into `dist`, from where the server embeds
-// them.
+// Bundles the pages, and the player for everybody's pages, into `dist`, from where the server
+// embeds them.
 //
 // A file whose content stays is left alone, time stamp and all: otherwise every `make run` would
 // build the server anew.

@@ -8,7 +8,8 @@
 
 use crate::App;
 use crate::error::{BodyError, Problem};
-use crate::media_server::{Role, SessionError, ViewerEvent};
+use crate::media_server::{Role, SessionError, ViewerEvent, ViewerNews};
+use crate::places::Place;
 use crate::proxy::Client;
 use crate::session::{self, Name};
 use axum::Extension;
@@ -23,15 +24,15 @@ use futures_util::stream;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The relation of the entry point in a `Link` header.
 const RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
-/// The events there are, by name.
-const NAMES: [(&str, ViewerEvent); 3] = [
-    ("active", ViewerEvent::Active),
-    ("inactive", ViewerEvent::Inactive),
-    ("reconnect", ViewerEvent::Reconnect),
-];
+/// The events there are. All but the last are of the draft.
+const NAMES: [&str; 5] = ["active", "inactive", "reconnect", VIEWER_COUNT, CLOCK];
+const VIEWER_COUNT: &str = "viewercount";
+/// What the timestamps of a track stand for, about once a second.
+const CLOCK: &str = "clock";
 /// A list of event names is no longer than that.
 const WISHES_BYTES_MAX: usize = 1024;
 /// Keeps what is between from closing a quiet connection, and finds out who has gone.
@@ -44,8 +45,7 @@ pub(crate) fn entry() -> MethodRouter<Arc<App>> {
 
 /// The `Link` header that names the entry point of a viewer's session.
 pub(crate) fn link(session_url: &str) -> String {
-    let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-    format!("<{session_url}/events>; rel=\"{RELATION}\"; events=\"{}\"", names.join(","))
+    format!("<{session_url}/events>; rel=\"{RELATION}\"; events=\"{}\"", NAMES.join(","))
 }
 
 async fn entry_options() -> [(HeaderName, HeaderValue); 1] {
@@ -78,10 +78,8 @@ async fn choose(
     if !text.trim().is_empty() {
         let wished: Vec<String> =
             serde_json::from_str(&text).map_err(|_| BodyError::NotEventNames)?;
-        let is_wished = |(name, _): &(&'static str, ViewerEvent)| {
-            wished.iter().any(|wished| wished == name).then_some(*name)
-        };
-        let known: Vec<&str> = NAMES.iter().filter_map(is_wished).collect();
+        let is_wished = |name: &&str| wished.iter().any(|wished| wished == name);
+        let known: Vec<&str> = NAMES.into_iter().filter(is_wished).collect();
         location = format!("{location}?types={}", known.join(","));
     }
     let location = session::header_value(&location)?;
@@ -97,21 +95,75 @@ async fn listen(
     let place = client.map(|Extension(client)| app.event_places.take(client.address));
     let place = place.transpose().map_err(|_| SessionError::EventsFull)?;
     let events = app.server.events(&id)?;
-    let told = stream::unfold((events, choice, place), async |(mut events, choice, place)| {
-        loop {
-            // The session's end is the stream's.
-            events.changed().await.ok()?;
-            let event = *events.borrow_and_update();
-            let name = NAMES.into_iter().find_map(|(name, it)| (Some(it) == event).then_some(name));
-            if let Some(name) = name.filter(|name| choice.takes(name)) {
-                let event = Event::default().event(name).data("{}");
-                return Some((Ok::<_, Infallible>(event), (events, choice, place)));
-            }
-        }
+    let listener = Listener { events, choice, told: ViewerNews::default(), _place: place };
+    let told = stream::unfold(listener, async |mut listener| {
+        let event = listener.next().await?;
+        Some((Ok::<_, Infallible>(event), listener))
     });
     let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // nginx passes on what comes at once only if it is told so.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     let stream = Sse::new(told).keep_alive(KeepAlive::new().interval(COMMENT_INTERVAL));
     Ok(([fresh, unbuffered], stream).into_response())
+}
+
+const fn name_of(event: ViewerEvent) -> &'static str {
+    match event {
+        ViewerEvent::Active => "active",
+        ViewerEvent::Inactive => "inactive",
+        ViewerEvent::Reconnect => "reconnect",
+    }
+}
+
+/// An open stream of events.
+struct Listener {
+    events: watch::Receiver<ViewerNews>,
+    choice: Choice,
+    /// What it has been told.
+    told: ViewerNews,
+    _place: Option<Place>,
+}
+
+impl Listener {
+    /// Waits for the next event that is wanted; the session's end is the stream's.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            let news = *self.events.borrow_and_update();
+            if let Some(event) = self.news(&news) {
+                return Some(event);
+            }
+            self.events.changed().await.ok()?;
+        }
+    }
+
+    /// An event that is wanted, of what has not been told yet: that is noted.
+    fn news(&mut self, news: &ViewerNews) -> Option<Event> {
+        let Self { choice, told, .. } = self;
+        let event =
+            |name, data: &str| choice.takes(name).then(|| Event::default().event(name).data(data));
+        if let Some(it) = newer(&mut told.event, news.event)
+            && let Some(event) = event(name_of(it), "{}")
+        {
+            return Some(event);
+        }
+        if let Some(viewers) = newer(&mut told.viewers, news.viewers)
+            && let Some(event) = event(VIEWER_COUNT, &format!("{{\"viewercount\":{viewers}}}"))
+        {
+            return Some(event);
+        }
+        for (told, clock) in told.clocks.iter_mut().zip(news.clocks) {
+            let clock = newer(told, clock).and_then(|it| serde_json::to_string(&it).ok());
+            if let Some(event) = clock.and_then(|data| event(CLOCK, &data)) {
+                return Some(event);
+            }
+        }
+        None
+    }
+}
+
+/// What has not been told yet; it counts as told then.
+fn newer<T: PartialEq + Copy>(told: &mut Option<T>, news: Option<T>) -> Option<T> {
+    let news = news.filter(|news| told.as_ref() != Some(news))?;
+    *told = Some(news);
+    Some(news)
 }

@@ -83,6 +83,15 @@ impl Bus {
         shard.is_some_and(|shard| shard.command(Command::Restart(session, local)))
     }
 
+    /// A viewer's client listens to what the timestamps that it sees stand for, or no more. A
+    /// session that no shard has claimed yet is told of it when it is connected.
+    pub fn listen(&self, session: SessionId, listens: bool) {
+        let shard = self.directory.shard_of(session).and_then(|index| self.shards.get(index));
+        if let Some(shard) = shard {
+            shard.command(Command::Listen(session, listens));
+        }
+    }
+
     /// What is live on all shards.
     pub async fn report(&self) -> Vec<StreamState> {
         let mut answers = Vec::new();

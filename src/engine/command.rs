@@ -9,6 +9,7 @@ use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
 use crate::media::packet::Packet;
 use crate::media::protocol::Protocol;
+use crate::media::time::WallTime;
 use crate::peer::agreement::{
     Credentials, PublisherAgreement, TransportAgreement, ViewerAgreement,
 };
@@ -147,6 +148,8 @@ pub enum Command {
     Restart(SessionId, Credentials),
     /// Somebody writes a stream from now on.
     Publish(Box<Opening>),
+    /// Whether a viewer's client listens to what the timestamps that it sees stand for.
+    Listen(SessionId, bool),
     /// Somebody reads a stream from now on, be it published yet or not.
     Tap(StreamName, TapId, Arc<dyn TapSink>),
     /// Nobody reads it there any more.
@@ -165,6 +168,7 @@ impl fmt::Debug for Command {
             Self::End(session, reason) => write!(out, "End({session:?}, {reason})"),
             Self::Restart(session, ..) => write!(out, "Restart({session:?})"),
             Self::Publish(opening) => write!(out, "Publish({:?})", opening.session),
+            Self::Listen(session, listens) => write!(out, "Listen({session:?}, {listens})"),
             Self::Tap(stream, id, _) => write!(out, "Tap({stream}, {id:?})"),
             Self::Untap(stream, id) => write!(out, "Untap({stream}, {id:?})"),
             Self::WantKeyframe(stream) => write!(out, "WantKeyframe({stream})"),
@@ -262,6 +266,17 @@ impl fmt::Display for EndReason {
     }
 }
 
+/// What the timestamps of one track stand for, as a viewer sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrackClock {
+    /// The SSRC of its packets to this viewer.
+    pub ssrc: u32,
+    /// An RTP timestamp of theirs.
+    pub timestamp: u32,
+    /// The moment on the server's clock that it stands for.
+    pub wall: WallTime,
+}
+
 /// What an engine tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -296,6 +311,13 @@ pub enum Event {
         /// How long they wait.
         until: Instant,
     },
+    /// What the timestamps stand for that a viewer sees who listens to that.
+    Clock {
+        /// Which viewer.
+        session: SessionId,
+        /// Audio and video, where it may be said.
+        clocks: [Option<TrackClock>; 2],
+    },
     /// A session is over.
     Ended {
         /// Which.
@@ -327,6 +349,7 @@ impl Engine {
                 self.demux.rename(&peer.ufrag, stale.as_deref(), key);
             }
             Command::Publish(opening) => self.begin_publication(*opening, now, arena),
+            Command::Listen(session, listens) => self.listen(session, listens, now),
             Command::Tap(stream, id, sink) => self.tap(&stream, id, &sink, now),
             Command::Untap(stream, id) => self.untap(&stream, id),
             Command::WantKeyframe(stream) => self.keyframe_wanted(&stream, now),

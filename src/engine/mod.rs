@@ -6,6 +6,7 @@
 //! - `abroad`: streams that another shard's engine has the publisher of
 //! - `backlog`: viewers whose connection takes less than they are sent
 //! - `catch_up`: what a new viewer missed, as a burst
+//! - `clock`: what the timestamps stand for that viewers see
 //! - `command`: what others may ask, and what an engine tells
 //! - `demux`: datagram -> session
 //! - `fan_out`: batches to viewers
@@ -25,6 +26,7 @@
 mod abroad;
 mod backlog;
 mod catch_up;
+mod clock;
 pub mod command;
 pub mod demux;
 mod fan_out;
@@ -274,7 +276,9 @@ impl Engine {
             return;
         }
         let router = self.streams.get(peer.stream).map(|stream| &stream.router);
-        peer.send_reports(router, now, arena);
+        if peer.send_reports(router, now, arena) {
+            self.tell_clock(key, now);
+        }
     }
 
     fn datagram(&mut self, path: Path, bytes: &mut [u8], now: Instant, arena: &mut SendArena) {

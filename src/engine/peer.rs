@@ -10,6 +10,7 @@ use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
 use crate::media::packet::{Packet, PacketPool};
 use crate::media::protocol::Protocol;
+use crate::media::time::WallTime;
 use crate::peer::agreement::Credentials;
 use crate::peer::header::RtpHeader;
 use crate::peer::identity::Identity;
@@ -66,6 +67,8 @@ pub(super) struct Viewing {
     pub(super) began: Option<Instant>,
     /// The backlog of its connection is long: nothing begins.
     pub(super) held: bool,
+    /// Its client listens to what timestamps stand for.
+    pub(super) listens: bool,
 }
 
 impl Publishing {
@@ -117,6 +120,18 @@ impl Viewing {
                 self.catching_up.is_none() && batch > self.live_after && !begins_not
             }
         }
+    }
+
+    /// The timestamp of this moment as this viewer sees it, with its wall time. While the past
+    /// flows, its timestamps say nothing of the time.
+    pub(super) fn timestamp_at(
+        &self,
+        kind: Kind,
+        router: &Router,
+        now: Instant,
+    ) -> Option<(WallTime, u64)> {
+        let is_past = self.catching_up.is_some() && kind == Kind::Video;
+        router.timestamp_at(kind, now).filter(|_| !is_past)
     }
 
     /// Another publisher goes on after the batch of this number.
@@ -180,6 +195,7 @@ impl Peer {
                     live_after: 0,
                     began: None,
                     held: false,
+                    listens: false,
                 };
                 (agreement.transport, Side::Viewer(Box::new(viewing)))
             }
@@ -254,31 +270,31 @@ impl Peer {
         publishing.silent_at().is_some_and(|at| at <= now)
     }
 
-    /// Sends the RTCP that is due.
+    /// Sends the RTCP that is due; tells whether a viewer was sent sender reports.
     pub(super) fn send_reports(
         &mut self,
         router: Option<&Router>,
         now: Instant,
         arena: &mut SendArena,
-    ) {
-        let Some(path) = self.transport.path() else { return };
-        let Some(sealer) = self.transport.sealer() else { return };
+    ) -> bool {
+        let Some(path) = self.transport.path() else { return false };
+        let Some(sealer) = self.transport.sealer() else { return false };
         let mut send = |compound: &[u8]| {
             let size = compound.len() + Sealer::RTCP_OVERHEAD_MAX;
             arena.push_with(path, size, |memory| sealer.seal_rtcp(compound, memory));
         };
         match &mut self.side {
-            Side::Publisher(publishing) => publishing.receiver.poll_rtcp(now, &mut send),
+            Side::Publisher(publishing) => {
+                publishing.receiver.poll_rtcp(now, &mut send);
+                false
+            }
             Side::Viewer(viewing) => {
-                // While the past flows, its timestamps say nothing of the time.
-                let is_past = viewing.catching_up.is_some();
-                let time_of = |kind| {
-                    let router = router.filter(|_| kind == Kind::Audio || !is_past)?;
-                    router.timestamp_at(kind, now)
-                };
-                if let Some(compound) = viewing.viewer.reports(now, time_of) {
-                    send(&compound);
+                let times = Kind::ALL.map(|kind| viewing.timestamp_at(kind, router?, now));
+                let compound = viewing.viewer.reports(now, |kind| times[kind.index()]);
+                if let Some(compound) = &compound {
+                    send(compound);
                 }
+                compound.is_some()
             }
         }
     }

@@ -203,6 +203,19 @@ impl Viewer {
         marshal(&packets).ok().map(|bytes| bytes.to_vec())
     }
 
+    /// What sender reports would say now of the tracks that were sent something: SSRC, RTP
+    /// timestamp and the moment that it stands for.
+    pub fn clocks(
+        &self,
+        time_of: impl Fn(Kind) -> Option<(WallTime, u64)>,
+    ) -> [Option<(u32, u32, WallTime)>; 2] {
+        Kind::ALL.map(|kind| {
+            let track = self.outgoing[kind.index()].as_ref()?;
+            let (wall, timestamp) = time_of(kind).filter(|_| track.counters().packets > 0)?;
+            Some((track.ssrc(), timestamp as u32, wall))
+        })
+    }
+
     fn cname_of(&self, source: u32) -> SourceDescriptionChunk {
         let text = self.cname.clone().into();
         let cname = SourceDescriptionItem { sdes_type: SdesType::SdesCname, text };

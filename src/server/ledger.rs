@@ -46,7 +46,8 @@ impl Ledger {
     /// Takes in what a shard tells.
     pub(super) fn take(&self, event: ShardEvent) {
         match event {
-            ShardEvent::Engine(Event::Connected { role, protocol, profile, .. }) => {
+            ShardEvent::Engine(Event::Connected { session, role, protocol, profile, .. }) => {
+                self.audience.connected(session);
                 *self.connected.entry((role, protocol, profile)).or_insert(0) += 1;
             }
             ShardEvent::Engine(Event::Live { stream, term, formats }) => {
@@ -60,6 +61,9 @@ impl Ledger {
                 if self.directory.vacant(&stream, term, until) {
                     self.audience.tell_stream(&stream, ViewerEvent::Inactive);
                 }
+            }
+            ShardEvent::Engine(Event::Clock { session, clocks }) => {
+                self.audience.tell_clocks(session, clocks);
             }
             ShardEvent::Engine(Event::Ended { session, role, reason, .. }) => {
                 self.directory.remove(session);

@@ -211,6 +211,7 @@ impl Server {
         let acceptor = Acceptor::new(&directory, &shards, config.limits.media_tcp_connections_max);
         let media_tcp = listener.is_some();
         let bus = Arc::new(Bus::new(directory, links(&shards)));
+        audience.attach(Arc::clone(&bus));
         let candidates = candidates(&announced, media_tcp);
         let sessions = sessions(&config, &bus, &clock, &identity, candidates);
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
@@ -337,6 +338,7 @@ async fn sweep(port: Arc<Port>, mut stopping: watch::Receiver<bool>) {
         port.look();
         if look.is_multiple_of(Server::LOOKS_PER_SWEEP) {
             port.look_at_memory();
+            port.count_viewers();
             port.look_at_streams();
             port.end_overdue();
         }

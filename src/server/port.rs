@@ -21,7 +21,7 @@ use signaling::media_server::hls::{HlsAnswer, HlsError, HlsRequest};
 use signaling::media_server::{
     Created, FramesReport, LinkReport, MediaServer, Metric, OfferError, OfferRequest,
     PublisherReport, Role, SessionError, StreamReport, TrackReport, Trickle, Trickled, ViewerEvent,
-    ViewerReport,
+    ViewerNews, ViewerReport,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -110,6 +110,11 @@ impl Port {
     pub(super) fn refuse_new(&self) {
         self.stopping.store(true, Ordering::Release);
         self.packaged.stop();
+    }
+
+    /// Tells those who listen how many watch their streams.
+    pub(super) fn count_viewers(&self) {
+        self.audience.tell_counts(self.sessions.bus.directory());
     }
 
     /// Ends what viewers still listen to.
@@ -253,7 +258,7 @@ impl MediaServer for Port {
         }
     }
 
-    fn events(&self, session: &str) -> Result<watch::Receiver<Option<ViewerEvent>>, SessionError> {
+    fn events(&self, session: &str) -> Result<watch::Receiver<ViewerNews>, SessionError> {
         let viewer = || self.sessions.find(SessionRole::Viewer, session);
         let (id, entry) = viewer().ok_or(SessionError::Unknown)?;
         let events = self.audience.add(id, &entry.stream).ok_or(SessionError::EventsFull)?;

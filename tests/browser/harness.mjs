@@ -230,10 +230,7 @@ class World {
   async showWhatIsThere(name) {
     for (const [index, page] of this.#pages.entries()) {
       try {
-        const text = await page.evaluate(() => {
-          const player = document.querySelector("millrace-player")?.shadowRoot;
-          return document.body.innerText + (player?.querySelector("#stage").innerText ?? "");
-        });
+        const text = await page.evaluate(() => document.body.innerText + window.testInnerText());
         console.error(`--- ${page.url()}\n${text}\n${page.faults.join("\n")}`);
         await screenshot(page, `failed ${name} ${index}`);
       } catch (error) {

@@ -19,6 +19,7 @@ export function findWithin() {
   const player = () => document.querySelector("millrace-player");
   window.testFind = (selector) =>
     document.querySelector(selector) ?? player()?.shadowRoot.querySelector(selector) ?? null;
+  window.testInnerText = () => player()?.shadowRoot.querySelector("#stage").innerText ?? "";
   /** The picture that a person sees. */
   window.testVideo = () => player()?.video ?? document.querySelector("video");
 }

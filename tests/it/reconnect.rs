@@ -9,6 +9,7 @@ use loadtest::source::VideoSettings;
 use loadtest::watched::Watched;
 use loadtest::whep::{ViewLog, ViewOptions, WhepClient};
 use loadtest::whip::{PublishLog, PublishOptions, WhipClient};
+use rtc_rtcp::sender_report::SenderReport;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,11 @@ impl Events {
     }
 
     async fn at(server: &Server, session_url: &str) -> anyhow::Result<Self> {
-        let url = format!("{session_url}/events");
+        Self::choosing(server, session_url, "active,inactive,reconnect").await
+    }
+
+    async fn choosing(server: &Server, session_url: &str, types: &str) -> anyhow::Result<Self> {
+        let url = format!("{session_url}/events?types={types}");
         let mut response = server.client(None).request(reqwest::Method::GET, &url).send().await?;
         anyhow::ensure!(response.status().is_success(), "{}", response.status());
         let text = Arc::new(Watched::new(String::new()));
@@ -46,6 +51,12 @@ impl Events {
         };
         let waited = self.text.wait(SOON, &format!("the events {names:?}"), same).await;
         waited.with_context(|| self.text.read(Clone::clone))
+    }
+
+    /// The data of the events so far.
+    fn data(text: &str) -> Vec<serde_json::Value> {
+        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.filter_map(|data| serde_json::from_str(data).ok()).collect()
     }
 
     /// Waits for its end.
@@ -201,6 +212,46 @@ async fn no_more_viewers_listen_to_events_than_allowed() -> anyhow::Result<()> {
     events.ended().await?;
     let listens = async || Events::of(&server, &ben).await.ok().map(drop);
     until("there is room again", listens).await
+}
+
+#[tokio::test]
+async fn who_listens_is_told_how_many_watch_and_what_timestamps_stand_for() -> anyhow::Result<()> {
+    let server = Server::with(&[("server.shards", "2")]).await?;
+    let _publisher = server.publish("a", PublishOptions::default()).await?;
+    let ana = viewer(&server).await?;
+    received(&ana, Codec::H264, 1).await?;
+    let counts = Events::choosing(&server, ana.session_url(), "viewercount").await?;
+    let newest = |wanted: u64| {
+        move |text: &String| {
+            let newest = Events::data(text).pop()?;
+            (newest["viewercount"] == wanted).then_some(())
+        }
+    };
+    counts.text.wait(SOON, "one watches", newest(1)).await?;
+    let ben = viewer(&server).await?;
+    received(&ben, Codec::H264, 1).await?;
+    counts.text.wait(SOON, "two watch", newest(2)).await?;
+    // The first stream of events had a place; this is the second of the session.
+    let clocks = Events::choosing(&server, ana.session_url(), "clock").await?;
+    let six = |text: &String| Some(Events::data(text)).filter(|clocks| clocks.len() >= 6);
+    let told = clocks.text.wait(SOON, "six clocks", six).await?;
+    let reports: Vec<(u64, u64, f64)> = ana.log().read(|log| {
+        // RFC 3550 §4: seconds since 1900, in 2^-32.
+        let unix_ms = |ntp: u64| (ntp as f64 / 2_f64.powi(32) - 2_208_988_800.0) * 1e3;
+        let reports = log.rtcp_of::<SenderReport>();
+        reports.map(|it| (it.ssrc.into(), it.rtp_time.into(), unix_ms(it.ntp_time))).collect()
+    });
+    let same = |clock: &serde_json::Value| {
+        let wall = clock["wall_time_ms"].as_f64().unwrap_or_default();
+        reports.iter().any(|(ssrc, rtp, at)| {
+            clock["ssrc"] == *ssrc && clock["rtp_timestamp"] == *rtp && (wall - at).abs() < 0.01
+        })
+    };
+    let reported = told.iter().filter(|clock| same(clock)).count();
+    // Two came with the wish, and of the last two the reports may be on their way.
+    assert!(reported >= 2, "{told:?} {reports:?}");
+    ben.end().await?;
+    counts.text.wait(SOON, "one watches again", newest(1)).await
 }
 
 /// Of such a session no shard tells that it is over.

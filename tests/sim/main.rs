@@ -26,6 +26,7 @@
 //! - `instant_start`: a viewer begins with the past and is live soon
 //! - `keyframes`: many viewers cost the publisher few keyframes
 //! - `lip_sync`: sound and picture stay together
+//! - `listening`: what viewers are told of the time who listen
 //! - `loss`: what retransmission makes of a bad link
 //! - `nonce`: nothing is sealed twice with different bytes
 //! - `pacing`: a keyframe comes in slices, any other picture at once
@@ -62,6 +63,7 @@ mod handshake;
 mod instant_start;
 mod keyframes;
 mod lip_sync;
+mod listening;
 mod loss;
 mod nonce;
 mod pacing;

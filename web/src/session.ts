@@ -21,7 +21,7 @@ const MENDS_WITHIN_MS = 4_000;
 export type StreamEvent =
   | { name: "active" | "inactive" | "reconnect" }
   | { name: "viewercount"; viewers: number }
-  /** Which moment, by the server's clock in ms since the Unix epoch, an RTP timestamp stands for. */
+  /** Which moment, by the server's clock in ms since 1970, an RTP timestamp stands for. */
   | { name: "clock"; ssrc: number; rtpTimestamp: number; wallTimeMs: number };
 const STREAM_EVENTS = ["active", "inactive", "reconnect", "viewercount", "clock"] as const;
 
@@ -155,8 +155,8 @@ export function streamEvent(
   }
   const [ssrc, rtpTimestamp] = [number("ssrc"), number("rtp_timestamp")];
   const wallTimeMs = number("wall_time_ms");
-  if (ssrc === undefined || rtpTimestamp === undefined || wallTimeMs === undefined) return undefined;
-  return { name, ssrc, rtpTimestamp, wallTimeMs };
+  const isWhole = ssrc !== undefined && rtpTimestamp !== undefined && wallTimeMs !== undefined;
+  return isWhole ? { name, ssrc, rtpTimestamp, wallTimeMs } : undefined;
 }
 
 function isShaky(peer: RTCPeerConnection): boolean {

@@ -160,7 +160,7 @@ test("a probe that shows nothing is given up and another one follows", () => {
   player.whep.failed(fault("no-path"));
   player.time.run(6_000);
   assert.equal(player.opened.whep.length, 2);
-  player.time.run(10_000);
+  player.time.run(20_000);
   assert.ok(player.opened.whep[1].isOver);
   player.time.run(10_000);
   assert.equal(player.opened.whep.length, 3);
@@ -354,7 +354,7 @@ test("once fallen back, LL-HLS is the first choice until WHEP works", () => {
   assert.deepEqual(player.running, ["hls"]);
   player.hls.ready();
   player.plays("hls");
-  player.time.run(60_000);
+  player.time.run(6_000);
   player.whep.ready();
   player.plays("whep");
   player.time.run(70_000);

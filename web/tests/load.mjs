@@ -14,5 +14,6 @@ export async function load(path) {
     write: false,
     logLevel: "error",
   });
-  return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`);
+  const text = Buffer.from(outputFiles[0].contents).toString("base64");
+  return import(`data:text/javascript;base64,${text}`);
 }

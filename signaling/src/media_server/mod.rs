@@ -46,13 +46,13 @@ pub trait MediaServer: Send + Sync + 'static {
     fn end(&self, role: Role, session: &str) -> Result<(), SessionError>;
 
     /// What a viewer's session is to be told from now on, beginning with what there is to tell now:
-    /// the newest event counts, and a session's end closes it.
+    /// the newest of each sort counts, and a session's end closes it.
     ///
     /// # Errors
     ///
     /// [`SessionError::Unknown`] where there is no such viewer, [`SessionError::EventsFull`] where
     /// as many streams of events are open as may be.
-    fn events(&self, session: &str) -> Result<watch::Receiver<Option<ViewerEvent>>, SessionError>;
+    fn events(&self, session: &str) -> Result<watch::Receiver<ViewerNews>, SessionError>;
 
     /// What is asked of a stream by HLS; waits where it is asked for what is still to come.
     ///
@@ -191,7 +191,30 @@ pub enum SessionError {
     EventsFull,
 }
 
-/// What a viewer may be told while it watches (draft-ietf-wish-whep, Server Sent Events).
+/// What a viewer is told while it watches (draft-ietf-wish-whep, Server Sent Events): the newest of
+/// each sort, so that none takes the place of another.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ViewerNews {
+    /// How it is with its stream and session.
+    pub event: Option<ViewerEvent>,
+    /// How many watch its stream.
+    pub viewers: Option<usize>,
+    /// What the timestamps of its tracks stand for.
+    pub clocks: [Option<TrackClock>; 2],
+}
+
+/// What the RTP timestamps of one track stand for, as its viewer sees them.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct TrackClock {
+    /// The SSRC of its packets to this viewer.
+    pub ssrc: u32,
+    /// An RTP timestamp of theirs.
+    pub rtp_timestamp: u32,
+    /// The moment that it stands for, on the clock of [`MediaServer::unix_ms`].
+    pub wall_time_ms: f64,
+}
+
+/// What may happen to a viewer's stream and session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViewerEvent {
     /// The stream is published.

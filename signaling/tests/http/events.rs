@@ -4,6 +4,7 @@ use super::fake::SESSION;
 use super::*;
 use axum::body::BodyDataStream;
 use futures_util::StreamExt as _;
+use signaling::media_server::TrackClock;
 use signaling::media_server::ViewerEvent::{self, Active, Inactive, Reconnect};
 
 fn entry() -> String {
@@ -32,7 +33,7 @@ impl Open {
 }
 
 fn tell(served: &Served, event: ViewerEvent) {
-    served.fake.events.send_replace(Some(event));
+    served.fake.events.send_modify(|news| news.event = Some(event));
 }
 
 #[tokio::test]
@@ -41,7 +42,8 @@ async fn a_viewer_s_answer_names_the_entry_point_and_the_events() {
     let answer = served.send(Ask::offer("/whep/a")).await;
     let link = answer.header("link");
     let relation = "rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"";
-    assert_eq!(link, format!("<{}>; {relation}; events=\"active,inactive,reconnect\"", entry()));
+    let events = "active,inactive,reconnect,viewercount,clock";
+    assert_eq!(link, format!("<{}>; {relation}; events=\"{events}\"", entry()));
     let publisher = served.send(Ask::offer("/whip/a")).await;
     assert_eq!(publisher.header("link"), "", "there is no such extension of WHIP");
 }
@@ -62,6 +64,46 @@ async fn a_stream_tells_what_there_is_and_then_what_changes() {
 }
 
 #[tokio::test]
+async fn what_counts_and_what_the_clock_shows_take_the_place_of_nothing_else() {
+    let served = Served::new();
+    tell(&served, Active);
+    let mut events = Open::at(&served, &entry()).await;
+    let clock =
+        |ssrc, rtp_timestamp, wall_time_ms| Some(TrackClock { ssrc, rtp_timestamp, wall_time_ms });
+    // All at once, before the stream of events is read.
+    served.fake.events.send_modify(|news| {
+        news.viewers = Some(3);
+        news.clocks = [clock(7, u32::MAX, 1_764_000_000_123.25), clock(8, 90_000, 5.0)];
+    });
+    tell(&served, Reconnect);
+    let told = |name: &str, data: &str| Some(format!("event: {name}\ndata: {data}\n\n"));
+    assert_eq!(events.next().await, told("reconnect", "{}"));
+    assert_eq!(events.next().await, told("viewercount", "{\"viewercount\":3}"), "the draft's form");
+    let data = "{\"ssrc\":7,\"rtp_timestamp\":4294967295,\"wall_time_ms\":1764000000123.25}";
+    assert_eq!(events.next().await, told("clock", data));
+    let data = "{\"ssrc\":8,\"rtp_timestamp\":90000,\"wall_time_ms\":5.0}";
+    assert_eq!(events.next().await, told("clock", data));
+    // Only what has changed is told again.
+    served.fake.events.send_modify(|news| news.viewers = Some(2));
+    assert_eq!(events.next().await, told("viewercount", "{\"viewercount\":2}"));
+}
+
+#[tokio::test]
+async fn who_chooses_the_clock_is_told_nothing_else() {
+    let served = Served::new();
+    let post = Ask::new("POST", &entry()).with("content-type", "application/json");
+    let answer = served.send(post.body(r#"["clock"]"#)).await;
+    assert_eq!(answer.header("location"), format!("{}?types=clock", entry()));
+    let mut events = Open::at(&served, answer.header("location")).await;
+    served.fake.events.send_modify(|news| {
+        (news.event, news.viewers) = (Some(Active), Some(1));
+        news.clocks[1] = Some(TrackClock { ssrc: 1, rtp_timestamp: 2, wall_time_ms: 3.5 });
+    });
+    let first = events.next().await.expect("an event");
+    assert!(first.starts_with("event: clock\n"), "{first}");
+}
+
+#[tokio::test]
 async fn a_post_chooses_the_events_of_a_stream() {
     let served = Served::new();
     let post = |body: &'static str| {
@@ -69,7 +111,7 @@ async fn a_post_chooses_the_events_of_a_stream() {
     };
     let all = served.send(Ask::new("POST", &entry())).await;
     assert_eq!((all.status.as_u16(), all.header("location")), (201, &*entry()));
-    let some = served.send(post(r#"["active","layers","reconnect","viewercount"]"#)).await;
+    let some = served.send(post(r#"["active","layers","reconnect","bitrate"]"#)).await;
     assert_eq!(some.status, 201);
     assert_eq!(some.header("location"), format!("{}?types=active,reconnect", entry()));
     tell(&served, Inactive);

@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt as _};
 use signaling::media_server::hls::{HlsAnswer, HlsError, HlsPlaylist, HlsRequest, Unfinished};
 use signaling::media_server::{
     Created, MediaServer, Metric, MetricKind, OfferError, OfferRequest, PublisherReport, Role,
-    SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerEvent, ViewerReport,
+    SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerNews, ViewerReport,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -26,7 +26,7 @@ pub(crate) struct Fake {
     /// The token of each offer, in order.
     pub(crate) tokens: Mutex<Vec<TokenId>>,
     /// What the viewer is told.
-    pub(crate) events: watch::Sender<Option<ViewerEvent>>,
+    pub(crate) events: watch::Sender<ViewerNews>,
     /// Whether new sessions are refused.
     pub(crate) stopping: AtomicBool,
     /// Told when a report is asked for.
@@ -66,7 +66,7 @@ impl Default for Fake {
         Self {
             asked: Mutex::default(),
             tokens: Mutex::default(),
-            events: watch::Sender::new(None),
+            events: watch::Sender::new(ViewerNews::default()),
             stopping: AtomicBool::new(false),
             report_begun: Notify::new(),
             reports: Semaphore::new(Semaphore::MAX_PERMITS),
@@ -192,7 +192,7 @@ impl MediaServer for Fake {
         if session == SESSION { Ok(()) } else { Err(SessionError::Unknown) }
     }
 
-    fn events(&self, session: &str) -> Result<watch::Receiver<Option<ViewerEvent>>, SessionError> {
+    fn events(&self, session: &str) -> Result<watch::Receiver<ViewerNews>, SessionError> {
         match session {
             SESSION => {
                 let mut events = self.events.subscribe();

@@ -6,7 +6,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName};
-use signaling::media_server::ViewerEvent;
+use signaling::media_server::{ViewerEvent, ViewerNews};
 use signaling::serve::{Listeners, ServeError, serve};
 use std::net::SocketAddr;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -413,9 +413,9 @@ async fn a_stream_of_events_outlives_the_time_a_connection_may_idle() {
     let mut idle = running.http().await;
     let closed = timeout(PATIENCE, idle.read(&mut [0])).await.expect("it is closed in time");
     assert_eq!(closed.expect("properly"), 0);
-    running.fake.events.send_replace(Some(ViewerEvent::Inactive));
+    running.fake.events.send_modify(|news| news.event = Some(ViewerEvent::Inactive));
     read_until(&mut text, "event: inactive").await;
-    running.fake.events.send_replace(None);
+    running.fake.events.send_replace(ViewerNews::default());
 }
 
 /// Behind a proxy that is not named as one everybody comes from its address.
@@ -445,5 +445,5 @@ async fn streams_of_events_leave_an_address_room_for_requests() {
         }
     };
     timeout(PATIENCE, again).await.expect("who has gone makes room");
-    running.fake.events.send_replace(None);
+    running.fake.events.send_replace(ViewerNews::default());
 }

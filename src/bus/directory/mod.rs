@@ -4,9 +4,11 @@
 //! No method holds the guards of two maps at a time.
 //!
 //! - `tests`: every behaviour of the whole
+//! - `viewers`: who watches a stream, and how many that are
 
 #[cfg(test)]
 mod tests;
+mod viewers;
 
 use crate::engine::command::{Claims, Prepared, Role};
 use crate::engine::message::Term;
@@ -126,6 +128,8 @@ pub struct Directory {
     /// Claimed sessions by our ICE user name fragment, with what their checks are signed with.
     claimed: DashMap<String, (SessionId, Credentials)>,
     streams: DashMap<StreamName, StreamEntry>,
+    /// How many watch a stream without a session.
+    others: DashMap<StreamName, usize>,
     /// Sessions there are or are being made.
     places: AtomicUsize,
 }
@@ -139,6 +143,7 @@ impl Directory {
             pending: DashMap::new(),
             claimed: DashMap::new(),
             streams: DashMap::new(),
+            others: DashMap::new(),
             places: AtomicUsize::new(0),
         }
     }
@@ -241,13 +246,6 @@ impl Directory {
         }
         entry.obstacle = obstacle;
         true
-    }
-
-    /// The sessions that watch a stream.
-    pub fn viewers(&self, stream: &StreamName) -> Vec<SessionId> {
-        let is_viewer = |it: &SessionEntry| it.role == Role::Viewer && it.stream == *stream;
-        let viewers = self.sessions.iter().filter(|entry| is_viewer(entry.value()));
-        viewers.map(|entry| *entry.key()).collect()
     }
 
     /// One more session of a stream, if there is room.

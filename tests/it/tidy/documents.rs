@@ -12,6 +12,8 @@ use std::path::{Component, Path, PathBuf};
 const FOLDERS: [&str; 6] = ["configs/", "docs/", "scripts/", "src/", "tests/", "web/"];
 /// Of the system's paths, which are no HTTP paths, the first parts.
 const SYSTEM: [&str; 2] = ["etc", "var"];
+/// What is called like an option and is a program.
+const PROGRAMS: [&str; 1] = ["hls.js"];
 /// Where the server's words are quoted.
 const QUOTING: &str = "docs/troubleshooting.md";
 
@@ -157,7 +159,7 @@ impl Names {
         }
         let Some((section, _)) = word.split_once('.') else { return true };
         let is_section = self.options.iter().any(|it| it.split('.').next() == Some(section));
-        !is_section || self.options.contains(word)
+        !is_section || PROGRAMS.contains(&word) || self.options.contains(word)
     }
 
     /// Commands, files, HTTP paths.

@@ -52,7 +52,7 @@ const SETTLED_MS = 60_000;
 const FIRST_PROBE_MS = 5_000;
 const LONGEST_PROBE_MS = 60_000;
 /** A probe that has shown nothing by then will not. */
-const PROBE_LIMIT_MS = 10_000;
+const PROBE_LIMIT_MS = 20_000;
 /** Where LL-HLS cannot play the stream it is left alone for so long. */
 const USELESS_MS = 30_000;
 const FIRST_WAIT_MS = 500;

@@ -5,6 +5,7 @@ import type { Phase } from "../keep.js";
 import { everySecond } from "../page.js";
 import { PlayerAttributes } from "./attributes.js";
 import { Director, type Opener, type Playing, type Timers } from "./director.js";
+import { Gauge } from "./gauge.js";
 import { HlsSource, hasHls } from "./hls_source.js";
 import { keyAction } from "./keys.js";
 import type { Source, Surroundings } from "./source.js";
@@ -21,10 +22,6 @@ import { hasWebRtc, WhepSource } from "./whep_source.js";
 
 /** Whoever has paused for so long comes back to a new session. */
 const PAUSE_MS_MAX = 60_000;
-/** Sound without a picture for so long means that there is no picture. */
-const SOUND_ONLY_AFTER_SECONDS = 2;
-/** How much a new reading moves the latency that is shown. */
-const LATENCY_WEIGHT = 0.3;
 const VOLUME_STEP = 0.1;
 
 const TIMERS: Timers = {
@@ -49,6 +46,7 @@ export class MillracePlayer extends PlayerAttributes {
   ];
 
   readonly #view: View;
+  readonly #gauge: Gauge;
   #director: Director | undefined;
   #serverTime: ServerTime | undefined;
   #phase: Phase = { at: "idle" };
@@ -56,14 +54,11 @@ export class MillracePlayer extends PlayerAttributes {
   #state: PlayerState = "idle";
   #protocol: Protocol | undefined;
   #token: string | undefined;
-  #stats: PlayerStats = { protocol: undefined };
-  #shownLatency: number | undefined;
   #isWanted = false;
   #isPaused = false;
   #wasLive = false;
   #pauseTimer: ReturnType<typeof setTimeout> | undefined;
   #isRestartPlanned = false;
-  #soundAlone = 0;
   /** What the viewer wants, and what the browser does not allow before a tap. */
   #muted = false;
   #isSilenced = false;
@@ -75,6 +70,7 @@ export class MillracePlayer extends PlayerAttributes {
   constructor() {
     super();
     this.#view = new View(this.attachShadow({ mode: "open" }));
+    this.#gauge = new Gauge(this.#view);
     this.#wire();
   }
 
@@ -138,7 +134,7 @@ export class MillracePlayer extends PlayerAttributes {
 
   /** What flows, as of the last second. */
   get stats(): PlayerStats {
-    return this.#stats;
+    return this.#gauge.stats;
   }
 
   /** The picture that is shown. It is another element after a change of protocol. */
@@ -302,8 +298,7 @@ export class MillracePlayer extends PlayerAttributes {
 
   /** Puts another picture before the viewer. */
   #swap(before: Source | undefined, front: Source): void {
-    this.#shownLatency = undefined;
-    this.#soundAlone = 0;
+    this.#gauge.restart();
     this.#view.bring(front.video);
     if (this.#isPaused) return front.video.pause();
     const wasInPip = document.pictureInPictureElement === before?.video && before !== undefined;
@@ -364,7 +359,8 @@ export class MillracePlayer extends PlayerAttributes {
     if (isIdle) this.#view.offer(this.stream === "" ? undefined : "play", "Play");
     else if (!this.#isSilenced && state !== this.#state) this.#view.offer(undefined, "");
     const protocol = this.#front?.protocol;
-    this.#view.tells(isAway ? undefined : protocol, this.#shownLatency);
+    this.#view.tells(isAway ? undefined : protocol, this.#gauge.shownLatency);
+    if (this.#front === undefined) this.#gauge.restart();
     const fault = "fault" in this.#phase ? told(this.#phase.fault) : undefined;
     if (state !== this.#state) {
       this.#state = state;
@@ -384,35 +380,11 @@ export class MillracePlayer extends PlayerAttributes {
 
   #tick(): void {
     const { latency } = this;
-    const front = this.#front;
     this.#view.tell(this.#phase, this.stream);
     if (this.#phase.at === "live") this.#show();
-    if (front === undefined || this.#isPaused) return;
-    const { numbers } = front;
-    this.#soundAlone = numbers.pictures === 0 && numbers.packets > 0 ? this.#soundAlone + 1 : 0;
-    const wasHidden = this.#view.soundOnly.hidden;
-    this.#view.soundOnly.hidden = this.#soundAlone < SOUND_ONLY_AFTER_SECONDS;
-    if (wasHidden && !this.#view.soundOnly.hidden) this.#showLevel();
-    if (latency !== null) {
-      const before = this.#shownLatency ?? latency;
-      this.#shownLatency = before + (latency - before) * LATENCY_WEIGHT;
-    }
-    const { packets: _, pictures: __, limitedBy: ___, ...flowing } = numbers;
-    this.#stats = { protocol: front.protocol, ...flowing };
-    if (latency !== null) this.#stats.latency = latency;
-    if (front.viewers !== undefined) this.#stats.viewers = front.viewers;
-    this.#tell("stats", this.#stats);
-  }
-
-  /** Lets the bars of a stream without a picture dance to its sound. */
-  #showLevel(): void {
-    if (this.#view.soundOnly.hidden || !this.isConnected) return;
-    requestAnimationFrame(() => this.#showLevel());
-    const loudness = this.#front?.loudness();
-    const { level } = this.#view;
-    level.dataset["loudness"] = loudness === undefined ? "unknown" : "known";
-    const height = Math.min(Math.sqrt(loudness ?? 0.1) * 1.4, 1);
-    level.style.setProperty("--level", height.toFixed(3));
+    if (this.#front === undefined || this.#isPaused) return;
+    this.#gauge.read(this.#front, latency);
+    this.#tell("stats", this.#gauge.stats);
   }
 
   #tell<K extends keyof PlayerEventDetails>(type: K, detail: PlayerEventDetails[K]): void {

@@ -12,12 +12,19 @@ import { eachFrame, whenReady, type Source, type Surroundings } from "./source.j
 /** How long the server may take to answer, and the first picture to come. */
 const ANSWER_WITHIN_MS = 8_000;
 const READY_WITHIN_MS = 15_000;
+/** How long until what cannot be played is looked at again. */
+const LOOK_AGAIN_MS = 6_000;
 /** Nothing has moved for so long: begin anew. */
 const STALLED_SECONDS_MAX = 12;
 /** Whoever is so much further behind than meant skips to live. */
 const BEHIND_SECONDS_MAX = 4;
+/** Who begins is put closer to live if that gains so much, and leaves so much to play. */
+const SKIP_SECONDS_MIN = 0.3;
+const AHEAD_SECONDS_MIN = 0.5;
 /** What has been played is kept for so long. */
 const BACK_BUFFER_SECONDS = 10;
+/** After each stall so much more is kept, for the network that made it. */
+const STALL_SECONDS = 0.25;
 /** Catching up is not to be heard. */
 const CATCH_UP_RATE_MAX = 1.06;
 
@@ -108,7 +115,7 @@ export class HlsSource implements Source {
     if (signal.aborted) return;
     whenReady(this.video, signal, () => {
       clearTimeout(late);
-      this.reports.ready();
+      this.closeUp(() => this.reports.ready());
     });
     const late = setTimeout(() => {
       this.fail(new Fault("no-path", "The stream does not come in by HLS."));
@@ -141,6 +148,7 @@ export class HlsSource implements Source {
       backBufferLength: BACK_BUFFER_SECONDS,
       maxLiveSyncPlaybackRate: CATCH_UP_RATE_MAX,
       capLevelToPlayerSize: true,
+      liveSyncOnStallIncrease: STALL_SECONDS,
     });
     this.hls = hls;
     const { Events } = constructor;
@@ -156,6 +164,7 @@ export class HlsSource implements Source {
     hls.on(Events.ERROR, (_, data) => {
       if (data.fatal) this.recover(constructor, hls, data);
     });
+    hls.on(Events.MANIFEST_PARSED, () => keepOneSound(hls));
     hls.loadSource(url);
     hls.attachMedia(this.video);
     this.around.play();
@@ -163,6 +172,12 @@ export class HlsSource implements Source {
 
   /** Media that cannot be decoded is begun anew once; what else is fatal ends the attempt. */
   private recover(constructor: Constructor, hls: Hls, data: ErrorData): void {
+    const { MANIFEST_INCOMPATIBLE_CODECS_ERROR, BUFFER_ADD_CODEC_ERROR } = constructor.ErrorDetails;
+    const incompatible: string[] = [MANIFEST_INCOMPATIBLE_CODECS_ERROR, BUFFER_ADD_CODEC_ERROR];
+    if (incompatible.includes(data.details)) {
+      const words = "This browser cannot play what is published.";
+      return this.fail(new Fault("unplayable", words, LOOK_AGAIN_MS));
+    }
     if (data.type === constructor.ErrorTypes.MEDIA_ERROR && !this.hasRecovered) {
       this.hasRecovered = true;
       hls.recoverMediaError();
@@ -238,6 +253,20 @@ export class HlsSource implements Source {
     return targetLatency !== null && latency - targetLatency > BEHIND_SECONDS_MAX;
   }
 
+  /**
+   * Loading took time, in which live went on: what is here already is skipped as far as it is
+   * older than need be, before anybody sees it.
+   */
+  private closeUp(done: () => void): void {
+    const { hls, video } = this;
+    const ahead = bufferedAhead(video) ?? 0;
+    const surplus = (hls?.latency ?? 0) - (hls?.targetLatency ?? 0);
+    const skipped = Math.min(surplus, ahead - AHEAD_SECONDS_MIN);
+    if (!(skipped > SKIP_SECONDS_MIN)) return done();
+    video.addEventListener("seeked", done, { once: true, signal: this.stopped.signal });
+    video.currentTime += skipped;
+  }
+
   private toLive(): void {
     const { hls, video } = this;
     const ranges = video.seekable;
@@ -250,6 +279,18 @@ export class HlsSource implements Source {
     if (this.stopped.signal.aborted) return;
     this.stop();
     this.reports.failed(fault);
+  }
+}
+
+/**
+ * Leaves one codec of sound: of two that are as good, hls.js would go to and fro with the bitrate.
+ * AAC is what all of them play.
+ */
+function keepOneSound(hls: Hls): void {
+  const codecs = hls.levels.map(({ audioCodec }) => audioCodec);
+  const kept = codecs.find((codec) => codec?.startsWith("mp4a")) ?? codecs[0];
+  for (let index = codecs.length - 1; index >= 0; index -= 1) {
+    if (codecs[index] !== kept) hls.removeLevel(index);
   }
 }
 

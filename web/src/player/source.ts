@@ -46,7 +46,7 @@ type Telling = HTMLVideoElement & {
   requestVideoFrameCallback?: (call: Callback) => number;
 };
 
-/** Tells of each frame that is shown, where the browser does, until the returned function is called. */
+/** Tells of each frame that is shown, where the browser does; gives what ends that. */
 export function eachFrame(video: HTMLVideoElement, told: (facts: FrameFacts) => void): () => void {
   const telling = video as Telling;
   let isOver = false;

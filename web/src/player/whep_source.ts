@@ -190,7 +190,7 @@ export class WhepSource implements Source {
     return this.clock.wallTimeMs(ssrc, rtpTimestamp, TICKS_PER_SECOND[kind]);
   }
 
-  /** By what was last handed to the screen or the loudspeaker: where no frame tells its timestamp. */
+  /** By what was last handed to screen or loudspeaker: where no frame tells its timestamp. */
   private playedOutMs(): number | undefined {
     const kind = this.numbers.pictures > 0 ? "video" : "audio";
     const [newest] = this.receiver(kind)?.getSynchronizationSources() ?? [];
