@@ -81,6 +81,8 @@ pub struct HlsCounts {
     pub packages: usize,
     /// Media that is held of them, in bytes.
     pub held_bytes: usize,
+    /// Requests that wait for what comes next: about as many players as there are.
+    pub waiting: usize,
     /// Times that a stream began to be packaged.
     pub begun: u64,
     /// Requests that waited in vain.
@@ -144,6 +146,7 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
         let stores: Vec<_> = self.lock().values().cloned().collect();
         HlsCounts {
             packages: stores.len(),
+            waiting: stores.iter().map(|store| store.waiting()).sum(),
             held_bytes: stores.iter().map(|store| store.held()).sum(),
             begun: self.counts.begun.load(Ordering::Relaxed),
             not_in_time: self.counts.not_in_time.load(Ordering::Relaxed),

@@ -134,6 +134,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         let opened = self.opening.look(now);
         self.go_on(opened, now);
         self.hurry(now);
+        self.tools.bus.directory().set_other_viewers(&self.stream, self.store.waiting());
         if self.vacant_until.is_some_and(|until| now >= until) && !self.is_over {
             self.is_over = true;
             self.store.change(Presentation::end);
@@ -224,5 +225,11 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+impl<R> Drop for Packager<R> {
+    fn drop(&mut self) {
+        self.tools.bus.directory().set_other_viewers(&self.stream, 0);
     }
 }

@@ -149,6 +149,11 @@ impl<R: Clone> Store<R> {
         self.lock().presentation.held()
     }
 
+    /// How many wait for more of the rendition that most wait for: about as many play it.
+    pub(super) fn waiting(&self) -> usize {
+        self.edges.iter().map(watch::Sender::receiver_count).max().unwrap_or(0)
+    }
+
     /// Waits until there is something to give.
     pub(super) async fn wait_ready(&self, limit: Duration) -> Result<(), Refused> {
         let mut phase = self.phase.subscribe();

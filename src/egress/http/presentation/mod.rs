@@ -162,8 +162,8 @@ impl Presentation {
         self.expected = renditions.to_vec();
     }
 
-    /// Somebody waits for the first playlist: the first segment ends when it is long enough to play,
-    /// be it without a keyframe.
+    /// Somebody waits for the first playlist: the first segment ends when it is long enough to
+    /// play, be it without a keyframe.
     pub const fn hurry(&mut self) {
         self.playlists.hurries = true;
     }
