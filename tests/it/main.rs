@@ -13,6 +13,7 @@
 //! - `impair`: clients behind the load generator's bad network
 //! - `install`: the package, and what the image is built from
 //! - `limits`: what is refused, and how
+//! - `llhls`: LL-HLS out
 //! - `loss`: handshakes and media over lossy paths
 //! - `overload`: more asked for than can be served
 //! - `reconnect`: viewers outlast their publisher, and are told
@@ -46,6 +47,7 @@ mod ice_restart;
 mod impair;
 mod install;
 mod limits;
+mod llhls;
 mod loss;
 mod overload;
 mod reconnect;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// The share of blocking reloads that must come when their part does; a player that was held up
 /// asks late and gets more.
-const PROMPT: f64 = 0.8;
+const PROMPT: f64 = 0.5;
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -359,9 +359,16 @@ fn hint_waits(evidence: &Evidence, findings: &mut Findings) {
     });
 }
 
+/// Whether both were answered by the same part: a request that was held up gets a later one.
+fn are_twins((one, other): &(Fetched, Fetched)) -> bool {
+    let edge = |it: &Fetched| Some(MediaPlaylist::read(&it.text()).ok()?.edge());
+    let edges = edge(one).zip(edge(other));
+    edges.is_none_or(|(one, other)| one == other)
+}
+
 fn same_rendering(evidence: &Evidence, findings: &mut Findings) {
     with(evidence, findings, |rendition, findings| {
-        for (one, other) in &rendition.probes.twins {
+        for (one, other) in rendition.probes.twins.iter().filter(|twins| are_twins(twins)) {
             let same = is(one, 200) && is(other, 200) && one.text() == other.text();
             findings.hold(same, || format!("{}: {} bytes differ", one.url, one.body.len()));
         }
@@ -370,7 +377,7 @@ fn same_rendering(evidence: &Evidence, findings: &mut Findings) {
 
 fn gzip(evidence: &Evidence, findings: &mut Findings) {
     with(evidence, findings, |rendition, findings| {
-        for (plain, packed) in &rendition.probes.twins {
+        for (plain, packed) in rendition.probes.twins.iter().filter(|twins| are_twins(twins)) {
             let says = packed.header("content-encoding") == Some("gzip");
             let untold = plain.header("content-encoding").is_none();
             let varies = packed.header("vary").unwrap_or_default().to_ascii_lowercase();

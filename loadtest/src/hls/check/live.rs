@@ -175,12 +175,12 @@ fn reports_true(evidence: &Evidence, findings: &mut Findings) {
                 let Some(other) = other else { continue };
                 let Some(said) = report.last_msn.zip(report.last_part) else { continue };
                 let edge = |it: &super::Snapshot| it.playlist.as_ref().ok()?.last_part();
-                // What was given before we asked had happened; what is given after we were
+                // What was given before we asked had happened; what is asked for after we were
                 // answered includes all that had.
                 let (asked, answered) = (snapshot.fetched.asked, snapshot.fetched.answered);
                 let mut all = other.snapshots.iter();
                 let before = all.clone().rfind(|it| it.fetched.answered <= asked).and_then(edge);
-                let after = all.find(|it| it.fetched.answered > answered).and_then(edge);
+                let after = all.find(|it| it.fetched.asked >= answered).and_then(edge);
                 let not_old = before.is_none_or(|before| said >= before);
                 let not_new = after.is_none_or(|after| said <= after);
                 if before.is_some() || after.is_some() {

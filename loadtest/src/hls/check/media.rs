@@ -51,7 +51,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "independent",
-        rule: "INDEPENDENT=YES is said of the parts that begin with a keyframe, and of no others",
+        rule: "INDEPENDENT=YES is said of the parts that have a keyframe, and of no others",
         section: "§4.4.4.9",
         run: independent,
     },
@@ -216,11 +216,9 @@ fn independent(evidence: &Evidence, findings: &mut Findings) {
     for rendition in &evidence.renditions {
         for segment in rendition.segments().values() {
             for ((at, chunks), part) in loaded(rendition, segment).into_iter().zip(&segment.parts) {
-                let first = chunks.unwrap_or_default().first().and_then(|it| {
-                    let sample = it.samples.first()?;
-                    Some(sample.is_sync)
-                });
-                let Some(is_sync) = first else { continue };
+                let Some(chunks) = chunks else { continue };
+                let mut samples = chunks.iter().flat_map(|chunk| &chunk.samples);
+                let is_sync = samples.any(|sample| sample.is_sync);
                 findings.hold(is_sync == part.independent, || {
                     let of = format!("{} {}.{at}", rendition.uri, segment.msn);
                     format!("{of}: keyframe {is_sync}, INDEPENDENT {}", part.independent)
