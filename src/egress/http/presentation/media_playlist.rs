@@ -364,9 +364,10 @@ impl MediaPlaylist {
     pub(super) fn bandwidth(&self) -> (f64, f64) {
         // The one that is being made has its keyframe already, and not yet what follows.
         let are_complete = self.has_segment();
-        let with_media = self.segments.iter().filter(|segment| {
-            !segment.parts.is_empty() && (segment.is_complete || !are_complete)
-        });
+        let with_media = self
+            .segments
+            .iter()
+            .filter(|segment| !segment.parts.is_empty() && (segment.is_complete || !are_complete));
         let rate = |bytes: usize, seconds: f64| bytes as f64 * 8.0 / seconds.max(0.1);
         let peak = with_media.clone().map(|it| rate(it.bytes(), it.duration)).fold(0.0, f64::max);
         let (bytes, seconds) = with_media

@@ -219,10 +219,11 @@ fn variant(
     // Whichever sound is chosen: players would change to and fro where one is now a little more
     // than the other, and now less.
     let sounds = [Rendition::Aac, Rendition::Opus].map(|sound| all.get(sound).bandwidth());
-    let rates = renditions.iter().map(|rendition| match rendition {
-        Rendition::Video => all.get(Rendition::Video).bandwidth(),
-        _ => sounds.into_iter().fold((0.0, 0.0), |most, it| (most.0.max(it.0), most.1.max(it.1))),
-    });
+    let sound = sounds
+        .into_iter()
+        .fold((0.0, 0.0), |most: (f64, f64), it| (most.0.max(it.0), most.1.max(it.1)));
+    let video = all.get(Rendition::Video).bandwidth();
+    let rates = renditions.iter().map(|it| if *it == Rendition::Video { video } else { sound });
     let (peak, mean) = rates.fold((0.0, 0.0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
     let peak = peak * HEADROOM;
     let descriptions = playlists().filter_map(MediaPlaylist::description);
