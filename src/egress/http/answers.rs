@@ -75,6 +75,9 @@ pub enum Refused {
     /// It was waited for in vain.
     #[error("{0} did not come in time; try again")]
     NotInTime(&'static str),
+    /// It is over.
+    #[error("the stream begins anew, or the server is stopping; try again in a few seconds")]
+    Closed,
     /// Nothing is packaged here.
     #[error("HLS is off")]
     Off,
@@ -122,9 +125,17 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
     const FIRST_PLAYLIST_MAX: Duration = Duration::from_secs(12);
 
     pub(super) async fn answer(self: &Arc<Self>, ask: &Ask<'_>) -> Result<Answer<R>, Refused> {
-        match target(ask.file) {
-            Some(target) => self.playlist(target, ask).await.map(Answer::Playlist),
-            None => self.file(ask.file).await,
+        let answer = async {
+            match target(ask.file) {
+                Some(target) => self.playlist(target, ask).await.map(Answer::Playlist),
+                None => self.file(ask.file).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            // Who waits while it closes waits for nothing.
+            () = self.closed() => Err(Refused::Closed),
         }
     }
 

@@ -96,10 +96,9 @@ impl<R: Clone> Store<R> {
         for (edge, position) in self.edges.iter().zip(positions) {
             is_news |= *edge.borrow() != position;
         }
-        if is_news {
+        let is_ready = self.is_opening() && inside.presentation.multivariant("").is_some();
+        if is_news || is_ready {
             inside.renderings.clear();
-            let is_opening = *self.phase.borrow() == Phase::Opening;
-            let is_ready = is_opening && inside.presentation.multivariant("").is_some();
             drop(inside);
             for (edge, position) in self.edges.iter().zip(positions) {
                 edge.send_if_modified(|known| std::mem::replace(known, position) != position);
@@ -129,6 +128,11 @@ impl<R: Clone> Store<R> {
         });
     }
 
+    /// Whether there is nothing to give yet.
+    pub(super) fn is_opening(&self) -> bool {
+        *self.phase.borrow() == Phase::Opening
+    }
+
     /// Somebody asks now.
     pub(super) fn touch(&self, now: Instant) {
         let mut inside = self.lock();
@@ -145,6 +149,11 @@ impl<R: Clone> Store<R> {
         self.lock().presentation.held()
     }
 
+    /// How many wait for more of the rendition that most wait for: about as many play it.
+    pub(super) fn waiting(&self) -> usize {
+        self.edges.iter().map(watch::Sender::receiver_count).max().unwrap_or(0)
+    }
+
     /// Waits until there is something to give.
     pub(super) async fn wait_ready(&self, limit: Duration) -> Result<(), Refused> {
         let mut phase = self.phase.subscribe();
@@ -154,9 +163,15 @@ impl<R: Clone> Store<R> {
         };
         match &*phase {
             Phase::NotPlayable(reason) => Err(Refused::NotPlayable(reason.clone())),
-            Phase::Closed => Err(Refused::NotLive),
+            Phase::Closed => Err(Refused::Closed),
             Phase::Opening | Phase::Ready => Ok(()),
         }
+    }
+
+    /// Waits until it is over.
+    pub(super) async fn closed(&self) {
+        // The sender is as old as this is.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Closed).await;
     }
 
     /// How far a rendition has got, now and from now on.

@@ -293,9 +293,9 @@ impl MediaPlaylist {
         self.segments.iter().skip(self.unlisted).filter(|segment| segment.is_listed())
     }
 
-    /// How long that is together, in seconds.
-    pub(super) fn duration(&self) -> f64 {
-        self.listed().map(|segment| segment.duration).sum()
+    /// Whether a segment is complete.
+    pub(super) fn has_segment(&self) -> bool {
+        self.listed().any(|segment| segment.is_complete)
     }
 
     /// The file name of the part that comes next; `None` where none does.
@@ -380,8 +380,13 @@ impl MediaPlaylist {
 
     /// Bits per second of the segments: the most, and the mean.
     pub(super) fn bandwidth(&self) -> (f64, f64) {
-        let with_media = self.segments.iter().filter(|segment| !segment.parts.is_empty());
-        let rate = |bytes: usize, seconds: f64| bytes as f64 * 8.0 / seconds.max(1.0);
+        // The one that is being made has its keyframe already, and not yet what follows.
+        let are_complete = self.has_segment();
+        let with_media = self
+            .segments
+            .iter()
+            .filter(|segment| !segment.parts.is_empty() && (segment.is_complete || !are_complete));
+        let rate = |bytes: usize, seconds: f64| bytes as f64 * 8.0 / seconds.max(0.1);
         let peak = with_media.clone().map(|it| rate(it.bytes(), it.duration)).fold(0.0, f64::max);
         let (bytes, seconds) = with_media
             .fold((0, 0.0), |(bytes, seconds), it| (bytes + it.bytes(), seconds + it.duration));

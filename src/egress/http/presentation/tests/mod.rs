@@ -113,18 +113,33 @@ fn sound_is_cut_where_the_picture_is() {
 }
 
 #[test]
-fn all_renditions_are_named_once_they_play() {
+fn all_renditions_are_named_once_they_have_a_segment_and_the_first_is_short_if_somebody_waits() {
     let mut made = presentation([]);
     made.expect_sound(&[Rendition::Aac, Rendition::Opus]);
-    let all = mixed([pictures((25, 1), 0.0, 1.0, 2.0), sound(0.0, 1.0), packets(0.3, 1.0)]);
+    made.hurry();
+    let all = mixed([pictures((25, 1), 0.0, 1.2, 2.0), sound(0.0, 1.2), packets(0.3, 1.2)]);
     for sample in all {
-        let have_all = Rendition::ALL.iter().all(|it| made.position(*it).is_some());
-        assert_eq!(made.multivariant("").is_some(), have_all);
+        let plays = |rendition: Rendition| {
+            made.position(rendition).is_some_and(|it| it.is_complete || it.msn > 0)
+        };
+        assert_eq!(made.multivariant("").is_some(), Rendition::ALL.into_iter().all(plays));
         made.push(sample);
     }
     let text = made.multivariant("token=a").expect("all are there");
     assert!(text.contains("CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=642x362"), "{text}");
     assert!(text.contains("FRAME-RATE=25.000,AUDIO=\"opus\"\nvideo.m3u8?token=a\n"), "{text}");
+    let first = &playlist(&made, Rendition::Video).segments[0];
+    assert_eq!(first.parts.len(), 3, "{first:?}");
+    assert!(made.wants_keyframe(), "nobody can begin with the second");
+}
+
+#[test]
+fn what_there_is_does_for_the_first_playlist_where_something_stays_away() {
+    let mut made = presentation(pictures((25, 1), 0.0, 1.0, 2.0));
+    made.expect_sound(&[Rendition::Aac]);
+    assert_eq!(made.multivariant(""), None);
+    made.make_do();
+    assert!(made.multivariant("").is_some());
 }
 
 #[test]
