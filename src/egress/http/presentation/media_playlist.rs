@@ -14,6 +14,10 @@ use std::sync::Arc;
 
 /// A publisher that comes back after so many segments that a playlist lacks finds it empty.
 const GAPS_MAX: u64 = 16;
+/// A publisher's clock is measured anew all the time, within some milliseconds. A date that is no
+/// further, in microseconds, from the end of the segment before is that end: of the difference
+/// players that place media by dates (Shaka) make a hole or an overlap.
+const UNSTEADY_MAX: u64 = 10_000;
 
 /// A media initialization section.
 #[derive(Debug)]
@@ -171,6 +175,7 @@ impl MediaPlaylist {
     /// A segment begins; those between the last and it that this playlist lacks are gaps.
     pub(super) fn open(&mut self, boundary: Boundary, boundaries: &Boundaries, begins: WallTime) {
         self.complete();
+        let begins = self.steadied(boundary, begins);
         if let Some(last) = self.newest() {
             if boundary.msn - last > GAPS_MAX {
                 // As if it had gone on: a playlist may have moved past all that it listed.
@@ -184,6 +189,19 @@ impl MediaPlaylist {
             }
         }
         self.push(boundary, self.init.clone(), Some(begins));
+    }
+
+    /// When a segment begins that is said to begin then.
+    fn steadied(&self, boundary: Boundary, begins: WallTime) -> WallTime {
+        let follows = |last: &&Segment| {
+            last.msn + 1 == boundary.msn && last.discontinuity == boundary.discontinuity
+        };
+        let end = |last: &Segment| {
+            Some(last.begins?.offset_micros((last.duration * 1_000_000.0).round() as i64))
+        };
+        let end = self.segments.back().filter(follows).and_then(end);
+        let is_near = |end: &WallTime| begins.micros_since(*end).unsigned_abs() <= UNSTEADY_MAX;
+        end.filter(is_near).unwrap_or(begins)
     }
 
     fn push(&mut self, boundary: Boundary, init: Option<Arc<Init>>, begins: Option<WallTime>) {

@@ -55,6 +55,23 @@ fn parts_and_segments_are_whole_at_constant_frame_rates() {
 }
 
 #[test]
+fn dates_follow_each_other_while_a_clock_is_measured_anew() {
+    // Each segment's clock is some milliseconds off; the last one's is wrong by more.
+    let off = [0, 4_000, -3_000, 50_000];
+    let moved = pictures((25, 1), 0.0, 9.0, 2.0).into_iter().map(|mut sample| {
+        let segment = (sample.present_ticks / secs(2.0)) as usize;
+        sample.wall = sample.wall.offset_micros(off[segment.min(off.len() - 1)]);
+        sample
+    });
+    let made = presentation(moved);
+    let dates: Vec<_> =
+        playlist(&made, Rendition::Video).segments.into_iter().map(|it| it.date).collect();
+    let ends = ["40.000Z", "42.000Z", "44.000Z", "46.050Z", "48.050Z"];
+    let is_right = dates.iter().zip(ends).all(|(date, end)| date.ends_with(end));
+    assert!(is_right && dates.len() == ends.len(), "{dates:?}");
+}
+
+#[test]
 fn a_segment_is_its_parts_byte_for_byte() {
     let made = presentation(mixed([pictures((25, 1), 0.0, 7.0, 2.0), sound(0.0, 7.0)]));
     for rendition in [Rendition::Video, Rendition::Aac] {
