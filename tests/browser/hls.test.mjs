@@ -141,7 +141,8 @@ function wasBusy(all) {
 }
 
 function print(all) {
-  console.log(`${WATCHED_SECONDS} s, ms       latency: median    p95  worst  longest gap  frames  waits`);
+  const columns = "latency: median    p95  worst  longest gap  frames  waits";
+  console.log(`${WATCHED_SECONDS} s, ms       ${columns}`);
   for (const [name, seen] of Object.entries(all)) {
     const late = latencies(seen);
     const cells = [quantile(late, 0.5), quantile(late, 0.95), Math.max(...late), longestGap(seen)];
