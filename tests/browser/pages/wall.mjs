@@ -135,8 +135,9 @@ async function playShaka(screen, server, stream) {
     screen.faults.push(`shaka ${detail.code}: ${detail.data}`);
   });
   screen.facts = () => ({ latency: player.getStats().liveLatency, isLive: player.isLive() });
+  // It may load anew what it has begun with, which a promise to play does not outlive.
+  video.autoplay = true;
   await player.load(playlist(server, stream));
-  await video.play();
 }
 
 async function playOwn(screen, server, stream, choice) {
