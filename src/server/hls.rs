@@ -63,7 +63,9 @@ fn refusal(refused: Refused, stream: &str) -> HlsError {
         Refused::NotFound => HlsError::NotFound(text),
         Refused::TooFarAhead { .. } => HlsError::BadRequest(text),
         Refused::NotPlayable(reason) => HlsError::NotPlayable(reason),
-        Refused::NotInTime(_) => HlsError::Busy { reason: text, retry_after: RETRY_AFTER },
+        Refused::NotInTime(_) | Refused::Stopping => {
+            HlsError::Busy { reason: text, retry_after: RETRY_AFTER }
+        }
         Refused::Off => HlsError::Off,
     }
 }

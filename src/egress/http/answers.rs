@@ -75,6 +75,9 @@ pub enum Refused {
     /// It was waited for in vain.
     #[error("{0} did not come in time; try again")]
     NotInTime(&'static str),
+    /// Nothing more is given.
+    #[error("the server is stopping")]
+    Stopping,
     /// Nothing is packaged here.
     #[error("HLS is off")]
     Off,
@@ -143,11 +146,14 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
         }
         let reached =
             edge.wait_for(|edge| edge.is_none_or(|position| has_reached(position, msn, part)));
-        match timeout(self.wait_max(), reached).await {
-            Ok(Ok(_)) => self.render(target, ask).ok_or(Refused::NotFound),
-            Ok(Err(_)) => Err(Refused::NotFound),
-            Err(_) => Err(Refused::NotInTime("more of the stream")),
-        }
+        let in_time = timeout(self.wait_max(), async {
+            tokio::select! {
+                biased;
+                _ = reached => self.render(target, ask).ok_or(Refused::NotFound),
+                () = self.closed() => Err(Refused::NotLive),
+            }
+        });
+        in_time.await.unwrap_or(Err(Refused::NotInTime("more of the stream")))
     }
 
     async fn file(self: &Arc<Self>, name: &str) -> Result<Answer<R>, Refused> {
@@ -162,7 +168,11 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
                     File::Unknown => return Err(Refused::NotFound),
                     File::Hinted => {}
                 }
-                edge.changed().await.map_err(|_| Refused::NotFound)?;
+                tokio::select! {
+                    biased;
+                    changed = edge.changed() => changed.map_err(|_| Refused::NotFound)?,
+                    () = self.closed() => return Err(Refused::NotLive),
+                }
             }
         };
         let in_time = timeout(self.wait_max(), found).await;
@@ -212,7 +222,11 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
                     File::Hinted => {}
                     File::Unknown => return Err(Unfinished),
                 }
-                edge.changed().await.map_err(|_| Unfinished)?;
+                tokio::select! {
+                    biased;
+                    changed = edge.changed() => changed.map_err(|_| Unfinished)?,
+                    () = self.closed() => return Err(Unfinished),
+                }
             }
         };
         timeout(self.wait_max(), more).await.unwrap_or(Err(Unfinished))

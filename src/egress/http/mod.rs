@@ -115,7 +115,17 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
             None => return Err(Refused::NotFound),
         };
         store.touch(self.tools.clock.now());
-        store.answer(&ask).await
+        match store.answer(&ask).await {
+            // Its task has ended meanwhile: what is sent now is packaged anew.
+            Err(Refused::NotLive) if begins => {
+                let store = self.begin(ask.stream)?;
+                store.touch(self.tools.clock.now());
+                store.answer(&ask).await
+            }
+            Err(Refused::NotLive) if self.tools.bus.is_stopping() => Err(Refused::Stopping),
+            Err(Refused::NotLive) => Err(Refused::NotFound),
+            answer => answer,
+        }
     }
 
     /// Packages all streams that are live, if they always are.
@@ -142,16 +152,19 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
 
     /// Begins to package a stream, if nobody has.
     fn begin(&self, stream: &StreamName) -> Result<Arc<Store<R>>, Refused> {
+        if self.tools.bus.is_stopping() {
+            return Err(Refused::Stopping);
+        }
         if !self.tools.bus.directory().is_sent(stream) {
             return Err(Refused::NotLive);
         }
-        let now = self.tools.clock.now();
+        let (now, wall) = (self.tools.clock.now(), self.tools.clock.wall());
         let (store, packager) = {
             let mut packages = self.lock();
             if let Some(store) = packages.get(stream) {
                 return Ok(Arc::clone(store));
             }
-            let store = Arc::new(Store::new(&self.tools.settings, self.render, now));
+            let store = Arc::new(Store::new(&self.tools.settings, self.render, now, wall));
             packages.insert(stream.clone(), Arc::clone(&store));
             let packager = Packager::new(stream.clone(), Arc::clone(&store), self.tools.clone());
             (store, packager)

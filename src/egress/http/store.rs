@@ -7,6 +7,7 @@ use super::Render;
 use super::answers::{Ask, Refused};
 use super::presentation::{self, File, Position, Presentation, Rendition};
 use crate::config::egress::Hls as Settings;
+use crate::media::time::WallTime;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,12 +68,23 @@ impl<R: Clone> Store<R> {
     /// a second later finds what has come in between in the others.
     const MULTIVARIANT_AGE: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(settings: &Settings, render: Render<R>, now: Instant) -> Self {
+    /// Nothing yet; now it is `now`, and `wall` on the wall clock.
+    ///
+    /// Media sequence numbers never decrease (§6.2.1), nor do they where a stream is packaged anew:
+    /// players and caches know its playlists by the same URLs. They begin with the seconds since
+    /// 1970, of which there are more than segments.
+    pub(super) fn new(
+        settings: &Settings,
+        render: Render<R>,
+        now: Instant,
+        wall: WallTime,
+    ) -> Self {
         let presentation = Presentation::new(presentation::Settings {
             part: settings.part,
             segment: settings.segment,
             window: settings.window,
             bytes_max: settings.stream_bytes_max,
+            first_msn: wall.as_unix().as_secs(),
         });
         Self {
             render,
@@ -111,9 +123,25 @@ impl<R: Clone> Store<R> {
         changed
     }
 
+    /// A publisher begins, with the file names that go on with `run`.
+    pub(super) fn begin(&self, run: &str, keyframes_apart: Option<Duration>) {
+        self.change(|presentation| presentation.begin(run, keyframes_apart));
+        // Which file comes next has changed, be it that playlists have got no further.
+        self.lock().renderings.clear();
+    }
+
     /// What is sent cannot be packaged.
     pub(super) fn refuse(&self, reason: String) {
         self.enter(Phase::NotPlayable(reason));
+    }
+
+    /// What is sent from now on may be packaged, whatever was sent before.
+    pub(super) fn accept(&self) {
+        let is_refused = matches!(*self.phase.borrow(), Phase::NotPlayable(_));
+        if is_refused {
+            let is_ready = self.lock().presentation.multivariant("").is_some();
+            self.enter(if is_ready { Phase::Ready } else { Phase::Opening });
+        }
     }
 
     /// It is over.
@@ -159,6 +187,13 @@ impl<R: Clone> Store<R> {
         }
     }
 
+    /// Done when it is over.
+    pub(super) async fn closed(&self) {
+        let mut phase = self.phase.subscribe();
+        // The sender is here.
+        let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
+    }
+
     /// How far a rendition has got, now and from now on.
     pub(super) fn edge(&self, rendition: Rendition) -> watch::Receiver<Option<Position>> {
         self.edges[rendition.index()].subscribe()
@@ -198,5 +233,108 @@ impl<R: Clone> Store<R> {
             inside.renderings.insert(rendering, rendered.clone());
         }
         Some(rendered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answers::{Answer, Directives};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::Config;
+    use crate::media::frame::{AudioCoding, Coding};
+    use crate::media::id::StreamName;
+    use crate::media::sample::Sample;
+    use std::sync::Arc;
+
+    /// Where the numbers of these segments begin.
+    const FIRST: u64 = 1_000;
+
+    fn store() -> Arc<Store<String>> {
+        let wall = WallTime::since_unix_epoch(Duration::from_secs(FIRST));
+        let settings = Config::default().hls;
+        Arc::new(Store::new(&settings, |text, _| text, Clock::system().now(), wall))
+    }
+
+    /// Two seconds and a half of sound.
+    fn heard(store: &Store<String>) {
+        for index in 0..125 {
+            let (ticks, wall) = (index * 1_800, WallTime::since_unix_epoch(Duration::ZERO));
+            let sample = Sample {
+                coding: Coding::Audio(AudioCoding::Opus),
+                decode_ticks: ticks,
+                present_ticks: ticks,
+                wall: wall.offset_micros(index * 20_000),
+                starts: true,
+                arrival: Clock::system().now(),
+                data: vec![0xfc; 160].into(),
+            };
+            store.change(|presentation| presentation.push(sample));
+        }
+    }
+
+    async fn get(
+        store: &Arc<Store<String>>,
+        file: &str,
+        msn: Option<u64>,
+    ) -> Result<String, Refused> {
+        let stream = StreamName::parse("heard").expect("a name");
+        let directives = Directives { msn, part: None, skip: false };
+        let ask = Ask { stream: &stream, file, directives, query: "" };
+        match store.answer(&ask).await? {
+            Answer::Playlist(text) => Ok(text),
+            Answer::Media(_) | Answer::Growing(_) => Err(Refused::NotFound),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_sends_what_can_be_packaged_is_packaged_whatever_came_before() {
+        let store = store();
+        store.refuse("VP8".to_owned());
+        assert_eq!(get(&store, "index.m3u8", None).await, Err(Refused::NotPlayable("VP8".into())));
+        store.accept();
+        store.begin("run", None);
+        heard(&store);
+        assert!(get(&store, "index.m3u8", None).await.is_ok());
+        store.refuse("VP9".to_owned());
+        store.accept();
+        assert!(get(&store, "index.m3u8", None).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn numbers_of_segments_go_on_where_a_stream_is_packaged_anew() {
+        let store = store();
+        store.begin("run", None);
+        heard(&store);
+        let text = get(&store, "opus.m3u8", Some(7)).await.expect("a playlist");
+        assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:1000\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_comes_next_is_hinted_at_as_the_next_publisher_calls_it() {
+        let store = store();
+        store.begin("one", None);
+        heard(&store);
+        store.change(Presentation::end);
+        let _ = get(&store, "opus.m3u8", None).await.expect("a playlist");
+        store.begin("two", None);
+        let text = get(&store, "opus.m3u8", None).await.expect("a playlist");
+        assert!(text.contains("\"two_opus_part0.m4s\""), "{text}");
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_told_when_it_is_over() {
+        let store = store();
+        store.begin("run", None);
+        heard(&store);
+        let waits = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { get(&store, "opus.m3u8", Some(FIRST + 2)).await }
+        });
+        while store.edges[Rendition::Opus.index()].receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        store.close();
+        assert_eq!(waits.await.expect("it ends"), Err(Refused::NotLive));
     }
 }

@@ -38,7 +38,7 @@ impl Playlists {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            boundaries: Boundaries::default(),
+            boundaries: Boundaries::new(settings.first_msn),
             target_duration: whole_seconds(settings.segment.as_secs_f64()),
             wants_discontinuity: false,
             frame_rate: None,
