@@ -117,11 +117,6 @@ impl Bus {
         }
         self.stopping.send_replace(true);
     }
-
-    /// Whether the server stops.
-    pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
-    }
 }
 
 /// One state per stream, sorted by name: its publisher is on one shard, its viewers on several.

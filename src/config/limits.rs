@@ -67,7 +67,7 @@ impl Limits {
                 4000,
                 1..=100_000,
             ),
-            http_connections_max: reader.number("limits.http_connections_max", 4000, 1..=100_000),
+            http_connections_max: reader.number("limits.http_connections_max", 20_000, 1..=200_000),
             http_connections_per_address_max: reader.number(
                 "limits.http_connections_per_address_max",
                 1000,

@@ -133,16 +133,16 @@ impl Stream {
         tapping.tell(term, &Tapped::Packets(Arc::clone(packets)));
     }
 
-    fn began(&self, term: Term) -> Tapped {
+    fn began(&self, term: Term, now: Option<Instant>) -> Tapped {
+        let keyframes_apart = now.and_then(|now| self.router.keyframes_apart(now));
         // Whether it does as it is asked shows when it is.
-        let (takes_requests, keyframes_apart) = (true, self.router.keyframes_apart());
-        Tapped::Began { term, takes_requests, keyframes_apart }
+        Tapped::Began { term, takes_requests: true, keyframes_apart }
     }
 
     /// Tells somebody who has come now what there is: from there on nothing is left out.
     fn tell_newcomer(&self, sink: &dyn TapSink, now: Instant) {
         let Some(term) = self.term.filter(|_| self.publisher.is_some()) else { return };
-        sink.tell(term, self.began(term));
+        sink.tell(term, self.began(term, Some(now)));
         if self.formats.iter().any(Option::is_some) {
             sink.tell(term, Tapped::Formats(self.formats.clone()));
         }
@@ -205,7 +205,7 @@ impl Engine {
     pub(super) fn tapped_begins(&mut self, index: usize) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let Some(term) = stream.term else { return };
-        let began = stream.began(term);
+        let began = stream.began(term, None);
         if let Some(tapping) = &mut stream.tapping {
             (tapping.clock_due, tapping.clock_told) = (None, [false; 2]);
             tapping.tell(term, &began);

@@ -56,7 +56,7 @@ impl Tapping {
         let wall = self.epoch.wall_of(placed.moment);
         let frame = Frame { decode_ticks, present_ticks, ..frame };
         let Self { readers, past, spacing, .. } = self;
-        let (term, keyframes_apart) = (readers.term(), spacing.longest());
+        let (term, keyframes_apart) = (readers.term(), spacing.longest(frame.arrival));
         readers.greet(|| {
             let began = Tapped::Began { term, takes_requests: false, keyframes_apart };
             let past = past.frames.iter().cloned();

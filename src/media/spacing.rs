@@ -28,9 +28,11 @@ impl Spacing {
         }
     }
 
-    /// The longest of the last steps; `None` before there was one.
-    pub fn longest(&self) -> Option<Duration> {
-        self.steps.iter().flatten().copied().max()
+    /// The longest of the last steps, the one that lasts until now included; `None` before the
+    /// first keyframe.
+    pub fn longest(&self, now: Instant) -> Option<Duration> {
+        let present = self.newest.map(|(_, at)| now.saturating_duration_since(at));
+        self.steps.iter().flatten().copied().chain(present).max()
     }
 }
 
@@ -46,12 +48,14 @@ mod tests {
         let mut note = |timestamp, after| {
             at += Duration::from_secs(after);
             spacing.note(timestamp, at);
-            spacing.longest().map(|longest| longest.as_secs())
+            spacing.longest(at).map(|longest| longest.as_secs())
         };
-        assert_eq!(note(0, 0), None);
-        assert_eq!(note(0, 1), None, "another packet of it");
+        assert_eq!(note(0, 0), Some(0));
+        assert_eq!(note(0, 1), Some(1), "another packet of it");
         assert_eq!(note(1, 3), Some(4));
         assert_eq!((2..9).map(|n| note(n, 2)).last(), Some(Some(4)));
         assert_eq!(note(9, 2), Some(2), "that is long ago");
+        let later = at + Duration::from_secs(7);
+        assert_eq!(spacing.longest(later), Some(Duration::from_secs(7)), "none since");
     }
 }

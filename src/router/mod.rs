@@ -170,8 +170,8 @@ impl Router {
     }
 
     /// How far apart the last keyframes came, at most.
-    pub fn keyframes_apart(&self) -> Option<Duration> {
-        self.spacing.longest()
+    pub fn keyframes_apart(&self, now: Instant) -> Option<Duration> {
+        self.spacing.longest(now)
     }
 
     /// The RTP timestamp of this moment as the publisher counts, as far as anything is known of it.

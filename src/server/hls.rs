@@ -63,7 +63,7 @@ fn refusal(refused: Refused, stream: &str) -> HlsError {
         Refused::NotFound => HlsError::NotFound(text),
         Refused::TooFarAhead { .. } => HlsError::BadRequest(text),
         Refused::NotPlayable(reason) => HlsError::NotPlayable(reason),
-        Refused::NotInTime(_) | Refused::Stopping => {
+        Refused::NotInTime(_) | Refused::Closed => {
             HlsError::Busy { reason: text, retry_after: RETRY_AFTER }
         }
         Refused::Off => HlsError::Off,

@@ -106,9 +106,10 @@ impl Port {
         &self.ledger
     }
 
-    /// From now on every offer is refused.
+    /// From now on every offer is refused, and who waits for more of a stream is told.
     pub(super) fn refuse_new(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.packaged.stop();
     }
 
     /// Tells those who listen how many watch their streams.

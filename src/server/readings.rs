@@ -83,11 +83,12 @@ pub(super) async fn readings(
 }
 
 /// How packaging for HLS fares.
-fn hls_metrics(counts: HlsCounts) -> [Metric; 4] {
+fn hls_metrics(counts: HlsCounts) -> [Metric; 5] {
     let one = |value: f64| vec![(Vec::new(), value)];
     [
         metric(metrics::HLS_STREAMS, one(counts.packages as f64)),
         metric(metrics::HLS_HELD, one(counts.held_bytes as f64)),
+        metric(metrics::HLS_WAITING, one(counts.waiting as f64)),
         metric(metrics::HLS_BEGUN, one(counts.begun as f64)),
         metric(metrics::HLS_NOT_IN_TIME, one(counts.not_in_time as f64)),
     ]

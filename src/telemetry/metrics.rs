@@ -235,6 +235,11 @@ pub const TRANSCODE_DROPPED: Row = counter(
 pub const HLS_STREAMS: Row = gauge("millrace_hls_streams", "Streams that are packaged for HLS.");
 /// Media held for HLS.
 pub const HLS_HELD: Row = gauge("millrace_hls_held_bytes", "Media held for HLS, in bytes.");
+/// Requests that wait.
+pub const HLS_WAITING: Row = gauge(
+    "millrace_hls_waiting",
+    "Requests that wait for the next part or playlist: about as many as there are players.",
+);
 /// Times that a stream began to be packaged.
 pub const HLS_BEGUN: Row =
     counter("millrace_hls_begun_total", "Times that a stream began to be packaged for HLS.");

@@ -1,10 +1,15 @@
 // The arguments of real encoders: ffmpeg, GStreamer and libsrt's own tool. Each sends a moving
 // picture and a tone of 440 Hz, in real time, and ends by itself should nobody end it.
 
+import { fileURLToPath } from "node:url";
+import { INPUT as BURNT_INPUT } from "./burnt_picture.mjs";
 import { PUBLISH_TOKEN } from "./harness.mjs";
+import { FRAMES_PER_SECOND as BURNT_RATE } from "./pages/burnt_clock.mjs";
+
+const BURNT_PICTURE = fileURLToPath(new URL("burnt_picture.mjs", import.meta.url));
 
 /** Longer than any test lasts. */
-const SECONDS = 150;
+const SECONDS = 300;
 const FRAMES_PER_SECOND = 30;
 const SIZE = "320x180";
 const SAMPLES_PER_SECOND = 48_000;
@@ -79,4 +84,20 @@ export function gstreamer(...to) {
 
 function words(text) {
   return text.split(" ");
+}
+
+/**
+ * A picture with the clock in it and a tone: the two programs that make it, the first writing to
+ * the second; `to` are the arguments of ffmpeg's output.
+ */
+export function burnt(to, { video = LOW_DELAY, audio = AAC, program = "ffmpeg" } = {}) {
+  // Sound that is asked for when a picture has come is never late, and delays none.
+  const tone = `sine=frequency=440:sample_rate=${SAMPLES_PER_SECOND}`;
+  const inputs = [...BURNT_INPUT, "-f", "lavfi", "-i", tone];
+  const group = ["-g", `${2 * BURNT_RATE}`, "-sc_threshold", "0", "-b:v", "800k"];
+  const written = [...video, ...group, ...audio, "-flush_packets", "1", "-t", `${SECONDS}`, ...to];
+  return [
+    [process.execPath, [BURNT_PICTURE]],
+    [program, ["-v", "error", ...inputs, ...written]],
+  ];
 }

@@ -88,7 +88,7 @@ export function scenario(name, play) {
  * world and what plays a part.
  */
 export function scenarioInParts(name, play) {
-  test(name, { timeout: 200_000 }, (context) =>
+  test(name, { timeout: 300_000 }, (context) =>
     inWorld((world) => {
       const part = (name, play) =>
         context.test(name, async () => {

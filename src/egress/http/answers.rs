@@ -75,9 +75,9 @@ pub enum Refused {
     /// It was waited for in vain.
     #[error("{0} did not come in time; try again")]
     NotInTime(&'static str),
-    /// Nothing more is given.
-    #[error("the server is stopping")]
-    Stopping,
+    /// It is over.
+    #[error("the stream begins anew, or the server is stopping; try again in a few seconds")]
+    Closed,
     /// Nothing is packaged here.
     #[error("HLS is off")]
     Off,
@@ -125,9 +125,17 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
     const FIRST_PLAYLIST_MAX: Duration = Duration::from_secs(12);
 
     pub(super) async fn answer(self: &Arc<Self>, ask: &Ask<'_>) -> Result<Answer<R>, Refused> {
-        match target(ask.file) {
-            Some(target) => self.playlist(target, ask).await.map(Answer::Playlist),
-            None => self.file(ask.file).await,
+        let answer = async {
+            match target(ask.file) {
+                Some(target) => self.playlist(target, ask).await.map(Answer::Playlist),
+                None => self.file(ask.file).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            // Who waits while it closes waits for nothing.
+            () = self.closed() => Err(Refused::Closed),
         }
     }
 
@@ -146,14 +154,11 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
         }
         let reached =
             edge.wait_for(|edge| edge.is_none_or(|position| has_reached(position, msn, part)));
-        let in_time = timeout(self.wait_max(), async {
-            tokio::select! {
-                biased;
-                _ = reached => self.render(target, ask).ok_or(Refused::NotFound),
-                () = self.closed() => Err(Refused::NotLive),
-            }
-        });
-        in_time.await.unwrap_or(Err(Refused::NotInTime("more of the stream")))
+        match timeout(self.wait_max(), reached).await {
+            Ok(Ok(_)) => self.render(target, ask).ok_or(Refused::NotFound),
+            Ok(Err(_)) => Err(Refused::NotFound),
+            Err(_) => Err(Refused::NotInTime("more of the stream")),
+        }
     }
 
     async fn file(self: &Arc<Self>, name: &str) -> Result<Answer<R>, Refused> {
@@ -168,11 +173,7 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
                     File::Unknown => return Err(Refused::NotFound),
                     File::Hinted => {}
                 }
-                tokio::select! {
-                    biased;
-                    changed = edge.changed() => changed.map_err(|_| Refused::NotFound)?,
-                    () = self.closed() => return Err(Refused::NotLive),
-                }
+                edge.changed().await.map_err(|_| Refused::NotFound)?;
             }
         };
         let in_time = timeout(self.wait_max(), found).await;
@@ -222,11 +223,7 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
                     File::Hinted => {}
                     File::Unknown => return Err(Unfinished),
                 }
-                tokio::select! {
-                    biased;
-                    changed = edge.changed() => changed.map_err(|_| Unfinished)?,
-                    () = self.closed() => return Err(Unfinished),
-                }
+                edge.changed().await.map_err(|_| Unfinished)?;
             }
         };
         timeout(self.wait_max(), more).await.unwrap_or(Err(Unfinished))

@@ -10,6 +10,7 @@
 //! - `sound`: made AAC where it is not
 //! - `store`: what is there, and who waits for more
 //! - `answers`: a request, and what it gets
+//! - `tests`: who waits for what
 
 mod answers;
 mod opening;
@@ -17,6 +18,8 @@ mod packager;
 pub mod presentation;
 mod sound;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use answers::{Answer, Ask, Directives, Refused, Unfinished};
 
@@ -78,6 +81,8 @@ pub struct HlsCounts {
     pub packages: usize,
     /// Media that is held of them, in bytes.
     pub held_bytes: usize,
+    /// Requests that wait for what comes next: about as many players as there are.
+    pub waiting: usize,
     /// Times that a stream began to be packaged.
     pub begun: u64,
     /// Requests that waited in vain.
@@ -117,13 +122,11 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
         store.touch(self.tools.clock.now());
         match store.answer(&ask).await {
             // Its task has ended meanwhile: what is sent now is packaged anew.
-            Err(Refused::NotLive) if begins => {
+            Err(Refused::Closed) if begins => {
                 let store = self.begin(ask.stream)?;
                 store.touch(self.tools.clock.now());
                 store.answer(&ask).await
             }
-            Err(Refused::NotLive) if self.tools.bus.is_stopping() => Err(Refused::Stopping),
-            Err(Refused::NotLive) => Err(Refused::NotFound),
             answer => answer,
         }
     }
@@ -139,11 +142,19 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
         }
     }
 
+    /// The server stops: nobody waits for more.
+    pub fn stop(&self) {
+        for store in self.lock().values() {
+            store.close();
+        }
+    }
+
     /// What has happened, and what is.
     pub fn counts(&self) -> HlsCounts {
         let stores: Vec<_> = self.lock().values().cloned().collect();
         HlsCounts {
             packages: stores.len(),
+            waiting: stores.iter().map(|store| store.waiting()).sum(),
             held_bytes: stores.iter().map(|store| store.held()).sum(),
             begun: self.counts.begun.load(Ordering::Relaxed),
             not_in_time: self.counts.not_in_time.load(Ordering::Relaxed),
@@ -152,9 +163,6 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
 
     /// Begins to package a stream, if nobody has.
     fn begin(&self, stream: &StreamName) -> Result<Arc<Store<R>>, Refused> {
-        if self.tools.bus.is_stopping() {
-            return Err(Refused::Stopping);
-        }
         if !self.tools.bus.directory().is_sent(stream) {
             return Err(Refused::NotLive);
         }

@@ -29,6 +29,8 @@ pub(super) struct Packager<R> {
     opening: Opening,
     /// Of the publisher that is there.
     keyframes_apart: Option<Duration>,
+    /// When there was a part for the first time.
+    begun: Option<Instant>,
     /// The sound that is known to come.
     expected: Vec<Rendition>,
     /// Until when its publisher may come back, while there is none; what it had is over then.
@@ -39,6 +41,8 @@ pub(super) struct Packager<R> {
 }
 
 impl<R: Clone + Send + Sync + 'static> Packager<R> {
+    /// A segment that is complete is waited for so long from the first part on.
+    const FIRST_SEGMENT_MAX: Duration = Duration::from_millis(1_200);
     /// How often it is looked whether something has waited for long enough.
     const LOOK_INTERVAL: Duration = Duration::from_millis(100);
     /// A publisher that is there is told of at once: without one by then it has just left.
@@ -57,6 +61,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             sound,
             opening: Opening::Open,
             keyframes_apart: None,
+            begun: None,
             expected: Vec::new(),
             vacant_until,
             is_over: false,
@@ -149,6 +154,8 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         let now = self.tools.clock.now();
         let opened = self.opening.look(now);
         self.go_on(opened, now);
+        self.hurry(now);
+        self.tools.bus.directory().set_other_viewers(&self.stream, self.store.waiting());
         if self.vacant_until.is_some_and(|until| now >= until) && !self.is_over {
             self.is_over = true;
             self.store.change(Presentation::end);
@@ -156,6 +163,25 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         let settings = &self.tools.settings;
         let is_kept = settings.mode == HlsMode::Always && !self.is_over;
         !is_kept && now >= self.store.asked() + settings.idle_timeout
+    }
+
+    /// Who asked first is not to wait for a whole segment: players want one that is complete, but
+    /// it may be short.
+    fn hurry(&mut self, now: Instant) {
+        if !self.store.is_opening() {
+            return;
+        }
+        let has_begun = self.store.change(|presentation| {
+            let positions = Rendition::ALL.map(|rendition| presentation.position(rendition));
+            let has_begun = positions.iter().any(Option::is_some);
+            if has_begun {
+                presentation.hurry();
+            }
+            has_begun
+        });
+        if has_begun && now >= *self.begun.get_or_insert(now) + Self::FIRST_SEGMENT_MAX {
+            self.store.change(Presentation::make_do);
+        }
     }
 
     /// What is to be packaged now, once it is known where to begin.
@@ -220,5 +246,11 @@ async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+impl<R> Drop for Packager<R> {
+    fn drop(&mut self) {
+        self.tools.bus.directory().set_other_viewers(&self.stream, 0);
     }
 }

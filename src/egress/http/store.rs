@@ -108,10 +108,9 @@ impl<R: Clone> Store<R> {
         for (edge, position) in self.edges.iter().zip(positions) {
             is_news |= *edge.borrow() != position;
         }
-        if is_news {
+        let is_ready = self.is_opening() && inside.presentation.multivariant("").is_some();
+        if is_news || is_ready {
             inside.renderings.clear();
-            let is_opening = *self.phase.borrow() == Phase::Opening;
-            let is_ready = is_opening && inside.presentation.multivariant("").is_some();
             drop(inside);
             for (edge, position) in self.edges.iter().zip(positions) {
                 edge.send_if_modified(|known| std::mem::replace(known, position) != position);
@@ -157,6 +156,11 @@ impl<R: Clone> Store<R> {
         });
     }
 
+    /// Whether there is nothing to give yet.
+    pub(super) fn is_opening(&self) -> bool {
+        *self.phase.borrow() == Phase::Opening
+    }
+
     /// Somebody asks now.
     pub(super) fn touch(&self, now: Instant) {
         let mut inside = self.lock();
@@ -173,6 +177,11 @@ impl<R: Clone> Store<R> {
         self.lock().presentation.held()
     }
 
+    /// How many wait for more of the rendition that most wait for: about as many play it.
+    pub(super) fn waiting(&self) -> usize {
+        self.edges.iter().map(watch::Sender::receiver_count).max().unwrap_or(0)
+    }
+
     /// Waits until there is something to give.
     pub(super) async fn wait_ready(&self, limit: Duration) -> Result<(), Refused> {
         let mut phase = self.phase.subscribe();
@@ -182,16 +191,15 @@ impl<R: Clone> Store<R> {
         };
         match &*phase {
             Phase::NotPlayable(reason) => Err(Refused::NotPlayable(reason.clone())),
-            Phase::Closed => Err(Refused::NotLive),
+            Phase::Closed => Err(Refused::Closed),
             Phase::Opening | Phase::Ready => Ok(()),
         }
     }
 
-    /// Done when it is over.
+    /// Waits until it is over.
     pub(super) async fn closed(&self) {
-        let mut phase = self.phase.subscribe();
-        // The sender is here.
-        let _ = phase.wait_for(|phase| *phase == Phase::Closed).await;
+        // The sender is as old as this is.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Closed).await;
     }
 
     /// How far a rendition has got, now and from now on.
@@ -233,108 +241,5 @@ impl<R: Clone> Store<R> {
             inside.renderings.insert(rendering, rendered.clone());
         }
         Some(rendered)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::answers::{Answer, Directives};
-    use super::*;
-    use crate::clock::Clock;
-    use crate::config::Config;
-    use crate::media::frame::{AudioCoding, Coding};
-    use crate::media::id::StreamName;
-    use crate::media::sample::Sample;
-    use std::sync::Arc;
-
-    /// Where the numbers of these segments begin.
-    const FIRST: u64 = 1_000;
-
-    fn store() -> Arc<Store<String>> {
-        let wall = WallTime::since_unix_epoch(Duration::from_secs(FIRST));
-        let settings = Config::default().hls;
-        Arc::new(Store::new(&settings, |text, _| text, Clock::system().now(), wall))
-    }
-
-    /// Two seconds and a half of sound.
-    fn heard(store: &Store<String>) {
-        for index in 0..125 {
-            let (ticks, wall) = (index * 1_800, WallTime::since_unix_epoch(Duration::ZERO));
-            let sample = Sample {
-                coding: Coding::Audio(AudioCoding::Opus),
-                decode_ticks: ticks,
-                present_ticks: ticks,
-                wall: wall.offset_micros(index * 20_000),
-                starts: true,
-                arrival: Clock::system().now(),
-                data: vec![0xfc; 160].into(),
-            };
-            store.change(|presentation| presentation.push(sample));
-        }
-    }
-
-    async fn get(
-        store: &Arc<Store<String>>,
-        file: &str,
-        msn: Option<u64>,
-    ) -> Result<String, Refused> {
-        let stream = StreamName::parse("heard").expect("a name");
-        let directives = Directives { msn, part: None, skip: false };
-        let ask = Ask { stream: &stream, file, directives, query: "" };
-        match store.answer(&ask).await? {
-            Answer::Playlist(text) => Ok(text),
-            Answer::Media(_) | Answer::Growing(_) => Err(Refused::NotFound),
-        }
-    }
-
-    #[tokio::test]
-    async fn who_sends_what_can_be_packaged_is_packaged_whatever_came_before() {
-        let store = store();
-        store.refuse("VP8".to_owned());
-        assert_eq!(get(&store, "index.m3u8", None).await, Err(Refused::NotPlayable("VP8".into())));
-        store.accept();
-        store.begin("run", None);
-        heard(&store);
-        assert!(get(&store, "index.m3u8", None).await.is_ok());
-        store.refuse("VP9".to_owned());
-        store.accept();
-        assert!(get(&store, "index.m3u8", None).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn numbers_of_segments_go_on_where_a_stream_is_packaged_anew() {
-        let store = store();
-        store.begin("run", None);
-        heard(&store);
-        let text = get(&store, "opus.m3u8", Some(7)).await.expect("a playlist");
-        assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:1000\n"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn what_comes_next_is_hinted_at_as_the_next_publisher_calls_it() {
-        let store = store();
-        store.begin("one", None);
-        heard(&store);
-        store.change(Presentation::end);
-        let _ = get(&store, "opus.m3u8", None).await.expect("a playlist");
-        store.begin("two", None);
-        let text = get(&store, "opus.m3u8", None).await.expect("a playlist");
-        assert!(text.contains("\"two_opus_part0.m4s\""), "{text}");
-    }
-
-    #[tokio::test]
-    async fn who_waits_is_told_when_it_is_over() {
-        let store = store();
-        store.begin("run", None);
-        heard(&store);
-        let waits = tokio::spawn({
-            let store = Arc::clone(&store);
-            async move { get(&store, "opus.m3u8", Some(FIRST + 2)).await }
-        });
-        while store.edges[Rendition::Opus.index()].receiver_count() == 0 {
-            tokio::task::yield_now().await;
-        }
-        store.close();
-        assert_eq!(waits.await.expect("it ends"), Err(Refused::NotLive));
     }
 }

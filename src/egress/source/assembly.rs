@@ -3,6 +3,7 @@
 //! What is missing may still come: it is waited for as long as a retransmission takes. Then
 //! pictures go on with a keyframe, sound with the next packet. Fuzz target: `source`.
 
+use crate::codec::carries_parameters;
 use crate::media::codec::Kind;
 use crate::media::packet::Packet;
 use std::collections::BTreeMap;
@@ -73,7 +74,11 @@ impl Assembly {
         if sequence < self.floor {
             return;
         }
-        let begins = self.kind == Kind::Audio || packet.keyframe;
+        let begins = match self.kind {
+            Kind::Audio => true,
+            // The very first one is what it is; later on half a keyframe is none.
+            Kind::Video => packet.keyframe && (self.floor == 0 || self.is_first(packet)),
+        };
         match self.next {
             None if begins => {
                 self.packets = self.packets.split_off(&sequence);
@@ -97,6 +102,14 @@ impl Assembly {
     fn is_of_frame(&self, sequence: u64, packet: &Packet) -> bool {
         let other = self.packets.get(&sequence);
         self.kind == Kind::Video && other.is_some_and(|other| other.timestamp == packet.timestamp)
+    }
+
+    /// Whether a packet is for sure the first one of its frame: more than one of a keyframe look as
+    /// if they were.
+    fn is_first(&self, packet: &Packet) -> bool {
+        let before = packet.sequence.checked_sub(1).and_then(|before| self.packets.get(&before));
+        let is_after = before.is_some_and(|it| it.marker || it.timestamp != packet.timestamp);
+        is_after || carries_parameters(packet.codec, &packet.payload)
     }
 
     const fn begin_at(&mut self, sequence: u64) {
@@ -165,7 +178,9 @@ impl Assembly {
         let broken = self.packets.get(&next).map(|packet| packet.timestamp);
         let begins = |packet: &Packet| match self.kind {
             Kind::Audio => true,
-            Kind::Video => packet.keyframe && Some(packet.timestamp) != broken,
+            Kind::Video => {
+                packet.keyframe && Some(packet.timestamp) != broken && self.is_first(packet)
+            }
         };
         let found = self.packets.range(self.cursor..).find(|(_, packet)| begins(packet));
         let Some((&found, _)) = found else { return Some(self.lose()) };

@@ -15,8 +15,7 @@ const WATCH: Duration = Duration::from_secs(24);
 async fn keeps_to_the_rules(server: &Server, stream: &str) -> anyhow::Result<Evidence> {
     let evidence = gather(&GatherOptions { url: index(server, stream), watch: WATCH }).await?;
     let report = CheckReport::new(&evidence);
-    // Of a stream that begins, BANDWIDTH is said before there is a segment (issue 6).
-    let failed: Vec<_> = report.failed().filter(|result| result.id != "bandwidth").collect();
+    let failed: Vec<_> = report.failed().collect();
     assert!(failed.is_empty(), "{failed:#?}");
     for id in ["reload-waits", "hint-waits", "delta", "removed-segments", "decode-times"] {
         assert!(matches!(report.get(id), Some(Verdict::Pass(_))), "{id}: {:?}", report.get(id));

@@ -19,6 +19,10 @@ const GAPS_MAX: u64 = 16;
 const SEGMENTS_MAX: usize = 1_500;
 /// So much a segment takes besides its media: names, times, and its part of the lists.
 const SEGMENT_COUNTS_FOR: usize = 512;
+/// A publisher's clock is measured anew all the time, within some milliseconds. A date that is no
+/// further, in microseconds, from the end of the segment before is that end: of the difference
+/// players that place media by dates (Shaka) make a hole or an overlap.
+const UNSTEADY_MAX: u64 = 10_000;
 
 /// A media initialization section.
 #[derive(Debug)]
@@ -176,6 +180,7 @@ impl MediaPlaylist {
     /// A segment begins; those between the last and it that this playlist lacks are gaps.
     pub(super) fn open(&mut self, boundary: Boundary, boundaries: &Boundaries, begins: WallTime) {
         self.complete();
+        let begins = self.steadied(boundary, begins);
         if let Some(last) = self.newest() {
             if boundary.msn - last > GAPS_MAX {
                 // As if it had gone on: a playlist may have moved past all that it listed.
@@ -189,6 +194,19 @@ impl MediaPlaylist {
             }
         }
         self.push(boundary, self.init.clone(), Some(begins));
+    }
+
+    /// When a segment begins that is said to begin then.
+    fn steadied(&self, boundary: Boundary, begins: WallTime) -> WallTime {
+        let follows = |last: &&Segment| {
+            last.msn + 1 == boundary.msn && last.discontinuity == boundary.discontinuity
+        };
+        let end = |last: &Segment| {
+            Some(last.begins?.offset_micros((last.duration * 1_000_000.0).round() as i64))
+        };
+        let end = self.segments.back().filter(follows).and_then(end);
+        let is_near = |end: &WallTime| begins.micros_since(*end).unsigned_abs() <= UNSTEADY_MAX;
+        end.filter(is_near).unwrap_or(begins)
     }
 
     fn push(&mut self, boundary: Boundary, init: Option<Arc<Init>>, begins: Option<WallTime>) {
@@ -280,9 +298,9 @@ impl MediaPlaylist {
         self.segments.iter().skip(self.unlisted).filter(|segment| segment.is_listed())
     }
 
-    /// How long that is together, in seconds.
-    pub(super) fn duration(&self) -> f64 {
-        self.listed().map(|segment| segment.duration).sum()
+    /// Whether a segment is complete.
+    pub(super) fn has_segment(&self) -> bool {
+        self.listed().any(|segment| segment.is_complete)
     }
 
     /// The file name of the part that comes next; `None` where none does.
@@ -380,8 +398,13 @@ impl MediaPlaylist {
 
     /// Bits per second of the segments: the most, and the mean.
     pub(super) fn bandwidth(&self) -> (f64, f64) {
-        let with_media = self.segments.iter().filter(|segment| !segment.parts.is_empty());
-        let rate = |bytes: usize, seconds: f64| bytes as f64 * 8.0 / seconds.max(1.0);
+        // The one that is being made has its keyframe already, and not yet what follows.
+        let are_complete = self.has_segment();
+        let with_media = self
+            .segments
+            .iter()
+            .filter(|segment| !segment.parts.is_empty() && (segment.is_complete || !are_complete));
+        let rate = |bytes: usize, seconds: f64| bytes as f64 * 8.0 / seconds.max(0.1);
         let peak = with_media.clone().map(|it| rate(it.bytes(), it.duration)).fold(0.0, f64::max);
         let (bytes, seconds) = with_media
             .fold((0, 0.0), |(bytes, seconds), it| (bytes + it.bytes(), seconds + it.duration));

@@ -36,9 +36,6 @@ use run::Run;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The playlist that names the others waits for sound so long, in seconds of what plays already.
-const SOUND_LATE: f64 = 1.0;
-
 /// How a stream is packaged; the reasons stand beside the options of the same names.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -167,6 +164,17 @@ impl Presentation {
         self.expected = renditions.to_vec();
     }
 
+    /// Somebody waits for the first playlist: the first segment ends when it is long enough to
+    /// play, be it without a keyframe.
+    pub const fn hurry(&mut self) {
+        self.playlists.hurries = true;
+    }
+
+    /// What there is has to do for the first playlist, whatever else was to come.
+    pub fn make_do(&mut self) {
+        self.is_ready |= self.playlists.has_any();
+    }
+
     /// Whether the publisher is to be asked for a keyframe now, so that the segment can end in
     /// time; true once for each.
     pub fn wants_keyframe(&mut self) -> bool {
@@ -220,11 +228,15 @@ impl Presentation {
     }
 }
 
-/// Whether all that comes has something to play, or has been waited for.
+/// Whether all that comes has a segment that is complete: without one, players take a playlist for
+/// empty.
 fn is_ready(run: &Run, playlists: &Playlists, expected: &[Rendition]) -> bool {
-    let plays = |rendition: Rendition| playlists.get(rendition).duration();
-    let have_all = expected.iter().all(|rendition| plays(*rendition) > 0.0);
-    let longest = Rendition::ALL.into_iter().map(plays).fold(0.0, f64::max);
-    let has_picture = !run.has_picture() || plays(Rendition::Video) > 0.0;
-    longest > 0.0 && (has_picture && have_all || longest >= SOUND_LATE)
+    let begun = |rendition: Rendition| playlists.get(rendition).position().is_some();
+    let plays = |rendition: Rendition| playlists.get(rendition).has_segment();
+    let comes = |rendition: Rendition| match rendition {
+        Rendition::Video => run.has_picture(),
+        _ => expected.contains(&rendition),
+    };
+    let mut all = Rendition::ALL.into_iter();
+    all.clone().any(plays) && all.all(|it| plays(it) || !(begun(it) || comes(it)))
 }

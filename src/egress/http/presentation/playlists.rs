@@ -14,6 +14,9 @@ const PART_SHARE: usize = 16;
 /// The same for a segment.
 const SEGMENT_SHARE: usize = 4;
 
+/// The first segment has at least so many parts: players begin so far behind its end.
+const FIRST_PARTS: f64 = 3.0;
+
 /// And a sample.
 const SAMPLE_SHARE: usize = 8;
 
@@ -28,6 +31,8 @@ pub(super) struct Playlists {
     pub(super) target_duration: i64,
     /// Sound is coded in another way: the next segment is to be discontinuous.
     pub(super) wants_discontinuity: bool,
+    /// Somebody waits for the first segment.
+    pub(super) hurries: bool,
     /// Pictures per second.
     pub(super) frame_rate: Option<f64>,
     all: [MediaPlaylist; 3],
@@ -41,6 +46,7 @@ impl Playlists {
             boundaries: Boundaries::new(settings.first_msn),
             target_duration: whole_seconds(settings.segment.as_secs_f64()),
             wants_discontinuity: false,
+            hurries: false,
             frame_rate: None,
             all: Rendition::ALL.map(MediaPlaylist::new),
         }
@@ -79,6 +85,12 @@ impl Playlists {
     /// How long a segment should be, in ticks.
     pub(super) fn segment(&self) -> i64 {
         (self.settings.segment.as_secs_f64() * f64::from(CLOCK_RATE)) as i64
+    }
+
+    /// Whether a segment of that length ends since somebody waits for the first one.
+    pub(super) fn ends_first(&self, segment: Option<u64>, length: i64) -> bool {
+        let parts = self.settings.part.as_secs_f64() * FIRST_PARTS * f64::from(CLOCK_RATE);
+        self.hurries && segment == Some(0) && length >= parts as i64
     }
 
     /// A segment begins in one of them.
@@ -136,7 +148,9 @@ impl Playlists {
     }
 }
 
-/// Rounded up, from 1 to 10 seconds.
+/// Rounded up, from 1 to 10 seconds. How far keyframes are apart is measured by when they came:
+/// what is a little more than whole seconds is just these, as a segment may be rounded too.
 fn whole_seconds(seconds: f64) -> i64 {
-    (seconds.ceil() as i64).clamp(1, 10)
+    const JITTER: f64 = 0.25;
+    ((seconds - JITTER).ceil() as i64).clamp(1, 10)
 }

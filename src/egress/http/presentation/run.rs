@@ -320,7 +320,7 @@ impl Run {
         }
         let listed = out.get(rendition).open_duration().unwrap_or_default();
         let length = (listed * f64::from(CLOCK_RATE)) as i64 + sound.ticks(sound.filled());
-        length + half >= out.segment()
+        length + half >= out.segment() || out.ends_first(sound.segment, length + half)
     }
 
     fn begin_segment(

@@ -22,6 +22,9 @@ impl std::fmt::Display for Query<'_> {
     }
 }
 
+/// What comes may be more than what was measured so far.
+const HEADROOM: f64 = 1.2;
+
 /// A media playlist as it is now; `skip`: as a delta update, if one is shorter.
 pub(super) fn media(
     rendition: Rendition,
@@ -213,9 +216,16 @@ fn variant(
     all: &Playlists,
 ) -> std::fmt::Result {
     let playlists = || renditions.iter().map(|rendition| all.get(*rendition));
-    let (peak, mean) = playlists()
-        .map(MediaPlaylist::bandwidth)
-        .fold((0.0, 0.0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
+    // Whichever sound is chosen: players would change to and fro where one is now a little more
+    // than the other, and now less.
+    let sounds = [Rendition::Aac, Rendition::Opus].map(|sound| all.get(sound).bandwidth());
+    let sound = sounds
+        .into_iter()
+        .fold((0.0, 0.0), |most: (f64, f64), it| (most.0.max(it.0), most.1.max(it.1)));
+    let video = all.get(Rendition::Video).bandwidth();
+    let rates = renditions.iter().map(|it| if *it == Rendition::Video { video } else { sound });
+    let (peak, mean) = rates.fold((0.0, 0.0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
+    let peak = peak * HEADROOM;
     let descriptions = playlists().filter_map(MediaPlaylist::description);
     let codecs: Vec<&str> = descriptions.map(super::cmaf::Description::codec_string).collect();
     write!(out, "#EXT-X-STREAM-INF:BANDWIDTH={},", peak.ceil().max(1.0) as u64)?;

@@ -149,7 +149,9 @@ impl Video {
         let decode = sample.decode_ticks;
         let limit = out.target_duration * SECOND + OVER_TARGET;
         let length = decode - self.began.0;
+        let is_hurried = out.ends_first(self.segment, length);
         let cuts = self.segment.is_none()
+            || is_hurried
             || changed.is_some()
             || sample.starts && is_time(length, self.asked, self.keyframes_apart, limit, out)
             || length + filler.usual() > limit
@@ -160,6 +162,10 @@ impl Video {
         if cuts {
             self.began = (decode, filler.start(decode));
             self.asked = None;
+            if is_hurried && !sample.starts {
+                // The one that begins here is to end soon: nobody can begin in it.
+                (self.asked, self.wants_keyframe) = (Some(decode), true);
+            }
             self.begin_segment(changed, sample, out);
         }
         let data: Bytes = strip_parameter_sets(codec, &sample.data);

@@ -55,6 +55,23 @@ fn parts_and_segments_are_whole_at_constant_frame_rates() {
 }
 
 #[test]
+fn dates_follow_each_other_while_a_clock_is_measured_anew() {
+    // Each segment's clock is some milliseconds off; the last one's is wrong by more.
+    let off = [0, 4_000, -3_000, 50_000];
+    let moved = pictures((25, 1), 0.0, 9.0, 2.0).into_iter().map(|mut sample| {
+        let segment = (sample.present_ticks / secs(2.0)) as usize;
+        sample.wall = sample.wall.offset_micros(off[segment.min(off.len() - 1)]);
+        sample
+    });
+    let made = presentation(moved);
+    let dates: Vec<_> =
+        playlist(&made, Rendition::Video).segments.into_iter().map(|it| it.date).collect();
+    let ends = ["40.000Z", "42.000Z", "44.000Z", "46.050Z", "48.050Z"];
+    let is_right = dates.iter().zip(ends).all(|(date, end)| date.ends_with(end));
+    assert!(is_right && dates.len() == ends.len(), "{dates:?}");
+}
+
+#[test]
 fn a_segment_is_its_parts_byte_for_byte() {
     let made = presentation(mixed([pictures((25, 1), 0.0, 7.0, 2.0), sound(0.0, 7.0)]));
     for rendition in [Rendition::Video, Rendition::Aac] {
@@ -96,18 +113,33 @@ fn sound_is_cut_where_the_picture_is() {
 }
 
 #[test]
-fn all_renditions_are_named_once_they_play() {
+fn all_renditions_are_named_once_they_have_a_segment_and_the_first_is_short_if_somebody_waits() {
     let mut made = presentation([]);
     made.expect_sound(&[Rendition::Aac, Rendition::Opus]);
-    let all = mixed([pictures((25, 1), 0.0, 1.0, 2.0), sound(0.0, 1.0), packets(0.3, 1.0)]);
+    made.hurry();
+    let all = mixed([pictures((25, 1), 0.0, 1.2, 2.0), sound(0.0, 1.2), packets(0.3, 1.2)]);
     for sample in all {
-        let have_all = Rendition::ALL.iter().all(|it| made.position(*it).is_some());
-        assert_eq!(made.multivariant("").is_some(), have_all);
+        let plays = |rendition: Rendition| {
+            made.position(rendition).is_some_and(|it| it.is_complete || it.msn > 0)
+        };
+        assert_eq!(made.multivariant("").is_some(), Rendition::ALL.into_iter().all(plays));
         made.push(sample);
     }
     let text = made.multivariant("token=a").expect("all are there");
     assert!(text.contains("CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=642x362"), "{text}");
     assert!(text.contains("FRAME-RATE=25.000,AUDIO=\"opus\"\nvideo.m3u8?token=a\n"), "{text}");
+    let first = &playlist(&made, Rendition::Video).segments[0];
+    assert_eq!(first.parts.len(), 3, "{first:?}");
+    assert!(made.wants_keyframe(), "nobody can begin with the second");
+}
+
+#[test]
+fn what_there_is_does_for_the_first_playlist_where_something_stays_away() {
+    let mut made = presentation(pictures((25, 1), 0.0, 1.0, 2.0));
+    made.expect_sound(&[Rendition::Aac]);
+    assert_eq!(made.multivariant(""), None);
+    made.make_do();
+    assert!(made.multivariant("").is_some());
 }
 
 #[test]

@@ -1,0 +1,216 @@
+// What players show of LL-HLS in Chromium, read from the clock in the picture: hls.js and Shaka
+// Player as page authors use them, and our own player beside itself on WebRTC.
+//
+// All play at the same time, on one page of another origin than the server's; the figures are
+// printed, so that they can be quoted.
+
+import assert from "node:assert/strict";
+import { TAKES_ALL, burnt, rtmp } from "./encoders.mjs";
+import { PUBLISH_TOKEN, scenarioInParts, screenshot, until } from "./harness.mjs";
+import { servePages } from "./pages.mjs";
+
+const WATCHED_SECONDS = 60;
+/** How `currentMediaTime` may differ from the clock in the picture. */
+const WHEP_ERROR_MS = 50;
+const HLS_ERROR_MS = 100;
+const FRAME_MS = 1_000 / 30;
+/** A picture that stands so long is seen to stand. */
+const STALL_MS = 1_000;
+/**
+ * Where WebRTC's own picture stood for so long, or was so late, the machine was too busy to judge
+ * players by.
+ */
+const BUSY_GAP_MS = 300;
+const BUSY_LATE_MS = 250;
+
+/** Name, player, stream, and by which way our player is to play. */
+const SCREENS = [
+  ["hls.js of WHIP", "hls.js", "whip"],
+  ["hls.js of RTMP", "hls.js", "rtmp"],
+  ["WHEP of WHIP", "player", "whip", "whep"],
+  ["WHEP of RTMP", "player", "rtmp", "whep"],
+  ["LL-HLS of WHIP", "player", "whip", "hls"],
+  ["LL-HLS of RTMP", "player", "rtmp", "hls"],
+  ["Shaka of WHIP", "shaka", "whip"],
+  ["hls.js without parts", "hls.js without parts", "rtmp"],
+];
+
+/** Whether a machine is busy or not is not the question here. */
+const PATIENT = { LIMITS__LOAD_MAX_PERCENT: "100", LIMITS__LATENESS_MAX_MS: "10000" };
+
+scenarioInParts("players show LL-HLS in time", async (world, part) => {
+  const server = await world.server({ ...TAKES_ALL, ...PATIENT });
+  const pages = await servePages();
+  try {
+    const chromium = await world.chromium();
+    world.encode(...burnt(rtmp(await server.ports(), "rtmp")));
+    const camera = await world.open(chromium, `${pages.url}/camera.html`);
+    const endpoint = `${server.url}/whip/whip`;
+    await until("the camera is there", () => camera.evaluate(() => window.publish !== undefined));
+    await camera.evaluate((url, token) => window.publish(url, token), endpoint, PUBLISH_TOKEN);
+    for (const stream of ["whip", "rtmp"]) await isPackaged(server, stream);
+    const wall = await hangAll(world, chromium, pages, server);
+    let all = await watch(wall);
+    print(all);
+    if (wasBusy(all)) {
+      console.log("the machine was busy: once more");
+      all = await watch(wall);
+      print(all);
+    }
+    await screenshot(wall, "players of LL-HLS");
+    await judge(part, all, await playlistOf(server, "whip", "video.m3u8"));
+    assert.deepEqual(wall.faults, []);
+  } finally {
+    await pages.end();
+  }
+});
+
+/** What is listed is enough for any player: Shaka looks into several segments before it plays. */
+async function isPackaged(server, stream) {
+  await until(`${stream} is live, sound and picture`, async () => {
+    return (await server.report(stream))?.tracks.length === 2;
+  });
+  await until(`some segments of ${stream} are listed`, async () => {
+    await playlistOf(server, stream, "index.m3u8");
+    const texts = ["video.m3u8", "aac.m3u8"].map((name) => playlistOf(server, stream, name));
+    return (await Promise.all(texts)).every((text) => text.match(/#EXTINF/g)?.length >= 4);
+  });
+}
+
+async function playlistOf(server, stream, name) {
+  const response = await fetch(`${server.url}/hls/${stream}/${name}`);
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${name}: ${response.status} ${text}`);
+  return text;
+}
+
+async function hangAll(world, chromium, pages, server) {
+  const wall = await world.open(chromium, `${pages.url}/wall.html`);
+  await until("the wall is there", () => wall.evaluate(() => window.isReady === true));
+  const hang = (...parameters) => wall.evaluate((...all) => window.hang(...all), ...parameters);
+  for (const [name, kind, stream, choice] of SCREENS) {
+    await hang(name, kind, server.url, stream, choice);
+  }
+  for (const [name] of SCREENS) {
+    const plays = (name) => window.screens[name].readings.length > 30;
+    await until(`${name} plays`, () => wall.evaluate(plays, name));
+  }
+  // What catching up costs at the start is over; then the minute begins.
+  await new Promise((resolve) => setTimeout(resolve, 10_000));
+  return wall;
+}
+
+/** What is seen in the minute, by the names of the screens. */
+async function watch(wall) {
+  const before = await wall.evaluate(() => window.taken());
+  await new Promise((resolve) => setTimeout(resolve, WATCHED_SECONDS * 1_000));
+  const after = await wall.evaluate(() => window.taken());
+  const since = (name) => {
+    const [old, now] = [before[name], after[name]];
+    return {
+      ...now,
+      waits: now.waits.slice(old.waits.length),
+      faults: now.faults.slice(old.faults.length),
+      unread: now.unread - old.unread,
+      // A player that begins anew after a fault counts anew.
+      heard: now.heard < old.heard ? now.heard : now.heard - old.heard,
+    };
+  };
+  return Object.fromEntries(Object.keys(after).map((name) => [name, since(name)]));
+}
+
+function quantile(numbers, share) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  return sorted[Math.min(Math.floor(share * sorted.length), sorted.length - 1)];
+}
+
+const latencies = ({ readings }) => readings.map(({ at, clock }) => at - clock);
+const isTold = ({ moment }) => moment !== undefined && moment !== null;
+const errors = ({ readings }) => readings.filter(isTold).map((it) => it.moment - it.clock);
+const sizes = (numbers) => numbers.map((number) => Math.abs(number));
+
+/** The longest time for which no new frame was shown. */
+function longestGap({ readings }) {
+  return Math.max(...readings.slice(1).map(({ at }, index) => at - readings[index].at));
+}
+
+function wasBusy(all) {
+  const control = all["WHEP of WHIP"];
+  const late = quantile(latencies(control), 0.5);
+  return longestGap(control) > BUSY_GAP_MS || late > BUSY_LATE_MS;
+}
+
+function print(all) {
+  console.log(`${WATCHED_SECONDS} s, ms       latency: median    p95  worst  longest gap  frames`);
+  for (const [name, seen] of Object.entries(all)) {
+    const late = latencies(seen);
+    const cells = [quantile(late, 0.5), quantile(late, 0.95), Math.max(...late), longestGap(seen)];
+    const [median, ...rest] = cells.map((value) => value.toFixed(0));
+    const widths = [7, 7, 13];
+    const text = rest.map((cell, index) => cell.padStart(widths[index])).join("");
+    const frames = String(seen.readings.length).padStart(8);
+    console.log(`${name.padEnd(22)}${median.padStart(13)}${text}${frames}${told(seen)}`);
+  }
+}
+
+/** How our player's `currentMediaTime` fared. */
+function told(seen) {
+  const off = errors(seen);
+  if (off.length === 0) return "";
+  const [median, most] = [quantile(off, 0.5), quantile(sizes(off), 0.95)];
+  return `  currentMediaTime off by ${median.toFixed(1)} (median), |p95| ${most.toFixed(1)}`;
+}
+
+async function judge(part, all, playlist) {
+  const number = (name) => Number(new RegExp(`${name}=([\\d.]+)`).exec(playlist)[1]) * 1_000;
+  const [partHoldBack, holdBack] = ["PART-HOLD-BACK", "[:,]HOLD-BACK"].map(number);
+  const target = Number(/#EXT-X-TARGETDURATION:(\d+)/.exec(playlist)[1]) * 1_000;
+  const isFair = !wasBusy(all);
+  if (!isFair) console.log("the machine is too busy: stalls and latencies are not judged");
+  for (const [name, kind, , choice] of SCREENS) {
+    const seen = all[name];
+    await part(`${name} shows pictures, and sounds`, () => {
+      assert.ok(seen.readings.length > 100, `${seen.readings.length} frames`);
+      assert.equal(seen.unread, 0, "each frame is whole");
+      if (choice !== "whep") assert.ok(seen.heard > 0, "sound is decoded");
+    });
+    // Shaka stays as near to live as it is let, and waits where it comes too near.
+    if (choice === "whep" || kind === "shaka" || !isFair) continue;
+    await part(`${name} plays on without a stall, no later than it has to be`, () => {
+      assert.deepEqual([seen.waits.length, seen.faults], [0, []]);
+      assert.ok(longestGap(seen) < STALL_MS, `it stood for ${longestGap(seen)} ms`);
+      const asked = kind === "hls.js without parts" ? holdBack : partHoldBack;
+      // hls.js stays further behind after each stall, those before this minute too.
+      const behind = Math.max(asked, (seen.target ?? 0) * 1_000);
+      const late = quantile(latencies(seen), 0.5);
+      // A segment more is where a player begins that has no keyframe before.
+      assert.ok(late < behind + target, `${late} ms, of ${behind} that it is to be`);
+    });
+  }
+  for (const [protocol, most] of [["WHEP", WHEP_ERROR_MS], ["LL-HLS", HLS_ERROR_MS]]) {
+    for (const stream of ["WHIP", "RTMP"]) {
+      await part(`currentMediaTime is right on ${protocol} of ${stream}`, () => {
+        const off = errors(all[`${protocol} of ${stream}`]);
+        assert.ok(off.length > 100, `told of ${off.length} frames`);
+        const median = quantile(sizes(off), 0.5);
+        assert.ok(median <= most, `${median} ms off`);
+      });
+    }
+  }
+  for (const stream of ["WHIP", "RTMP"]) {
+    await part(`WHEP and LL-HLS agree on frames of ${stream}`, () => {
+      const apart = disagreements(all[`WHEP of ${stream}`], all[`LL-HLS of ${stream}`]);
+      assert.ok(apart.length > 100, `${apart.length} frames were seen on both`);
+      console.log(`the same frame of ${stream} on both: ${quantile(apart, 0.5).toFixed(1)} ms ` +
+        `apart (median), ${quantile(apart, 0.95).toFixed(1)} (p95)`);
+      assert.ok(quantile(apart, 0.5) <= WHEP_ERROR_MS + FRAME_MS);
+    });
+  }
+}
+
+/** By how much two players differ in what they say of one and the same frame. */
+function disagreements(one, other) {
+  const moments = new Map(one.readings.filter(isTold).map((it) => [it.clock, it.moment]));
+  const both = other.readings.filter((it) => isTold(it) && moments.has(it.clock));
+  return both.map(({ clock, moment }) => Math.abs(moment - moments.get(clock)));
+}

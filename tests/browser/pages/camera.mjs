@@ -1,0 +1,59 @@
+// A camera that sees a clock, and a microphone that hears a tone; published by WHIP in H.264.
+
+import { FRAMES_PER_SECOND, HEIGHT, WIDTH, draw } from "./burnt_clock.mjs";
+
+const MAX_BITRATE = 1_200_000;
+
+/** Each frame has the time at which it was drawn, as a camera's have that at which it saw. */
+function picture() {
+  const canvas = document.querySelector("canvas");
+  [canvas.width, canvas.height] = [WIDTH, HEIGHT];
+  const pen = canvas.getContext("2d", { alpha: false });
+  const track = new MediaStreamTrackGenerator({ kind: "video" });
+  const writer = track.writable.getWriter();
+  let waiting = 0;
+  setInterval(async () => {
+    if (waiting > 1) return;
+    waiting += 1;
+    const [unixMs, timestamp] = [Date.now(), Math.round(performance.now() * 1_000)];
+    draw(pen, unixMs);
+    await writer.write(new VideoFrame(canvas, { timestamp }));
+    waiting -= 1;
+  }, 1_000 / FRAMES_PER_SECOND);
+  return track;
+}
+
+function sound() {
+  const audio = new AudioContext();
+  const tone = audio.createOscillator();
+  const volume = audio.createGain();
+  volume.gain.value = 0.1;
+  const out = audio.createMediaStreamDestination();
+  tone.connect(volume).connect(out);
+  tone.start();
+  return out.stream.getAudioTracks()[0];
+}
+
+/** Publishes at a WHIP endpoint (RFC 9725). */
+window.publish = async (url, token) => {
+  const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+  const sendEncodings = [{ maxBitrate: MAX_BITRATE }];
+  const media = new MediaStream([picture(), sound()]);
+  const [shown, heard] = [media.getVideoTracks()[0], media.getAudioTracks()[0]];
+  const how = { direction: "sendonly", streams: [media] };
+  peer.addTransceiver(heard, how);
+  const transceiver = peer.addTransceiver(shown, { ...how, sendEncodings });
+  const { codecs } = RTCRtpSender.getCapabilities("video");
+  const wanted = codecs.filter(({ mimeType }) => /\/(H264|rtx)$/i.test(mimeType));
+  transceiver.setCodecPreferences(wanted);
+  await peer.setLocalDescription();
+  const headers = { "Content-Type": "application/sdp", Authorization: `Bearer ${token}` };
+  const body = peer.localDescription.sdp;
+  const response = await fetch(url, { method: "POST", headers, body });
+  if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+  await peer.setRemoteDescription({ type: "answer", sdp: await response.text() });
+  const parameters = transceiver.sender.getParameters();
+  parameters.degradationPreference = "maintain-resolution";
+  await transceiver.sender.setParameters(parameters);
+  window.isPublishing = true;
+};
