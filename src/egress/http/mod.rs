@@ -120,7 +120,15 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
             None => return Err(Refused::NotFound),
         };
         store.touch(self.tools.clock.now());
-        store.answer(&ask).await
+        match store.answer(&ask).await {
+            // Its task has ended meanwhile: what is sent now is packaged anew.
+            Err(Refused::Closed) if begins => {
+                let store = self.begin(ask.stream)?;
+                store.touch(self.tools.clock.now());
+                store.answer(&ask).await
+            }
+            answer => answer,
+        }
     }
 
     /// Packages all streams that are live, if they always are.
@@ -158,13 +166,13 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
         if !self.tools.bus.directory().is_sent(stream) {
             return Err(Refused::NotLive);
         }
-        let now = self.tools.clock.now();
+        let (now, wall) = (self.tools.clock.now(), self.tools.clock.wall());
         let (store, packager) = {
             let mut packages = self.lock();
             if let Some(store) = packages.get(stream) {
                 return Ok(Arc::clone(store));
             }
-            let store = Arc::new(Store::new(&self.tools.settings, self.render, now));
+            let store = Arc::new(Store::new(&self.tools.settings, self.render, now, wall));
             packages.insert(stream.clone(), Arc::clone(&store));
             let packager = Packager::new(stream.clone(), Arc::clone(&store), self.tools.clone());
             (store, packager)

@@ -8,6 +8,7 @@ use super::store::Store;
 use crate::bus::tap::Tap;
 use crate::config::egress::HlsMode;
 use crate::egress::source::{Found, Source};
+use crate::media::codec::Kind;
 use crate::media::frame::{AudioCoding, Coding};
 use crate::media::id::StreamName;
 use crate::media::sample::Sample;
@@ -35,6 +36,8 @@ pub(super) struct Packager<R> {
     /// Until when its publisher may come back, while there is none; what it had is over then.
     vacant_until: Option<Instant>,
     is_over: bool,
+    /// What its publisher sends cannot be packaged.
+    is_refused: bool,
 }
 
 impl<R: Clone + Send + Sync + 'static> Packager<R> {
@@ -42,10 +45,13 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
     const FIRST_SEGMENT_MAX: Duration = Duration::from_millis(1_200);
     /// How often it is looked whether something has waited for long enough.
     const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+    /// A publisher that is there is told of at once: without one by then it has just left.
+    const BEGIN_MAX: Duration = Duration::from_secs(5);
 
     pub(super) fn new(stream: StreamName, store: Arc<Store<R>>, tools: Tools) -> Self {
         let (tap, source) = (tools.bus.tap(&stream), Source::new(tools.epoch));
         let sound = Sound::new(stream.clone(), tools.transcoder.clone());
+        let vacant_until = Some(tools.clock.now() + tools.grace.max(Self::BEGIN_MAX));
         Self {
             stream,
             store,
@@ -57,8 +63,9 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             keyframes_apart: None,
             begun: None,
             expected: Vec::new(),
-            vacant_until: None,
+            vacant_until,
             is_over: false,
+            is_refused: false,
         }
     }
 
@@ -103,6 +110,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             Found::Began { .. } if self.is_over => return true,
             Found::Began { takes_requests, keyframes_apart } => {
                 self.vacant_until = None;
+                self.accept();
                 self.keyframes_apart = keyframes_apart;
                 self.sound.begin();
                 self.expected.clear();
@@ -115,6 +123,9 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 };
             }
             Found::Sample(sample) => {
+                if sample.coding.kind() == Kind::Video {
+                    self.accept();
+                }
                 let opened = self.opening.take(sample, now);
                 self.go_on(opened, now);
             }
@@ -122,10 +133,20 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 debug!(stream = %self.stream, "a picture is missing");
                 self.tap.want_keyframe();
             }
-            Found::NotPlayable(reason) => self.store.refuse(reason),
+            Found::NotPlayable(reason) => {
+                self.is_refused = true;
+                self.store.refuse(reason);
+            }
             Found::Left => self.vacant_until = Some(now + self.tools.grace),
         }
         false
+    }
+
+    /// What comes now is no longer what was refused.
+    fn accept(&mut self) {
+        if std::mem::replace(&mut self.is_refused, false) {
+            self.store.accept();
+        }
     }
 
     /// Whether it has come to an end.
@@ -199,7 +220,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             let _ = write!(run, "{byte:02x}");
             run
         });
-        self.store.change(|presentation| presentation.begin(&run, keyframes_apart));
+        self.store.begin(&run, keyframes_apart);
     }
 
     fn expect_sound(&mut self, renditions: &[Rendition]) {

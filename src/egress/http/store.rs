@@ -7,6 +7,7 @@ use super::Render;
 use super::answers::{Ask, Refused};
 use super::presentation::{self, File, Position, Presentation, Rendition};
 use crate::config::egress::Hls as Settings;
+use crate::media::time::WallTime;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,12 +68,23 @@ impl<R: Clone> Store<R> {
     /// a second later finds what has come in between in the others.
     const MULTIVARIANT_AGE: Duration = Duration::from_secs(1);
 
-    pub(super) fn new(settings: &Settings, render: Render<R>, now: Instant) -> Self {
+    /// Nothing yet; now it is `now`, and `wall` on the wall clock.
+    ///
+    /// Media sequence numbers never decrease (§6.2.1), nor do they where a stream is packaged anew:
+    /// players and caches know its playlists by the same URLs. They begin with the seconds since
+    /// 1970, of which there are more than segments.
+    pub(super) fn new(
+        settings: &Settings,
+        render: Render<R>,
+        now: Instant,
+        wall: WallTime,
+    ) -> Self {
         let presentation = Presentation::new(presentation::Settings {
             part: settings.part,
             segment: settings.segment,
             window: settings.window,
             bytes_max: settings.stream_bytes_max,
+            first_msn: wall.as_unix().as_secs(),
         });
         Self {
             render,
@@ -110,9 +122,25 @@ impl<R: Clone> Store<R> {
         changed
     }
 
+    /// A publisher begins, with the file names that go on with `run`.
+    pub(super) fn begin(&self, run: &str, keyframes_apart: Option<Duration>) {
+        self.change(|presentation| presentation.begin(run, keyframes_apart));
+        // Which file comes next has changed, be it that playlists have got no further.
+        self.lock().renderings.clear();
+    }
+
     /// What is sent cannot be packaged.
     pub(super) fn refuse(&self, reason: String) {
         self.enter(Phase::NotPlayable(reason));
+    }
+
+    /// What is sent from now on may be packaged, whatever was sent before.
+    pub(super) fn accept(&self) {
+        let is_refused = matches!(*self.phase.borrow(), Phase::NotPlayable(_));
+        if is_refused {
+            let is_ready = self.lock().presentation.multivariant("").is_some();
+            self.enter(if is_ready { Phase::Ready } else { Phase::Opening });
+        }
     }
 
     /// It is over.

@@ -18,6 +18,9 @@ use tokio::task::JoinHandle;
 
 type Text = Arc<String>;
 
+/// Where the numbers of segments begin: the seconds since 1970.
+const FIRST: u64 = 1_764_148_000;
+
 /// Sound of one publisher, on its way into a store.
 struct Rig {
     store: Arc<Store<Text>>,
@@ -32,7 +35,8 @@ fn as_it_is(text: String, _max_age: Duration) -> Text {
 
 fn rig_with(render: Render<Text>) -> Rig {
     let start = Instant::now();
-    let store = Arc::new(Store::new(&Config::default().hls, render, start));
+    let wall = WallTime::since_unix_epoch(Duration::from_secs(FIRST));
+    let store = Arc::new(Store::new(&Config::default().hls, render, start, wall));
     store.change(|presentation| {
         presentation.begin("run", None);
         presentation.hurry();
@@ -221,4 +225,36 @@ async fn who_waits_is_told_when_the_server_stops() {
     settle().await;
     rig.store.close();
     assert_eq!(waiting.await.expect("no fault").err(), Some(Refused::Closed));
+}
+
+#[tokio::test]
+async fn who_sends_what_can_be_packaged_is_not_refused_for_what_came_before() {
+    let mut rig = rig();
+    rig.store.refuse("VP8".to_owned());
+    assert_eq!(rig.playlist(Directives::default()).await, Err(Refused::NotPlayable("VP8".into())));
+    rig.store.accept();
+    rig.sound(60);
+    assert!(rig.playlist(Directives::default()).await.is_ok());
+    rig.store.refuse("VP9".to_owned());
+    rig.store.accept();
+    assert!(rig.playlist(Directives::default()).await.is_ok());
+}
+
+#[tokio::test]
+async fn numbers_of_segments_go_on_where_a_stream_is_packaged_anew() {
+    let mut rig = rig();
+    rig.sound(60);
+    let text = rig.playlist(blocking(7, Some(3))).await.expect("a playlist");
+    assert!(text.contains(&format!("#EXT-X-MEDIA-SEQUENCE:{FIRST}\n")), "{text}");
+}
+
+#[tokio::test]
+async fn what_comes_next_is_hinted_at_as_the_next_publisher_calls_it() {
+    let mut rig = rig();
+    rig.sound(60);
+    rig.store.change(Presentation::end);
+    assert!(rig.playlist(Directives::default()).await.is_ok());
+    rig.store.begin("two", None);
+    let text = rig.playlist(Directives::default()).await.expect("a playlist");
+    assert_eq!(last_name(&text, "TYPE=PART,URI=\""), "two_aac_part0.m4s");
 }

@@ -100,6 +100,10 @@ async fn what_cannot_be_packaged_is_refused_with_the_reason() -> anyhow::Result<
     assert!(text.await?.to_lowercase().contains("vp8"));
     assert_eq!(get(&client, &index(&server, "nobody")).await?.0, 404);
     publisher.end().await?;
+    // Whoever comes next is not refused for it.
+    let publisher = push(&server, "vp8", self::video(25, Rhythm::Even)).await?;
+    multivariant(&server, "vp8").await?;
+    publisher.end().await;
     Ok(())
 }
 

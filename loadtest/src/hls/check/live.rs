@@ -135,7 +135,10 @@ fn discontinuity_sequence(evidence: &Evidence, findings: &mut Findings) {
 
 fn window(evidence: &Evidence, findings: &mut Findings) {
     for rendition in &evidence.renditions {
-        for playlist in rendition.playlists().filter(|playlist| playlist.media_sequence > 0) {
+        // It may be short as long as nothing has been removed.
+        let mut numbers = rendition.playlists().map(|playlist| playlist.media_sequence);
+        let Some(first) = numbers.next() else { continue };
+        for playlist in rendition.playlists().filter(|it| it.media_sequence > first) {
             if playlist.skipped.is_some() || playlist.ended {
                 continue;
             }

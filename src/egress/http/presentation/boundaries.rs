@@ -20,13 +20,20 @@ pub(super) struct Boundary {
 }
 
 /// The newest of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Boundaries {
+    /// The first media sequence number.
+    first: u64,
     newest: VecDeque<Boundary>,
     run: u64,
 }
 
 impl Boundaries {
+    /// None yet; numbers begin with `first`.
+    pub(super) const fn new(first: u64) -> Self {
+        Self { first, newest: VecDeque::new(), run: 0 }
+    }
+
     /// Another publisher: its time line is another.
     pub(super) fn restart(&mut self) {
         self.run += 1;
@@ -40,7 +47,7 @@ impl Boundaries {
                 let differs = is_discontinuous || last.run != run;
                 (last.msn + 1, last.discontinuity + u64::from(differs))
             }
-            None => (0, 0),
+            None => (self.first, 0),
         };
         let boundary = Boundary { msn, discontinuity, at, run };
         self.newest.push_back(boundary);

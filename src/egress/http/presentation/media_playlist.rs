@@ -14,6 +14,11 @@ use std::sync::Arc;
 
 /// A publisher that comes back after so many segments that a playlist lacks finds it empty.
 const GAPS_MAX: u64 = 16;
+/// However short they are, no more are held: ten minutes of one a second are 600, and so many again
+/// that are listed no longer.
+const SEGMENTS_MAX: usize = 1_500;
+/// So much a segment takes besides its media: names, times, and its part of the lists.
+const SEGMENT_COUNTS_FOR: usize = 512;
 /// A publisher's clock is measured anew all the time, within some milliseconds. A date that is no
 /// further, in microseconds, from the end of the segment before is that end: of the difference
 /// players that place media by dates (Shaka) make a hole or an overlap.
@@ -305,9 +310,19 @@ impl MediaPlaylist {
         (!self.is_over && !self.run.is_empty()).then(|| names::write(name))
     }
 
-    /// The media it holds.
+    /// What it holds: media, what is needed before it, and the lists themselves.
     pub(super) fn held(&self) -> usize {
-        self.segments.iter().map(Segment::bytes).sum()
+        let mut named: Option<&str> = None;
+        let mut held = 0;
+        for segment in &self.segments {
+            held += SEGMENT_COUNTS_FOR + segment.bytes();
+            if let Some(init) = &segment.init
+                && named.replace(&init.name) != Some(&init.name)
+            {
+                held += init.bytes.len();
+            }
+        }
+        held
     }
 
     /// The oldest segment that can be given up, and whether it is listed still.
@@ -334,6 +349,9 @@ impl MediaPlaylist {
             }
             seconds = rest;
             self.unlisted += 1;
+        }
+        while self.segments.len() > SEGMENTS_MAX {
+            self.pop_oldest();
         }
         let mut kept: f64 = self.segments.iter().take(self.unlisted).map(|it| it.duration).sum();
         while self.unlisted > 0 {

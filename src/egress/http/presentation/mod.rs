@@ -47,6 +47,8 @@ pub struct Settings {
     pub window: Duration,
     /// What it may hold.
     pub bytes_max: usize,
+    /// The first media sequence number.
+    pub first_msn: u64,
 }
 
 /// One media playlist.

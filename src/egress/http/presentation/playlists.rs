@@ -43,7 +43,7 @@ impl Playlists {
     pub(super) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            boundaries: Boundaries::default(),
+            boundaries: Boundaries::new(settings.first_msn),
             target_duration: whole_seconds(settings.segment.as_secs_f64()),
             wants_discontinuity: false,
             hurries: false,
@@ -90,7 +90,7 @@ impl Playlists {
     /// Whether a segment of that length ends since somebody waits for the first one.
     pub(super) fn ends_first(&self, segment: Option<u64>, length: i64) -> bool {
         let parts = self.settings.part.as_secs_f64() * FIRST_PARTS * f64::from(CLOCK_RATE);
-        self.hurries && segment == Some(0) && length >= parts as i64
+        self.hurries && segment == Some(self.settings.first_msn) && length >= parts as i64
     }
 
     /// A segment begins in one of them.

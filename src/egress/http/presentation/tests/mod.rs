@@ -231,6 +231,21 @@ fn what_is_held_is_bounded_whatever_comes() {
 }
 
 #[test]
+fn segments_are_few_however_short_they_are() {
+    // Each picture has another size than the one before, and they are a tick apart.
+    let change = |index: i64| {
+        if index % 2 == 0 { picture(index, index, true, 100) } else { other_picture(index) }
+    };
+    let made = presentation((0..4_000).map(change));
+    let text = made.playlist(Rendition::Video, false, "").expect("there is one");
+    assert!(text.len() < 500_000, "{}", text.len());
+    // Sound, each frame of which is coded in another way.
+    let made = presentation((0..4_000).map(|index| stream::aac(index, 3 + (index % 2) as u8)));
+    let text = made.playlist(Rendition::Aac, false, "").expect("there is one");
+    assert!(text.len() < 500_000, "{}", text.len());
+}
+
+#[test]
 fn a_window_moves_and_what_has_left_it_is_kept_for_a_while() {
     let made = presentation(pictures((25, 1), 0.0, 120.0, 2.0));
     let read = playlist(&made, Rendition::Video);

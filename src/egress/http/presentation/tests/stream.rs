@@ -27,6 +27,7 @@ pub(super) fn settings() -> Settings {
         segment: Duration::from_secs(2),
         window: Duration::from_secs(20),
         bytes_max: 16 << 20,
+        first_msn: 0,
     }
 }
 
