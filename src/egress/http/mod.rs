@@ -123,7 +123,8 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
         match store.answer(&ask).await {
             // Its task has ended meanwhile: what is sent now is packaged anew.
             Err(Refused::Closed) if begins => {
-                let store = self.begin(ask.stream)?;
+                // Where nobody sends it, that will be said to whoever asks again.
+                let store = self.begin(ask.stream).map_err(|_| Refused::Closed)?;
                 store.touch(self.tools.clock.now());
                 store.answer(&ask).await
             }
