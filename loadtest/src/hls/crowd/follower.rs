@@ -166,7 +166,8 @@ impl Follower {
             return false;
         }
         if let Some(part) = self.waiting.front() {
-            if *part.map != *self.map {
+            // A delta update names no map that was named before what it skips (§6.2.5.1).
+            if !part.map.is_empty() && *part.map != *self.map {
                 self.map = part.map.clone();
                 target.push_str(&self.map);
                 self.loading = Some(Load::Map);
@@ -272,6 +273,21 @@ mod tests {
         }
         assert_eq!(asked, ["/i.mp4", "/8.0", "/8.1", "/9.0"]);
         assert_eq!(player.playback.position(), Some(3_200_000));
+        Ok(())
+    }
+
+    #[test]
+    fn a_delta_update_without_a_map_goes_on_with_the_one_there_is() -> Result<(), Fault> {
+        let mut player = Player::new();
+        player.listing(9, 1)?;
+        while player.ask().is_some_and(|target| target != "/9.1") {
+            player.media();
+        }
+        let text = text(10, 2).replace("\n#EXT-X-MAP:URI=\"i.mp4\"", "");
+        let listing = Listing::new(text.as_bytes(), "/v.m3u8")?;
+        player.follower.take_listing(&listing, &mut player.playback, player.now);
+        player.media();
+        assert_eq!(player.ask().as_deref(), Some("/10.0"));
         Ok(())
     }
 
