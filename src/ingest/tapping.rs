@@ -1,8 +1,8 @@
 //! A publisher's frames as they came, for those who read its stream: B-frames stay, and sound keeps
 //! its coding.
 //!
-//! Everything since the newest keyframe is kept, so that whoever comes in between begins there. The
-//! bytes are shared with whatever else holds the frame.
+//! Everything since the keyframe before the newest is kept, so that whoever comes in between begins
+//! there, with a segment that is complete. The bytes are shared with whatever else holds the frame.
 
 use super::timing::Placed;
 use crate::bus::tap::Readers;
@@ -23,12 +23,14 @@ pub(super) struct Tapping {
     epoch: Epoch,
 }
 
-/// All since the newest keyframe; nothing while that is too much.
+/// All since one of the last keyframes; nothing while what has come since the newest is too much.
 #[derive(Debug, Default)]
 struct Past {
     frames: VecDeque<(Frame, WallTime)>,
     bytes: usize,
     begins: Begins,
+    /// When what is kept from each of them on is decoded, oldest first.
+    keyframes: VecDeque<i64>,
 }
 
 /// Where what is kept begins.
@@ -79,6 +81,9 @@ impl Past {
     const BYTES_MAX: usize = 16 << 20;
     /// Of sound alone so much is kept: a playlist of it can begin at once.
     const SOUND_TICKS: i64 = 6 * CLOCK_RATE as i64;
+    /// So much is kept before the newest keyframe, if the bounds allow it: what is packaged begins
+    /// with a segment.
+    const BEFORE_TICKS: i64 = 2 * CLOCK_RATE as i64;
 
     fn push(&mut self, frame: Frame, wall: WallTime, starts: bool) {
         match (frame.coding.kind(), starts) {
@@ -99,22 +104,47 @@ impl Past {
             self.bytes -= oldest.data.len();
             self.frames.pop_front();
         }
-        let ends = [self.frames.front(), self.frames.back()].map(|it| it.map(|it| it.0.arrival));
-        let [Some(first), Some(last)] = ends else { return };
-        let span = last.saturating_duration_since(first);
-        if span > Self::SPAN_MAX || self.bytes > Self::BYTES_MAX {
-            self.clear();
+        while self.is_too_much() {
+            if self.keyframes.len() > 1 {
+                self.keyframes.pop_front();
+                self.leave_out();
+            } else {
+                self.clear();
+            }
         }
     }
 
-    /// Begins with this keyframe, and the sound that goes with it.
+    fn is_too_much(&self) -> bool {
+        let ends = [self.frames.front(), self.frames.back()].map(|it| it.map(|it| it.0.arrival));
+        let [Some(first), Some(last)] = ends else { return false };
+        let span = last.saturating_duration_since(first);
+        span > Self::SPAN_MAX || self.bytes > Self::BYTES_MAX
+    }
+
+    /// A keyframe comes: what is kept begins there, or with one before, and the sound that goes
+    /// with it.
     fn begin(&mut self, keyframe: &Frame) {
+        if self.begins != Begins::WithKeyframe {
+            self.keyframes.clear();
+        }
         let since = keyframe.decode_ticks.min(keyframe.present_ticks);
-        self.frames.retain(|(frame, _)| {
-            frame.coding.kind() == Kind::Audio && frame.present_ticks >= since
+        self.keyframes.push_back(since);
+        let enough = since - Self::BEFORE_TICKS;
+        while self.keyframes.get(1).is_some_and(|next| *next <= enough) {
+            self.keyframes.pop_front();
+        }
+        self.begins = Begins::WithKeyframe;
+        self.leave_out();
+    }
+
+    /// Keeps nothing from before the oldest keyframe.
+    fn leave_out(&mut self) {
+        let Some(&since) = self.keyframes.front() else { return };
+        self.frames.retain(|(frame, _)| match frame.coding.kind() {
+            Kind::Audio => frame.present_ticks >= since,
+            Kind::Video => frame.decode_ticks >= since,
         });
         self.bytes = self.frames.iter().map(|(frame, _)| frame.data.len()).sum();
-        self.begins = Begins::WithKeyframe;
     }
 
     /// Keeps nothing until the next keyframe.

@@ -27,7 +27,9 @@ pub(super) struct Packager<R> {
     source: Source,
     sound: Sound,
     opening: Opening,
-    /// Of the publisher that is there.
+    /// Whether the publisher that is there can be asked for keyframes.
+    takes_requests: bool,
+    /// How far apart its own are.
     keyframes_apart: Option<Duration>,
     /// When there was a part for the first time.
     begun: Option<Instant>,
@@ -60,6 +62,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             source,
             sound,
             opening: Opening::Open,
+            takes_requests: false,
             keyframes_apart: None,
             begun: None,
             expected: Vec::new(),
@@ -111,7 +114,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             Found::Began { takes_requests, keyframes_apart } => {
                 self.vacant_until = None;
                 self.accept();
-                self.keyframes_apart = keyframes_apart;
+                (self.takes_requests, self.keyframes_apart) = (takes_requests, keyframes_apart);
                 self.sound.begin();
                 self.expected.clear();
                 self.opening = if takes_requests {
@@ -166,15 +169,20 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
     }
 
     /// Who asked first is not to wait for a whole segment: players want one that is complete, but
-    /// it may be short.
+    /// it may be short. Where a keyframe comes soon by itself it is left to that, so that all
+    /// segments begin with one.
     fn hurry(&mut self, now: Instant) {
         if !self.store.is_opening() {
             return;
         }
+        let segment = self.tools.settings.segment;
+        let ends_soon = !self.takes_requests
+            && self.keyframes_apart.is_none_or(|apart| apart <= segment + segment / 5);
         let has_begun = self.store.change(|presentation| {
             let positions = Rendition::ALL.map(|rendition| presentation.position(rendition));
             let has_begun = positions.iter().any(Option::is_some);
-            if has_begun {
+            let has_picture = positions[Rendition::Video.index()].is_some();
+            if has_begun && !(has_picture && ends_soon) {
                 presentation.hurry();
             }
             has_begun

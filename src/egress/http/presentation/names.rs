@@ -61,7 +61,7 @@ pub fn write(name: Name) -> String {
     }
 }
 
-/// Reads what [`write`] made; `None` for all else.
+/// Reads what [`write()`] made; `None` for all else.
 pub fn read(name: &str) -> Option<Name<'_>> {
     let (stem, extension) = name.rsplit_once('.')?;
     let (stem, last) = stem.rsplit_once('_')?;
