@@ -8,7 +8,7 @@ use super::av1::{SEQUENCE_HEADER, TEMPORAL_DELIMITER};
 use super::configuration::VideoConfiguration;
 use super::packetizer::av1::{self, PADDING, TILE_LIST, obus};
 use super::packetizer::nal::{self, NalCodec, Unit};
-use super::packetizer::{h264::H264, h265::H265, nal_units};
+use super::packetizer::{h264::H264, h265::H265, nal_units, write_nal_unit};
 use super::parameter_sets::{ParameterSets, SetId};
 use crate::media::codec::Codec;
 use bytes::Bytes;
@@ -70,24 +70,21 @@ impl AccessUnits {
                 changed.push(nal);
             }
         }
-        let starts = nal::look::<C>(frame)?;
-        let mut complete = Vec::with_capacity(frame.len() + if starts { 256 } else { 0 });
-        let mut push = |nal: &[u8]| {
-            complete.extend((nal.len() as u32).to_be_bytes());
-            complete.extend_from_slice(nal);
-        };
-        if starts {
-            self.sets.iter().for_each(&mut push);
+        if nal::look::<C>(frame)? {
+            return Some((nal::with_sets::<C>(&self.sets, frame), true));
         }
+        let mut complete = Vec::with_capacity(frame.len());
         for nal in nal_units(frame) {
             match C::unit(nal) {
                 // Those of pictures may change between keyframes.
-                Unit::Set(SetId::Picture(_)) if !starts && changed.contains(&nal) => push(nal),
-                Unit::Slice(_) | Unit::Supplement(_) => push(nal),
+                Unit::Set(SetId::Picture(_)) if changed.contains(&nal) => {
+                    write_nal_unit(nal, &mut complete);
+                }
+                Unit::Slice(_) | Unit::Supplement(_) => write_nal_unit(nal, &mut complete),
                 Unit::Set(_) | Unit::Useless => {}
             }
         }
-        Some((complete, starts))
+        Some((complete, false))
     }
 
     fn complete_av1(&mut self, frame: &[u8]) -> Option<(Vec<u8>, bool)> {

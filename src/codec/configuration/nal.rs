@@ -2,7 +2,7 @@
 
 use super::VideoConfiguration;
 use crate::codec::packetizer::nal::{NalCodec, Unit};
-use crate::codec::packetizer::{h264::H264, h265::H265, nal_units};
+use crate::codec::packetizer::{h264::H264, h265::H265, nal_units, write_nal_unit};
 use crate::codec::parameter_sets::{ParameterSets, SetId};
 use crate::codec::{SampleFormat, h264, h265};
 use crate::media::codec::Codec;
@@ -115,8 +115,7 @@ pub(super) fn strip(codec: Codec, frame: &Bytes) -> Bytes {
     }
     let mut stripped = Vec::with_capacity(frame.len());
     for nal in nal_units(frame).filter(|nal| set(nal).is_none()) {
-        stripped.extend((nal.len() as u32).to_be_bytes());
-        stripped.extend_from_slice(nal);
+        write_nal_unit(nal, &mut stripped);
     }
     stripped.into()
 }

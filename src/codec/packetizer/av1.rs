@@ -75,16 +75,12 @@ impl Sequence {
 
     /// The temporal unit with the sequence header in front, where it has none.
     pub(super) fn with_header(&self, frame: &[u8]) -> Option<Vec<u8>> {
-        let (&first, rest) = self.header.split_first()?;
+        let header = obus(&self.header).next()?;
         if obus(frame).any(|obu| obu.kind() == SEQUENCE_HEADER) {
             return None;
         }
-        let extension = usize::from(first & HAS_EXTENSION != 0);
-        let (extension, body) = rest.split_at_checked(extension)?;
-        let mut whole = vec![first | HAS_SIZE];
-        whole.extend_from_slice(extension);
-        av1::write_leb128(body.len(), &mut whole);
-        whole.extend_from_slice(body);
+        let mut whole = Vec::with_capacity(self.header.len() + frame.len());
+        header.write(&mut whole);
         whole.extend_from_slice(frame);
         Some(whole)
     }

@@ -18,7 +18,7 @@ mod vp;
 
 use super::vp9;
 use crate::media::codec::{Codec, Format};
-pub use nal::units as nal_units;
+pub use nal::{units as nal_units, write_unit as write_nal_unit};
 use payloads::Payloads;
 
 /// Splits the frames of one track into RTP payloads.

@@ -104,13 +104,7 @@ impl<C: NalCodec> Units<C> {
         if own_sets.eq(self.sets.iter()) {
             return None;
         }
-        let is_picture = |nal: &&[u8]| matches!(C::unit(nal), Unit::Slice(_) | Unit::Supplement(_));
-        let mut whole = Vec::with_capacity(frame.len() + self.sets.len());
-        for nal in self.sets.iter().chain(units(frame).filter(is_picture)) {
-            whole.extend_from_slice(&(nal.len() as u32).to_be_bytes());
-            whole.extend_from_slice(nal);
-        }
-        Some(whole)
+        Some(with_sets::<C>(&self.sets, frame))
     }
 
     fn write(&mut self, nal: &[u8], payloads: &mut Payloads<'_>) {
@@ -164,6 +158,22 @@ impl<C: NalCodec> Units<C> {
     pub(super) fn parameters(&self) -> Option<String> {
         C::parameters(self.sets.sequence()?)
     }
+}
+
+/// A frame with all these parameter sets in front, and of its own units only those of its picture.
+pub(in crate::codec) fn with_sets<C: NalCodec>(sets: &ParameterSets, frame: &[u8]) -> Vec<u8> {
+    let is_picture = |nal: &&[u8]| matches!(C::unit(nal), Unit::Slice(_) | Unit::Supplement(_));
+    let mut whole = Vec::with_capacity(frame.len() + sets.len());
+    for nal in sets.iter().chain(units(frame).filter(is_picture)) {
+        write_unit(nal, &mut whole);
+    }
+    whole
+}
+
+/// Writes a NAL unit after its length in four bytes, as [`units`] reads it.
+pub fn write_unit(nal: &[u8], bytes: &mut Vec<u8>) {
+    bytes.extend_from_slice(&(nal.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(nal);
 }
 
 /// Whether a decoder can start with the picture of a frame.

@@ -4,6 +4,7 @@
 //! What is laid out so already is passed on as it is, without a copy.
 
 use crate::codec::av1::write_leb128;
+use crate::codec::packetizer::write_nal_unit;
 use bytes::Bytes;
 
 /// How many bytes stand before each NAL unit.
@@ -12,8 +13,7 @@ pub(super) const LENGTH_BYTES: usize = 4;
 /// Appends a NAL unit behind its length. One without a byte is no unit.
 pub(super) fn push_unit(out: &mut Vec<u8>, unit: &[u8]) {
     if !unit.is_empty() {
-        out.extend_from_slice(&(unit.len() as u32).to_be_bytes());
-        out.extend_from_slice(unit);
+        write_nal_unit(unit, out);
     }
 }
 

@@ -4,6 +4,7 @@
 //! in the middle of one: then the last of each waits for the next PES packet.
 
 use super::pes::{Pes, VIDEO_MAX};
+use crate::codec::packetizer::write_nal_unit;
 use crate::media::codec::Codec;
 use bytes::Bytes;
 
@@ -204,12 +205,12 @@ impl Video {
                 self.apart.clear();
                 return 1;
             }
-            kept.for_each(|(_, nal)| write(&mut self.apart, nal));
+            kept.for_each(|(_, nal)| write_nal_unit(nal, &mut self.apart));
             return 0;
         }
         let mut data = std::mem::take(&mut self.apart);
         data.reserve_exact(size);
-        kept.for_each(|(_, nal)| write(&mut data, nal));
+        kept.for_each(|(_, nal)| write_nal_unit(nal, &mut data));
         self.last = Some(times.decoded);
         out.push(Unit {
             decoded: times.decoded,
@@ -218,12 +219,6 @@ impl Video {
         });
         0
     }
-}
-
-fn write(to: &mut Vec<u8>, nal: &[u8]) {
-    // A NAL unit of a PES packet has less than 4 GiB.
-    to.extend_from_slice(&(nal.len() as u32).to_be_bytes());
-    to.extend_from_slice(nal);
 }
 
 /// Whether a byte stream begins with a NAL unit: some zeros and a one (H.264 §B.1.1).
@@ -309,7 +304,7 @@ mod tests {
     fn with_lengths(nals: &[&[u8]]) -> Vec<u8> {
         let mut data = Vec::new();
         for nal in nals {
-            write(&mut data, nal);
+            write_nal_unit(nal, &mut data);
         }
         data
     }
