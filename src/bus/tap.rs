@@ -404,16 +404,9 @@ mod tests {
     }
 
     fn rig() -> Rig {
-        let limits = DirectoryLimits {
-            sessions: 10,
-            streams: 10,
-            viewers_per_stream: 10,
-            pending: 10,
-            claim_timeout: Duration::from_secs(10),
-        };
         let shards = [Arc::<Notes>::default(), Arc::default()];
         let links = shards.iter().map(|shard| Arc::clone(shard) as crate::bus::ShardLink);
-        let bus = Bus::new(Arc::new(Directory::new(limits)), links.collect());
+        let bus = Bus::new(Arc::new(Directory::new(DirectoryLimits::roomy())), links.collect());
         Rig { shards, bus: Arc::new(bus), start: Instant::now() }
     }
 

@@ -246,13 +246,7 @@ mod tests {
 
     #[test]
     fn shards_say_what_timestamps_stand_for_as_long_as_somebody_listens() {
-        let limits = DirectoryLimits {
-            sessions: 10,
-            streams: 10,
-            viewers_per_stream: 10,
-            pending: 10,
-            claim_timeout: Duration::from_secs(10),
-        };
+        let limits = DirectoryLimits::roomy();
         let (notes, directory) = (Arc::new(Notes::default()), Arc::new(Directory::new(limits)));
         // Whose session it is makes no difference here; this one a shard owns at once.
         directory.begin(session(1), &name("a"), 1, 0).expect("room");

@@ -5,6 +5,19 @@ use crate::engine::command::Agreement;
 use crate::media::codec::Codec;
 use crate::peer::agreement::{DtlsRole, PublisherAgreement, TransportAgreement, ViewerAgreement};
 
+impl DirectoryLimits {
+    /// Room enough, for what is tested elsewhere.
+    pub(crate) const fn roomy() -> Self {
+        Self {
+            sessions: 10,
+            streams: 10,
+            viewers_per_stream: 10,
+            pending: 10,
+            claim_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
 fn directory() -> Arc<Directory> {
     Arc::new(Directory::new(DirectoryLimits {
         sessions: 4,

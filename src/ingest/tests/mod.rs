@@ -76,13 +76,7 @@ fn rig() -> Rig {
 
 /// The same with this program to transcode sound.
 fn rig_with(worker: WorkerProgram) -> Rig {
-    let limits = DirectoryLimits {
-        sessions: 10,
-        streams: 2,
-        viewers_per_stream: 10,
-        pending: 10,
-        claim_timeout: Duration::from_secs(10),
-    };
+    let limits = DirectoryLimits { streams: 2, ..DirectoryLimits::roomy() };
     let directory = Arc::new(Directory::new(limits));
     let notes = Arc::new(Notes::default());
     let shard: ShardLink = notes.clone();
