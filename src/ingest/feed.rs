@@ -2,7 +2,6 @@
 //! into packets, the sound into one that WebRTC plays.
 
 use super::b_frames::{ADVICE, BFrames, Found, Policy, Verdict};
-use super::every::Every;
 use super::sound::Sound;
 use super::tapping::Tapping;
 use super::timing::{Placed, Placement, Timing};
@@ -11,6 +10,7 @@ use crate::bus::publication::{FrameCounts, LinkReport, Publication};
 use crate::engine::command::{EndReason, Written};
 use crate::engine::message::SenderReport;
 use crate::media::codec::{Codec, Kind};
+use crate::media::every::Every;
 use crate::media::frame::{Coding, Frame};
 use crate::media::id::{SessionId, StreamName};
 use crate::media::packet::PacketPool;

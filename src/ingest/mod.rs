@@ -7,7 +7,6 @@
 //! - `feed`: a publisher's frames on their way into its stream
 //! - `b_frames`: pictures that are not sent in the order in which they are shown
 //! - `rtmp`: RTMP and RTMPS
-//! - `every`: what is done now and then
 //! - `places`: who may be connected without having said what for
 //! - `sound`: a publisher's sound, made Opus where it is not
 //! - `srt`: SRT with MPEG-TS
@@ -18,7 +17,6 @@
 
 pub mod b_frames;
 mod entrance;
-mod every;
 mod feed;
 mod pace;
 pub mod places;

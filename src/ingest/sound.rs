@@ -1,13 +1,13 @@
 //! The sound of a publisher on its way into its stream: as it is where it is Opus, else by way of a
 //! worker that makes it so.
 
-use super::every::Every;
 use super::feed::{Feed, report};
 use super::timing::Placed;
 use super::track::{AudioTrack, Place};
 use crate::bus::publication::Writer;
 use crate::engine::command::Written;
 use crate::media::codec::{Format, Kind};
+use crate::media::every::Every;
 use crate::media::frame::{AudioCoding, CLOCK_RATE, Coding, Frame};
 use crate::media::id::StreamName;
 use crate::media::packet::PacketPool;

@@ -3,6 +3,7 @@
 //! - `arena`: the send arena, where protected packets wait for the socket
 //! - `bitrate`: bits per second as a type
 //! - `codec`: the codecs forwarded here, and one negotiated format
+//! - `every`: what is done now and then
 //! - `frame`: one access unit or audio frame, for ways in and out that do not speak RTP
 //! - `id`: stream, session and layer names as distinct types
 //! - `packet`: one RTP packet with its shared payload, and the pool that recycles them
@@ -14,6 +15,7 @@
 pub mod arena;
 pub mod bitrate;
 pub mod codec;
+pub mod every;
 pub mod frame;
 pub mod id;
 pub mod packet;

@@ -1,5 +1,6 @@
 //! The sound of a stream as AAC, which every player has: as it is, or by way of a worker.
 
+use crate::media::every::Every;
 use crate::media::frame::{AudioCoding, CLOCK_RATE, Coding, Frame};
 use crate::media::id::StreamName;
 use crate::media::sample::Sample;
@@ -21,8 +22,10 @@ pub(super) struct Sound {
     stream: StreamName,
     transcoder: Transcoder,
     worker: Option<AudioWorker>,
-    /// When one was looked for last, and why there is none.
-    looked: Option<(Instant, Option<Unavailable>)>,
+    /// When one is looked for.
+    looks: Every,
+    /// Why there was none when one was looked for last.
+    off: Option<Unavailable>,
     made: (mpsc::Sender<Frame>, mpsc::Receiver<Frame>),
     /// Which moment one of the ticks stands for.
     known: Option<(i64, WallTime)>,
@@ -36,13 +39,15 @@ impl Sound {
 
     pub(super) fn new(stream: StreamName, transcoder: Transcoder) -> Self {
         let made = mpsc::channel(Self::WAITING_MAX);
-        Self { stream, transcoder, worker: None, looked: None, made, known: None }
+        let looks = Every::new(Self::LOOK_AGAIN);
+        Self { stream, transcoder, worker: None, looks, off: None, made, known: None }
     }
 
     /// Another publisher begins: what is being made of the one before is on another line.
     pub(super) fn begin(&mut self) {
         self.worker = None;
-        self.looked = None;
+        self.looks = Every::new(Self::LOOK_AGAIN);
+        self.off = None;
         self.known = None;
         self.made = mpsc::channel(Self::WAITING_MAX);
     }
@@ -51,9 +56,8 @@ impl Sound {
     pub(super) fn write(&mut self, sample: &Sample, now: Instant) -> bool {
         let Coding::Audio(coding) = &sample.coding else { return false };
         self.known = Some((sample.present_ticks, sample.wall));
-        let is_due = self.looked.as_ref().is_none_or(|(at, _)| now >= *at + Self::LOOK_AGAIN);
-        if self.worker.is_none() && is_due {
-            self.find_worker(coding.clone(), now);
+        if self.worker.is_none() && self.looks.is_due(now) {
+            self.find_worker(coding.clone());
         }
         let Some(worker) = &mut self.worker else { return false };
         worker.write(Frame {
@@ -66,25 +70,19 @@ impl Sound {
         true
     }
 
-    fn find_worker(&mut self, coding: AudioCoding, now: Instant) {
+    fn find_worker(&mut self, coding: AudioCoding) {
         let made = self.made.0.clone();
         // Where there is no room for a sound the next one goes on.
         let sink = move |frame| drop(made.try_send(frame));
-        let found = self.transcoder.audio(&self.stream, coding, aac(), sink);
-        let reason = match found {
-            Ok(worker) => {
-                self.worker = Some(worker);
-                None
-            }
+        match self.transcoder.audio(&self.stream, coding, aac(), sink) {
+            Ok(worker) => self.worker = Some(worker),
             Err(reason) => {
-                let is_known = matches!(&self.looked, Some((_, Some(known))) if *known == reason);
-                if !is_known {
+                if self.off.as_ref() != Some(&reason) {
                     warn!(stream = %self.stream, %reason, "HLS has no sound as AAC");
                 }
-                Some(reason)
+                self.off = Some(reason);
             }
-        };
-        self.looked = Some((now, reason));
+        }
     }
 
     /// What was made; waits for it.
