@@ -1,6 +1,6 @@
 //! A request for a playlist or a file, and what it gets.
 
-use super::presentation::{File, Position, Rendition};
+use super::presentation::{File, Position, Rendition, names};
 use super::store::{Store, Target};
 use crate::media::id::StreamName;
 use bytes::Bytes;
@@ -89,23 +89,10 @@ pub(super) fn is_playlist(file: &str) -> bool {
 }
 
 fn target(file: &str) -> Option<Target> {
-    match file {
-        "index.m3u8" => Some(Target::Multivariant),
-        "video.m3u8" => Some(Target::Media(Rendition::Video)),
-        "aac.m3u8" => Some(Target::Media(Rendition::Aac)),
-        "opus.m3u8" => Some(Target::Media(Rendition::Opus)),
-        _ => None,
+    if file == "index.m3u8" {
+        return Some(Target::Multivariant);
     }
-}
-
-/// The rendition that a file of media is of.
-fn rendition_of(file: &str) -> Option<Rendition> {
-    match file.split('_').nth(1)? {
-        "video" => Some(Rendition::Video),
-        "aac" => Some(Rendition::Aac),
-        "opus" => Some(Rendition::Opus),
-        _ => None,
-    }
+    Rendition::ALL.into_iter().find(|it| it.playlist() == file).map(Target::Media)
 }
 
 /// Whether a playlist has got so far (§6.2.5.2). A part that its segment has not got, as that is
@@ -162,7 +149,7 @@ impl<R: Clone + Send + Sync + 'static> Store<R> {
     }
 
     async fn file(self: &Arc<Self>, name: &str) -> Result<Answer<R>, Refused> {
-        let rendition = rendition_of(name).ok_or(Refused::NotFound)?;
+        let rendition = names::read(name).ok_or(Refused::NotFound)?.rendition;
         let mut edge = self.edge(rendition);
         let found = async {
             loop {

@@ -61,7 +61,7 @@ pub struct Hls<R> {
     tools: Tools,
     render: Render<R>,
     packages: Packages<R>,
-    counts: Arc<Counts>,
+    counts: Counts,
 }
 
 /// The streams that are packaged now, by name.
@@ -92,7 +92,7 @@ pub struct HlsCounts {
 impl<R: Clone + Send + Sync + 'static> Hls<R> {
     /// Nothing is packaged yet. Within a tokio runtime.
     pub fn new(tools: Tools, render: Render<R>) -> Self {
-        Self { tools, render, packages: Arc::default(), counts: Arc::default() }
+        Self { tools, render, packages: Arc::default(), counts: Counts::default() }
     }
 
     /// Gives what is asked for; waits where that is still to come.
@@ -182,9 +182,8 @@ impl<R: Clone + Send + Sync + 'static> Hls<R> {
         let entry = Entry { stream: stream.clone(), packages: Arc::clone(&self.packages) };
         tokio::spawn(async move {
             // Whatever ends the task, even a fault, nobody is to find what it has left behind.
-            let entry = entry;
+            let _entry = entry;
             packager.run().await;
-            drop(entry);
         });
         Ok(store)
     }

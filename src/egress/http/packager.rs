@@ -12,7 +12,6 @@ use crate::media::codec::Kind;
 use crate::media::frame::{AudioCoding, Coding};
 use crate::media::id::StreamName;
 use crate::media::sample::Sample;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -38,8 +37,6 @@ pub(super) struct Packager<R> {
     /// Until when its publisher may come back, while there is none; what it had is over then.
     vacant_until: Option<Instant>,
     is_over: bool,
-    /// What its publisher sends cannot be packaged.
-    is_refused: bool,
 }
 
 impl<R: Clone + Send + Sync + 'static> Packager<R> {
@@ -68,7 +65,6 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             expected: Vec::new(),
             vacant_until,
             is_over: false,
-            is_refused: false,
         }
     }
 
@@ -113,7 +109,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             Found::Began { .. } if self.is_over => return true,
             Found::Began { takes_requests, keyframes_apart } => {
                 self.vacant_until = None;
-                self.accept();
+                self.store.accept();
                 (self.takes_requests, self.keyframes_apart) = (takes_requests, keyframes_apart);
                 self.sound.begin();
                 self.expected.clear();
@@ -127,7 +123,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             }
             Found::Sample(sample) => {
                 if sample.coding.kind() == Kind::Video {
-                    self.accept();
+                    self.store.accept();
                 }
                 let opened = self.opening.take(sample, now);
                 self.go_on(opened, now);
@@ -136,20 +132,10 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 debug!(stream = %self.stream, "a picture is missing");
                 self.tap.want_keyframe();
             }
-            Found::NotPlayable(reason) => {
-                self.is_refused = true;
-                self.store.refuse(reason);
-            }
+            Found::NotPlayable(reason) => self.store.refuse(reason),
             Found::Left => self.vacant_until = Some(now + self.tools.grace),
         }
         false
-    }
-
-    /// What comes now is no longer what was refused.
-    fn accept(&mut self) {
-        if std::mem::replace(&mut self.is_refused, false) {
-            self.store.accept();
-        }
     }
 
     /// Whether it has come to an end.
@@ -223,11 +209,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         if getrandom::fill(&mut random).is_err() {
             random = self.tools.clock.wall().to_ntp().to_be_bytes();
         }
-        let run = random.iter().fold(String::new(), |mut run, byte| {
-            // A string takes all that is written to it.
-            let _ = write!(run, "{byte:02x}");
-            run
-        });
+        let run = format!("{:016x}", u64::from_be_bytes(random));
         self.store.begin(&run, keyframes_apart);
     }
 

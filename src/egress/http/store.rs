@@ -108,7 +108,7 @@ impl<R: Clone> Store<R> {
         for (edge, position) in self.edges.iter().zip(positions) {
             is_news |= *edge.borrow() != position;
         }
-        let is_ready = self.is_opening() && inside.presentation.multivariant("").is_some();
+        let is_ready = self.is_opening() && inside.presentation.is_ready();
         if is_news || is_ready {
             inside.renderings.clear();
             drop(inside);
@@ -138,7 +138,7 @@ impl<R: Clone> Store<R> {
     pub(super) fn accept(&self) {
         let is_refused = matches!(*self.phase.borrow(), Phase::NotPlayable(_));
         if is_refused {
-            let is_ready = self.lock().presentation.multivariant("").is_some();
+            let is_ready = self.lock().presentation.is_ready();
             self.enter(if is_ready { Phase::Ready } else { Phase::Opening });
         }
     }

@@ -284,7 +284,7 @@ impl MediaPlaylist {
 
     /// How far it has got.
     pub(super) fn position(&self) -> Option<Position> {
-        let segment = self.listed().last()?;
+        let segment = self.listed().next_back()?;
         Some(Position {
             msn: segment.msn,
             parts: segment.parts.len().max(1) as u64,

@@ -210,6 +210,11 @@ impl Presentation {
         self.playlists.get(rendition).position()
     }
 
+    /// Whether all that comes has something to play, or has been waited for for long enough.
+    pub const fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
     /// The playlist that names the others; `None` before all of them have something to play.
     /// `query` is put behind every URL.
     pub fn multivariant(&self, query: &str) -> Option<String> {
