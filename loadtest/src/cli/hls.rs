@@ -1,10 +1,11 @@
 //! `millrace-loadtest hls`: players of LL-HLS by the thousand.
 
+use super::spread::Spread;
 use super::{print, progress, wait};
 use anyhow::Context;
 use clap::Args;
 use loadtest::hls::crowd::{Crowd, CrowdOptions, Outcome, Span};
-use loadtest::swarm::{Histogram, allow_descriptors};
+use loadtest::swarm::allow_descriptors;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -105,29 +106,6 @@ pub(crate) async fn run(arguments: Hls) -> anyhow::Result<()> {
         anyhow::ensure!(stalls <= limit, "{stalls} stalls, {limit} may be");
     }
     Ok(())
-}
-
-/// Percentiles, in milliseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Spread {
-    p50: Option<f64>,
-    p99: Option<f64>,
-    max: Option<f64>,
-}
-
-impl Spread {
-    fn of(histogram: &Histogram) -> Self {
-        let milliseconds = |micros: u64| micros as f64 / 1_000.0;
-        let at = |percent| histogram.percentile(percent).map(milliseconds);
-        Self { p50: at(50.0), p99: at(99.0), max: histogram.largest().map(milliseconds) }
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cell = |value: Option<f64>| value.map_or("-".to_owned(), |it| format!("{it:.0}"));
-        write!(out, "{} / {} / {} ms", cell(self.p50), cell(self.p99), cell(self.max))
-    }
 }
 
 /// One phase.

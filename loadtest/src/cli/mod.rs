@@ -11,6 +11,7 @@
 //! - `publisher`: the same beside what a command does
 //! - `ramp`: joins viewers in groups and measures
 //! - `report`: the results of a ramp, for people and for programs
+//! - `spread`: percentiles
 //! - `summary`: the same in a line or three, for a table of many runs
 //! - `ways`: publishes by several protocols at once and compares
 
@@ -25,6 +26,7 @@ pub(crate) mod publish;
 mod publisher;
 pub(crate) mod ramp;
 mod report;
+mod spread;
 pub(crate) mod summary;
 pub(crate) mod ways;
 

@@ -1,8 +1,9 @@
 //! The results of a ramp, as a table for people and as JSON for programs.
 
+use super::spread::Spread;
 use clap::Args;
 use loadtest::report::PublishReport;
-use loadtest::swarm::{Flow, Histogram, Joins, Outcome, Phase, Usage, ViewerOutcome};
+use loadtest::swarm::{Flow, Joins, Outcome, Phase, Usage, ViewerOutcome};
 use serde::Serialize;
 use std::fmt;
 
@@ -46,33 +47,6 @@ pub(crate) struct Watched {
     pub(crate) outcome: Outcome,
     pub(crate) joins: Vec<Joins>,
     pub(crate) undeleted: usize,
-}
-
-/// Percentiles, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Spread {
-    pub(super) p50: Option<f64>,
-    pub(super) p99: Option<f64>,
-    pub(super) p999: Option<f64>,
-    pub(super) max: Option<f64>,
-}
-
-impl Spread {
-    fn of(histogram: &Histogram) -> Self {
-        let at = |percent| histogram.percentile(percent).map(milliseconds);
-        let max = histogram.largest().map(milliseconds);
-        Self { p50: at(50.0), p99: at(99.0), p999: at(99.9), max }
-    }
-
-    fn among(values: impl Iterator<Item = u64>) -> Self {
-        let mut histogram = Histogram::default();
-        values.for_each(|value| histogram.add(value));
-        Self::of(&histogram)
-    }
-}
-
-fn milliseconds(micros: u64) -> f64 {
-    micros as f64 / 1_000.0
 }
 
 /// One group in one phase.
@@ -271,7 +245,7 @@ impl fmt::Display for Report {
             "phase", "group", "s", "packets", "lost", "dup", "p50 ms", "p99 ms", "p99.9", "max"
         )?;
         for phase in &self.phases {
-            let Spread { p50, p99, p999, max } = phase.latency_ms;
+            let Spread { p50, p99, p999, max, .. } = phase.latency_ms;
             writeln!(
                 out,
                 "{:<9} {:<9} {:>6.1} {:>10} {:>6} {:>4} {:>8} {:>8} {:>8} {:>8}",

@@ -1,6 +1,7 @@
 //! The results of a ramp in one line for each phase, for a table of many runs.
 
-use super::report::{CostReport, Report, Spread, cell};
+use super::report::{CostReport, Report, cell};
+use super::spread::Spread;
 use serde::Serialize;
 use std::fmt;
 

@@ -3,6 +3,7 @@
 
 use super::options::Media;
 use super::publisher::{Published, Publisher};
+use super::spread::Spread;
 use super::{print, progress};
 use anyhow::Context;
 use clap::Args;
@@ -82,25 +83,6 @@ impl Way {
         };
         let (name, publish, watch) = (name.to_owned(), publish.to_owned(), watch.to_owned());
         Ok(Self { name, publish, watch, agreed_ms })
-    }
-}
-
-/// Percentiles, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-struct Spread {
-    count: u64,
-    p50: Option<f64>,
-    p95: Option<f64>,
-    p99: Option<f64>,
-    max: Option<f64>,
-}
-
-impl Spread {
-    fn of(histogram: &Histogram) -> Self {
-        let milliseconds = |micros: u64| micros as f64 / 1_000.0;
-        let at = |percent| histogram.percentile(percent).map(milliseconds);
-        let max = histogram.largest().map(milliseconds);
-        Self { count: histogram.total(), p50: at(50.0), p95: at(95.0), p99: at(99.0), max }
     }
 }
 
