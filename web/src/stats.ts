@@ -1,19 +1,9 @@
 // The numbers on the pages: differences between two reports of `RTCPeerConnection.getStats`.
 
-/** What flows now. What is not known is absent. */
-export interface Numbers {
-  width?: number;
-  height?: number;
-  framesPerSecond?: number;
-  /** Of audio and video together. */
-  bitrateBps?: number;
-  /** Share of packets lost since the last reading, 0 to 1. */
-  loss?: number;
-  roundTripMs?: number;
-  /** How long the player holds pictures back. */
-  bufferMs?: number;
-  videoCodec?: string;
-  audioCodec?: string;
+import type { Flow } from "./flow.js";
+
+/** What flows now, and what is read beside it. */
+export interface Numbers extends Flow {
   /** Why the sender sends a smaller picture than it could: `cpu` or `bandwidth`. */
   limitedBy?: string;
   /** Packets and pictures of the whole session: a stream without pictures is sound only. */
@@ -159,7 +149,7 @@ export function ageText(seconds: number): string {
 }
 
 /** Writes a picture's size: "1280×720". */
-export function sizeText({ width, height }: Pick<Numbers, "width" | "height">): string {
+export function sizeText({ width, height }: Pick<Flow, "width" | "height">): string {
   return width === undefined || height === undefined ? "–" : `${width}×${height}`;
 }
 
@@ -178,7 +168,7 @@ export function codecName(codec: string): string {
 export function codecsText({
   videoCodec,
   audioCodec,
-}: Pick<Numbers, "videoCodec" | "audioCodec">): string {
+}: Pick<Flow, "videoCodec" | "audioCodec">): string {
   const known = [videoCodec, audioCodec].filter((codec) => codec !== undefined);
   return known.length === 0 ? "–" : known.map(codecName).join(" · ");
 }

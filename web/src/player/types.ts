@@ -1,8 +1,9 @@
 // What page authors see of the player, besides the element itself.
 
 import type { FaultKind } from "../fault.js";
+import type { Flow } from "../flow.js";
 
-export type { FaultKind };
+export type { FaultKind, Flow };
 
 /** How a stream comes: WebRTC by WHEP, over UDP or TCP; or Low-Latency HLS. */
 export type Protocol = "whep" | "hls";
@@ -29,26 +30,13 @@ export interface PlayerFault {
   readonly message: string;
 }
 
-/** What flows, as of the last second. What is not known is absent. */
-export interface PlayerStats {
+/** What flows, as of the last second, and how the stream comes. What is not known is absent. */
+export interface PlayerStats extends Flow {
   protocol: Protocol | undefined;
   /** Seconds between the capture of the frame on the screen and now. */
   latency?: number;
   /** How many watch the stream; on WHEP only. */
   viewers?: number;
-  width?: number;
-  height?: number;
-  framesPerSecond?: number;
-  /** Of audio and video together. */
-  bitrateBps?: number;
-  /** Share of packets lost in the last second, 0 to 1; on WHEP only. */
-  loss?: number;
-  /** On WHEP only. */
-  roundTripMs?: number;
-  /** How long media waits in the player. */
-  bufferMs?: number;
-  videoCodec?: string;
-  audioCodec?: string;
 }
 
 /** The events of the element, by name: all are `CustomEvent`s with this `detail`. */
