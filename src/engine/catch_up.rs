@@ -319,6 +319,7 @@ impl Counters {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
+    use crate::media::layer::{LayerId, Scale};
     use crate::media::packet::Packet;
     use crate::router::cache::{Departed, KeyframeCache};
     use std::sync::Arc;
@@ -344,6 +345,8 @@ mod tests {
         let push = |cache: &mut KeyframeCache, n: u64, arrival: u64| {
             let packet = Packet {
                 codec: Codec::Vp8,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
                 sequence: 70_000 + n,
                 timestamp: (1 << 32) + n * 33 * 90,
                 marker: true,

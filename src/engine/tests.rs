@@ -3,6 +3,7 @@
 use super::*;
 use crate::media::arena::TransportAddress;
 use crate::media::codec::Codec;
+use crate::media::layer::{LayerId, Scale};
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use crate::peer::agreement::{Credentials, ViewerAgreement};
@@ -64,6 +65,8 @@ pub(super) fn stream_with_packet(
     let index = engine.stream_named(&StreamName::parse(name).expect("a name"), now);
     engine.streams[index].router.push(Arc::new(Packet {
         codec: Codec::Vp8,
+        layer: LayerId::ONLY,
+        scale: Scale::default(),
         sequence: 1,
         timestamp: 0,
         marker: complete,

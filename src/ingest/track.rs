@@ -3,6 +3,7 @@
 use crate::codec::packetizer::Packetizer;
 use crate::codec::{carries_parameters, is_keyframe, opus};
 use crate::media::codec::{Codec, Format};
+use crate::media::layer::{LayerId, Scale};
 use crate::media::packet::{Packet, PacketFields, PacketPool};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -83,7 +84,16 @@ impl VideoTrack {
                 return;
             }
             let (sequence, Place { ticks: timestamp, arrival }) = (*next, place);
-            let fields = PacketFields { codec, sequence, timestamp, marker, keyframe, arrival };
+            let fields = PacketFields {
+                codec,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
+                sequence,
+                timestamp,
+                marker,
+                keyframe,
+                arrival,
+            };
             packets.push(pool.make(fields, payload));
             *next += 1;
         });
@@ -125,6 +135,8 @@ impl AudioTrack {
         packetizer.packetize(frame, &mut |payload, _| {
             let fields = PacketFields {
                 codec: Codec::Opus,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
                 sequence: *next,
                 timestamp,
                 marker: is_spurt,

@@ -5,6 +5,7 @@
 //! when nobody holds the packet any more, so a running stream allocates nothing.
 
 use super::codec::Codec;
+use super::layer::{Lane, LayerId, Scale};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,6 +15,10 @@ use std::time::Instant;
 pub struct Packet {
     /// The codec of the payload type it came with.
     pub codec: Codec,
+    /// Which layer of the video it is of; of sound always [`LayerId::ONLY`].
+    pub layer: LayerId,
+    /// What its frame is within that.
+    pub scale: Scale,
     /// Extended RTP sequence number of the layer, as the publisher counts.
     pub sequence: u64,
     /// Extended RTP timestamp, in ticks of the codec's clock.
@@ -94,6 +99,10 @@ impl PacketPool {
 pub struct PacketFields {
     /// See [`Packet::codec`].
     pub codec: Codec,
+    /// See [`Packet::layer`].
+    pub layer: LayerId,
+    /// See [`Packet::scale`].
+    pub scale: Scale,
     /// See [`Packet::sequence`].
     pub sequence: u64,
     /// See [`Packet::timestamp`].
@@ -110,10 +119,19 @@ impl Packet {
     /// Most packets are as long as the path allows; memory of that size serves them all.
     const CAPACITY: usize = 1280;
 
+    /// Which lane it is numbered in.
+    pub const fn lane(&self) -> Lane {
+        Lane::of(self.codec.kind(), self.layer)
+    }
+
+    fn with(fields: PacketFields, payload: Vec<u8>) -> Self {
+        let PacketFields { codec, layer, scale, sequence, timestamp, .. } = fields;
+        let PacketFields { marker, keyframe, arrival, .. } = fields;
+        Self { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival, payload }
+    }
+
     fn empty(fields: PacketFields) -> Self {
-        let PacketFields { codec, sequence, timestamp, marker, keyframe, arrival } = fields;
-        let payload = Vec::with_capacity(Self::CAPACITY);
-        Self { codec, sequence, timestamp, marker, keyframe, arrival, payload }
+        Self::with(fields, Vec::with_capacity(Self::CAPACITY))
     }
 
     fn new(fields: PacketFields, payload: &[u8]) -> Self {
@@ -127,8 +145,7 @@ impl Packet {
         let mut memory = std::mem::take(&mut self.payload);
         memory.clear();
         memory.extend_from_slice(payload);
-        let PacketFields { codec, sequence, timestamp, marker, keyframe, arrival } = fields;
-        *self = Self { codec, sequence, timestamp, marker, keyframe, arrival, payload: memory };
+        *self = Self::with(fields, memory);
     }
 }
 
@@ -138,8 +155,9 @@ mod tests {
 
     fn fields(sequence: u64) -> PacketFields {
         let arrival = Instant::now();
-        let codec = Codec::Vp8;
-        PacketFields { codec, sequence, timestamp: 0, marker: false, keyframe: false, arrival }
+        let (codec, layer, scale) = (Codec::Vp8, LayerId::ONLY, Scale::default());
+        let (timestamp, marker, keyframe) = (0, false, false);
+        PacketFields { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival }
     }
 
     #[test]

@@ -2,9 +2,6 @@
 
 use crate::media::codec::{Codec, Format, Kind};
 
-/// The most simulcast layers of one track; browsers send three, OBS four.
-pub const LAYERS_MAX: usize = 8;
-
 /// ICE credentials of one side (RFC 8839 §5.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {

@@ -264,6 +264,7 @@ mod tests {
     use super::*;
     use crate::media::arena::{Path, SendArena};
     use crate::media::codec::{Codec, Format};
+    use crate::media::layer::{LayerId, Scale};
     use crate::media::packet::Packet;
     use std::net::SocketAddr;
 
@@ -284,6 +285,8 @@ mod tests {
     fn send_one(track: &mut Outgoing, now: Instant) {
         let packet = Packet {
             codec: Codec::Opus,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
             sequence: 1,
             timestamp: 0,
             marker: false,

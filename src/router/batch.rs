@@ -215,12 +215,15 @@ fn run_length(waiting: &[Waiting]) -> usize {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
+    use crate::media::layer::{LayerId, Scale};
 
     fn batch_of(sizes: &[usize], arrival: Instant) -> Batch {
         let mut batch = Batch::new(Duration::from_millis(4));
         for (sequence, &size) in sizes.iter().enumerate() {
             batch.push(Arc::new(Packet {
                 codec: Codec::Vp8,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
                 sequence: sequence as u64,
                 timestamp: 0,
                 marker: false,

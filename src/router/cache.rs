@@ -3,7 +3,6 @@
 //! Packets are kept as they departed, in the order in which they did and with the padding they
 //! had: a packet is only ever sent with that padding, or the nonce rule would break. Whoever walks
 //! through the cache is known to it by nothing but a cursor.
-
 use crate::media::packet::Packet;
 use crate::media::time::ticks_of;
 use std::sync::Arc;
@@ -169,13 +168,24 @@ impl KeyframeCache {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
+    use crate::media::layer::{LayerId, Scale};
     use std::time::Instant;
 
     /// A packet of the frame with this timestamp.
     fn packet(sequence: u64, timestamp: u64, keyframe: bool) -> Packet {
         let (codec, marker, arrival) = (Codec::H264, false, Instant::now());
         let payload = vec![0; 100];
-        Packet { codec, sequence, timestamp, marker, keyframe, arrival, payload }
+        Packet {
+            codec,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
+            sequence,
+            timestamp,
+            marker,
+            keyframe,
+            arrival,
+            payload,
+        }
     }
 
     fn push(cache: &mut KeyframeCache, packet: Packet) {

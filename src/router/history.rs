@@ -1,5 +1,4 @@
 //! The last seconds of one track, shared by all its viewers: tells duplicates, answers NACKs.
-
 use crate::media::codec::Kind;
 use crate::media::packet::Packet;
 use std::sync::Arc;
@@ -141,11 +140,14 @@ impl History {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
+    use crate::media::layer::{LayerId, Scale};
     use std::time::Instant;
 
     fn packet(start: Instant, sequence: u64, at_ms: u64) -> Arc<Packet> {
         Arc::new(Packet {
             codec: Codec::Vp8,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
             sequence,
             timestamp: 0,
             marker: false,

@@ -17,7 +17,6 @@ pub mod pacer;
 pub mod shift;
 pub mod subscription;
 pub mod time_line;
-
 use crate::media::codec::Kind;
 use crate::media::packet::Packet;
 use crate::media::spacing::Spacing;
@@ -340,6 +339,7 @@ impl Router {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
+    use crate::media::layer::{LayerId, Scale};
 
     #[test]
     fn sound_does_not_end_the_wait_for_a_keyframe() {
@@ -350,7 +350,17 @@ mod tests {
             let arrival = now;
             let (sequence, timestamp, marker, keyframe) = (1, 0, true, true);
             let payload = vec![0];
-            Arc::new(Packet { codec, sequence, timestamp, marker, keyframe, arrival, payload })
+            Arc::new(Packet {
+                codec,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
+                sequence,
+                timestamp,
+                marker,
+                keyframe,
+                arrival,
+                payload,
+            })
         };
         router.want_keyframe();
         assert!(router.keyframe_request_due(now));
@@ -369,7 +379,17 @@ mod tests {
         let sound = |sequence, timestamp| {
             let (codec, arrival, payload) = (Codec::Opus, now, vec![0]);
             let (marker, keyframe) = (false, false);
-            Arc::new(Packet { codec, sequence, timestamp, marker, keyframe, arrival, payload })
+            Arc::new(Packet {
+                codec,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
+                sequence,
+                timestamp,
+                marker,
+                keyframe,
+                arrival,
+                payload,
+            })
         };
         router.push(sound(1, 5_000_000));
         router.sender_report(Kind::Audio, wall, 5_000_000, now);
@@ -395,6 +415,8 @@ mod tests {
             for &sequence in sequences {
                 router.push(Arc::new(Packet {
                     codec: Codec::H264,
+                    layer: LayerId::ONLY,
+                    scale: Scale::default(),
                     sequence,
                     timestamp: 0,
                     marker: false,
@@ -421,6 +443,8 @@ mod tests {
         let push = |router: &mut Router, sequence| {
             router.push(Arc::new(Packet {
                 codec: Codec::Vp8,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
                 sequence,
                 timestamp: 0,
                 marker: true,
@@ -457,6 +481,8 @@ mod tests {
         let push = |router: &mut Router, number: u64, keyframe| {
             router.push(Arc::new(Packet {
                 codec: Codec::Vp8,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
                 sequence: number,
                 timestamp: number * 3_000,
                 marker: true,
@@ -502,6 +528,8 @@ mod tests {
         for (sequence, size) in [(70_000, 1_000), (70_001, 998)] {
             router.push(Arc::new(Packet {
                 codec: Codec::Vp8,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
                 sequence,
                 timestamp: 0,
                 marker: false,

@@ -1,5 +1,4 @@
 //! One viewer's hold on one track: waits for a decodable start, then renumbers packet by packet.
-
 use crate::media::codec::Kind;
 use crate::media::packet::Packet;
 
@@ -188,6 +187,7 @@ impl Subscription {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
+    use crate::media::layer::{LayerId, Scale};
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::time::Instant;
@@ -195,6 +195,8 @@ mod tests {
     fn packet(sequence: u64, keyframe: bool) -> Packet {
         Packet {
             codec: Codec::Vp8,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
             sequence,
             timestamp: 0,
             marker: false,

@@ -21,6 +21,7 @@ use millrace::clock::Clock;
 use millrace::engine::Input;
 use millrace::media::arena::{Path, SendArena};
 use millrace::media::codec::{Codec, Format, Kind};
+use millrace::media::layer::{LayerId, Scale};
 use millrace::media::packet::Packet;
 use millrace::peer::agreement::{ExtensionIds, Feedback, PayloadFormat, SentMedia};
 use millrace::peer::outgoing::{Numbered, Outgoing, Sent};
@@ -67,6 +68,8 @@ fn per(count: usize, work: impl FnOnce()) -> f64 {
 fn video_packet(sequence: u64, arrival: Instant) -> Arc<Packet> {
     Arc::new(Packet {
         codec: Codec::H264,
+        layer: LayerId::ONLY,
+        scale: Scale::default(),
         sequence,
         timestamp: sequence / PICTURE as u64 * 3_000,
         marker: sequence % PICTURE as u64 == PICTURE as u64 - 1,

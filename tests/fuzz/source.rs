@@ -8,6 +8,7 @@ use millrace::engine::tap::Tapped;
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::frame::{AudioCoding, Coding, Frame};
 use millrace::media::id::SessionId;
+use millrace::media::layer::{LayerId, Scale};
 use millrace::media::packet::Packet;
 use millrace::media::sample::Sample;
 use millrace::media::time::{Epoch, WallTime};
@@ -80,6 +81,8 @@ pub(crate) fn source(mut bytes: &[u8]) {
         *timestamp = timestamp.wrapping_add_signed(turned) & ((1 << 40) - 1);
         let packet = |ahead: u8| Packet {
             codec,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
             sequence: sequence.wrapping_add(u64::from(ahead)),
             timestamp: *timestamp,
             marker: what & 0x80 != 0,

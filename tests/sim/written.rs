@@ -9,6 +9,7 @@ use millrace::engine::command::{Command, EndReason, Event, Opening, Written};
 use millrace::engine::message::SenderReport;
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::id::{SessionId, StreamName};
+use millrace::media::layer::{LayerId, Scale};
 use millrace::media::packet::Packet;
 use millrace::media::protocol::Protocol;
 use std::sync::{Arc, Mutex};
@@ -58,7 +59,17 @@ impl Author {
             payload[9] = self.session.to_string().as_bytes()[1];
             let (codec, marker) = (Codec::H264, index == 2);
             let (sequence, arrival) = ((1 << 20) + number * 3 + index, world.now);
-            Arc::new(Packet { codec, sequence, timestamp, marker, keyframe, arrival, payload })
+            Arc::new(Packet {
+                codec,
+                layer: LayerId::ONLY,
+                scale: Scale::default(),
+                sequence,
+                timestamp,
+                marker,
+                keyframe,
+                arrival,
+                payload,
+            })
         };
         let packets: Vec<_> = (0..3).map(packet).collect();
         self.sent.extend(packets.iter().map(|packet| packet.payload.clone()));

@@ -4,7 +4,8 @@
 use super::AnswerError;
 use super::formats::OfferedFormat;
 use super::parse::{Section, number};
-use crate::peer::agreement::{AnnouncedSsrc, LAYERS_MAX};
+use crate::media::layer::LAYERS_MAX;
+use crate::peer::agreement::AnnouncedSsrc;
 use std::fmt::Write as _;
 
 /// The longest `rid`: the one-byte header extension that carries it has 16 bytes (RFC 8285 §4.2).

@@ -5,9 +5,11 @@ use super::nack::RoundTrip;
 use crate::codec;
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::{Codec, Format, Kind};
+use crate::media::layer::LAYERS_MAX;
+use crate::media::layer::{LayerId, Scale};
 use crate::media::packet::PacketFields;
 use crate::media::time::{ticks_of, ticks_of_micros};
-use crate::peer::agreement::{Feedback, LAYERS_MAX, PayloadFormat, ReceivedMedia};
+use crate::peer::agreement::{Feedback, PayloadFormat, ReceivedMedia};
 use std::time::{Duration, Instant};
 
 /// How often the layer to forward is chosen anew.
@@ -169,6 +171,8 @@ impl Track {
         self.count(meaning, &received, arrival);
         Some(PacketFields {
             codec: meaning.codec,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
             sequence,
             timestamp,
             marker: arrival.marker,

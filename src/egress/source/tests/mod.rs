@@ -9,6 +9,7 @@ use crate::codec::configuration::VideoConfiguration;
 use crate::codec::hex;
 use crate::codec::packetizer::{Packetizer, nal_units};
 use crate::media::id::SessionId;
+use crate::media::layer::{LayerId, Scale};
 use crate::media::packet::PacketFields;
 use crate::media::packet::PacketPool;
 use base64::Engine;
@@ -111,6 +112,8 @@ impl World {
         let arrival = self.start + ms(number * 40);
         let fields = |(payload, marker): &(Vec<u8>, bool)| PacketFields {
             codec: Codec::H264,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
             sequence: 0,
             timestamp,
             marker: *marker,
@@ -124,6 +127,8 @@ impl World {
     fn sound(&mut self, number: u64) -> Arc<Packet> {
         let fields = PacketFields {
             codec: Codec::Opus,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
             sequence: 0,
             timestamp: AUDIO_TICKS + number * 960,
             marker: false,
@@ -353,7 +358,16 @@ fn padding_between_frames_is_nothing() {
         world.packets(&packets, number * 40);
         let codec = Codec::H264;
         let (marker, keyframe) = (false, false);
-        let fields = PacketFields { codec, sequence: 0, timestamp, marker, keyframe, arrival };
+        let fields = PacketFields {
+            codec,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
+            sequence: 0,
+            timestamp,
+            marker,
+            keyframe,
+            arrival,
+        };
         let padding = [world.make(fields, &[]), world.make(fields, &[])];
         world.packets(&padding, number * 40);
     }
@@ -448,6 +462,8 @@ fn what_is_held_is_bounded() {
     for part in 0..40_000_u64 {
         let fields = PacketFields {
             codec: Codec::H264,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
             sequence: 0,
             timestamp: VIDEO_TICKS + 3_600,
             marker: false,

@@ -1,0 +1,118 @@
+//! The layers of a track: which there are, what a packet is within its own, and the lanes in which
+//! packets are numbered.
+//!
+//! A publisher that sends one encoding has one layer, [`LayerId::ONLY`]. The number of a layer says
+//! nothing of its size: rids are names, and publishers list them in any order.
+
+use super::bitrate::Bitrate;
+use super::codec::Kind;
+
+/// The most layers of one track that are taken: simulcast has three, rarely four.
+pub const LAYERS_MAX: usize = 8;
+
+/// One encoding of a video track, by its place among those that the publisher has offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerId(u8);
+
+impl LayerId {
+    /// The layer of a track that has no others.
+    pub const ONLY: Self = Self(0);
+
+    /// The layer at a place below [`LAYERS_MAX`]; beyond it there is none.
+    pub const fn at(index: usize) -> Option<Self> {
+        if index < LAYERS_MAX { Some(Self(index as u8)) } else { None }
+    }
+
+    /// Its place among the others.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What has a numbering and a clock of its own: the sound, or one layer of the picture (an RTP
+/// stream, RFC 7656 §2.1.10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// The sound.
+    Audio,
+    /// A layer of the picture.
+    Video(LayerId),
+}
+
+impl Lane {
+    /// The lanes of a stream whose video has one layer.
+    pub const SINGLE: [Self; 2] = [Self::Audio, Self::Video(LayerId::ONLY)];
+
+    /// Of a kind, in a layer that means nothing for sound.
+    pub const fn of(kind: Kind, layer: LayerId) -> Self {
+        match kind {
+            Kind::Audio => Self::Audio,
+            Kind::Video => Self::Video(layer),
+        }
+    }
+
+    /// Audio or video.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Audio => Kind::Audio,
+            Self::Video(_) => Kind::Video,
+        }
+    }
+}
+
+/// What a packet's frame is within its layer: by that it can be left out without harm to others.
+///
+/// A frame refers to none of a higher temporal layer, nor of a higher spatial one (SVC). All zero
+/// where the codec does not say: then nothing can be left out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Scale {
+    /// The spatial layer, from 0 (RFC 9628 `SID`, AV1 `spatial_id`); of simulcast always 0.
+    pub spatial: u8,
+    /// The temporal layer, from 0 (RFC 7741 `TID`, RFC 9628 `TID`, AV1 `temporal_id`).
+    pub temporal: u8,
+    /// Whoever has had all lower temporal layers can go up to this one here (RFC 7741 `Y`, RFC 9628
+    /// `U`, AV1 `S` or a decode target's switch).
+    pub is_switch: bool,
+}
+
+/// What one layer carries, as measured here.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LayerState {
+    /// Which.
+    pub layer: LayerId,
+    /// Its name in the publisher's offer (RFC 8851); empty where there is only one.
+    pub rid: String,
+    /// What came of it over the last two seconds or so.
+    pub bitrate: Bitrate,
+    /// Its picture's width and height, once a keyframe has told them.
+    pub dimensions: Option<(u16, u16)>,
+    /// Pictures per second over the last two seconds or so.
+    pub frame_rate: f64,
+    /// Whether it flows: nothing has come of a layer that does not for some time, while others
+    /// went on.
+    pub is_active: bool,
+    /// The rate up to and including each temporal layer, lowest first; one where there is no more.
+    pub temporal: Vec<Bitrate>,
+    /// The highest spatial layer in it (SVC); 0 without.
+    pub spatial_max: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_as_many_layers_as_are_taken() {
+        assert_eq!(LayerId::at(0), Some(LayerId::ONLY));
+        assert_eq!(LayerId::at(LAYERS_MAX - 1).map(LayerId::index), Some(LAYERS_MAX - 1));
+        assert_eq!(LayerId::at(LAYERS_MAX), None);
+    }
+
+    #[test]
+    fn sound_has_one_lane() {
+        let second = LayerId::at(1).expect("below the most");
+        assert_eq!(Lane::of(Kind::Audio, second), Lane::Audio);
+        assert_eq!(Lane::of(Kind::Video, second), Lane::Video(second));
+        assert_eq!(Lane::SINGLE.map(Lane::kind), Kind::ALL);
+    }
+}
