@@ -32,6 +32,8 @@ pub struct Glimpse {
 pub struct Stay {
     /// The layer's place in the publisher's offer.
     pub layer: u8,
+    /// Where nobody stamps what is sent: the size of the picture instead.
+    pub size: Option<[u16; 2]>,
     /// When its first packet came, and its last.
     pub from_micros: u64,
     /// The latter.
@@ -89,7 +91,7 @@ impl LayerWatch {
         let Some(newest) = self.newest else {
             self.newest = Some(glimpse);
             self.begin(glimpse);
-            self.count_frame(glimpse);
+            self.count_frame(glimpse.timestamp, glimpse.stamp.layer);
             return;
         };
         if glimpse.sequence > newest.sequence {
@@ -97,8 +99,23 @@ impl LayerWatch {
             self.newest = Some(glimpse);
         }
         if glimpse.timestamp != newest.timestamp {
-            self.count_frame(glimpse);
+            self.count_frame(glimpse.timestamp, glimpse.stamp.layer);
         }
+    }
+
+    /// Takes a packet without a stamp, and the size that a keyframe begins with.
+    pub fn take_unstamped(&mut self, timestamp: u32, size: Option<[u16; 2]>, at_micros: u64) {
+        let report = &mut self.report;
+        let before = report.stays.last().map(|stay| stay.size);
+        if before.is_none() || size.is_some() && before != Some(size) {
+            report.switches += u64::from(before.is_some());
+            let stay = Stay { size, from_micros: at_micros, ..Stay::default() };
+            self.push(stay);
+        }
+        if let Some(stay) = self.report.stays.last_mut() {
+            stay.to_micros = at_micros;
+        }
+        self.count_frame(timestamp, 0);
     }
 
     /// What it has seen so far.
@@ -131,6 +148,10 @@ impl LayerWatch {
         let at = first.at_micros;
         let stay =
             Stay { layer: first.stamp.layer, from_micros: at, to_micros: at, ..Stay::default() };
+        self.push(stay);
+    }
+
+    fn push(&mut self, stay: Stay) {
         let stays = &mut self.report.stays;
         if stays.len() == STAYS_MAX {
             stays.pop();
@@ -138,18 +159,18 @@ impl LayerWatch {
         stays.push(stay);
     }
 
-    fn count_frame(&mut self, glimpse: Glimpse) {
-        if self.remembered.contains(&glimpse.timestamp) {
+    fn count_frame(&mut self, timestamp: u32, layer: u8) {
+        if self.remembered.contains(&timestamp) {
             return;
         }
         if self.remembered.len() < FRAMES_REMEMBERED {
-            self.remembered.push(glimpse.timestamp);
+            self.remembered.push(timestamp);
         } else {
-            self.remembered[self.next] = glimpse.timestamp;
+            self.remembered[self.next] = timestamp;
             self.next = (self.next + 1) % FRAMES_REMEMBERED;
         }
-        *self.report.frames.entry(glimpse.stamp.layer).or_default() += 1;
-        let same = |stay: &&mut Stay| stay.layer == glimpse.stamp.layer;
+        *self.report.frames.entry(layer).or_default() += 1;
+        let same = |stay: &&mut Stay| stay.layer == layer;
         if let Some(stay) = self.report.stays.last_mut().filter(same) {
             stay.frames += 1;
         }
