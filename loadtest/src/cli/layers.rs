@@ -58,6 +58,12 @@ impl LayersReport {
         }
         Some(this)
     }
+
+    /// Who is with which, in a word: `0:100,2:50`.
+    pub(super) fn counts(&self) -> String {
+        let counts = self.last.iter().map(|(layer, row)| format!("{layer}:{}", row.viewers));
+        counts.collect::<Vec<_>>().join(",")
+    }
 }
 
 impl fmt::Display for LayersReport {
