@@ -7,6 +7,8 @@ import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const FOLDER = here("pages");
+/** The player as it is built, under `/dist/`. */
+const DIST = here("../../web/dist");
 /** What comes from npm, by the names that pages use. */
 const MODULES = {
   "/modules/hls.js": here("node_modules/hls.js/dist/hls.mjs"),
@@ -18,7 +20,9 @@ const TYPES = { ".html": "text/html", ".mjs": "text/javascript", ".js": "text/ja
 export async function servePages() {
   const server = createServer(async ({ url }, response) => {
     const { pathname } = new URL(url, "http://pages.test");
-    const path = MODULES[pathname] ?? join(FOLDER, pathname);
+    const isOwn = pathname.startsWith("/dist/");
+    const file = isOwn ? join(DIST, pathname.slice("/dist".length)) : join(FOLDER, pathname);
+    const path = MODULES[pathname] ?? file;
     try {
       const content = await readFile(path);
       response.setHeader("Content-Type", TYPES[extname(path)] ?? "application/octet-stream");
