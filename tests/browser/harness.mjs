@@ -370,7 +370,7 @@ export async function goLive(page, choices = {}) {
   const isReady = () => document.querySelector("#controls").hidden === false;
   await until("the publish page previews", () => page.evaluate(isReady));
   // More than a test needs would only cost the machine that runs it.
-  await choose(page, { height: "360", ...choices });
+  await choose(page, { height: "360", sizes: "one", ...choices });
   await page.click("#go");
   await until("the publish page is live", () => badge(page, "Live"));
 }

@@ -306,6 +306,9 @@ input[type="range"] {
   .veil p { margin-top: 0; font-size: 0.9375rem; line-height: 1.4; }
   .spinner { width: 24px; height: 24px; margin-bottom: 2px; }
   .veil .countdown { min-height: 0; }
+  /* Over the controls: there is no room above them. */
+  .layers { margin-bottom: 8px; max-height: calc(100cqh - 16px); padding: 4px; }
+  .layers button { min-height: 32px; padding-block: 2px; }
 }
 @media (hover: none) and (pointer: coarse) { input[type="range"] { display: none; } }
 @media (prefers-reduced-motion: reduce) {
