@@ -410,13 +410,15 @@ export function isShown(page, selector) {
 export function counters(page) {
   return page.evaluate(async () => {
     const peer = window.testPeers.at(-1);
-    const found = { framesSent: 0, framesDecoded: 0, audioEnergy: 0, audioSamples: 0, codecs: [] };
+    const sums = { framesSent: 0, framesDecoded: 0, freezes: 0, audioEnergy: 0, audioSamples: 0 };
+    const found = { ...sums, codecs: [] };
     if (peer === undefined) return found;
     const report = await peer.getStats();
     for (const entry of report.values()) {
       if (entry.type === "outbound-rtp") found.framesSent += entry.framesSent ?? 0;
       if (entry.type !== "inbound-rtp") continue;
       found.framesDecoded += entry.framesDecoded ?? 0;
+      found.freezes += entry.freezeCount ?? 0;
       found.audioEnergy += entry.totalAudioEnergy ?? 0;
       // Those that were made up for lost ones are no samples that came.
       found.audioSamples += (entry.totalSamplesReceived ?? 0) - (entry.concealedSamples ?? 0);

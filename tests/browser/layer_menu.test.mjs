@@ -273,13 +273,19 @@ onStage("what the server did not take is asked for again, and what it will not d
 });
 
 const NARROW = { width: 320, height: 640 };
+/** How the page looks: name, viewport, class of its body. */
+const LOOKS = [
+  ["wide", { width: 1280, height: 720 }, ""],
+  ["dark", { width: 1280, height: 720 }, "dark"],
+  ["narrow", NARROW, ""],
+];
 
 onStage("the menu fits on a telephone", async (stage) => {
   const { page } = stage;
   await until("there are three layers", async () => (await stage.lines()).length === 4);
-  for (const [name, width, ground] of [["wide", 800, ""], ["dark", 800, "dark"], ["narrow", 0, ""]]) {
+  for (const [name, viewport, ground] of LOOKS) {
     await page.evaluate((it) => (document.body.className = it), ground);
-    if (width === 0) await page.setViewport(NARROW);
+    await page.setViewport(viewport);
     if (!(await isShown(page, "#layers"))) await page.click(">>> #layer");
     await screenshot(page, `menu of layers ${name}`);
   }
@@ -288,7 +294,8 @@ onStage("the menu fits on a telephone", async (stage) => {
     const isWide = document.documentElement.scrollWidth;
     const { scrollHeight, clientHeight } = window.testFind("#layers");
     const hidden = scrollHeight - clientHeight;
-    return { isWide, hidden, stage: edges("#stage"), list: edges("#layers"), button: edges("#layer") };
+    const [stage, list, button] = ["#stage", "#layers", "#layer"].map(edges);
+    return { isWide, hidden, stage, list, button };
   });
   const { stage: around, list, button } = places;
   assert.ok(places.isWide <= NARROW.width, `the page is ${places.isWide} wide`);

@@ -49,7 +49,7 @@ function showLayer(): void {
   part("layer-row", HTMLElement).hidden = layers.length < 2;
   const flows = layers.find(({ id }) => id === currentLayer);
   const how = layerChoice === "auto" ? "automatic" : "chosen";
-  write(part("layer", HTMLElement), flows === undefined ? "–" : `${sizeName(flows)}, ${how}`);
+  write(part("layer-cell", HTMLElement), flows === undefined ? "–" : `${sizeName(flows)}, ${how}`);
 }
 
 function showNumbers(numbers: PlayerStats): void {

@@ -83,7 +83,7 @@ test("a new wish does not wait, and begins anew", async () => {
   session.want("a");
   await session.answer("again");
   session.want(undefined);
-  assert.deepEqual(session.ids, ["a", undefined], "the server may have done what it did not answer");
+  assert.deepEqual(session.ids, ["a", undefined], "it may have been done unanswered");
   await session.answer("taken");
   session.time.run(60_000);
   assert.equal(session.asked.length, 2);

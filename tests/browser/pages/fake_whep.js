@@ -1,6 +1,7 @@
 // A server within the page: it answers WHEP with a peer of its own, sends a picture in three sizes
 // of which one flows at a time, and does what is posted as the layer extension has it
-// (draft-ietf-wish-whep). So the player is tested without any, and whatever happens is told by hand.
+// (draft-ietf-wish-whep). So the player is tested without any server, and what happens is told by
+// hand.
 
 const ORIGIN = location.origin;
 const EXTENSION = "urn:ietf:params:whep:ext:core";
@@ -49,7 +50,7 @@ fake.apply = () => {
 fake.told = () => {
   const sorted = Object.entries(fake.layers).sort(([, a], [, b]) => b.bitrate - a.bitrate);
   const place = (id) => Object.keys(LAYERS).indexOf(id);
-  const entry = ([encodingId, layer]) => ({ encodingId, simulcastIdx: place(encodingId), ...layer });
+  const entry = ([id, layer]) => ({ encodingId: id, simulcastIdx: place(id), ...layer });
   const one = { spatialLayerId: 0, temporalLayerId: 0 };
   const gone = Object.keys(LAYERS).filter((id) => !(id in fake.layers));
   const current = fake.current === undefined ? null : { encodingId: fake.current, ...one };
@@ -81,7 +82,8 @@ async function answer(sdp) {
   const media = fake.canvas.captureStream(25);
   const peer = new RTCPeerConnection();
   await peer.setRemoteDescription({ type: "offer", sdp });
-  const [picture] = peer.getTransceivers().filter(({ receiver }) => receiver.track.kind === "video");
+  const isPicture = ({ receiver }) => receiver.track.kind === "video";
+  const picture = peer.getTransceivers().find(isPicture);
   picture.direction = "sendonly";
   await picture.sender.replaceTrack(media.getVideoTracks()[0]);
   await peer.setLocalDescription();
