@@ -2,7 +2,11 @@
 // by itself. The server is one within the page, so that everything can happen to it.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { isShown, scenario, screenshot, textOf, until } from "./harness.mjs";
+import { writeHls } from "./packaged.mjs";
 import { servePages } from "./pages.mjs";
 
 /** A page with a player on it that plays, and what the test asks of it. */
@@ -307,4 +311,42 @@ onStage("the menu fits on a telephone", async (stage) => {
   assert.equal(places.hidden, 0, "all of it is seen without scrolling");
   await page.click(">>> #layers [data-layer=c]");
   await stage.posted({ encodingId: "c" });
+});
+
+scenario("by HLS the menu is of the levels, whatever the sound", async (world) => {
+  const folder = mkdtempSync(join(tmpdir(), "millrace-browser-"));
+  writeHls(folder);
+  const pages = await servePages({ hls: folder });
+  try {
+    const stage = await Stage.open(world, pages);
+    const { page } = stage;
+    await stage.set({ protocolChoice: "hls" });
+    await until("it plays", async () => (await stage.player("protocol")) === "hls");
+    await until("it plays", async () => (await stage.player("state")) === "playing");
+    await until("a level flows", async () => (await stage.player("currentLayer")) !== null);
+    const layers = await stage.player("layers");
+    assert.deepEqual(layers.map(({ height }) => height), [720, 360, 180], "each size once");
+    for (const [id, width] of [["320x180", 320], ["1280x720", 1280], ["640x360", 640]]) {
+      await page.click(">>> #layer");
+      await page.click(`>>> #layers [data-layer="${id}"]`);
+      await stage.flows(width);
+      await until("it says so", async () => (await stage.player("currentLayer")) === id);
+      assert.equal(await stage.player("layerChoice"), id);
+    }
+    await page.click(">>> #layer");
+    assert.match((await stage.lines()).join(), /^Automatic,720p, 2.6 Mb.s,\*360p, 1.0 Mb.s,180p/);
+    await page.click(">>> #layers [data-layer=auto]");
+    await stage.resize(300);
+    await stage.flows(320);
+    await until("it says so", async () => (await textOf(page, "#layer")) === "180p");
+    await stage.set({ layerChoice: "640x360" });
+    await stage.flows(640);
+    await stage.set({ protocolChoice: "whep" });
+    await stage.posted({ encodingId: "a" });
+    await stage.flows(640);
+    assert.deepEqual(page.faults, []);
+  } finally {
+    await pages.end();
+    rmSync(folder, { recursive: true });
+  }
 });

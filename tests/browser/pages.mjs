@@ -16,13 +16,13 @@ const MODULES = {
 };
 const TYPES = { ".html": "text/html", ".mjs": "text/javascript", ".js": "text/javascript" };
 
-/** Serves them until it is closed; gives where. */
-export async function servePages() {
+/** Serves them until it is closed; gives where. `hls` is a folder that is there as a stream. */
+export async function servePages({ hls } = {}) {
   const server = createServer(async ({ url }, response) => {
     const { pathname } = new URL(url, "http://pages.test");
-    const isOwn = pathname.startsWith("/dist/");
-    const file = isOwn ? join(DIST, pathname.slice("/dist".length)) : join(FOLDER, pathname);
-    const path = MODULES[pathname] ?? file;
+    const folders = [["/dist/", DIST], ["/hls/stage/", hls], ["/", FOLDER]];
+    const [prefix, folder] = folders.find(([prefix]) => pathname.startsWith(prefix));
+    const path = MODULES[pathname] ?? join(folder ?? FOLDER, pathname.slice(prefix.length));
     try {
       const content = await readFile(path);
       response.setHeader("Content-Type", TYPES[extname(path)] ?? "application/octet-stream");

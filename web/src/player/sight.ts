@@ -66,12 +66,16 @@ export class Sight implements Seen {
       },
       { signal },
     );
-    const left = () => {
-      this.window = undefined;
-      this.measure();
-      this.look();
-    };
-    video.addEventListener("leavepictureinpicture", left, { signal });
+    video.addEventListener(
+      "leavepictureinpicture",
+      ({ pictureInPictureWindow }) => {
+        // The other picture may have gone there in its place.
+        if (pictureInPictureWindow === this.window) this.window = undefined;
+        this.measure();
+        this.look();
+      },
+      { signal },
+    );
     for (const name of ["webkitbeginfullscreen", "webkitendfullscreen"]) {
       video.addEventListener(name, () => this.measure(), { signal });
     }
