@@ -1,5 +1,5 @@
-// A viewer chooses among the layers that Chromium publishes, and its player does by itself, with the
-// real server. What happens in rarer cases is in `layer_menu.test.mjs`.
+// A viewer chooses among the layers that Chromium publishes, and its player does by itself: with
+// the real server. What happens in rarer cases is in `layer_menu.test.mjs`.
 
 import assert from "node:assert/strict";
 import {
