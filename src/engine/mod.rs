@@ -18,6 +18,7 @@
 //! - `publication`: publishers whose media comes as packets made here
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
 //! - `report`: what is live, as plain data
+//! - `selection`: which layer each viewer gets
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `tap`: what a stream gives to those who package it
 //! - `timers`: who is to be looked at when
@@ -38,6 +39,7 @@ mod peer;
 mod publication;
 mod publishers;
 pub mod report;
+mod selection;
 mod stream;
 pub mod tap;
 #[cfg(test)]
