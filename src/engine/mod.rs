@@ -18,10 +18,10 @@
 //! - `publication`: publishers whose media comes as packets made here
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
 //! - `report`: what is live, as plain data
-//! - `selection`: which layer each viewer gets
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `tap`: what a stream gives to those who package it
 //! - `timers`: who is to be looked at when
+//! - `wish`: what viewers wish to see
 //! - `tests`: sessions and their addresses
 
 mod abroad;
@@ -39,12 +39,12 @@ mod peer;
 mod publication;
 mod publishers;
 pub mod report;
-mod selection;
 mod stream;
 pub mod tap;
 #[cfg(test)]
 mod tests;
 pub mod timers;
+mod wish;
 
 use crate::media::arena::{Path, SendArena};
 use crate::media::id::{SessionId, StreamName};

@@ -2,10 +2,9 @@
 
 use super::EngineSettings;
 use super::catch_up::CatchUp;
-use super::command::{Agreement, Prepared, Role};
+use super::command::{Agreement, LayerChoice, Prepared, Role};
 use super::message::Term;
 use super::report::{SessionState, ViewerState};
-use super::selection::Selecting;
 use crate::media::arena::{Path, SendArena, TransportAddress};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
@@ -70,8 +69,8 @@ pub(super) struct Viewing {
     pub(super) held: bool,
     /// Its client listens to what timestamps stand for, and to which layers there are.
     pub(super) listens: bool,
-    /// Which layer it gets.
-    pub(super) selecting: Selecting,
+    /// What it wishes to see.
+    pub(super) choice: LayerChoice,
 }
 
 impl Publishing {
@@ -199,7 +198,7 @@ impl Peer {
                     began: None,
                     held: false,
                     listens: false,
-                    selecting: Selecting::new(choice),
+                    choice,
                 };
                 (agreement.transport, Side::Viewer(Box::new(viewing)))
             }

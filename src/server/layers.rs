@@ -10,7 +10,7 @@ use signaling::media_server::layers::{self, LayerReport, LayersNews};
 /// What a viewer is told of its layers.
 pub(super) fn news(entry: &SessionEntry, selection: &Selection) -> LayersNews {
     let Selection { layers, current, target, estimate } = selection;
-    let named = |it: &Option<SelectedLayer>| it.map(|it| selected(&it, layers));
+    let named = |it: &Option<SelectedLayer>| it.map(|it| selected(it, layers));
     LayersNews {
         media: video_of(entry).unwrap_or_default().to_owned(),
         layers: layers.iter().map(report).collect(),
@@ -52,7 +52,7 @@ pub(super) fn report(state: &LayerState) -> LayerReport {
 }
 
 /// A layer that somebody gets, by its name.
-pub(super) fn selected(it: &SelectedLayer, layers: &[LayerState]) -> layers::SelectedLayer {
+pub(super) fn selected(it: SelectedLayer, layers: &[LayerState]) -> layers::SelectedLayer {
     layers::SelectedLayer {
         encoding_id: layers.iter().find(|state| state.layer == it.layer).and_then(rid),
         spatial_layer_id: it.spatial,

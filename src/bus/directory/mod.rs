@@ -454,8 +454,7 @@ impl Directory {
         ufrag: &str,
         authentic: &mut dyn FnMut(&Prepared) -> bool,
     ) -> Option<Prepared> {
-        let mut prepared =
-            self.pending.get(ufrag).filter(|prepared| authentic(prepared))?.clone();
+        let mut prepared = self.pending.get(ufrag).filter(|prepared| authentic(prepared))?.clone();
         {
             // Whoever sets this owns the session. It may have been deleted: nobody would end it.
             let mut entry = self.sessions.get_mut(&prepared.session)?;

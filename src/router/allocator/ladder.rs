@@ -5,18 +5,18 @@ use crate::media::layer::{LayerState, SelectedLayer};
 
 /// Layers of each temporal and spatial extent that are worth a step.
 #[derive(Debug, Clone)]
-pub struct Ladder {
+pub(super) struct Ladder {
     rungs: Vec<Rung>,
     is_granted: bool,
 }
 
 /// One step of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rung {
+pub(super) struct Rung {
     /// What is sent.
-    pub selected: SelectedLayer,
+    pub(super) selected: SelectedLayer,
     /// What that needs of a link, in bits per second, headers included.
-    pub needs: u64,
+    pub(super) needs: u64,
     /// What the layer carries of it.
     carries: u64,
     dimensions: Option<(u16, u16)>,
@@ -24,7 +24,7 @@ pub struct Rung {
 
 impl Rung {
     /// Whether it fits so many times.
-    pub fn fits(&self, bps: u64, times: f64) -> bool {
+    pub(super) fn fits(&self, bps: u64, times: f64) -> bool {
         self.needs as f64 * times <= bps as f64
     }
 
@@ -41,38 +41,39 @@ impl Ladder {
     const SPATIAL_SHARE: f64 = 0.35;
 
     /// What of these layers, best first, somebody with this wish can be sent. Empty: nothing flows.
-    pub fn new(layers: &[LayerState], choice: &LayerChoice) -> Self {
+    pub(super) fn new(layers: &[LayerState], choice: &LayerChoice) -> Self {
         let mut flowing: Vec<_> = layers.iter().filter(|layer| layer.is_active).collect();
         let named = |layer: &&LayerState| choice.rid.as_ref() == Some(&layer.rid);
         let named = flowing.iter().position(named);
         flowing.drain(..named.unwrap_or(0));
         let smallest = flowing.last().map(|layer| layer.layer);
-        let rungs = flowing.iter().rev().flat_map(|layer| {
-            Self::rungs_of(layer, choice, smallest == Some(layer.layer))
-        });
+        let rungs = flowing
+            .iter()
+            .rev()
+            .flat_map(|layer| Self::rungs_of(layer, choice, smallest == Some(layer.layer)));
         let mut ladder = Self { rungs: rungs.collect(), is_granted: named.is_some() };
         ladder.bound(choice);
         ladder
     }
 
     /// Whether there is anything to choose from in these layers.
-    pub fn has_choice(layers: &[LayerState]) -> bool {
+    pub(super) fn has_choice(layers: &[LayerState]) -> bool {
         layers.len() > 1
             || layers.iter().any(|layer| layer.spatial_max > 0 || layer.temporal.len() > 1)
     }
 
     /// Smallest first; none is empty.
-    pub fn rungs(&self) -> &[Rung] {
+    pub(super) fn rungs(&self) -> &[Rung] {
         &self.rungs
     }
 
     /// Whether the layer that is wished for by name flows: then it is the highest.
-    pub const fn is_granted(&self) -> bool {
+    pub(super) const fn is_granted(&self) -> bool {
         self.is_granted
     }
 
     /// Where this is, or what is left of it: the next below of the same layer.
-    pub fn find(&self, selected: SelectedLayer) -> Option<usize> {
+    pub(super) fn find(&self, selected: SelectedLayer) -> Option<usize> {
         let exact = self.rungs.iter().position(|rung| rung.selected == selected);
         exact.or_else(|| {
             let extent = |it: SelectedLayer| (it.spatial, it.temporal);
@@ -115,7 +116,8 @@ impl Ladder {
 
     /// Takes away what is beyond the ceilings; the smallest stays.
     fn bound(&mut self, choice: &LayerChoice) {
-        let filled = |rung: &Rung| rung.dimensions.is_some_and(|it| choice.ceiling.is_filled_by(it));
+        let filled =
+            |rung: &Rung| rung.dimensions.is_some_and(|it| choice.ceiling.is_filled_by(it));
         let filling = self.rungs.iter().filter(|rung| filled(rung));
         if let Some(area) = filling.filter_map(Rung::area).min() {
             let is_larger = |rung: &Rung| rung.area().is_some_and(|own| own > area);

@@ -104,7 +104,7 @@ impl Failures {
     /// The longest pause.
     const PAUSE_MAX: Duration = Duration::from_secs(80);
     /// They are forgotten after that time.
-    const REMEMBERED: Duration = Duration::from_secs(120);
+    const REMEMBERED: Duration = Duration::from_mins(2);
 
     fn add(&mut self, now: Instant) {
         let is_recent = self.last.is_some_and(|last| now < last + Self::REMEMBERED);
@@ -328,14 +328,13 @@ impl Allocator {
 
     fn go(&mut self, rungs: &[Rung], to: Option<usize>, now: Instant) {
         (self.room, self.short_since) = (None, None);
-        self.position = match to.and_then(|to| rungs.get(to)) {
-            Some(rung) => Position::On(rung.selected),
-            None => {
-                self.trial = None;
-                self.fell = Some(now);
-                Position::Below
-            }
-        };
+        if let Some(rung) = to.and_then(|to| rungs.get(to)) {
+            self.position = Position::On(rung.selected);
+        } else {
+            self.position = Position::Below;
+            self.trial = None;
+            self.fell = Some(now);
+        }
     }
 
     fn wanted(&self, ladder: &Ladder, budget: Budget, now: Instant) -> Option<Bitrate> {

@@ -110,10 +110,16 @@ fn by_name(rid: &str) -> LayerChoice {
 
 #[test]
 fn a_link_gets_what_it_carries() {
-    for (kbps, gets) in
-        [(5_000, "f0"), (2_700, "f0"), (2_500, "h0"), (800, "h0"), (700, "q2"), (220, "q1"),
-         (180, "q0"), (100, "-")]
-    {
+    for (kbps, gets) in [
+        (5_000, "f0"),
+        (2_700, "f0"),
+        (2_500, "h0"),
+        (800, "h0"),
+        (700, "q2"),
+        (220, "q1"),
+        (180, "q0"),
+        (100, "-"),
+    ] {
         assert_eq!(World::new().run(1.0, kbps), gets, "{kbps} kb/s");
     }
 }
