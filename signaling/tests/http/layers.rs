@@ -61,14 +61,13 @@ async fn a_viewer_s_answer_names_where_to_choose() {
 #[tokio::test]
 async fn each_post_is_the_whole_choice() {
     let served = Served::new();
-    let all = r#"{"mediaId":"1","encodingId":"h","spatialLayerId":0,"temporalLayerId":1,
-        "maxSpatialLayerId":2,"maxTemporalLayerId":3,"maxWidth":1280,"maxHeight":720,
-        "maxBitrate":2500000,"paused":true,"ofTomorrow":[]}"#;
+    let all = r#"{"encodingId":"h","spatialLayerId":0,"temporalLayerId":1,\
+        "maxSpatialLayerId":2,"maxTemporalLayerId":3,"maxWidth":1280,"maxHeight":720,\
+        "maxBitrate":2500000,"paused":true}"#;
+    let all = all.split("\\\n").map(str::trim).collect::<String>();
+    let more = format!("{{\"mediaId\":\"1\",\"ofTomorrow\":[],{}", &all[1..]);
     let choices = [
-        (
-            all,
-            r#"{"encodingId":"h","spatialLayerId":0,"temporalLayerId":1,"maxSpatialLayerId":2,"maxTemporalLayerId":3,"maxWidth":1280,"maxHeight":720,"maxBitrate":2500000,"paused":true}"#,
-        ),
+        (more.as_str(), all.as_str()),
         (r#"{"rid":"h"}"#, r#"{"encodingId":"h"}"#),
         (r#"{"encodingId":null,"paused":false}"#, "{}"),
         ("{}", "{}"),
@@ -126,7 +125,10 @@ async fn the_event_tells_what_there_is_what_flows_and_what_was_chosen() {
         choice: LayerChoice { max_height: Some(700), ..LayerChoice::default() },
         estimate_bps: Some(2_000_000),
     };
-    let part = |temporal: u8, bitrate: u32| json!({"spatialLayerId": 0, "temporalLayerId": temporal, "bitrate": bitrate});
+    let part = |temporal: u8, rate: u32| {
+        let ids = (0, temporal);
+        json!({"spatialLayerId": ids.0, "temporalLayerId": ids.1, "bitrate": rate})
+    };
     let whole = |temporal: u8, bitrate: u32| {
         json!({"encodingId": "f", "simulcastIdx": 0, "spatialLayerId": 0,
             "temporalLayerId": temporal, "bitrate": bitrate, "width": 1280, "height": 720})

@@ -1,4 +1,5 @@
-//! What a viewer's link carries -> which layer it is to get: down at once, up with room and patience.
+//! What a viewer's link carries -> which layer it is to get: down at once, up with room and
+//! patience.
 //!
 //! Pure: it is told what the layers carry, what the viewer wishes and what its link is taken to
 //! carry, and says what is to flow, and which rate is to be found out next. How the picture gets
