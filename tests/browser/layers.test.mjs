@@ -11,12 +11,12 @@ import { servePages } from "./pages.mjs";
 /** Whether a machine is busy or not is not the question here. */
 const PATIENT = { LIMITS__LOAD_MAX_PERCENT: "100", LIMITS__LATENESS_MAX_MS: "10000" };
 /** The layers of the page that publishes, by their height; best first. */
-const LAYERS = { 720: "f", 360: "h", 180: "q" };
+const LAYERS = { 544: "f", 272: "h", 136: "q" };
 /** What each link lets through, and the height of the layer that it carries. */
 const LINKS = [
-  { kbps: undefined, height: 720 },
-  { kbps: 800, height: 360 },
-  { kbps: 250, height: 180 },
+  { kbps: undefined, height: 544 },
+  { kbps: 800, height: 272 },
+  { kbps: 250, height: 136 },
 ];
 /** A home's link: what waits before it drops, and how far away it is. */
 const LINK = { queueMs: 300, delayMs: 10 };
@@ -148,8 +148,8 @@ scenario("a viewer goes up and down as it chooses, without a visible break", (wo
     const chromium = await world.chromium();
     await publish(world, chromium, pages, server, "VP8");
     const viewer = await watch(world, chromium, pages, server.url);
-    await shows(viewer, 720);
-    const heights = [180, 720, 360, 720];
+    await shows(viewer, 544);
+    const heights = [136, 544, 272, 544];
     const figures = [];
     for (let turn = 0; turn < 20; turn += 1) {
       const height = heights[turn % heights.length];
@@ -244,8 +244,8 @@ scenario("a viewer follows a link that falls to 600 kb/s and recovers", (world) 
         during: phase(fallsAt, recoversAt),
         after: phase(recoversAt, endsAt),
         lastQueueOver200MsAfter: queued.length > 0 ? queued.at(-1).at - fallsAt : 0,
-        downAfter: firstAfter(fallsAt, 360),
-        upAfter: firstAfter(recoversAt, 720),
+        downAfter: firstAfter(fallsAt, 272),
+        upAfter: firstAfter(recoversAt, 544),
         freezeCount,
         totalFreezesDuration,
         heights,
@@ -256,7 +256,7 @@ scenario("a viewer follows a link that falls to 600 kb/s and recovers", (world) 
       console.log(JSON.stringify(figures));
       const text = JSON.stringify(figures);
       assert.ok(figures.downAfter !== undefined && figures.upAfter !== undefined, text);
-      assert.equal(shown.filter(({ at }) => at < began + fallsAt * 1_000).at(-1)?.height, 720, text);
+      assert.equal(shown.filter(({ at }) => at < began + fallsAt * 1_000).at(-1)?.height, 544, text);
       assert.ok(figures.during.kbps > 600 * 0.7, text);
       assert.ok(figures.during.queueP95 < 200, text);
     } finally {

@@ -1,9 +1,9 @@
 // A camera whose picture is published in three sizes, and a bare viewer that keeps which size was
 // shown when: no player in between that chooses for itself.
 
-const WIDTH = 1_280;
-const HEIGHT = 720;
-const FRAMES_PER_SECOND = 25;
+const WIDTH = 960;
+const HEIGHT = 544;
+const FRAMES_PER_SECOND = 20;
 /** So far the noise moves: no encoder finds it again. */
 const MARGIN = 256;
 
