@@ -33,7 +33,8 @@ impl Check {
                 *self = Self { is_there: true, last: [None; 2], needs_start: true };
             }
             Found::Left => self.is_there = false,
-            Found::Gap => self.needs_start = true,
+            Found::Gap(_) => self.needs_start = true,
+            Found::Layers(layers) => assert!(layers.is_empty()),
             Found::NotPlayable(reason) => assert!(reason.len() < 200),
             Found::Sample(sample) => self.sample(&sample),
         }

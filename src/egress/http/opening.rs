@@ -92,6 +92,7 @@ mod tests {
     use super::*;
     use crate::media::codec::Codec;
     use crate::media::frame::{AudioCoding, Coding};
+    use crate::media::layer::LayerId;
     use crate::media::time::WallTime;
     use bytes::Bytes;
 
@@ -102,7 +103,16 @@ mod tests {
         let ticks = ms * 90;
         let wall = WallTime::since_unix_epoch(Duration::from_secs(1));
         let data = Bytes::from_static(b"x");
-        Sample { coding, decode_ticks: ticks, present_ticks: ticks, wall, starts, arrival, data }
+        Sample {
+            coding,
+            layer: LayerId::ONLY,
+            decode_ticks: ticks,
+            present_ticks: ticks,
+            wall,
+            starts,
+            arrival,
+            data,
+        }
     }
 
     fn times(opened: Option<Opened>) -> Option<(Vec<i64>, bool)> {

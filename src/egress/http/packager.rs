@@ -128,10 +128,11 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 let opened = self.opening.take(sample, now);
                 self.go_on(opened, now);
             }
-            Found::Gap => {
+            Found::Gap(_) => {
                 debug!(stream = %self.stream, "a picture is missing");
                 self.tap.want_keyframe();
             }
+            Found::Layers(_) => {}
             Found::NotPlayable(reason) => self.store.refuse(reason),
             Found::Left => self.vacant_until = Some(now + self.tools.grace),
         }

@@ -4,6 +4,7 @@ use super::stream::{attribute, mixed, playlist, secs, settings, wall, whole};
 use crate::egress::http::presentation::{Presentation, Rendition};
 use crate::media::codec::Codec;
 use crate::media::frame::{AudioCoding, Coding};
+use crate::media::layer::LayerId;
 use crate::media::sample::Sample;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,7 @@ fn samples(folder: &Path, stream: &str, coding: &Coding, scale: i64) -> Vec<Samp
         .map(|(present, decode, starts, size, position)| {
             let ticks = |time: i64| time * 90_000 / scale + secs(100.0);
             Sample {
+                layer: LayerId::ONLY,
                 coding: coding.clone(),
                 decode_ticks: ticks(decode),
                 present_ticks: ticks(present),
