@@ -61,8 +61,12 @@ impl Opening {
         *bytes += sample.data.len();
         held.push(sample);
         if is_answer {
-            // What sounds with the picture may have come before it.
-            held.retain(|it| it.decode_ticks >= begin);
+            // What sounds with the picture may have come before it, and so may another layer's
+            // answer, which may be a little off on the line.
+            let asked = *at;
+            let answers =
+                |it: &Sample| it.coding.kind() == Kind::Video && it.starts && it.arrival >= asked;
+            held.retain(|it| it.decode_ticks >= begin || answers(it));
             return self.open(true);
         }
         self.look(now)

@@ -1,7 +1,9 @@
 //! A publisher whose packets are mixed up, late and lost, and what comes of them.
 //!
+//! - `layers`: pictures of several layers
 //! - `times`: where frames are on the line, whatever clocks say
 
+mod layers;
 mod times;
 
 use super::*;

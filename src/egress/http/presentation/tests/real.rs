@@ -99,7 +99,7 @@ fn publish(made: &Presentation, folder: &Path, renditions: &[Rendition]) {
     write("index.m3u8", made.multivariant("").expect("it plays").as_bytes());
     for rendition in renditions {
         let text = made.playlist(*rendition, false, "").expect("it plays");
-        write(rendition.playlist(), text.as_bytes());
+        write(&rendition.playlist(), text.as_bytes());
         let read = playlist(made, *rendition);
         let mut all = whole(made, &read.segments[0].map).to_vec();
         write(&read.segments[0].map, &all);
@@ -128,7 +128,7 @@ fn round(name: &str, codecs: &str, picture: Codec, sound: &AudioCoding) -> Strin
         made.push(sample);
     }
     made.end();
-    publish(&made, &folder.0, &[Rendition::Video, rendition]);
+    publish(&made, &folder.0, &[Rendition::VIDEO, rendition]);
     let expected: Vec<i64> = pictures.iter().map(|sample| sample.present_ticks - base).collect();
     let found = packets(&folder.0, "video.mp4", "v");
     assert_eq!(found.iter().map(|packet| packet.0).collect::<Vec<_>>(), expected);
