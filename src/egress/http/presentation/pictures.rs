@@ -75,14 +75,17 @@ impl Pictures {
 
     /// Whether a keyframe is to be asked for; once for each.
     pub(super) fn take_wish(&mut self) -> bool {
-        self.videos.values_mut().fold(false, |wish, video| video.take_wish() || wish)
+        let wishes = self.videos.values_mut().filter_map(|video| video.take_wish().then_some(()));
+        wishes.count() > 0
     }
 
     /// Nothing more comes.
     pub(super) fn finish(&mut self, base: i64, out: &mut Playlists) {
         self.videos.values_mut().for_each(|video| video.run(out));
         let rungs: Vec<Rung> = self.videos.keys().copied().collect();
-        rungs.into_iter().for_each(|rung| self.elect(rung));
+        for rung in rungs {
+            self.elect(rung);
+        }
         self.flow(base, out);
         for video in self.videos.values_mut() {
             video.finish(base, out);

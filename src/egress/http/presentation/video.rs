@@ -272,12 +272,11 @@ impl Video {
             self.filler.as_ref().map_or((0, decode), |it| (it.usual(), it.start(decode)));
         // What is packaged may have begun earlier than the publisher said, and end later.
         let is_long = end.max(decode) + usual > self.began.1.saturating_add(limit);
-        let is_due = match pending {
-            Some(it) => sample.starts || !it.boundary.is_start || it.is_behind,
-            None => {
-                let is_time = is_time(length, self.asked, self.keyframes_apart, limit, out);
-                leads && sample.starts && is_time
-            }
+        let is_due = if let Some(it) = pending {
+            sample.starts || !it.boundary.is_start || it.is_behind
+        } else {
+            let is_time = is_time(length, self.asked, self.keyframes_apart, limit, out);
+            leads && sample.starts && is_time
         };
         let is_full = out.is_segment_full(self.rendition());
         self.segment.is_none() || is_due || is_long || is_full
