@@ -20,7 +20,7 @@ const SECOND: i64 = CLOCK_RATE as i64;
 const MISSING_MAX: i64 = 3 * SECOND;
 /// What was said to have stopped has, if nothing has come of it for so long.
 const STOPPED: i64 = SECOND * 3 / 10;
-/// So long a publisher's layers are waited for at its beginning: browsers send the small ones first.
+/// So long a publisher's layers are waited for when it begins: browsers send the small ones first.
 const BEGINNING: i64 = SECOND;
 /// A layer that comes back has to flow for so long: each change is a discontinuity for all.
 const STEADY: i64 = 5 * SECOND;
