@@ -1,0 +1,1 @@
+//! What the controller of `rtc-interceptor` makes of the same links.
