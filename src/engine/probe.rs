@@ -1,5 +1,5 @@
-//! Probes: a viewer is sent packets of the past once more beside its media, to learn whether its path
-//! carries more (`peer/estimate/probe` decides when, and how much).
+//! Probes: a viewer is sent packets of the past once more beside its media, to learn whether its
+//! path carries more (`peer/estimate/probe` decides when, and how much).
 
 use super::fan_out::again;
 use super::peer::{Peer, Side};

@@ -1,8 +1,8 @@
 //! The target rate: down by delay and loss, up by what came and by probes.
 //!
-//! The parts of `rtc-interceptor` do not fit a sender of layers (figures: `tests`): its rate grows
-//! without bound while little is sent, by 8 % a second whatever is known, and where losses begin its
-//! loss controller starts from where that growth has led.
+//! The controllers of `rtc-interceptor` do not fit a sender of layers (figures: `tests/library`): its
+//! rate grows without bound while little is sent, by 8 % a second whatever is known, and where
+//! losses begin its loss controller starts from where that growth has led.
 
 use super::Estimate;
 use super::loss::Verdict;
@@ -10,7 +10,7 @@ use super::probe::Outcome;
 use crate::media::bitrate::Bitrate;
 use std::time::{Duration, Instant};
 
-/// A queue drains if so much less than what the path carries is sent (draft-ietf-rmcat-gcc-02 §5.5).
+/// A queue drains if so much less than the path carries is sent (draft-ietf-rmcat-gcc-02 §5.5).
 const DECREASE: f64 = 0.85;
 /// By so much the target grows in a second where no limit is near.
 const GROWTH: f64 = 1.08;
@@ -18,8 +18,8 @@ const GROWTH: f64 = 1.08;
 const PACKET_BITS: f64 = 1_200.0 * 8.0;
 /// The target grows by itself to what has come and no further: a layer's rate wavers by as much.
 const BEYOND: f64 = 1.1;
-/// Without probes the target grows as if what is wanted were sent; after each time that this was too
-/// much it waits twice as long, between these.
+/// Without probes the target grows as if what is wanted were sent; after each time that this was
+/// too much it waits twice as long, between these.
 const TRIAL_REST: Duration = Duration::from_secs(4);
 const TRIAL_REST_MAX: Duration = Duration::from_secs(64);
 /// A loss takes a while to end after the rate has fallen.

@@ -3,8 +3,8 @@
 //! The first packet of a burst finds the queue as it is; those behind it wait for each other. A
 //! frame departs here as one burst (UDP GSO), so that the delays of last packets, by which
 //! `rtc-interceptor` groups them, tell the size of frames more than they tell the queue. Of all
-//! packets of a slot the one that waited least counts: what is left of a queue between frames is one
-//! that stands.
+//! packets of a slot the one that waited least counts: what is left of a queue between frames is
+//! one that stands.
 
 use super::Acked;
 use interceptor::{OveruseDetector, Usage};
@@ -23,8 +23,8 @@ const QUEUE_MIN: i64 = 20_000;
 /// threshold, which begins at 12.5: a queue that grows by 5 % of the time is one too much.
 const GAIN: f64 = 250.0;
 
-/// One slot: when it began, and the least delay in it, both in microseconds. The distance of the two
-/// clocks is in the delay.
+/// One slot: when it began, and the least delay in it, both in microseconds. The distance of the
+/// two clocks is in the delay.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     began: i64,

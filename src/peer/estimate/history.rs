@@ -111,8 +111,8 @@ impl SendHistory {
         (std::mem::replace(fate, Fate::Came) != Fate::Came).then_some(departed)
     }
 
-    /// The packet of this number is missing. `None` if something was said of it before, or it is not
-    /// remembered.
+    /// The packet of this number is missing. `None` if something was said of it before, or it is
+    /// not remembered.
     pub(super) fn is_missing(&mut self, number: u16, now: Instant) -> Option<Departed> {
         let number = self.find(number)?;
         let departed = self.departed(number, now);

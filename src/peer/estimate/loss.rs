@@ -1,8 +1,8 @@
 //! How much is lost, and whether that has to do with the rate.
 //!
-//! As in GCC (draft-ietf-rmcat-gcc-02 §6): above 10 % the rate is too high, below 2 % it may grow. A
-//! path that goes on losing as much at a lower rate loses by itself (a bad radio link): to go further
-//! down gives up the picture and saves no packet.
+//! As in GCC (draft-ietf-rmcat-gcc-02 §6): above 10 % the rate is too high, below 2 % it may grow.
+//! A path that goes on losing as much at a lower rate loses by itself (a bad radio link): to go
+//! further down gives up the picture and saves no packet.
 
 use crate::media::bitrate::Bitrate;
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! How much the path to a viewer carries, as seen from the sending side.
 //!
 //! What a viewer says of each packet (transport-wide feedback) tells delays, losses and the rate at
-//! which packets came; without it there is the loss of its reports, and REMB. What flows is a layer,
-//! often far below what the path carries: how much more that is, only probes tell.
+//! which packets came; without it there is the loss of its reports, and REMB. What flows is a
+//! layer, often far below what the path carries: how much more that is, only probes tell.
 //!
 //! - `control`: the target rate: down by delay and loss, up by what came and by probes
 //! - `delay`: the queue on the way, and whether it grows

@@ -122,8 +122,8 @@ impl Prober {
         }
     }
 
-    /// How many bytes are to depart now, where those of `sent` (the next number, and all bytes before
-    /// it) have.
+    /// How many bytes are to depart now; `sent` is the number of the next packet and the bytes of
+    /// all before it.
     pub(super) fn due(
         &mut self,
         now: Instant,

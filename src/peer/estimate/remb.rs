@@ -1,5 +1,5 @@
-//! Reads a receiver's own estimate (REMB, draft-alvestrand-rmcat-remb-03 §2.2). Fuzz target:
-//! `viewer_rtcp`.
+//! Reads a receiver's own estimate (REMB, draft-alvestrand-rmcat-remb-03 §2.2).
+//! Fuzz target: `viewer_rtcp`.
 
 use crate::media::bitrate::Bitrate;
 
