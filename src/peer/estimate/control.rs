@@ -1,6 +1,6 @@
 //! The target rate: down by delay and loss, up by what came and by probes.
 //!
-//! The controllers of `rtc-interceptor` do not fit a sender of layers (figures: `tests/library`): its
+//! The controllers of `rtc-interceptor` do not fit a sender of layers (figures below): its
 //! rate grows without bound while little is sent, by 8 % a second whatever is known, and where
 //! losses begin its loss controller starts from where that growth has led.
 
@@ -10,18 +10,29 @@ use super::probe::Outcome;
 use crate::media::bitrate::Bitrate;
 use std::time::{Duration, Instant};
 
-/// A queue drains if so much less than the path carries is sent (draft-ietf-rmcat-gcc-02 §5.5).
+/// A queue drains if less than the path carries is sent: so much less where that is only guessed by
+/// what came (draft-ietf-rmcat-gcc-02 §5.5), and where it was measured.
 const DECREASE: f64 = 0.85;
+const DECREASE_MEASURED: f64 = 0.9;
+/// Whoever sends less than this part of what the path carries makes no queue, whatever delays say.
+const FILLS: f64 = 0.95;
+/// Whoever sends that much more makes one, before delays say so.
+const OVERFILLS: f64 = 1.2;
 /// By so much the target grows in a second where no limit is near.
 const GROWTH: f64 = 1.08;
 /// One packet each response time is added where the limit is near.
 const PACKET_BITS: f64 = 1_200.0 * 8.0;
 /// The target grows by itself to what has come and no further: a layer's rate wavers by as much.
 const BEYOND: f64 = 1.1;
-/// Without probes the target grows as if what is wanted were sent; after each time that this was
-/// too much it waits twice as long, between these.
-const TRIAL_REST: Duration = Duration::from_secs(4);
-const TRIAL_REST_MAX: Duration = Duration::from_secs(64);
+/// What was too much is not tried again for a while: this long, then twice as long each time that it
+/// is too much again soon after. A probe that came at so much more has found another path.
+const CEILING_REST: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(15);
+const CEILING_REST_MAX: Duration = Duration::from_secs(32);
+const BELOW_CEILING: f64 = 0.95;
+const FAR_ABOVE_CEILING: f64 = 1.4;
+/// Falls closer to each other are one.
+const FALLING: Duration = Duration::from_secs(1);
 /// A loss takes a while to end after the rate has fallen.
 const LOSS_REST: Duration = Duration::from_millis(300);
 
@@ -33,12 +44,41 @@ pub(super) struct Signals {
     pub(super) is_overused: bool,
     /// There is a queue.
     pub(super) is_queueing: bool,
+    /// The newest packet had to wait.
+    pub(super) has_waited: bool,
     /// The rate at which packets came.
     pub(super) received: Option<Bitrate>,
+    /// The rate at which those had departed, in half a second and in a whole one.
+    pub(super) departed: Option<(Bitrate, Bitrate)>,
     /// The rate at which those came that had waited.
     pub(super) bottleneck: Option<Bitrate>,
     pub(super) loss: Verdict,
     pub(super) round_trip: Duration,
+}
+
+impl Signals {
+    /// Where more is sent than the path carries: what that is, and what may be sent.
+    fn carried(&self) -> Option<(f64, f64)> {
+        let Some(carried) = self.bottleneck.map(bits) else {
+            let received = self.received.filter(|_| self.is_overused).map(bits)?;
+            return Some((received, received * DECREASE));
+        };
+        let Some((lately, longer)) = self.departed else { return None };
+        let is_too_much = self.is_overused && bits(lately) >= carried * FILLS;
+        let is_far_too_much =
+            self.has_waited && bits(lately).min(bits(longer)) >= carried * OVERFILLS;
+        (is_too_much || is_far_too_much).then_some((carried, carried * DECREASE_MEASURED))
+    }
+}
+
+/// A rate that was too much.
+#[derive(Debug, Clone, Copy)]
+struct Ceiling {
+    /// What was sent.
+    rate: f64,
+    fell: Instant,
+    until: Instant,
+    rest: Duration,
 }
 
 /// Decides on the target.
@@ -52,10 +92,7 @@ pub(super) struct Control {
     limit: Option<f64>,
     updated: Option<Instant>,
     fell_by_loss: Option<Instant>,
-    /// Without probes: when the target may grow towards what is wanted, and how long it waits the
-    /// next time.
-    trial_from: Option<Instant>,
-    trial_rest: Duration,
+    ceiling: Option<Ceiling>,
 }
 
 impl Control {
@@ -67,8 +104,7 @@ impl Control {
             limit: None,
             updated: None,
             fell_by_loss: None,
-            trial_from: None,
-            trial_rest: TRIAL_REST,
+            ceiling: None,
         }
     }
 
@@ -87,11 +123,9 @@ impl Control {
         let now = signals.now;
         let passed = now.saturating_duration_since(self.updated.replace(now).unwrap_or(now));
         let before = self.target;
-        if signals.is_overused
-            && let Some(rate) = signals.bottleneck.or(signals.received)
-        {
-            self.limit = Some(bits(rate));
-            self.fall_to(bits(rate) * DECREASE);
+        if let Some((carried, target)) = signals.carried() {
+            self.limit = Some(carried);
+            self.fall_to(target);
         } else if let Verdict::TooHigh(loss) = signals.loss {
             self.lose(loss, signals);
         } else if signals.loss == Verdict::Grow && !signals.is_queueing {
@@ -99,10 +133,35 @@ impl Control {
         }
         let fell = self.target < before;
         if fell {
-            self.trial_from = Some(now + self.trial_rest);
-            self.trial_rest = (self.trial_rest * 2).min(TRIAL_REST_MAX);
+            self.note_ceiling(signals);
         }
         fell
+    }
+
+    /// What was sent is too much for now.
+    fn note_ceiling(&mut self, signals: &Signals) {
+        let now = signals.now;
+        let sent = signals.departed.map(|(lately, _)| lately).or(signals.received);
+        let Some(rate) = sent.map(bits) else { return };
+        let rest = match &mut self.ceiling {
+            Some(last) if now < last.fell + FALLING => {
+                last.fell = now;
+                return;
+            }
+            Some(last) if now < last.until + SOON => (last.rest * 2).min(CEILING_REST_MAX),
+            _ => CEILING_REST,
+        };
+        self.ceiling = Some(Ceiling { rate, fell: now, until: now + rest, rest });
+    }
+
+    /// How far the target may rise.
+    fn highest(&self, now: Instant) -> f64 {
+        let ceiling = self.ceiling.filter(|ceiling| now < ceiling.until);
+        ceiling.map_or(bits(Estimate::CEILING), |ceiling| ceiling.rate * BELOW_CEILING)
+    }
+
+    fn rise_to(&mut self, rate: f64, now: Instant) {
+        self.target = self.target.max(rate.min(self.highest(now)));
     }
 
     fn fall_to(&mut self, rate: f64) {
@@ -122,8 +181,7 @@ impl Control {
 
     fn grow(&mut self, passed: Duration, signals: &Signals) {
         let mut to = signals.received.map_or(0.0, |rate| bits(rate) * BEYOND);
-        let rested = self.trial_from.is_none_or(|from| from <= signals.now);
-        if !self.can_probe && rested {
+        if !self.can_probe {
             to = to.max(self.want);
         }
         let near =
@@ -135,21 +193,24 @@ impl Control {
         } else {
             self.target * GROWTH.powf(seconds)
         };
-        self.target = self.target.max(grown.min(to)).min(bits(Estimate::CEILING));
+        self.rise_to(grown.min(to), signals.now);
     }
 
     /// A probe has come back.
-    pub(super) fn probed(&mut self, outcome: Outcome) {
+    pub(super) fn probed(&mut self, outcome: Outcome, now: Instant) {
         let rate = match outcome {
             Outcome::Carried(rate) => bits(rate),
             // It filled the path; the queue that it left must drain.
-            Outcome::Saturated(rate) => bits(rate) * DECREASE,
+            Outcome::Saturated(rate) => bits(rate) * DECREASE_MEASURED,
             Outcome::Lost => return,
         };
         if self.limit.is_some_and(|limit| rate > limit * 1.2) {
             self.limit = None;
         }
-        self.target = self.target.max(rate).min(bits(Estimate::CEILING));
+        if self.ceiling.is_some_and(|ceiling| rate > ceiling.rate * FAR_ABOVE_CEILING) {
+            self.ceiling = None;
+        }
+        self.rise_to(rate, now);
     }
 }
 

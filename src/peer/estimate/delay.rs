@@ -128,6 +128,11 @@ impl DelayMeter {
         self.standing() >= QUEUE_MIN
     }
 
+    /// Whether the newest packet had to wait.
+    pub(super) const fn has_waited(&self) -> bool {
+        self.waited >= QUEUE_MIN
+    }
+
     fn standing(&self) -> i64 {
         if self.filled == 0 { 0 } else { self.slots[SLOTS - 1].delay - self.base() }
     }

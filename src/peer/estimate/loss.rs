@@ -12,8 +12,8 @@ const HIGH: f64 = 0.10;
 /// Below that it may grow.
 const LOW: f64 = 0.02;
 /// Packets are counted for so long at least, and so many.
-const SPAN: Duration = Duration::from_millis(250);
-const PACKETS_MIN: u32 = 20;
+const SPAN: Duration = Duration::from_millis(400);
+const PACKETS_MIN: u32 = 30;
 /// A rate is lower if it is below this part of the one before.
 const LOWER: f64 = 0.75;
 

@@ -122,7 +122,7 @@ impl Estimator {
             history: SendHistory::new(now),
             ticks: Unwrapper::default(),
             delay: DelayMeter::new(now),
-            received: Received::default(),
+            received: Received::new(now),
             loss: LossMeter::default(),
             control: Control::new(can_probe),
             prober: Prober::new(can_probe),
@@ -215,7 +215,9 @@ impl Estimator {
             now,
             is_overused: self.delay.is_overused(),
             is_queueing: self.delay.is_queueing(),
+            has_waited: self.delay.has_waited(),
             received,
+            departed: self.received.departed(),
             bottleneck: self.received.bottleneck(),
             loss: self.loss.poll(now, received),
             round_trip: self.round_trip.unwrap_or(Duration::from_millis(100)),
@@ -224,7 +226,7 @@ impl Estimator {
             self.prober.dropped(now);
         }
         if let Some(result) = self.prober.poll_result(now) {
-            self.control.probed(result);
+            self.control.probed(result, now);
         }
     }
 
@@ -256,7 +258,9 @@ impl Estimator {
             now,
             is_overused: false,
             is_queueing: false,
+            has_waited: false,
             received: Some(received),
+            departed: None,
             bottleneck: None,
             loss: self.loss.reported(loss, received),
             round_trip: Duration::from_millis(100),

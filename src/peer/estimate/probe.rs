@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long a cluster takes; less time tells too little, as some links carry packets in lots.
 const TAKES: Duration = Duration::from_millis(20);
-/// So many bytes it has at least: five packets.
-const BYTES_MIN: f64 = 5_500.0;
+/// So many bytes it has at least: four packets.
+const BYTES_MIN: f64 = 4_800.0;
 /// It departs in steps of this.
 const STEP: Duration = Duration::from_millis(5);
 /// One that takes longer is given up: nobody had time to send it.
@@ -24,7 +24,7 @@ const FACTOR_MAX: f64 = 2.0;
 /// Slightly more than what is wanted: an answer is a little less than what was asked.
 const BEYOND: f64 = 1.05;
 /// The path carried it if it came at this part of its rate.
-const CARRIED: f64 = 0.9;
+const CARRIED: f64 = 0.97;
 /// More of it must have come than this part.
 const CAME_MIN: f64 = 0.8;
 /// The rests after clusters that were too much, one after the other. The last one is what a viewer
@@ -41,7 +41,7 @@ const REST_AFTER_FALL: Duration = Duration::from_millis(1_500);
 const RETRY: Duration = Duration::from_millis(200);
 /// Probes cost this part of the estimate at most, over time; and so many bytes at once: a way up
 /// from the lowest layer to the highest.
-const SHARE: f64 = 0.05;
+const SHARE: f64 = 0.03;
 const CREDIT_MAX: f64 = 48_000.0;
 
 /// What a cluster said.
@@ -236,7 +236,7 @@ impl Prober {
     /// The estimate has fallen: a cluster under way would be read wrongly.
     pub(super) fn dropped(&mut self, now: Instant) {
         self.cluster = None;
-        self.failures = 0;
+        self.failures = self.failures.min(1);
         self.next = Some(now + REST_AFTER_FALL);
     }
 

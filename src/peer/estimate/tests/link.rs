@@ -122,7 +122,7 @@ impl Receiver {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             epoch: now,
-            interval: Duration::from_millis(100),
+            interval: Duration::from_millis(50),
             due: now,
             came: VecDeque::new(),
             next: 0,

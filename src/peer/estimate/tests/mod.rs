@@ -2,9 +2,7 @@
 //! virtual time.
 //!
 //! - `link`: the bottleneck and the receiver
-//! - `library`: what `rtc-interceptor`'s own controller makes of the same links
 
-mod library;
 mod link;
 
 use super::{Basis, Estimate, Estimator};
@@ -111,9 +109,8 @@ impl World {
         if carried < self.layer {
             // The keyframe has to come first.
             let at = self.now + Duration::from_millis(100);
-            if self.next_layer.is_none_or(|(to, _)| to > self.layer) {
-                self.next_layer = Some((carried, at));
-            }
+            let at = self.next_layer.filter(|(to, _)| *to < self.layer).map_or(at, |(_, at)| at);
+            self.next_layer = Some((carried, at));
         } else if reached > self.layer {
             let at = self.now + Duration::from_secs_f64(seconds_up);
             self.next_layer.get_or_insert((reached, at));
@@ -128,12 +125,23 @@ impl World {
         }
     }
 
+    fn is_stopped(&self) -> bool {
+        let queue = self.estimator.estimate(self.now).map_or(Duration::ZERO, |it| it.queue);
+        let goes_down = self.next_layer.is_some_and(|(to, _)| to < self.layer);
+        goes_down && queue > Duration::from_millis(60)
+    }
+
     fn step(&mut self) {
         self.now += Duration::from_millis(1);
         let now = self.now;
         self.choose(0.5);
         while self.next_frame <= now {
-            self.send_frame();
+            // What the path does not carry waits for the keyframe of a lower layer.
+            if self.is_stopped() {
+                self.next_frame += Duration::from_micros(33_333);
+            } else {
+                self.send_frame();
+            }
         }
         while self.next_audio <= now {
             self.send(AUDIO_KBPS as usize * 20 / 8);

@@ -1,1 +1,0 @@
-//! What the controller of `rtc-interceptor` makes of the same links.
