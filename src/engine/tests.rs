@@ -8,7 +8,7 @@ use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use crate::peer::agreement::{Credentials, ViewerAgreement};
 use crate::peer::testing::{ClientOptions, TestClient};
-use command::{Agreement, Prepared};
+use command::{Agreement, LayerChoice, Prepared};
 use std::net::SocketAddr;
 
 struct Waiting(Vec<Prepared>);
@@ -39,6 +39,7 @@ pub(super) fn agreement(number: u8, stream: &str) -> Prepared {
         agreement: Agreement::Viewer(ViewerAgreement { transport, media: Vec::new() }),
         random: [number; 16],
         created: Instant::now(),
+        choice: LayerChoice::default(),
     }
 }
 

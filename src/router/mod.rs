@@ -1,6 +1,8 @@
 //! Selective forwarding (RFC 7667 §3.7): who gets which packet of one stream, and when.
 //!
+//! - `allocator`: which layer a viewer's link carries
 //! - `batch`: packets that wait to go out together, equalised so that one UDP message takes many
+//! - `choice`: what a viewer wishes to see
 //! - `cache`: everything since the newest keyframe, for viewers who come in between
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
@@ -9,8 +11,10 @@
 //! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers
 //! - `time_line`: RTP timestamps of both tracks on the server's clock
 
+pub mod allocator;
 pub mod batch;
 pub mod cache;
+pub mod choice;
 pub mod history;
 pub mod keyframe;
 pub mod pacer;
