@@ -31,10 +31,6 @@ export class LayerMenu {
     this.button.addEventListener("click", () => (this.isOpen ? this.close() : this.open()));
     this.button.addEventListener("keydown", (event) => this.onButtonKey(event));
     this.list.addEventListener("keydown", (event) => this.onListKey(event));
-    // Browsers differ in whether a click moves the focus, and where the focus leaves the list closes.
-    for (const part of [this.button, this.list]) {
-      part.addEventListener("mousedown", (event) => event.preventDefault());
-    }
     this.list.addEventListener("focusout", ({ relatedTarget }) => {
       const isWithin = relatedTarget instanceof Node && this.list.contains(relatedTarget);
       // The button closes it itself.
