@@ -202,7 +202,7 @@ impl Video {
             _ => out.boundaries.add(at, is_change),
         };
         self.segment = Some(boundary.msn);
-        out.open(Rendition::Video, boundary, sample.wall);
+        out.open(Rendition::Video, boundary, at, sample.wall);
     }
 
     /// Asks for a keyframe when the segment is nearly as long as it should be.
