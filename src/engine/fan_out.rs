@@ -177,7 +177,7 @@ impl Engine {
             let counters = &mut self.counters;
             let served = match peer {
                 Some(peer) => catch_unwind(AssertUnwindSafe(|| {
-                    serve_one(peer, &stream.router, counters, arena)
+                    serve_one(peer, &stream.router, counters, now, arena)
                 })),
                 None => Ok(Served::Yes),
             };
@@ -228,12 +228,14 @@ impl Engine {
                 let subscriptions = &viewing.subscriptions;
                 let counters = &mut self.counters;
                 let mut is_lost = false;
+                let feedback_before = viewing.viewer.feedback_packets();
                 viewing.viewer.handle_rtcp(rtcp, (now, wall), |viewer, asked| match asked {
                     Asked::Keyframe => is_lost = true,
                     Asked::Again(kind, sequence) => {
                         let subscription = subscriptions[kind.index()].as_ref();
                         let found = subscription.and_then(|s| again(s, &stream.router, sequence));
-                        let (Some(numbered), Some(track)) = (found, viewer.track(kind)) else {
+                        let (Some(numbered), Some(mut track)) = (found, viewer.sending(kind, now))
+                        else {
                             counters.retransmissions_refused += 1;
                             return;
                         };
@@ -243,6 +245,7 @@ impl Engine {
                         }
                     }
                 });
+                counters.feedback_packets += viewing.viewer.feedback_packets() - feedback_before;
                 if is_lost {
                     stream.router.want_keyframe();
                     self.begin_again(key, now);
@@ -254,7 +257,7 @@ impl Engine {
 }
 
 /// A packet that went to a viewer with this sequence number, as it went.
-fn again<'r>(
+pub(super) fn again<'r>(
     subscription: &Subscription,
     router: &'r Router,
     sequence: u16,
@@ -284,6 +287,7 @@ fn serve_one(
     peer: &mut Peer,
     router: &Router,
     counters: &mut Counters,
+    now: Instant,
     arena: &mut SendArena,
 ) -> Served {
     let Some(path) = peer.transport.path() else { return Served::Yes };
@@ -306,7 +310,7 @@ fn serve_one(
             continue;
         }
         let Some(subscription) = &mut viewing.subscriptions[kind.index()] else { continue };
-        let Some(track) = viewing.viewer.track(kind) else { continue };
+        let Some(mut track) = viewing.viewer.sending(kind, now) else { continue };
         track.playout_delay().batch_begins(subscription.next_out());
         let shift = router.shift(kind);
         let mut forward = |subscription: &mut Subscription, packet: &Packet, padding| {
