@@ -24,7 +24,7 @@ use tracing::debug;
 
 /// How often a stream's viewers are looked at, where there is a choice.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// And where there is none: whether there is one by now, and what the one layer carries.
+/// And where there is none, for those who listen: what the one layer carries.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one viewer wishes to see, what it is to get, and what it was told of that.
@@ -90,6 +90,20 @@ pub(super) struct Step {
     went_down: bool,
     /// Its picture was taken away, as its link carries none.
     was_stopped: bool,
+}
+
+/// More flows than a link carries, or nothing as the layer has stopped.
+#[derive(Debug, Clone, Copy)]
+struct Excess {
+    lasts: Duration,
+    has_stopped: bool,
+}
+
+impl Excess {
+    /// A burst may keep a link busy for this part of a second.
+    const BUSY_MAX: f64 = 0.25;
+    /// And for this, where nothing else flows.
+    const BUSY_MAX_STOPPED: f64 = 1.0;
 }
 
 impl Selecting {
@@ -266,11 +280,11 @@ impl Viewing {
                 step.begins = true;
                 return;
             }
-        } else if let Some(span) = self.excess(current, target, layers, now) {
+        } else if let Some(excess) = self.excess(current, target, layers, now) {
             let is_ignored = router.keyframe_requests_are_ignored(target.layer, now);
-            let is_over = span >= Selecting::EXCESS_MAX;
+            let is_over = excess.lasts >= Selecting::EXCESS_MAX;
             if (is_over || is_ignored)
-                && self.is_cheap(router.cached_bytes(target.layer))
+                && self.is_cheap(router.cached_bytes(target.layer), excess)
                 && self.catch_up_from(router, now)
             {
                 step.begins = true;
@@ -286,15 +300,14 @@ impl Viewing {
         }
     }
 
-    /// For how long more than its link carries has flowed of what it is to leave, if that is so; a
-    /// layer that has stopped counts as such.
+    /// How it is with the layer that it is to leave, if that is no good any more.
     fn excess(
         &mut self,
         current: Option<LayerId>,
         target: SelectedLayer,
         layers: &[LayerState],
         now: Instant,
-    ) -> Option<Duration> {
+    ) -> Option<Excess> {
         let state = |layer| layers.iter().find(|state| state.layer == layer);
         let own = state(current?)?;
         let is_less = state(target.layer)?.bitrate < own.bitrate;
@@ -307,15 +320,15 @@ impl Viewing {
             return None;
         }
         let since = *selecting.excess_since.get_or_insert(now);
-        Some(now.saturating_duration_since(since))
+        let lasts = now.saturating_duration_since(since);
+        Some(Excess { lasts, has_stopped: !own.is_active })
     }
 
-    /// Whether so many bytes at once are no burden to its link.
-    fn is_cheap(&self, bytes: usize) -> bool {
-        /// They would keep it busy for this part of a second.
-        const BUSY_MAX: f64 = 0.25;
+    /// Whether what is kept of a layer is no burden to its link at once.
+    fn is_cheap(&self, bytes: usize, excess: Excess) -> bool {
+        let busy_max = if excess.has_stopped { Excess::BUSY_MAX_STOPPED } else { Excess::BUSY_MAX };
         let estimate = self.selecting.estimate;
-        estimate.is_none_or(|rate| bytes as f64 * 8.0 <= rate.as_bps() as f64 * BUSY_MAX)
+        estimate.is_none_or(|rate| bytes as f64 * 8.0 <= rate.as_bps() as f64 * busy_max)
     }
 
     /// What flows to it, with what of it is to.
@@ -334,8 +347,13 @@ impl Stream {
     /// Looks at what the layers carry, and when to do so again.
     fn look(&mut self, now: Instant) {
         self.layers = self.router.layers(now).into();
-        let interval = if has_choice(&self.layers) { INTERVAL } else { IDLE_INTERVAL };
-        self.choose_at = Some(now + interval).filter(|_| !self.viewers.is_empty());
+        let is_worth_it = has_choice(&self.layers) && !self.viewers.is_empty();
+        self.choose_at = is_worth_it.then(|| now + INTERVAL);
+    }
+
+    /// Somebody listens to what the layers carry, be there a choice or not.
+    fn look_again(&mut self, now: Instant) {
+        self.choose_at.get_or_insert(now + IDLE_INTERVAL);
     }
 
     /// A viewer has come: aims it.
@@ -414,6 +432,7 @@ impl Engine {
                 target: viewing.selecting.target,
                 estimate: viewing.selecting.estimate,
             };
+            stream.look_again(now);
             if let Some(selection) = viewing.selecting.news(selection, now) {
                 self.events.push_back(Event::Layers { session, selection });
             }
