@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// Stays that are kept; beyond them the last one is written over.
 const STAYS_MAX: usize = 256;
+/// Whoever has had nothing for so long may have a newer time line.
+const PAUSE_MICROS: u64 = 200_000;
 /// Frames that a late packet may belong to, and RTP ticks in a millisecond.
 const FRAMES_REMEMBERED: usize = 64;
 const TICKS: f64 = 90.0;
@@ -64,8 +66,8 @@ pub struct LayerReport {
     pub made_gaps: u64,
     /// Timestamps that were before those of the packet before.
     pub backwards: u64,
-    /// The largest change, at a switch, of what RTP time is ahead of the publisher's clock: what
-    /// picture and sound would be apart by.
+    /// The largest change, at a switch without a pause, of what RTP time is ahead of the publisher's
+    /// clock: what picture and sound would be apart by.
     pub clock_step_ms_max: f64,
 }
 
@@ -140,7 +142,9 @@ impl LayerWatch {
         report.switches += 1;
         let sent = now.stamp.sent_micros as f64 - last.stamp.sent_micros as f64;
         let step = (f64::from(ticks) / TICKS - sent / 1e3).abs();
-        report.clock_step_ms_max = report.clock_step_ms_max.max(step);
+        if now.at_micros.saturating_sub(last.at_micros) < PAUSE_MICROS {
+            report.clock_step_ms_max = report.clock_step_ms_max.max(step);
+        }
         self.begin(now);
     }
 
@@ -223,6 +227,9 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_at_a_switch_is_noticed() {
+        let mut late = glimpse(1, 2, 7, 300);
+        late.timestamp = late.timestamp.wrapping_add(450);
+        assert!(seen([glimpse(0, 1, 1, 0), late]).clock_step_ms_max < 0.01, "after a pause");
         let mut ahead = glimpse(1, 2, 7, 20);
         ahead.timestamp = ahead.timestamp.wrapping_add(450);
         let report = seen([glimpse(0, 1, 1, 0), ahead]);

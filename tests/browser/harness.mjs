@@ -158,9 +158,9 @@ class World {
 
   /**
    * A network that loses so much each way, with so much delay each way; `kbps` is all that the way
-   * to clients lets through, and `queueMs` the most that waits there. Later it is as the `steps` say,
-   * in the words of `millrace-loadtest impair`; what passes is written to the file `trace`. Gives the
-   * address to use in place of the server's; each client gets a path of its own.
+   * to clients lets through, and `queueMs` the most that waits there. Later it is as the `steps`
+   * say, in the words of `millrace-loadtest impair`; what passes is written to the file `trace`.
+   * Gives the address to use in place of the server's; each client gets a path of its own.
    */
   async impair(server, { lossPercent = 0, delayMs = 0, seed = 1, kbps, queueMs, steps, trace }) {
     const way = `loss_percent=${lossPercent},delay_ms=${delayMs}`;
