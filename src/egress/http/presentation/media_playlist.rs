@@ -121,6 +121,8 @@ pub(super) struct MediaPlaylist {
     rendition: Rendition,
     /// The Part Target Duration in milliseconds: it never changes.
     pub(super) part_target: Option<i64>,
+    /// Pictures per second.
+    pub(super) frame_rate: Option<f64>,
     segments: VecDeque<Segment>,
     /// How many of these are listed no longer.
     unlisted: usize,
@@ -139,6 +141,7 @@ impl MediaPlaylist {
         Self {
             rendition,
             part_target: None,
+            frame_rate: None,
             segments: VecDeque::new(),
             unlisted: 0,
             run: Arc::from(""),

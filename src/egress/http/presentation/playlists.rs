@@ -33,9 +33,9 @@ pub(super) struct Playlists {
     pub(super) wants_discontinuity: bool,
     /// Somebody waits for the first segment.
     pub(super) hurries: bool,
-    /// Pictures per second.
-    pub(super) frame_rate: Option<f64>,
-    all: [MediaPlaylist; 3],
+    /// How many rungs the picture has.
+    rungs: usize,
+    all: Vec<MediaPlaylist>,
 }
 
 impl Playlists {
@@ -47,8 +47,8 @@ impl Playlists {
             target_duration: whole_seconds(settings.segment.as_secs_f64()),
             wants_discontinuity: false,
             hurries: false,
-            frame_rate: None,
-            all: Rendition::ALL.map(MediaPlaylist::new),
+            rungs: 1,
+            all: Rendition::all().map(MediaPlaylist::new).collect(),
         }
     }
 
@@ -105,7 +105,7 @@ impl Playlists {
         at: i64,
         begins: WallTime,
     ) {
-        let beside = self.get(Rendition::Video).date(boundary.msn, at);
+        let beside = self.get(Rendition::VIDEO).date(boundary.msn, at);
         let date = Date { at, begins: beside.unwrap_or(begins), is_exact: beside.is_some() };
         self.all[rendition.index()].open(boundary, &self.boundaries, date);
     }
@@ -144,9 +144,14 @@ impl Playlists {
         self.all.iter().map(MediaPlaylist::held).sum()
     }
 
-    /// How much a part may hold.
+    /// The picture has so many rungs, which share what may be held.
+    pub(super) fn set_rungs(&mut self, rungs: usize) {
+        self.rungs = rungs.max(1);
+    }
+
+    /// How much a part may hold, and what waits for its place.
     pub(super) const fn part_bytes_max(&self) -> usize {
-        self.settings.bytes_max / PART_SHARE
+        self.settings.bytes_max / PART_SHARE / self.rungs
     }
 
     /// How much a sample may hold.
@@ -156,7 +161,7 @@ impl Playlists {
 
     /// Whether the segment being made holds as much as it may.
     pub(super) fn is_segment_full(&self, rendition: Rendition) -> bool {
-        self.get(rendition).open_bytes() > self.settings.bytes_max / SEGMENT_SHARE
+        self.get(rendition).open_bytes() > self.settings.bytes_max / SEGMENT_SHARE / self.rungs
     }
 }
 
