@@ -122,7 +122,7 @@ fn sound_that_is_placed_by_its_dates_is_where_it_is_or_a_little_before() {
 fn no_segment_is_said_to_last_longer_than_browsers_tell_of_it() {
     for rate in [(25, 1), (30, 1), (30_000, 1_001), (60_000, 1_001)] {
         let made = presentation(mixed([pictures(rate, 0.0, 15.0, 2.0), sound(0.0, 15.0)]));
-        for (rendition, scale) in [(Rendition::Video, 90e3), (Rendition::Aac, 48e3)] {
+        for (rendition, scale) in [(Rendition::VIDEO, 90e3), (Rendition::Aac, 48e3)] {
             let read = playlist(&made, rendition);
             let begins = begins(&made, &read, scale);
             assert!(begins.len() >= 5);
