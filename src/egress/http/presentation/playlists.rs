@@ -2,7 +2,7 @@
 
 use super::boundaries::{Boundaries, Boundary};
 use super::filler::Closed;
-use super::media_playlist::MediaPlaylist;
+use super::media_playlist::{Date, MediaPlaylist};
 use super::{Rendition, Settings};
 use crate::media::frame::CLOCK_RATE;
 use crate::media::time::WallTime;
@@ -93,9 +93,23 @@ impl Playlists {
         self.hurries && segment == Some(self.settings.first_msn) && length >= parts as i64
     }
 
-    /// A segment begins in one of them.
-    pub(super) fn open(&mut self, rendition: Rendition, boundary: Boundary, begins: WallTime) {
-        self.all[rendition.index()].open(boundary, &self.boundaries, begins);
+    /// A segment begins in one of them, at `at` in ticks of the publisher, which is said to be the
+    /// moment `begins`.
+    ///
+    /// It has its date from the picture beside it, where a layer of that has begun the segment: hls.js
+    /// places sound, and another layer, by the dates of both, and two clocks that are measured each
+    /// by itself differ by milliseconds that the media does not.
+    pub(super) fn open(
+        &mut self,
+        rendition: Rendition,
+        boundary: Boundary,
+        at: i64,
+        begins: WallTime,
+    ) {
+        let others = Rendition::all().filter(|it| it.is_video() && *it != rendition);
+        let beside = others.filter_map(|it| self.get(it).date(boundary.msn, at)).next();
+        let date = Date { at, begins: beside.unwrap_or(begins), is_exact: beside.is_some() };
+        self.all[rendition.index()].open(boundary, &self.boundaries, date);
     }
 
     /// A part of one of them is full. Lists and holds no more than it should.

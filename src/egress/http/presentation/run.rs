@@ -300,7 +300,7 @@ impl Run {
         if let Some(boundary) = boundary {
             // It is heard when the line says, not when the publisher did.
             let moved = micros_of_ticks(begins - heard.ticks, CLOCK_RATE);
-            self.begin_segment(index, boundary, heard.wall.offset_micros(moved), out);
+            self.begin_segment(index, boundary, (at, heard.wall.offset_micros(moved)), out);
         }
         let sound = &mut self.sounds[index];
         if sound.segment.is_none() {
@@ -335,14 +335,14 @@ impl Run {
         &mut self,
         index: usize,
         boundary: Boundary,
-        begins: WallTime,
+        (at, begins): (i64, WallTime),
         out: &mut Playlists,
     ) {
         let sound = &mut self.sounds[index];
         let closed = sound.close();
         out.add(SOUNDS[index], closed.as_ref(), 0);
         sound.segment = Some(boundary.msn);
-        out.open(SOUNDS[index], boundary, begins);
+        out.open(SOUNDS[index], boundary, at, begins);
     }
 
     /// Nothing more comes of this publisher.

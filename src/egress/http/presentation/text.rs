@@ -22,6 +22,16 @@ impl std::fmt::Display for Query<'_> {
     }
 }
 
+/// Sound is dated so many microseconds early.
+///
+/// hls.js places sound by its date beside that of the picture, in whole milliseconds. Where that
+/// puts a segment behind the end of the one before, be it by a microsecond, and hls.js has at that
+/// time forgotten which parts it has (it does if it removes what was played while a part comes in),
+/// it waits for the hole to be filled, up to a segment: it stalls. What lies early never looks like
+/// a hole. Two dates that are rounded are a millisecond off at most; the rest is for durations, and
+/// for a clock that goes slower than was thought.
+pub(super) const SOUND_EARLY: i64 = 2_500;
+
 /// What comes may be more than what was measured so far.
 const HEADROOM: f64 = 1.2;
 
@@ -131,7 +141,8 @@ fn segments(
             writeln!(out, "#EXT-X-MAP:URI=\"{}{query}\"", init.name)?;
         }
         if let Some(begins) = segment.begins {
-            writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date_time(begins))?;
+            let early = if rendition.is_video() { 0 } else { SOUND_EARLY };
+            writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date_time(begins.offset_micros(-early)))?;
         }
         if is_recent {
             parts(out, rendition, segment, query)?;
@@ -141,7 +152,7 @@ fn segments(
                 writeln!(out, "#EXT-X-GAP")?;
             }
             let name = segment.name(rendition);
-            writeln!(out, "#EXTINF:{:.5},\n{name}{query}", segment.duration)?;
+            writeln!(out, "#EXTINF:{:.6},\n{name}{query}", segment.duration)?;
         }
     }
     Ok(())
@@ -155,7 +166,7 @@ fn parts(
 ) -> std::fmt::Result {
     for (index, part) in segment.parts.iter().enumerate() {
         let name = segment.part_name(rendition, index);
-        write!(out, "#EXT-X-PART:DURATION={:.5},URI=\"{name}{query}\"", part.duration)?;
+        write!(out, "#EXT-X-PART:DURATION={:.6},URI=\"{name}{query}\"", part.duration)?;
         out.write_str(if part.is_independent { ",INDEPENDENT=YES\n" } else { "\n" })?;
     }
     Ok(())

@@ -308,7 +308,7 @@ impl Video {
             None => out.boundaries.add(sample.present_ticks, is_change, sample.starts),
         };
         self.segment = Some(boundary.msn);
-        out.open(rendition, boundary, sample.wall);
+        out.open(rendition, boundary, sample.present_ticks, sample.wall);
     }
 
     /// Asks for a keyframe when the segment is nearly as long as it should be.

@@ -14,6 +14,7 @@ use super::{File, Presentation, Rendition};
 use crate::media::codec::Kind;
 use crate::media::frame::{AudioCoding, Coding};
 use crate::media::sample::Sample;
+use reload::times;
 use stream::{
     Read, mixed, other_picture, packets, picture, pictures, playlist, presentation, secs, settings,
     sound, whole,
@@ -58,9 +59,9 @@ fn parts_and_segments_are_whole_at_constant_frame_rates() {
 
 #[test]
 fn dates_follow_each_other_while_a_clock_is_measured_anew() {
-    // Each segment's clock is some milliseconds off; the last one's is wrong by more.
-    let off = [0, 4_000, -3_000, 50_000];
-    let moved = pictures((25, 1), 0.0, 9.0, 2.0).into_iter().map(|mut sample| {
+    // Each segment's clock is some milliseconds off, then more; the last one's is wrong.
+    let off = [0, 4_000, -3_000, 30_000, -30_000, 60_000];
+    let moved = pictures((25, 1), 0.0, 13.0, 2.0).into_iter().map(|mut sample| {
         let segment = (sample.present_ticks / secs(2.0)) as usize;
         sample.wall = sample.wall.offset_micros(off[segment.min(off.len() - 1)]);
         sample
@@ -68,9 +69,53 @@ fn dates_follow_each_other_while_a_clock_is_measured_anew() {
     let made = presentation(moved);
     let dates: Vec<_> =
         playlist(&made, Rendition::VIDEO).segments.into_iter().map(|it| it.date).collect();
-    let ends = ["40.000Z", "42.000Z", "44.000Z", "46.050Z", "48.050Z"];
+    let ends = ["40.000Z", "42.000Z", "44.000Z", "46.001Z", "48.001Z", "50.060Z", "52.060Z"];
     let is_right = dates.iter().zip(ends).all(|(date, end)| date.ends_with(end));
     assert!(is_right && dates.len() == ends.len(), "{dates:?}");
+}
+
+/// A date in milliseconds since midnight.
+fn millis(date: &str) -> f64 {
+    let time = date.split_once('T').expect("date and time").1.trim_end_matches('Z');
+    time.split(':').fold(0.0, |sum, field| sum * 60.0 + field.parse::<f64>().expect("a number"))
+        * 1_000.0
+}
+
+/// When each segment that is complete begins in the media, in milliseconds.
+fn begins(made: &Presentation, read: &Read, scale: f64) -> Vec<f64> {
+    let names = read.segments.iter().filter_map(|segment| segment.complete.as_ref());
+    names.map(|(_, name)| times(&whole(made, name)).0 as f64 * 1_000.0 / scale).collect()
+}
+
+#[test]
+fn sound_that_is_placed_by_its_dates_is_where_it_is_or_a_little_before() {
+    let rates = [(25, 1), (30, 1), (30_000, 1_001)];
+    // How far the clocks of picture and sound are off, in microseconds, and at times twice as far.
+    let clocks = [(0, 0), (4_300, 0), (0, 4_300), (0, -4_300), (0, 700), (-14_000, 0), (200, 400)];
+    let cases = rates.into_iter().flat_map(|rate| clocks.map(|clock| (rate, clock)));
+    for (rate, (picture, tone)) in cases {
+        let mut all = mixed([pictures(rate, 0.0, 61.0, 2.0), sound(0.0, 61.0)]);
+        for sample in &mut all {
+            let off = if sample.coding.kind() == Kind::Audio { tone } else { picture };
+            let since = sample.present_ticks / secs(7.0) + 1;
+            sample.wall = sample.wall.offset_micros(off * (1 + since % 2));
+        }
+        let made = presentation(all);
+        let (video, aac) = (playlist(&made, Rendition::VIDEO), playlist(&made, Rendition::Aac));
+        let (pictures, tones) = (begins(&made, &video, 90e3), begins(&made, &aac, 48e3));
+        // As hls.js does: the first segment by its date beside one in the middle of the picture's,
+        // the others behind it.
+        let middle = pictures.len() / 2;
+        let dates = millis(&aac.segments[0].date) - millis(&video.segments[middle].date);
+        let mut place = pictures[middle] + dates;
+        for (segment, is) in aac.segments.iter().zip(tones) {
+            assert!(
+                (0.1..9.0).contains(&(is - place)),
+                "{rate:?}, {picture}, {tone}: {place} {is}"
+            );
+            place += segment.complete.as_ref().map_or(0.0, |(duration, _)| duration * 1_000.0);
+        }
+    }
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn number(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// When a chunk's first sample is decoded, and how long its samples are, as its boxes say.
-fn times(chunk: &[u8]) -> (u64, u64) {
+pub(super) fn times(chunk: &[u8]) -> (u64, u64) {
     let find =
         |kind: &[u8]| chunk.windows(4).position(|four| four == kind).expect("the box is there") + 4;
     let (tfdt, trun) = (find(b"tfdt"), find(b"trun"));
