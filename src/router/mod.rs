@@ -5,6 +5,7 @@
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
 //! - `pacer`: a keyframe departs in slices
+//! - `rewriter`: which packets of a lane a viewer is sent, and the numbers they get
 //! - `shift`: the timestamps of a later publisher go on from those of the one before
 //! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers
 //! - `time_line`: RTP timestamps of both tracks on the server's clock
@@ -14,6 +15,7 @@ pub mod cache;
 pub mod history;
 pub mod keyframe;
 pub mod pacer;
+pub mod rewriter;
 pub mod shift;
 pub mod subscription;
 pub mod time_line;
