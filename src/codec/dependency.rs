@@ -57,8 +57,8 @@ pub struct Structure {
 pub struct Dependency {
     /// Whether this is the last packet of the frame.
     pub ends: bool,
-    /// Counts frames, modulo 65536.
-    pub frame_number: u16,
+    /// Whether it has brought the structure.
+    pub has_structure: bool,
     /// The frame's spatial layer.
     pub spatial: u8,
     /// Its temporal layer.
@@ -76,10 +76,10 @@ impl Dependency {
         bits.skip(1)?; // start_of_frame
         let ends = bits.flag()?;
         let template = bits.bits(6)? as u8;
-        let frame_number = bits.bits(16)? as u16;
-        let mut own_indications = false;
+        bits.skip(16)?; // frame_number
+        let (mut has_structure, mut own_indications) = (false, false);
         if value.len() > MANDATORY {
-            let has_structure = bits.flag()?;
+            has_structure = bits.flag()?;
             let has_active = bits.flag()?;
             own_indications = bits.flag()?;
             bits.skip(2)?; // custom_fdiffs_flag, custom_chains_flag
@@ -98,7 +98,7 @@ impl Dependency {
             indications = Indications::read(&mut bits, structure.targets.len())?;
         }
         let opens = structure.opens(spatial, temporal, indications);
-        Some(Self { ends, frame_number, spatial, temporal, opens })
+        Some(Self { ends, has_structure, spatial, temporal, opens })
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
         let mut known = None;
         let first = Dependency::read(&two_temporal_layers(), &mut known).expect("well-formed");
         assert_eq!((first.spatial, first.temporal, first.opens), (0, 0, Some(1)));
-        assert_eq!((first.frame_number, first.ends), (7, false));
+        assert!(first.has_structure && !first.ends);
         assert_eq!(known.as_ref().map(|known| known.highest()), Some((0, 1)));
         let frame = |template: &str| bytes(&format!("01 {template} 0000000000001000"));
         let base = Dependency::read(&frame("000110"), &mut known).expect("a known template");

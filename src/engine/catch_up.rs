@@ -9,6 +9,7 @@ use super::peer::{Peer, Side, Viewing};
 use super::report::Counters;
 use crate::media::arena::SendArena;
 use crate::media::codec::Kind;
+use crate::media::patch::Patch;
 use crate::media::time::ticks_of;
 use crate::peer::outgoing::{Numbered, Outgoing, Sent};
 use crate::router::Router;
@@ -285,7 +286,8 @@ fn advance(
                 }
                 walk.cursor += 1;
                 let Some(sequence) = subscription.select(packet, shift) else { continue };
-                let numbered = Numbered { packet, padding, sequence, timestamp };
+                let numbered =
+                    Numbered { packet, padding, sequence, timestamp, patch: Patch::NONE };
                 match track.send(numbered, sealer, (path, &mut *arena)) {
                     Sent::Yes => *sent += 1,
                     Sent::No => {}

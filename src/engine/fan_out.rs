@@ -8,6 +8,7 @@ use super::{Counters, Engine};
 use crate::media::arena::SendArena;
 use crate::media::codec::{Format, Kind};
 use crate::media::packet::Packet;
+use crate::media::patch::Patch;
 use crate::media::time::WallTime;
 use crate::peer::outgoing::{Numbered, Outgoing, Sent};
 use crate::peer::viewer::Asked;
@@ -262,7 +263,7 @@ fn again<'r>(
     let (source, sequence) = subscription.source_of(sequence)?;
     let (packet, padding) = router.past(subscription.kind(), source)?;
     let timestamp = subscription.timestamp(packet.timestamp);
-    Some(Numbered { packet, padding, sequence, timestamp })
+    Some(Numbered { packet, padding, sequence, timestamp, patch: Patch::NONE })
 }
 
 /// Lets a batch go out to everybody who is there now, each time from another one on; tells how many
@@ -312,7 +313,7 @@ fn serve_one(
         let mut forward = |subscription: &mut Subscription, packet: &Packet, padding| {
             let Some(sequence) = subscription.select(packet, shift) else { return true };
             let timestamp = subscription.timestamp(packet.timestamp);
-            let numbered = Numbered { packet, padding, sequence, timestamp };
+            let numbered = Numbered { packet, padding, sequence, timestamp, patch: Patch::NONE };
             let sent = track.send(numbered, sealer, (path, &mut *arena));
             counters.packets_out += u64::from(sent == Sent::Yes);
             sent != Sent::NotAgreed

@@ -6,6 +6,7 @@ use super::seal::{RtpFields, Sealer};
 use crate::media::arena::{Path, SendArena};
 use crate::media::codec::{Codec, Format, Kind};
 use crate::media::packet::Packet;
+use crate::media::patch::Patch;
 use crate::media::time::WallTime;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::sender_report::SenderReport;
@@ -33,6 +34,20 @@ pub struct Numbered<'p> {
     pub sequence: u64,
     /// Its extended RTP timestamp for this viewer.
     pub timestamp: u64,
+    /// How it differs for this viewer from what it is.
+    pub patch: Patch,
+}
+
+impl Numbered<'_> {
+    /// What is left of its payload.
+    fn payload(&self) -> &[u8] {
+        if self.patch.is_blank { &[] } else { &self.packet.payload }
+    }
+
+    /// The padding it departs with: of nothing else there is at least one byte.
+    const fn padding(&self) -> u8 {
+        if self.patch.is_blank && self.padding == 0 { 1 } else { self.padding }
+    }
 }
 
 /// What a viewer was sent of one track, and what it said of it.
@@ -152,14 +167,14 @@ impl Outgoing {
             return Sent::NotAgreed;
         };
         let extension = self.playout_delay.extension(numbered.sequence);
-        let fields = self.fields(numbered, types, extension.as_ref());
+        let fields = self.fields(&numbered, types, extension.as_ref());
         let written = seal_into(sealer, &fields, to);
         if written == 0 {
             return Sent::No;
         }
         self.counters.packets += 1;
         self.counters.bytes += written as u64;
-        self.counters.payload_bytes += packet.payload.len() as u64;
+        self.counters.payload_bytes += numbered.payload().len() as u64;
         let earned = self.credit + written as f64 * self.credit_share;
         self.credit = earned.min(Self::CREDIT_MAX);
         Sent::Yes
@@ -181,7 +196,7 @@ impl Outgoing {
             return Sent::No;
         };
         let extension = self.playout_delay.extension(sequence);
-        let mut fields = self.fields(numbered, types, extension.as_ref());
+        let mut fields = self.fields(&numbered, types, extension.as_ref());
         let original = (sequence as u16).to_be_bytes();
         if let (Some(payload_type), Some(ssrc)) = (types.rtx, self.media.rtx_ssrc) {
             fields = RtpFields {
@@ -206,21 +221,21 @@ impl Outgoing {
 
     fn fields<'p>(
         &self,
-        numbered: Numbered<'p>,
+        numbered: &'p Numbered<'p>,
         types: PayloadTypes,
         extension: Option<&'p Block>,
     ) -> RtpFields<'p> {
-        let Numbered { packet, padding, sequence, timestamp } = numbered;
         RtpFields {
             payload_type: types.media,
-            marker: packet.marker,
-            sequence,
-            timestamp: timestamp as u32,
+            marker: (numbered.packet.marker || numbered.patch.marker) && !numbered.patch.is_blank,
+            sequence: numbered.sequence,
+            timestamp: numbered.timestamp as u32,
             ssrc: self.media.ssrc,
             extensions: extension.map_or(&[], |block| block),
             prefix: &[],
-            payload: &packet.payload,
-            padding,
+            payload: numbered.payload(),
+            head: numbered.patch.head(),
+            padding: numbered.padding(),
         }
     }
 

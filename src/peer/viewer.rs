@@ -266,6 +266,7 @@ mod tests {
     use crate::media::codec::{Codec, Format};
     use crate::media::layer::{LayerId, Scale};
     use crate::media::packet::Packet;
+    use crate::media::patch::Patch;
     use std::net::SocketAddr;
 
     #[test]
@@ -294,7 +295,8 @@ mod tests {
             arrival: now,
             payload: vec![0; 20],
         };
-        let numbered = Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0 };
+        let numbered =
+            Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0, patch: Patch::NONE };
         let master = MasterKey::new(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]);
         let mut sealer = Sealer::new(&master.expect("fitting lengths"));
         let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);

@@ -23,6 +23,7 @@ use millrace::media::arena::{Path, SendArena};
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::layer::{LayerId, Scale};
 use millrace::media::packet::Packet;
+use millrace::media::patch::Patch;
 use millrace::peer::agreement::{ExtensionIds, Feedback, PayloadFormat, SentMedia};
 use millrace::peer::outgoing::{Numbered, Outgoing, Sent};
 use millrace::peer::seal::Sealer;
@@ -118,7 +119,8 @@ impl Ours {
             }
             let Self { outgoing, sealer, arena, packet, sequence } = self;
             let (padding, sequence_now, timestamp) = (0, *sequence, packet.timestamp);
-            let numbered = Numbered { packet, padding, sequence: sequence_now, timestamp };
+            let numbered =
+                Numbered { packet, padding, sequence: sequence_now, timestamp, patch: Patch::NONE };
             let sent = outgoing.send(numbered, sealer, (path(1), arena));
             assert_eq!(black_box(sent), Sent::Yes);
             *sequence += 1;

@@ -110,10 +110,14 @@ impl Filter {
         self.pictures.as_ref().map(Pictures::newest_out)
     }
 
+    /// Whether a packet lies behind all that came.
+    pub(super) const fn is_newest(&self, packet: &Packet) -> bool {
+        packet.sequence > self.newest.sequence
+    }
+
     /// Takes in a packet that has not come before.
     pub(super) fn take(&mut self, packet: &Packet, own: Option<&Descriptor>, target: Limits) {
-        let is_newest = packet.sequence > self.newest.sequence;
-        if is_newest {
+        if self.is_newest(packet) {
             self.decide(packet, own, target);
             self.count(packet);
         }

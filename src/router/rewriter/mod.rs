@@ -100,6 +100,8 @@ pub struct Rewriter {
     moved: Moved,
     seen: Numbers,
     target: Limits,
+    /// Another stay has taken over: there are no more numbers.
+    is_over: bool,
     filter: Option<Box<Filter>>,
 }
 
@@ -115,6 +117,7 @@ impl Rewriter {
             moved: Moved::between(&own, after.numbers),
             seen: Numbers::default(),
             target: Limits::ALL,
+            is_over: false,
             filter: None,
         }
     }
@@ -131,6 +134,11 @@ impl Rewriter {
     /// is possible.
     pub const fn set_target(&mut self, target: Limits) {
         self.target = target;
+    }
+
+    /// The viewer goes on elsewhere: what has a number may still come, and nothing else.
+    pub const fn finish(&mut self) {
+        self.is_over = true;
     }
 
     /// What passes at present.
@@ -157,6 +165,9 @@ impl Rewriter {
         if !leaves_out {
             let out = packet.sequence - self.first + self.first_out;
             if out >= self.next_out {
+                if self.is_over {
+                    return Verdict::Drop;
+                }
                 (self.next_out, self.newest) = (out + 1, packet.timestamp);
             }
             let Some(own) = Descriptor::read(packet.codec, &packet.payload) else {
@@ -177,6 +188,9 @@ impl Rewriter {
             }
             Box::new(filter)
         });
+        if self.is_over && filter.is_newest(packet) {
+            return Verdict::Drop;
+        }
         let own = Descriptor::read(packet.codec, &packet.payload);
         filter.take(packet, own.as_ref(), self.target);
         self.next_out = filter.next_out();
@@ -197,11 +211,11 @@ impl Rewriter {
 
     fn verdict(&self, packet: &Packet, own: Option<&Descriptor>) -> Verdict {
         let Some(filter) = &self.filter else {
-            let Some(distance) = packet.sequence.checked_sub(self.first) else {
-                return Verdict::Drop;
-            };
+            let distance = packet.sequence.checked_sub(self.first);
+            let out = distance.map(|distance| distance + self.first_out);
+            let Some(out) = out.filter(|out| *out < self.next_out) else { return Verdict::Drop };
             let patch = own.map_or(Patch::NONE, |own| self.moved.patch(own, &packet.payload));
-            return Verdict::Send(distance + self.first_out, patch);
+            return Verdict::Send(out, patch);
         };
         let Some(placed) = filter.place(packet) else { return Verdict::Drop };
         if !placed.passes {

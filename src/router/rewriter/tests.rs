@@ -475,6 +475,24 @@ fn spatial_layers_go_at_once_and_come_back_with_a_keyframe() {
     assert!(layers.contains(&(2, 0)) && !rewriter.needs_keyframe());
 }
 
+#[test]
+fn what_was_missing_when_a_stay_ended_still_comes_and_nothing_else() {
+    for target in [Limits::ALL, limits(0, 0)] {
+        let frames = lane("0200000");
+        let packet = |at: usize| &frames[at].packets[0];
+        let mut rewriter = Rewriter::begin(packet(0), After::default());
+        rewriter.set_target(target);
+        for at in [0, 1, 2, 4] {
+            rewriter.take(packet(at));
+        }
+        let end = rewriter.next_out();
+        rewriter.finish();
+        assert!(matches!(rewriter.take(packet(3)), Verdict::Send(out, _) if out == end - 2));
+        assert_eq!(rewriter.take(packet(5)), Verdict::Drop);
+        assert_eq!((rewriter.next_out(), rewriter.source_of(end)), (end, None));
+    }
+}
+
 /// Its number was kept free, as nobody knew what it is.
 #[test]
 fn a_late_packet_of_what_is_left_out_goes_as_padding_under_its_number() {
