@@ -36,6 +36,8 @@ pub struct ByteField {
 /// The payload descriptor of one packet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Descriptor {
+    /// Whether it says of which layers the frame is.
+    pub has_layers: bool,
     /// The spatial layer (VP9 `SID`); 0 where it is not said.
     pub spatial: u8,
     /// The temporal layer (`TID`); 0 where it is not said.
@@ -62,6 +64,11 @@ pub struct Descriptor {
 impl Descriptor {
     /// So many bytes at its start hold both numbers.
     pub const NUMBERS_MAX: usize = 5;
+
+    /// Whether payloads of this codec have one.
+    pub const fn is_of(codec: Codec) -> bool {
+        matches!(codec, Codec::Vp8 | Codec::Vp9)
+    }
 
     /// The descriptor at the start of a payload; `None` where it is cut short, or the codec has
     /// none.
@@ -118,6 +125,7 @@ fn read_vp8(payload: &[u8]) -> Option<Descriptor> {
         // TID, Y and KEYIDX share a byte.
         let indices = descriptor.take(payload)?;
         if extended & 0x20 != 0 {
+            descriptor.has_layers = true;
             descriptor.temporal = indices >> 6;
             descriptor.is_sync = indices & 0x20 != 0;
         }
@@ -136,6 +144,7 @@ fn read_vp9(payload: &[u8]) -> Option<Descriptor> {
     if picture_id {
         descriptor.read_picture_id(payload)?;
     }
+    descriptor.has_layers = layers;
     if layers {
         let indices = descriptor.take(payload)?;
         descriptor.temporal = indices >> 5;

@@ -82,6 +82,12 @@ pub(super) fn remove_transport_cc(agreed: &mut Vec<Extension>) {
     agreed.retain(|extension| extension.uri != TRANSPORT_CC);
 }
 
+/// Leaves out the dependency descriptor: from publishers of VP8 libwebrtc then takes away the
+/// picture ids and layers in the payload, by which viewers know what they can do without.
+pub(super) fn remove_dependency_descriptor(agreed: &mut Vec<Extension>) {
+    agreed.retain(|extension| extension.uri != DEPENDENCY_DESCRIPTOR);
+}
+
 /// Whether one-byte and two-byte extensions may be mixed (RFC 8285 §4.1.2).
 pub(super) fn allows_mixed(offer: &Offer<'_>, section: &Section<'_>) -> bool {
     offer.session.has("extmap-allow-mixed") || section.attributes.has("extmap-allow-mixed")

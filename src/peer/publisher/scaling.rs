@@ -66,7 +66,8 @@ impl Scaling {
 
     fn read(&mut self, piece: &Piece<'_>) -> Said {
         let ends = piece.marker;
-        if let Some(own) = Descriptor::read(piece.codec, piece.payload) {
+        let own = Descriptor::read(piece.codec, piece.payload);
+        if let Some(own) = own.filter(|own| own.has_layers) {
             return Said {
                 spatial: own.spatial,
                 temporal: own.temporal,
@@ -75,6 +76,7 @@ impl Scaling {
                 opens: own.is_up_point.then_some(u8::MAX),
             };
         }
+        // Browsers leave out of the payload what the extension says.
         let dependency = piece.dependency.and_then(|value| self.read_dependency(value, piece));
         dependency.map_or(Said { ends, ..Said::default() }, |read| Said {
             spatial: read.spatial,
