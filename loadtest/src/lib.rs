@@ -8,6 +8,7 @@ pub mod hls;
 pub mod http;
 pub mod impair;
 pub mod interop;
+pub mod layers;
 pub mod light;
 pub mod lip_sync;
 pub mod probe;

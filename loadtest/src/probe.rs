@@ -1,5 +1,6 @@
 //! What a viewer saw: latency, loss, gaps, duplicates.
 
+use crate::layers::{Glimpse, LayerReport, LayerWatch};
 use crate::source::{Stamp, now_micros};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ struct StreamProbe {
     last_arrival: Option<Instant>,
     latencies: Vec<u64>,
     latency_stride: u64,
+    layers: LayerWatch,
 }
 
 /// Watches RTP streams; fed with every packet that arrives.
@@ -77,6 +79,14 @@ impl Probe {
         self.streams.get(&ssrc).map(|stream| stream.highest as u32)
     }
 
+    /// What was seen of the publisher's layers in the stream that came last with one of these
+    /// payload types.
+    pub fn layers(&self, payload_types: &[u8]) -> Option<&LayerReport> {
+        let wanted = |it: &&StreamProbe| payload_types.contains(&it.summary.payload_type);
+        let newest = self.streams.values().filter(wanted).max_by_key(|it| it.last_arrival);
+        newest.map(|stream| stream.layers.report())
+    }
+
     /// What was seen so far, by SSRC.
     pub fn summary(&self) -> BTreeMap<u32, StreamSummary> {
         self.streams.iter().map(|(ssrc, stream)| (*ssrc, stream.summarise())).collect()
@@ -86,19 +96,19 @@ impl Probe {
 impl StreamProbe {
     fn take(&mut self, packet: &rtp::Packet, at: Instant, recovered: bool) -> Vec<u16> {
         let number = i64::from(packet.header.sequence_number);
-        let fresh = if self.summary.received == 0 {
+        let (extended, fresh) = if self.summary.received == 0 {
             self.summary.ssrc = packet.header.ssrc;
             (self.first, self.highest) = (number, number);
-            Vec::new()
+            (number, Vec::new())
         } else {
             let step =
                 packet.header.sequence_number.wrapping_sub(self.highest as u16).cast_signed();
             let extended = self.highest + i64::from(step);
             if step > 0 {
-                self.advance(extended)
+                (extended, self.advance(extended))
             } else if self.missing.remove(&extended) {
                 self.summary.reordered += u64::from(!recovered);
-                Vec::new()
+                (extended, Vec::new())
             } else {
                 self.summary.duplicates += 1;
                 return Vec::new();
@@ -114,7 +124,10 @@ impl StreamProbe {
         self.summary.frames += u64::from(packet.header.marker);
         self.summary.bytes += packet.payload.len() as u64;
         if let Some(stamp) = Stamp::read(&packet.payload) {
-            self.take_latency(now_micros().saturating_sub(stamp.sent_micros));
+            let at_micros = now_micros();
+            self.take_latency(at_micros.saturating_sub(stamp.sent_micros));
+            let (sequence, timestamp) = (extended.cast_unsigned(), packet.header.timestamp);
+            self.layers.take(Glimpse { sequence, timestamp, stamp, at_micros });
         }
         fresh
     }

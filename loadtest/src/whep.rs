@@ -1,14 +1,17 @@
 //! Watches a stream by WHEP.
 
-use crate::codec::Codec;
+use crate::codec::{Codec, Kind};
 use crate::http::{Signaling, SignalingError};
+use crate::layers::LayerReport;
 use crate::light::{
-    Answer, Arrival, Event, LightOptions, LightPeer, LightSender, Offer, SrtpProfile,
+    Agent, Answer, Arrival, Event, Feedback, LightOptions, LightPeer, LightSender, Offer,
+    SrtpProfile, TRANSPORT_CC, TransportFeedback,
 };
 use crate::probe::{Probe, StreamSummary};
 use crate::watched::Watched;
 use bytes::Bytes;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::{
@@ -23,6 +26,8 @@ use tokio::task::JoinHandle;
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// Between receiver reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between reports of when packets came: a browser's are 50 to 250 ms apart.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 /// Between NACKs for the same hole.
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// Holes one NACK asks for.
@@ -44,6 +49,8 @@ pub struct ViewOptions {
     pub nack: bool,
     /// Whether receiver reports are sent.
     pub reports: bool,
+    /// What is told of how packets arrive; nothing else is offered.
+    pub feedback: Feedback,
     /// Packets kept for the owner to compare with what went in; 0 for none.
     pub keep: usize,
     /// What is lost.
@@ -57,6 +64,7 @@ impl Default for ViewOptions {
             light: LightOptions::default(),
             nack: true,
             reports: true,
+            feedback: Feedback::None,
             keep: 0,
             lose: None,
         }
@@ -128,7 +136,8 @@ impl WhepClient {
         url: &str,
         options: ViewOptions,
     ) -> anyhow::Result<Self> {
-        let offer = options.offer.clone().unwrap_or_else(Offer::view);
+        let default = || Offer::view().congestion(options.feedback);
+        let offer = options.offer.clone().unwrap_or_else(default);
         let mut peer = LightPeer::start(signaling, url, offer, options.light.clone()).await?;
         let profile = peer.connected(CONNECT_WITHIN).await?;
         let log = Arc::new(Watched::new(ViewLog::default()));
@@ -137,12 +146,15 @@ impl WhepClient {
         let now = Instant::now();
         let state = Loop {
             rtx: rtx_formats(&answer),
-            options,
             log: log.clone(),
             sender: sender.clone(),
             media_ssrcs: HashMap::new(),
+            arrivals: arrivals(&answer, options.feedback),
+            started: now,
+            feedback_at: now + FEEDBACK_INTERVAL,
             nack_at: now,
             report_at: now + REPORT_INTERVAL,
+            options,
         };
         let task = tokio::spawn(state.run(peer));
         Ok(Self { log, sender, task, signaling: signaling.clone(), session_url, answer, profile })
@@ -162,6 +174,13 @@ impl WhepClient {
     pub fn summary_of(&self, codec: Codec) -> Option<StreamSummary> {
         let payload_type = self.answer.payload_type(codec)?;
         self.summary().into_values().find(|stream| stream.payload_type == payload_type)
+    }
+
+    /// What it saw of its publisher's layers.
+    pub fn layers(&self) -> LayerReport {
+        let payloads = self.answer.section(Kind::Video).into_iter().flat_map(|it| &it.payloads);
+        let numbers: Vec<u8> = payloads.map(|payload| payload.payload_type).collect();
+        self.log.read(|log| log.probe.layers(&numbers).cloned().unwrap_or_default())
     }
 
     /// Sends what the owner wants sent.
@@ -219,6 +238,13 @@ fn rtx_formats(answer: &Answer) -> HashMap<u8, u8> {
     payloads.filter_map(|payload| Some((payload.payload_type, payload.apt()?))).collect()
 }
 
+/// What transport-wide feedback is made of, where it was agreed and is wanted.
+fn arrivals(answer: &Answer, feedback: Feedback) -> Option<(u8, TransportFeedback)> {
+    let mut extensions = answer.sections.iter().flat_map(|section| &section.extensions);
+    let (id, _) = extensions.find(|(_, uri)| uri == TRANSPORT_CC)?;
+    (feedback == Feedback::TransportCc).then(|| (*id, TransportFeedback::default()))
+}
+
 /// The viewer's task.
 struct Loop {
     options: ViewOptions,
@@ -227,6 +253,10 @@ struct Loop {
     rtx: HashMap<u8, u8>,
     /// Payload type -> the SSRC it came on.
     media_ssrcs: HashMap<u8, u32>,
+    /// The extension with the numbers, and what came of them since the start.
+    arrivals: Option<(u8, TransportFeedback)>,
+    started: Instant,
+    feedback_at: Instant,
     nack_at: Instant,
     report_at: Instant,
 }
@@ -234,7 +264,7 @@ struct Loop {
 impl Loop {
     async fn run(mut self, mut peer: LightPeer) -> LightPeer {
         loop {
-            let deadline = self.nack_at.min(self.report_at);
+            let deadline = self.nack_at.min(self.report_at).min(self.feedback_at);
             tokio::select! {
                 arrival = peer.next() => match arrival {
                     Some(arrival) => self.take(arrival),
@@ -258,6 +288,17 @@ impl Loop {
             self.report_at = now + REPORT_INTERVAL;
             self.report();
         }
+        if self.feedback_at <= now {
+            self.feedback_at = now + FEEDBACK_INTERVAL;
+            let ssrc = self.media_ssrcs.values().next().copied().unwrap_or(0);
+            let report = self.arrivals.as_mut().and_then(|(_, it)| it.report(1, ssrc));
+            if let Some(report) = report {
+                let seal = |agent: &mut Agent| agent.protect_raw_rtcp(&report);
+                if let Ok(sealed) = self.sender.with_agent(seal) {
+                    self.sender.datagram(&sealed);
+                }
+            }
+        }
     }
 
     fn nack(&self, media_ssrc: u32, mut numbers: Vec<u16>) {
@@ -279,7 +320,17 @@ impl Loop {
         }
         let reports = summary.values().map(|stream| self.reception(stream)).collect();
         let report = ReceiverReport { ssrc: 1, reports, ..Default::default() };
-        let _ = self.sender.rtcp(&[Box::new(report)]);
+        let mut compound: Vec<Box<dyn rtc_rtcp::Packet>> = vec![Box::new(report)];
+        if let Feedback::Remb(bits) = self.options.feedback {
+            let (sender_ssrc, bitrate) = (1, bits as f32);
+            let ssrcs = summary.keys().copied().collect();
+            compound.push(Box::new(remb::ReceiverEstimatedMaximumBitrate {
+                sender_ssrc,
+                bitrate,
+                ssrcs,
+            }));
+        }
+        let _ = self.sender.rtcp(&compound);
     }
 
     fn reception(&self, stream: &StreamSummary) -> ReceptionReport {
@@ -306,6 +357,13 @@ impl Loop {
     }
 
     fn take_rtp(&mut self, at: Instant, packet: rtp::Packet) {
+        if let Some((id, arrivals)) = &mut self.arrivals
+            && let Some(Ok(number)) =
+                packet.header.get_extension(*id).map(|it| <[u8; 2]>::try_from(&it[..]))
+        {
+            let since = at.saturating_duration_since(self.started).as_micros();
+            arrivals.note(u16::from_be_bytes(number), since as i64);
+        }
         let Some((packet, rtx)) = self.unwrap(packet) else { return };
         let header = &packet.header;
         if rtx.is_none() {

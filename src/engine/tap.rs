@@ -10,6 +10,7 @@ use super::stream::Stream;
 use crate::media::codec::{Format, Kind};
 use crate::media::frame::Frame;
 use crate::media::id::StreamName;
+use crate::media::layer::{Lane, LayerId, LayerState};
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use std::sync::Arc;
@@ -30,13 +31,17 @@ pub enum Tapped {
     },
     /// These formats flow from now on, audio and video (WebRTC).
     Formats([Option<Format>; 2]),
-    /// Packets in the order of their arrival, each once (WebRTC).
+    /// Packets in the order of their arrival, each once; those of all layers of the picture
+    /// (WebRTC).
     Packets(Arc<[Arc<Packet>]>),
-    /// A timestamp of a track, as [`Packet::timestamp`] counts, stands for this moment on the
+    /// What each layer of the picture carries: when layers come, go or change their size, and about
+    /// once a second (WebRTC).
+    Layers(Vec<LayerState>),
+    /// A timestamp of a lane, as [`Packet::timestamp`] counts, stands for this moment on the
     /// server's clock: the same that viewers are told (WebRTC).
     Clock {
-        /// Of which track.
-        kind: Kind,
+        /// Of the sound, or of which layer.
+        lane: Lane,
         /// The RTP timestamp.
         timestamp: u64,
         /// The moment.
@@ -106,7 +111,7 @@ impl Stream {
     /// What a timestamp of this kind stands for at a moment.
     fn clock(&self, kind: Kind, now: Instant) -> Option<Tapped> {
         let (wall, timestamp) = self.router.estimate_at(kind, now)?;
-        Some(Tapped::Clock { kind, timestamp, wall })
+        Some(Tapped::Clock { lane: Lane::of(kind, LayerId::ONLY), timestamp, wall })
     }
 
     /// Packets of its publisher go to those who read it; the clock goes before them.

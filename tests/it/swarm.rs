@@ -4,7 +4,7 @@ use crate::harness::{Server, until};
 use crate::impair::before;
 use loadtest::http::Signaling;
 use loadtest::impair::LinkSettings;
-use loadtest::light::Identity;
+use loadtest::light::{Feedback, Identity};
 use loadtest::source::VideoSettings;
 use loadtest::swarm::{JoinOptions, Joined, Joins, Outcome, Status, Swarm, SwarmOptions};
 use loadtest::whip::PublishOptions;
@@ -26,7 +26,8 @@ pub(crate) async fn watch(
     enough: impl Fn(Status) -> bool,
 ) -> anyhow::Result<(Outcome, Joins)> {
     let identity = Identity::generate()?;
-    let options = SwarmOptions { identity, groups: 1, nack, server_process: None };
+    let feedback = Feedback::None;
+    let options = SwarmOptions { identity, groups: 1, nack, feedback, server_process: None };
     let swarm = Arc::new(Swarm::start(options)?);
     let client = Signaling::new(None)?;
     let joining = JoinOptions { url, group: 0, viewers, rate: None, in_flight: 4, retry: false };

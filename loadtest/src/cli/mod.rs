@@ -5,6 +5,7 @@
 //! - `hls`: players of LL-HLS
 //! - `hls_check`: whether a stream keeps to the rules of LL-HLS
 //! - `impair`: a bad network for real clients
+//! - `layers`: which layers viewers got
 //! - `lip_sync`: how far picture and sound are apart
 //! - `options`: what several commands take
 //! - `publish`: sends a stream
@@ -20,6 +21,7 @@ pub(crate) mod floor;
 pub(crate) mod hls;
 pub(crate) mod hls_check;
 pub(crate) mod impair;
+mod layers;
 pub(crate) mod lip_sync;
 pub(crate) mod options;
 pub(crate) mod publish;

@@ -6,8 +6,9 @@ use loadtest::codec::{Codec, Kind};
 use loadtest::light::{LightOptions, Transport};
 use loadtest::push::PushOptions;
 use loadtest::source::{AnnexB, Recording, Rhythm, VideoSettings};
-use loadtest::whip::{Pacing, PublishOptions};
+use loadtest::whip::{Like, Pacing, PublishOptions, Simulcast};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,9 +44,20 @@ pub(crate) struct Media {
     /// By RTMP: send silence as AAC instead of Opus.
     #[arg(long)]
     aac: bool,
-    /// Frames from one keyframe to the next; 0 means only when asked.
-    #[arg(long, default_value_t = 60)]
-    gop: u32,
+    /// Frames from one keyframe to the next, or seconds, as in `2s`; 0 means only when asked.
+    #[arg(long, default_value = "60")]
+    gop: Gop,
+    /// By WHIP: send several layers with these sizes and rates in kb/s, the largest first, instead
+    /// of `--kbps`; for example `1280x720@2500,640x360@700,320x180@200`.
+    #[arg(long, value_name = "LAYERS")]
+    layers: Option<String>,
+    /// Whose offer of layers: chromium, or obs (REMB only, no RTX, rids 0, 1, 2).
+    #[arg(long, default_value = "chromium")]
+    like: Like,
+    /// Stops a layer, by its place from 0, for a time in seconds from the start: `0@10..20`, or for
+    /// good: `0@10..`. May be given several times.
+    #[arg(long = "drop-layer", value_name = "PLACE@FROM..TO")]
+    breaks: Vec<Break>,
     /// Send the H.264 pictures of this file (Annex B, no B-frames) at `--fps`, again and again.
     /// Keyframes come where it has them, whoever asks.
     #[arg(long)]
@@ -62,14 +74,69 @@ pub(crate) struct Media {
     #[arg(long, value_name = "FILE")]
     recorded: Option<PathBuf>,
     /// Send no keyframe but those that are due, whoever asks, as OBS does.
-    #[arg(long)]
+    #[arg(long, visible_alias = "deaf")]
     ignore_pli: bool,
     /// Send over TCP.
     #[arg(long)]
     tcp: bool,
 }
 
+/// From one keyframe to the next.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Gop {
+    Frames(u32),
+    Seconds(f64),
+}
+
+impl FromStr for Gop {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let gop = match text.strip_suffix('s') {
+            Some(seconds) => {
+                let seconds = seconds.parse().ok().filter(|it| (0.0..=600.0).contains(it));
+                seconds.map(Self::Seconds)
+            }
+            None => text.parse().ok().map(Self::Frames),
+        };
+        gop.ok_or_else(|| format!("{text} is neither frames nor seconds"))
+    }
+}
+
+/// A time in which a layer stands still.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Break {
+    /// Which layer.
+    pub(crate) place: u8,
+    /// From when to when, after the start.
+    pub(crate) from: Duration,
+    /// For good, where it does not end.
+    pub(crate) to: Option<Duration>,
+}
+
+impl FromStr for Break {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = || {
+            let (place, times) = text.split_once('@')?;
+            let (from, to) = times.split_once("..")?;
+            let time = |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok();
+            let to = if to.is_empty() { None } else { Some(time(to)?) };
+            let from = time(from)?;
+            let place = place.parse().ok().filter(|place| *place < 64)?;
+            to.is_none_or(|to| from < to).then_some(Self { place, from, to })
+        };
+        read().ok_or_else(|| format!("{text} is no break such as 0@10..20"))
+    }
+}
+
 impl Media {
+    /// When layers stand still.
+    pub(crate) fn breaks(&self) -> &[Break] {
+        &self.breaks
+    }
+
     /// What the publisher is told.
     pub(crate) fn publish_options(&self) -> anyhow::Result<PublishOptions> {
         let video = match self.video.as_str() {
@@ -88,7 +155,18 @@ impl Media {
             recorded.is_none() || video == Some(Codec::H264),
             "a recording is sent as H.264"
         );
+        let layers = self.layers.as_deref().map(|text| Simulcast::parse(text, self.like));
+        let simulcast = layers.transpose().map_err(anyhow::Error::msg)?;
+        anyhow::ensure!(
+            simulcast.is_none() || video.is_some() && file.is_none() && recorded.is_none(),
+            "layers are made up"
+        );
+        anyhow::ensure!(
+            simulcast.is_some() || self.breaks.is_empty(),
+            "without --layers there is none to drop"
+        );
         Ok(PublishOptions {
+            simulcast,
             file: file.map(Arc::new),
             recorded,
             video: video.map(|codec| self.settings(codec)),
@@ -107,6 +185,7 @@ impl Media {
             self.video == "h264" && self.annexb.is_none() && self.recorded.is_none(),
             "by RTMP and SRT goes H.264 that is made up, and no file"
         );
+        anyhow::ensure!(self.layers.is_none(), "layers go by WHIP");
         anyhow::ensure!(!self.tcp && self.pace_ms == 0, "--tcp and --pace-ms are of WHIP");
         let video = self.settings(Codec::H264);
         Ok(PushOptions { video, audio: !self.no_audio, aac: self.aac })
@@ -117,7 +196,7 @@ impl Media {
             codec,
             bitrate_bps: self.kbps * 1_000,
             frame_rate: self.fps,
-            keyframe_interval_frames: self.gop,
+            keyframe_interval_frames: self.keyframe_frames(),
             rhythm: self.rhythm,
             ..VideoSettings::default()
         }
@@ -125,7 +204,14 @@ impl Media {
 
     /// Seconds from one keyframe to the next.
     pub(crate) fn keyframe_seconds(&self) -> f64 {
-        f64::from(self.gop) / f64::from(self.fps.max(1))
+        f64::from(self.keyframe_frames()) / f64::from(self.fps.max(1))
+    }
+
+    fn keyframe_frames(&self) -> u32 {
+        match self.gop {
+            Gop::Frames(frames) => frames,
+            Gop::Seconds(seconds) => (seconds * f64::from(self.fps)).round() as u32,
+        }
     }
 }
 
@@ -139,4 +225,29 @@ fn video_codec(name: &str) -> anyhow::Result<Codec> {
     let codec: Codec = name.parse()?;
     anyhow::ensure!(codec.kind() == Kind::Video, "{codec} is no video codec");
     Ok(codec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keyframes_are_frames_or_seconds_apart() {
+        assert_eq!("60".parse(), Ok(Gop::Frames(60)));
+        assert_eq!("2.5s".parse(), Ok(Gop::Seconds(2.5)));
+        for text in ["", "s", "-1s", "2m", "1.5"] {
+            assert!(text.parse::<Gop>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_layer_is_dropped_for_a_time_or_for_good() {
+        let seconds = Duration::from_secs;
+        let (from, to) = (seconds(10), Some(seconds(20)));
+        assert_eq!("0@10..20".parse(), Ok(Break { place: 0, from, to }));
+        assert_eq!("2@10..".parse(), Ok(Break { place: 2, from, to: None }));
+        for text in ["", "0", "0@", "0@3", "0@3..2", "64@1..2", "0@-1..2", "0@1..x"] {
+            assert!(text.parse::<Break>().is_err(), "{text}");
+        }
+    }
 }

@@ -1,13 +1,15 @@
 //! A publisher that runs beside what a command does, by the protocol that its address says.
 
-use super::options::Media;
+use super::options::{Break, Media};
 use anyhow::Context;
 use loadtest::http::Signaling;
 use loadtest::push::{PushClient, PushOptions, is_push};
 use loadtest::report::PublishReport;
 use loadtest::whip::{PublishLog, PublishOptions, WhipClient};
+use std::convert::Infallible;
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What is published, and where.
 #[derive(Clone)]
@@ -18,7 +20,7 @@ pub(crate) struct Published {
 
 #[derive(Clone)]
 enum Way {
-    Whip { token: Option<String>, options: Box<PublishOptions> },
+    Whip { token: Option<String>, options: Box<PublishOptions>, breaks: Vec<Break> },
     Push(PushOptions),
 }
 
@@ -28,7 +30,8 @@ impl Published {
         let way = if is_push(url) {
             Way::Push(media.push_options()?)
         } else {
-            Way::Whip { token, options: Box::new(media.publish_options()?) }
+            let options = Box::new(media.publish_options()?);
+            Way::Whip { token, options, breaks: media.breaks().to_vec() }
         };
         Ok(Self { url: url.to_owned(), way })
     }
@@ -71,11 +74,14 @@ async fn publish(
 ) -> anyhow::Result<PublishReport> {
     let Published { url, way } = published;
     match way {
-        Way::Whip { token, options } => {
+        Way::Whip { token, options, breaks } => {
             let signaling = Signaling::new(token.as_deref())?;
             let client = WhipClient::publish(&signaling, &url, *options).await?;
             let _ = ready.send(());
-            let _ = stopped.await;
+            tokio::select! {
+                _ = stopped => {}
+                never = keep(&client, &breaks) => match never {},
+            }
             let report = client.log().read(report);
             client.end().await.context("the publisher's session did not end cleanly")?;
             Ok(report)
@@ -92,6 +98,24 @@ async fn publish(
             Ok(PublishReport { packets, keyframes: log.keyframes, ..PublishReport::default() })
         }
     }
+}
+
+/// Stops layers and goes on with them when their times have come.
+async fn keep(client: &WhipClient, breaks: &[Break]) -> Infallible {
+    let start = Instant::now();
+    let stops = breaks.iter().map(|it| (it.from, it.place, true));
+    let resumes = breaks.iter().filter_map(|it| Some((it.to?, it.place, false)));
+    let mut changes: Vec<_> = stops.chain(resumes).collect();
+    changes.sort_unstable();
+    for (at, place, stops) in changes {
+        tokio::time::sleep_until(start + at).await;
+        if stops {
+            client.pause_layer(place);
+        } else {
+            client.resume_layer(place);
+        }
+    }
+    std::future::pending().await
 }
 
 /// What a publisher did and was told.

@@ -8,7 +8,7 @@ use super::{print, progress, wait};
 use anyhow::Context;
 use clap::Args;
 use loadtest::http::Signaling;
-use loadtest::light::Identity;
+use loadtest::light::{Feedback, Identity};
 use loadtest::swarm::{JoinOptions, Joined, Status, Swarm, SwarmOptions, Usage, allow_descriptors};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,6 +77,9 @@ struct Measure {
     /// Viewers ask for lost packets again.
     #[arg(long)]
     nack: bool,
+    /// What viewers tell of how packets arrive: transport-cc as browsers do, remb=KBPS, or none.
+    #[arg(long, default_value = "none")]
+    feedback: Feedback,
     /// Viewers refused with 503 try again when the server says.
     #[arg(long)]
     retry: bool,
@@ -154,6 +157,7 @@ async fn watch(plan: &Plan) -> anyhow::Result<(Watched, bool)> {
         identity: Identity::generate()?,
         groups: 2,
         nack: measure.nack,
+        feedback: measure.feedback,
         server_process: measure.server_pid,
     };
     let swarm = Arc::new(Swarm::start(options)?);

@@ -1,5 +1,6 @@
 //! The results of a ramp, as a table for people and as JSON for programs.
 
+use super::layers::LayersReport;
 use super::spread::Spread;
 use clap::Args;
 use loadtest::report::PublishReport;
@@ -85,6 +86,9 @@ pub(super) struct GroupReport {
     pub(super) behind_ms: Spread,
     /// How far their RTP times were from the earliest viewer's.
     pub(super) rtp_offset_ms: Spread,
+    /// Of a publisher with several layers only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) layers: Option<LayersReport>,
 }
 
 /// One phase's use of the machine.
@@ -183,6 +187,7 @@ fn group_report(at: usize, joins: Joins, viewers: &[ViewerOutcome]) -> GroupRepo
         rtp_offset_ms: Spread::among(
             lags().filter_map(|lag| Some((lag.rtp_offset_ms?.abs() * 1_000.0) as u64)),
         ),
+        layers: LayersReport::of(ours().map(|viewer| &viewer.layers)),
         joins,
     }
 }
@@ -233,7 +238,8 @@ impl fmt::Display for GroupReport {
         spread(out, "connected to first keyframe", &self.first_keyframe_ms)?;
         spread(out, "POST to first keyframe", &self.post_to_keyframe_ms)?;
         spread(out, "behind the earliest after 3 s", &self.behind_ms)?;
-        spread(out, "RTP time off the earliest's", &self.rtp_offset_ms)
+        spread(out, "RTP time off the earliest's", &self.rtp_offset_ms)?;
+        self.layers.iter().try_for_each(|layers| writeln!(out, "{layers}"))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{print, progress};
 use anyhow::Context;
 use clap::Args;
 use loadtest::http::Signaling;
-use loadtest::light::Identity;
+use loadtest::light::{Feedback, Identity};
 use loadtest::report::PublishReport;
 use loadtest::swarm::{
     Histogram, JoinOptions, Joined, Joins, Outcome, Swarm, SwarmOptions, ViewerOutcome,
@@ -123,7 +123,13 @@ pub(crate) async fn run(arguments: Ways) -> anyhow::Result<()> {
         publishers.push(publisher.with_context(|| way.name.clone())?);
     }
     let identity = Identity::generate()?;
-    let options = SwarmOptions { identity, groups: 2 * count, nack: false, server_process: None };
+    let options = SwarmOptions {
+        identity,
+        groups: 2 * count,
+        nack: false,
+        feedback: Feedback::None,
+        server_process: None,
+    };
     let swarm = Arc::new(Swarm::start(options)?);
     let signaling = Signaling::new(None)?;
     let mut joined = watch(&arguments, &swarm, &signaling).await?;

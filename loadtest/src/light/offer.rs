@@ -1,5 +1,6 @@
 //! The SDP offers of a light client: every line is the test's to choose.
 
+use super::feedback::Feedback;
 use super::identity::random_text;
 use crate::codec::{Codec, Kind};
 use std::fmt;
@@ -64,6 +65,10 @@ pub const TRANSPORT_CC: &str =
 pub const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
 /// `a=extmap` URI of the media identification (RFC 9143).
 pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+/// `a=extmap` URI of the name of a layer (RFC 8852 §4.1).
+pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+/// `a=extmap` URI of the name of the layer that is repaired (RFC 8852 §4.2).
+pub const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
 
 impl Section {
     /// An empty section.
@@ -238,6 +243,24 @@ impl Offer {
             });
         let audio = extensions(Section::new(Kind::Audio)).codec(Codec::Opus, 111);
         Self::new(Direction::RecvOnly).section(audio).section(video)
+    }
+
+    /// Offers only the feedback on congestion that is given.
+    #[must_use]
+    pub fn congestion(mut self, feedback: Feedback) -> Self {
+        let left_out: &[&str] = match feedback {
+            Feedback::None => &["transport-cc", "goog-remb"],
+            Feedback::Remb(_) => &["transport-cc"],
+            Feedback::TransportCc => &[],
+        };
+        for section in &mut self.sections {
+            let payloads = section.payloads.iter_mut();
+            payloads.for_each(|it| it.feedback.retain(|word| !left_out.contains(&word.as_str())));
+            if feedback != Feedback::TransportCc {
+                section.extensions.retain(|(_, uri)| uri != TRANSPORT_CC);
+            }
+        }
+        self
     }
 
     /// Adds a section.

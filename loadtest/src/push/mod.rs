@@ -227,6 +227,8 @@ mod tests {
             keyframe_interval_frames: 10,
             payload_bytes_max: 0,
             rhythm: crate::source::Rhythm::Even,
+            size: [640, 360],
+            layer: 0,
         },
         audio: true,
         aac: false,

@@ -1,7 +1,7 @@
 //! A synthetic Opus encoder: one packet per 20 ms.
 
-use super::payload::{FrameShape, packetize};
-use super::{Stamp, now_micros};
+use super::Stamp;
+use super::payload::{FrameShape, SIZE, packetize};
 use crate::codec::Codec;
 use bytes::Bytes;
 use std::time::Duration;
@@ -50,11 +50,12 @@ impl AudioSource {
             bytes: FRAME_BYTES,
             payload_max: FRAME_BYTES,
             number: self.packets,
+            size: SIZE,
         })
         .into_iter()
         .next()
         .unwrap_or_default();
-        Stamp { counter: self.packets, sent_micros: now_micros() }.write(&mut payload);
+        Stamp::now(self.packets).write(&mut payload);
         // The marker starts a talk spurt (RFC 3551 §4.1).
         let header = rtp::Header { marker: self.packets == 0, ..self.header.clone() };
         self.packets += 1;

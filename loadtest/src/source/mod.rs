@@ -3,6 +3,7 @@
 //!
 //! - `annexb`: pictures from a file
 //! - `audio`: Opus-like packets, one per 20 ms
+//! - `parameter_set`: what tells the size of an H.264 stream
 //! - `payload`: the payload formats
 //! - `picture`: whole pictures, for protocols that do not speak RTP
 //! - `recorded`: sizes and times of what a real publisher sent
@@ -10,6 +11,7 @@
 
 mod annexb;
 mod audio;
+mod parameter_set;
 mod payload;
 mod picture;
 mod recorded;
@@ -29,6 +31,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const MAGIC: [u8; 2] = [0xD5, 0xCA];
 /// Seven bits in each of ten bytes.
 const NUMBER_BYTES: usize = 10;
+/// Of the 70 bits a number takes 64; the layer has the others of the counter's.
+const LAYER_SHIFT: u32 = 1;
+const LAYERS_MASK: u8 = 0x3F;
 /// Bytes a stamp takes: magic, counter, send time.
 pub(crate) const STAMP_BYTES: usize = MAGIC.len() + 2 * NUMBER_BYTES;
 
@@ -40,21 +45,31 @@ pub struct Stamp {
     pub counter: u64,
     /// When it was sent, in microseconds since the Unix epoch.
     pub sent_micros: u64,
+    /// Which of its publisher's layers it is of, by its place in the offer; below 64.
+    pub layer: u8,
 }
 
 impl Stamp {
+    /// Of the only layer, sent now.
+    pub(crate) fn now(counter: u64) -> Self {
+        Self { counter, sent_micros: now_micros(), layer: 0 }
+    }
+
     /// Reads the stamp of a payload, if it has one.
     pub fn read(payload: &[u8]) -> Option<Self> {
         let start = payload.len().checked_sub(STAMP_BYTES)?;
         let numbers = payload.get(start..)?.strip_prefix(&MAGIC)?;
         let (counter, sent_micros) = numbers.split_at_checked(NUMBER_BYTES)?;
-        Some(Self { counter: decode(counter)?, sent_micros: decode(sent_micros)? })
+        let layer = counter.last()? >> LAYER_SHIFT & LAYERS_MASK;
+        Some(Self { counter: decode(counter)?, sent_micros: decode(sent_micros)?, layer })
     }
 
     /// Overwrites the end of a payload that has room for it.
     pub fn write(self, payload: &mut [u8]) {
         let Some(start) = payload.len().checked_sub(STAMP_BYTES) else { return };
-        let bytes = MAGIC.into_iter().chain(encode(self.counter)).chain(encode(self.sent_micros));
+        let mut counter = encode(self.counter);
+        counter[NUMBER_BYTES - 1] |= (self.layer & LAYERS_MASK) << LAYER_SHIFT;
+        let bytes = MAGIC.into_iter().chain(counter).chain(encode(self.sent_micros));
         for (place, byte) in payload.iter_mut().skip(start).zip(bytes) {
             *place = byte;
         }
@@ -93,10 +108,12 @@ mod tests {
     #[test]
     fn a_stamp_survives_the_round_trip() {
         for number in [0, 1, 127, 128, u64::from(u32::MAX), u64::MAX] {
-            let stamp = Stamp { counter: number, sent_micros: number / 3 };
-            let mut payload = vec![7; STAMP_BYTES + 5];
-            stamp.write(&mut payload);
-            assert_eq!(Stamp::read(&payload), Some(stamp));
+            for layer in [0, 1, 63] {
+                let stamp = Stamp { counter: number, sent_micros: number / 3, layer };
+                let mut payload = vec![7; STAMP_BYTES + 5];
+                stamp.write(&mut payload);
+                assert_eq!(Stamp::read(&payload), Some(stamp));
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! Every payload ends in room for a stamp, except those that carry parameter sets only.
 
 use super::STAMP_BYTES;
+use super::parameter_set::h264_sequence_parameter_set;
 use crate::codec::Codec;
 
 /// Baseline 640x360 parameter sets of a real encoder.
@@ -14,15 +15,16 @@ pub(super) const H264_PPS: [u8; 4] = [0x68, 0xCB, 0x83, 0xCB];
 const H265_VPS: [u8; 6] = [0x40, 0x01, 0x0C, 0x01, 0xFF, 0xFF];
 const H265_SPS: [u8; 8] = [0x42, 0x01, 0x01, 0x01, 0x60, 0x5D, 0xA0, 0x88];
 const H265_PPS: [u8; 6] = [0x44, 0x01, 0xC1, 0x72, 0xB4, 0x62];
-/// VP9 bitstream specification §6.2: a shown keyframe of profile 0, sync code, BT.709, 640x360.
-const VP9_KEYFRAME: [u8; 9] = [0x82, 0x49, 0x83, 0x42, 0x40, 0x27, 0xF0, 0x16, 0x70];
+/// VP9 bitstream specification §6.2: a shown keyframe of profile 0, sync code, BT.709; its size
+/// follows after four bits.
+const VP9_KEYFRAME: [u8; 4] = [0x82, 0x49, 0x83, 0x42];
 /// A shown frame of profile 0 that is predicted from others.
 const VP9_DELTA_FRAME: [u8; 1] = [0x86];
 /// RFC 6184 §5.2: the two types of payload that hold more or less than one NAL unit.
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
-/// Width and height in the headers that have them.
-const SIZE: [u16; 2] = [640, 360];
+/// Width and height in the headers that have them, unless they are chosen.
+pub(super) const SIZE: [u16; 2] = [640, 360];
 
 /// What a frame is to be made of.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +37,8 @@ pub(super) struct FrameShape {
     pub(super) payload_max: usize,
     /// Counts the frames: VP8's and VP9's picture id, and the filling.
     pub(super) number: u64,
+    /// Width and height, where a header has them.
+    pub(super) size: [u16; 2],
 }
 
 /// Cuts a frame into payloads.
@@ -53,7 +57,7 @@ pub(super) fn packetize(shape: FrameShape) -> Vec<Vec<u8>> {
 fn h264(shape: FrameShape) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     if shape.keyframe {
-        payloads.push(h264_parameters());
+        payloads.push(h264_parameters(shape.size));
     }
     let header: u8 = if shape.keyframe { 0x65 } else { 0x41 };
     let pieces = cut(shape, 2);
@@ -69,8 +73,8 @@ fn h264(shape: FrameShape) -> Vec<Vec<u8>> {
 }
 
 /// The parameter sets of H.264 as one aggregate.
-pub(super) fn h264_parameters() -> Vec<u8> {
-    aggregate(&[0x60 | STAP_A], &[&H264_SPS, &H264_PPS])
+pub(super) fn h264_parameters(size: [u16; 2]) -> Vec<u8> {
+    aggregate(&[0x60 | STAP_A], &[&h264_sequence_parameter_set(size), &H264_PPS])
 }
 
 /// A fragment of a slice, of so many bytes.
@@ -110,7 +114,7 @@ fn vp8(shape: FrameShape) -> Vec<Vec<u8>> {
     let mut start = vec![0x10 | u8::from(!shape.keyframe), 0x20, 0x00];
     if shape.keyframe {
         start.extend([0x9D, 0x01, 0x2A]);
-        start.extend(SIZE.iter().flat_map(|side| side.to_le_bytes()));
+        start.extend(shape.size.iter().flat_map(|side| side.to_le_bytes()));
     }
     let pieces = cut(shape, 4 + start.len());
     let with_header = |(at, piece): (usize, Vec<u8>)| {
@@ -126,8 +130,9 @@ fn vp8(shape: FrameShape) -> Vec<Vec<u8>> {
 fn vp9(shape: FrameShape) -> Vec<Vec<u8>> {
     let [id_high, id_low] = picture_id(shape.number);
     let mut structure = vec![0x10];
-    structure.extend(SIZE.iter().flat_map(|side| side.to_be_bytes()));
-    let header: &[u8] = if shape.keyframe { &VP9_KEYFRAME } else { &VP9_DELTA_FRAME };
+    structure.extend(shape.size.iter().flat_map(|side| side.to_be_bytes()));
+    let keyframe = vp9_keyframe(shape.size);
+    let header: &[u8] = if shape.keyframe { &keyframe } else { &VP9_DELTA_FRAME };
     let pieces = cut(shape, 3 + structure.len() + header.len());
     let count = pieces.len();
     let with_header = |(at, piece): (usize, Vec<u8>)| {
@@ -146,6 +151,14 @@ fn vp9(shape: FrameShape) -> Vec<Vec<u8>> {
         [&[flags, id_high, id_low][..], structure, header, &piece].concat()
     };
     pieces.into_iter().enumerate().map(with_header).collect()
+}
+
+/// The uncompressed header of a keyframe, as far as its size: each side less one, in 16 bits.
+fn vp9_keyframe([width, height]: [u16; 2]) -> Vec<u8> {
+    let size = u64::from(width.saturating_sub(1)) << 16 | u64::from(height.saturating_sub(1));
+    // Colour space and range end in the middle of a byte, and so does all that follows.
+    let bits = (0x4_u64 << 32 | size) << 4;
+    VP9_KEYFRAME.iter().copied().chain(bits.to_be_bytes().into_iter().skip(3)).collect()
 }
 
 /// AV1 RTP payload §4.4: Z and Y at the fragment's edges, N and a sequence header on keyframes.
@@ -219,7 +232,7 @@ mod tests {
     use super::*;
 
     fn shape(codec: Codec, keyframe: bool, bytes: usize) -> FrameShape {
-        FrameShape { codec, keyframe, bytes, payload_max: 1_100, number: 5 }
+        FrameShape { codec, keyframe, bytes, payload_max: 1_100, number: 5, size: SIZE }
     }
 
     #[test]
@@ -256,6 +269,12 @@ mod tests {
         assert_eq!(key[0][4] & 1, 0);
         assert_eq!(key[0][7..10], [0x9D, 0x01, 0x2A]);
         assert_eq!(packetize(shape(Codec::Vp8, false, 200))[0][4] & 1, 1);
+    }
+
+    #[test]
+    fn a_vp9_keyframe_tells_its_size() {
+        let known = [0x82, 0x49, 0x83, 0x42, 0x40, 0x27, 0xF0, 0x16, 0x70];
+        assert_eq!(vp9_keyframe([640, 360]), known);
     }
 
     #[test]

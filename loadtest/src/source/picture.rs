@@ -6,7 +6,7 @@
 
 use super::payload::{H264_PPS, H264_SPS};
 use super::video::VideoSettings;
-use super::{STAMP_BYTES, Stamp, now_micros};
+use super::{STAMP_BYTES, Stamp};
 
 /// An IDR slice, and one that others are predicted from (ITU-T H.264 §7.4.1).
 const IDR_SLICE: u8 = 0x65;
@@ -34,7 +34,7 @@ pub struct Picture {
 impl Picture {
     /// Says that it is sent now.
     pub fn stamp(&mut self) {
-        Stamp { counter: self.number, sent_micros: now_micros() }.write(&mut self.nal);
+        Stamp::now(self.number).write(&mut self.nal);
     }
 }
 

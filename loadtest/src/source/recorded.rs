@@ -12,8 +12,8 @@
 //! header, extensions and tag out, `timestamp` is the RTP time from the first packet of its kind
 //! on, `marker` and `keyframe` are 1 or 0.
 
-use super::payload::{h264_fragment, h264_parameters};
-use super::{STAMP_BYTES, Stamp, now_micros};
+use super::payload::{SIZE, h264_fragment, h264_parameters};
+use super::{STAMP_BYTES, Stamp};
 use crate::codec::Kind;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl RecordedSource {
         if let Some(outlet) = &mut self.outlets[place(row.kind)] {
             if begins && row.keyframe {
                 self.keyframes += 1;
-                packets.push(outlet.packet(&row, h264_parameters(), false));
+                packets.push(outlet.packet(&row, h264_parameters(SIZE), false));
             }
             let mut payload = match row.kind {
                 Kind::Audio => vec![0xFC; row.payload_bytes.max(STAMP_BYTES + 1)],
@@ -156,7 +156,7 @@ impl RecordedSource {
                     row.payload_bytes.max(STAMP_BYTES + 2),
                 ),
             };
-            Stamp { counter: outlet.packets, sent_micros: now_micros() }.write(&mut payload);
+            Stamp::now(outlet.packets).write(&mut payload);
             packets.push(outlet.packet(&row, payload, row.marker));
         }
         self.step();
@@ -220,7 +220,7 @@ mod tests {
             }
         }
         // Parameter sets come before each keyframe; a packet has room for its stamp at least.
-        let (sets, least) = (h264_parameters().len(), STAMP_BYTES + 2);
+        let (sets, least) = (h264_parameters(SIZE).len(), STAMP_BYTES + 2);
         let round = |start: u128, sequence: u16, base: u32| {
             [
                 (start, sequence, base, sets),

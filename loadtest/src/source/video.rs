@@ -1,7 +1,7 @@
 //! A synthetic video encoder: frames of a chosen size at a chosen rate.
 
-use super::payload::{FrameShape, packetize};
-use super::{STAMP_BYTES, Stamp, now_micros};
+use super::payload::{FrameShape, SIZE, packetize};
+use super::{STAMP_BYTES, Stamp};
 use crate::codec::Codec;
 use bytes::Bytes;
 use std::time::Duration;
@@ -51,6 +51,10 @@ pub struct VideoSettings {
     pub payload_bytes_max: usize,
     /// How frames follow each other.
     pub rhythm: Rhythm,
+    /// Width and height of the pictures, as far as their headers tell it.
+    pub size: [u16; 2],
+    /// Which of several layers it is; it stands in the stamps.
+    pub layer: u8,
 }
 
 impl Default for VideoSettings {
@@ -62,6 +66,8 @@ impl Default for VideoSettings {
             keyframe_interval_frames: 60,
             payload_bytes_max: 1_180,
             rhythm: Rhythm::Even,
+            size: SIZE,
+            layer: 0,
         }
     }
 }
@@ -164,6 +170,7 @@ impl VideoSource {
             bytes: self.settings.frame_bytes(keyframe),
             payload_max: self.settings.payload_bytes_max,
             number: self.frames,
+            size: self.settings.size,
         });
         let last = payloads.len().saturating_sub(1);
         let packets = payloads
@@ -171,10 +178,20 @@ impl VideoSource {
             .enumerate()
             .map(|(at, payload)| self.packet(payload, at == last, keyframe && at == 0))
             .collect();
+        self.step();
+        Frame { keyframe, packets }
+    }
+
+    /// Codes nothing in place of the next frame; the first one after it is a keyframe.
+    pub fn skip_frame(&mut self) {
+        self.wants_keyframe = true;
+        self.step();
+    }
+
+    fn step(&mut self) {
         let ticks = self.settings.ticks(self.frames + 1) - self.settings.ticks(self.frames);
         self.frames += 1;
         self.header.timestamp = self.header.timestamp.wrapping_add(ticks as u32);
-        Frame { keyframe, packets }
     }
 
     fn packet(
@@ -186,7 +203,8 @@ impl VideoSource {
         let parameters_only =
             may_be_parameters && matches!(self.settings.codec, Codec::H264 | Codec::H265);
         if !parameters_only {
-            Stamp { counter: self.packets, sent_micros: now_micros() }.write(&mut payload);
+            let stamp = Stamp { layer: self.settings.layer, ..Stamp::now(self.packets) };
+            stamp.write(&mut payload);
         }
         self.packets += 1;
         let header = rtp::Header { marker, ..self.header.clone() };

@@ -160,7 +160,7 @@ impl Joined {
 async fn join(swarm: &Swarm, signaling: &Signaling, options: &JoinOptions) -> Joining {
     let (mut tries, mut early) = (0, 0);
     loop {
-        let mut offer = Offer::view();
+        let mut offer = Offer::view().congestion(swarm.feedback);
         offer.fingerprint = Some(swarm.identity.fingerprint());
         let posted = now_nanos();
         match signaling.offer(&options.url, &offer.to_string()).await {
@@ -170,7 +170,8 @@ async fn join(swarm: &Swarm, signaling: &Signaling, options: &JoinOptions) -> Jo
                     Err(error) => return Joining::Failed(error.to_string()),
                 };
                 let local = (offer.ufrag, offer.password);
-                swarm.join(Invitation { group: options.group, local, answer, posted });
+                let (group, feedback) = (options.group, swarm.feedback);
+                swarm.join(Invitation { group, local, answer, feedback, posted });
                 return Joining::Joined(session.url);
             }
             // The publisher is there, and its first packet is not yet.

@@ -116,7 +116,8 @@ impl LagProbe {
     /// The difference of the RTP times that two viewers got the same packet with.
     fn offset(&self, ours: Sample) -> Option<f64> {
         let theirs = (*self.packets.get(ours.stamp.counter as usize % REMEMBERED)?)?;
-        let same = theirs.stamp.counter == ours.stamp.counter;
+        let place = |sample: Sample| (sample.stamp.layer, sample.stamp.counter);
+        let same = place(theirs) == place(ours);
         let ticks = ours.timestamp.wrapping_sub(theirs.timestamp).cast_signed();
         same.then(|| f64::from(ticks) / TICKS)
     }
@@ -128,7 +129,7 @@ mod tests {
     use crate::source::Stamp;
 
     fn sample(counter: u64, sent_micros: u64, timestamp: u32) -> Sample {
-        Sample { stamp: Stamp { counter, sent_micros }, timestamp }
+        Sample { stamp: Stamp { counter, sent_micros, layer: 0 }, timestamp }
     }
 
     /// Looks once, at a time when a newcomer is settled.

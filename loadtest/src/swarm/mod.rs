@@ -36,7 +36,7 @@ pub use process::{Usage, allow_descriptors, thread_cpu};
 pub use sequence::{Place, SequenceWindow};
 pub use stats::{Counts, Flow, Lag, Mark, Phase, Status, ViewerOutcome};
 
-use crate::light::Identity;
+use crate::light::{Feedback, Identity};
 use anyhow::Context;
 use event_loop::{Command, EventLoop};
 use nix::sys::eventfd::EventFd;
@@ -55,6 +55,8 @@ pub struct SwarmOptions {
     pub groups: usize,
     /// Whether holes are asked for again (RFC 4585 §6.2.1).
     pub nack: bool,
+    /// What is told of how packets arrive; nothing else is offered.
+    pub feedback: Feedback,
     /// The server's process, where it runs on this machine.
     pub server_process: Option<u32>,
 }
@@ -72,6 +74,7 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Swarm {
     identity: Identity,
+    feedback: Feedback,
     commands: Sender<Command>,
     wake: Arc<EventFd>,
     status: Arc<Mutex<Status>>,
@@ -88,11 +91,11 @@ impl Swarm {
         let (commands, receiver) = channel();
         let wake = Arc::new(EventFd::new()?);
         let status = Arc::new(Mutex::new(Status::default()));
-        let identity = options.identity.clone();
+        let (identity, feedback) = (options.identity.clone(), options.feedback);
         let shared = (wake.clone(), status.clone());
         let run = move || EventLoop::new(options, receiver, shared.0, shared.1)?.run();
         let thread = std::thread::Builder::new().name("swarm".to_owned()).spawn(run)?;
-        Ok(Self { identity, commands, wake, status, thread: Some(thread) })
+        Ok(Self { identity, feedback, commands, wake, status, thread: Some(thread) })
     }
 
     /// How it goes, as of a tenth of a second ago.

@@ -2,6 +2,7 @@
 
 use super::histogram::Histogram;
 use super::process::Usage;
+use crate::layers::LayerReport;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -157,6 +158,8 @@ pub struct ViewerOutcome {
     pub lag: Option<Lag>,
     /// What its streams counted.
     pub counts: Counts,
+    /// What it saw of its publisher's layers.
+    pub layers: LayerReport,
     /// Why it is over, if it is.
     pub over: Option<String>,
 }
@@ -168,6 +171,8 @@ pub struct Status {
     pub invited: usize,
     /// Of these, who is not connected yet.
     pub connecting: usize,
+    /// Who gets which of the publisher's layers, by its place.
+    pub layers: [usize; 4],
     /// Who is watching.
     pub watching: usize,
     /// Who has got media.

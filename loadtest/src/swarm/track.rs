@@ -3,6 +3,7 @@
 use super::keystream::{Keystream, Nonce};
 use super::sequence::{Place, SequenceWindow};
 use crate::codec::{Codec, Kind};
+use crate::layers::{Glimpse, LayerWatch};
 use crate::source::{STAMP_BYTES, Stamp};
 
 /// The fixed part of an RTP header (RFC 3550 §5.1).
@@ -18,6 +19,8 @@ pub(super) struct Header<'a> {
     padding: bool,
     /// The last packet of a frame.
     marker: bool,
+    /// What says which form the extensions have, and the extensions.
+    extensions: ([u8; 2], &'a [u8]),
     /// Encrypted, with its tag.
     sealed: &'a [u8],
 }
@@ -28,9 +31,12 @@ impl<'a> Header<'a> {
         let (fixed, mut rest) = packet.split_first_chunk::<HEADER>()?;
         let [first, second, s1, s0, t3, t2, t1, t0, i3, i2, i1, i0] = *fixed;
         rest = rest.get(usize::from(first & 0x0F) * 4..)?;
+        let mut extensions = ([0; 2], &rest[..0]);
         if first & 0x10 != 0 {
             let (head, after) = rest.split_first_chunk::<4>()?;
-            rest = after.get(usize::from(u16::from_be_bytes([head[2], head[3]])) * 4..)?;
+            let length = usize::from(u16::from_be_bytes([head[2], head[3]])) * 4;
+            let (words, after) = after.split_at_checked(length)?;
+            (extensions, rest) = (([head[0], head[1]], words), after);
         }
         Some(Self {
             payload_type: second & 0x7F,
@@ -39,8 +45,26 @@ impl<'a> Header<'a> {
             timestamp: u32::from_be_bytes([t3, t2, t1, t0]),
             padding: first & 0x20 != 0,
             marker: second & 0x80 != 0,
+            extensions,
             sealed: rest,
         })
+    }
+
+    /// An extension of one-byte form (RFC 8285 §4.2), the only one that the server writes.
+    pub(super) fn extension(&self, wanted: u8) -> Option<&'a [u8]> {
+        let ([0xBE, 0xDE], mut rest) = self.extensions else { return None };
+        while let [head, after @ ..] = rest {
+            if *head == 0 {
+                rest = after;
+                continue;
+            }
+            let (value, after) = after.split_at_checked(usize::from(head & 0x0F) + 1)?;
+            if head >> 4 == wanted {
+                return Some(value);
+            }
+            rest = after;
+        }
+        None
     }
 
     fn nonce(&self, extended: u64) -> Nonce {
@@ -95,6 +119,8 @@ pub(super) struct Track {
     pub(super) window: SequenceWindow,
     /// The packet sent last of all that came.
     pub(super) newest: Option<Sample>,
+    /// Of video: which layers it is made of.
+    pub(super) layers: LayerWatch,
     /// The RTP time of the first keyframe, until the whole of it is there.
     starting: Option<u32>,
 }
@@ -107,19 +133,43 @@ impl Track {
             format,
             window: SequenceWindow::default(),
             newest: None,
+            layers: LayerWatch::default(),
             starting: None,
         }
     }
 
     /// Takes a retransmission, and returns the number that its packet had at first, which stands
-    /// before the payload (RFC 4588 §4).
-    pub(super) fn take_repair(&mut self, header: &Header<'_>, keys: &Keystream) -> Option<u16> {
+    /// before the payload (RFC 4588 §4), and its stamp.
+    pub(super) fn take_repair(
+        &mut self,
+        header: &Header<'_>,
+        keys: &Keystream,
+    ) -> Option<(u16, Option<Stamp>)> {
         let (extended, place) = self.window.take(header.sequence);
         if matches!(place, Place::Duplicate | Place::Stale) {
             return None;
         }
         let nonce = header.nonce(extended);
-        Some(u16::from_be_bytes(keys.open(nonce, payload(header, keys, nonce)?, 0)?))
+        let payload = payload(header, keys, nonce)?;
+        let number = u16::from_be_bytes(keys.open(nonce, payload, 0)?);
+        Some((number, stamp(payload, keys, nonce)))
+    }
+
+    /// Takes what a retransmission brought; returns whether it was missing.
+    pub(super) fn take_repaired(
+        &mut self,
+        header: &Header<'_>,
+        (number, stamp): (u16, Option<Stamp>),
+        at_micros: u64,
+    ) -> bool {
+        let (sequence, place) = self.window.take(number);
+        if let Some(stamp) = stamp
+            && matches!(place, Place::New | Place::Late)
+        {
+            let timestamp = header.timestamp;
+            self.layers.take(Glimpse { sequence, timestamp, stamp, at_micros });
+        }
+        place == Place::Late
     }
 
     /// Takes a packet of this stream; nothing of it is copied or kept.
@@ -128,6 +178,7 @@ impl Track {
         header: &Header<'_>,
         keys: &Keystream,
         look_for_keyframe: bool,
+        at_micros: u64,
     ) -> Seen {
         let (extended, place) = self.window.take(header.sequence);
         let marker = header.marker;
@@ -137,14 +188,16 @@ impl Track {
         }
         let nonce = header.nonce(extended);
         let Some(payload) = payload(header, keys, nonce) else { return seen };
-        let stamp = payload
-            .len()
-            .checked_sub(STAMP_BYTES)
-            .and_then(|at| keys.open::<STAMP_BYTES>(nonce, payload, at))
-            .and_then(|bytes| Stamp::read(&bytes));
+        let stamp = stamp(payload, keys, nonce);
+        if let Some(stamp) = stamp
+            && self.format.is_video()
+        {
+            let timestamp = header.timestamp;
+            self.layers.take(Glimpse { sequence: extended, timestamp, stamp, at_micros });
+        }
         seen.sample = stamp.map(|stamp| Sample { stamp, timestamp: header.timestamp });
         if let Some(sample) = seen.sample
-            && self.newest.is_none_or(|newest| newest.stamp.counter < sample.stamp.counter)
+            && self.newest.is_none_or(|newest| sent(newest) < sent(sample))
         {
             self.newest = seen.sample;
         }
@@ -161,6 +214,16 @@ impl Track {
         }
         seen
     }
+}
+
+fn stamp(payload: &[u8], keys: &Keystream, nonce: Nonce) -> Option<Stamp> {
+    let at = payload.len().checked_sub(STAMP_BYTES)?;
+    Stamp::read(&keys.open::<STAMP_BYTES>(nonce, payload, at)?)
+}
+
+/// Packets of different layers are told apart by when they were sent only.
+fn sent(Sample { stamp, .. }: Sample) -> (u64, u64) {
+    (stamp.sent_micros, stamp.counter)
 }
 
 /// The encrypted payload without tag and padding.
@@ -222,7 +285,7 @@ mod tests {
                 self.sealer.encrypt_rtp_with_header(&plain, &packet.header).expect("it is sealed");
             let header = Header::read(&sealed).expect("a header");
             assert_eq!((header.ssrc, header.payload_type), (77, 96));
-            self.track.take(&header, &self.keys, true)
+            self.track.take(&header, &self.keys, true, 0)
         }
     }
 
@@ -261,14 +324,14 @@ mod tests {
         let sealed = bench.sealer.encrypt_rtp_with_header(&plain, &packet.header);
         let sealed = sealed.expect("it is sealed");
         let header = Header::read(&sealed).expect("a header");
-        assert_eq!(bench.track.take_repair(&header, &bench.keys), Some(0x1234));
+        assert_eq!(bench.track.take_repair(&header, &bench.keys), Some((0x1234, None)));
         assert_eq!(bench.track.take_repair(&header, &bench.keys), None, "it came before");
     }
 
     #[test]
     fn padding_is_no_part_of_the_payload() {
         let mut bench = Bench::new(SrtpProfile::Gcm, 12);
-        let stamp = Stamp { counter: 3, sent_micros: 4 };
+        let stamp = Stamp { counter: 3, sent_micros: 4, layer: 5 };
         // The writer pads to a multiple of four bytes.
         let mut payload = vec![1; 101];
         stamp.write(&mut payload);

@@ -2,13 +2,15 @@
 
 use super::inbox::{self, Inbox};
 use super::keystream::Keystream;
-use super::sequence::Place;
 use super::stats::{Counts, Flow};
 use super::track::{Format, Header, Sample, Track};
 use crate::codec::Codec;
+use crate::layers::LayerReport;
 use crate::light::{
-    Agent, AgentConfig, Answer, Event, Identity, LightError, MediaKeys, SrtpProfile, Transport,
+    Agent, AgentConfig, Answer, Event, Feedback, Identity, LightError, MediaKeys, SrtpProfile,
+    TRANSPORT_CC, Transport, TransportFeedback,
 };
+use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::{
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Between receiver reports, as browsers send them for video.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between reports of when packets came: a browser's are 50 to 250 ms apart.
+const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 /// Between looks for holes to ask for.
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// How far back holes are asked for, and how many at once.
@@ -39,6 +43,8 @@ pub(super) struct Invitation {
     pub(super) local: (String, String),
     /// The server's answer.
     pub(super) answer: Answer,
+    /// What it tells of how packets arrive.
+    pub(super) feedback: Feedback,
     /// When the offer was posted, in nanoseconds since the Unix epoch.
     pub(super) posted: i64,
 }
@@ -139,6 +145,9 @@ pub(super) struct Endpoint {
     /// When it gives up connecting, then when the next receiver report is due.
     next_step: Instant,
     nack_at: Option<Instant>,
+    feedback: Feedback,
+    /// The extension with the numbers, what came of them, and when that is due to be told.
+    arrivals: Option<(u8, TransportFeedback, Instant)>,
     /// Packets that came by retransmission.
     recovered: u64,
 }
@@ -151,13 +160,16 @@ impl Endpoint {
         nack: bool,
         now: Instant,
     ) -> anyhow::Result<Self> {
-        let Invitation { local, answer, posted, .. } = invitation;
+        let Invitation { local, answer, posted, feedback, .. } = invitation;
         let payloads = answer.sections.iter().flat_map(|section| &section.payloads);
         let formats = payloads.filter_map(|payload| {
             let codec = Codec::from_rtpmap(&payload.rtpmap).map(Format::Media);
             Some((payload.payload_type, codec.or(payload.apt().map(Format::Repair))?))
         });
         let formats = formats.collect();
+        let mut extensions = answer.sections.iter().flat_map(|section| &section.extensions);
+        let number = extensions.find(|(_, uri)| uri == TRANSPORT_CC).map(|(id, _)| *id);
+        let number = number.filter(|_| feedback == Feedback::TransportCc);
         let config = AgentConfig {
             identity: identity.clone(),
             role: answer.role,
@@ -176,6 +188,8 @@ impl Endpoint {
             keys: None,
             next_step: now + CONNECT_WITHIN,
             nack_at: nack.then_some(now),
+            feedback,
+            arrivals: number.map(|id| (id, TransportFeedback::default(), now)),
             recovered: 0,
         })
     }
@@ -194,22 +208,29 @@ impl Endpoint {
 
     fn take_media(&mut self, bytes: &[u8], at: i64, flow: &mut Flow) -> Option<Sample> {
         let header = Header::read(bytes)?;
+        let micros = at / 1_000;
+        if let Some((id, arrivals, _)) = &mut self.arrivals
+            && let Some(&[high, low]) = header.extension(*id)
+        {
+            arrivals.note(u16::from_be_bytes([high, low]), micros);
+        }
         let index = self.track_of(&header)?;
         let (track, keys) = (self.tracks.get_mut(index)?, self.keys.as_ref()?);
         flow.packets += 1;
         flow.bytes += bytes.len() as u64;
         if let Format::Repair(of) = track.format {
-            let number = track.take_repair(&header, keys)?;
+            let repaired = track.take_repair(&header, keys)?;
             let media = self.tracks.iter_mut().find(|track| track.payload_type == of)?;
-            let (_, place) = media.window.take(number);
-            self.recovered += u64::from(place == Place::Late);
+            let was_missing = media.take_repaired(&header, repaired, micros.cast_unsigned());
+            self.recovered += u64::from(was_missing);
             return None;
         }
         let video = track.format.is_video();
-        let seen = track.take(&header, keys, video && self.times.first_keyframe.is_none());
+        let look = video && self.times.first_keyframe.is_none();
+        let seen = track.take(&header, keys, look, micros.cast_unsigned());
         if let Some(sample) = seen.sample {
-            let micros = at / 1_000 - sample.stamp.sent_micros.cast_signed();
-            let micros = u64::try_from(micros).unwrap_or(0);
+            let micros = u64::try_from(micros - sample.stamp.sent_micros.cast_signed());
+            let micros = micros.unwrap_or(0);
             flow.latency.add(micros);
             if video && seen.marker {
                 flow.frame_latency.add(micros);
@@ -281,6 +302,14 @@ impl Endpoint {
             self.nack_at = Some(now + NACK_INTERVAL);
             sealed.extend(self.nacks());
         }
+        if let Some((_, arrivals, at)) = &mut self.arrivals
+            && *at <= now
+        {
+            *at = now + FEEDBACK_INTERVAL;
+            let media = self.tracks.iter().find(|track| track.format.is_video());
+            let report = arrivals.report(1, media.map_or(0, |track| track.ssrc));
+            sealed.extend(report.and_then(|report| self.agent.protect_raw_rtcp(&report).ok()));
+        }
         sealed
     }
 
@@ -289,7 +318,9 @@ impl Endpoint {
         if matches!(self.state, State::Over(_)) {
             return None;
         }
-        [Some(self.next_step), self.nack_at, self.agent.deadline()].into_iter().flatten().min()
+        let feedback_at = self.arrivals.as_ref().map(|(_, _, at)| *at);
+        let due = [Some(self.next_step), self.nack_at, feedback_at, self.agent.deadline()];
+        due.into_iter().flatten().min()
     }
 
     /// RFC 3550 §6.4.2; losses over the whole stay, without the interval's fraction.
@@ -308,8 +339,19 @@ impl Endpoint {
         if reports.is_empty() {
             return None;
         }
+        let ssrcs = reports.iter().map(|report| report.ssrc).collect();
         let report = ReceiverReport { ssrc: 1, reports, ..Default::default() };
-        self.agent.protect_rtcp(&[Box::new(report)]).ok()
+        let mut compound: Vec<Box<dyn rtc_rtcp::Packet>> = vec![Box::new(report)];
+        if let Feedback::Remb(bits) = self.feedback {
+            let bitrate = bits as f32;
+            let sender_ssrc = 1;
+            compound.push(Box::new(remb::ReceiverEstimatedMaximumBitrate {
+                sender_ssrc,
+                bitrate,
+                ssrcs,
+            }));
+        }
+        self.agent.protect_rtcp(&compound).ok()
     }
 
     fn nacks(&mut self) -> Vec<bytes::Bytes> {
@@ -332,6 +374,14 @@ impl Endpoint {
     pub(super) fn newest(&self) -> Option<Sample> {
         let video = self.tracks.iter().filter(|track| track.format.is_video());
         video.filter_map(|track| track.newest).max_by_key(|sample| sample.stamp.sent_micros)
+    }
+
+    /// What it saw of its publisher's layers.
+    pub(super) fn layers(&self) -> Option<&LayerReport> {
+        let video = self.tracks.iter().filter(|track| track.format.is_video());
+        video
+            .map(|track| track.layers.report())
+            .max_by_key(|report| report.stays.last().map(|stay| stay.to_micros))
     }
 
     /// What its streams counted.

@@ -1,8 +1,14 @@
 //! Publishes a synthetic stream by WHIP.
 //!
+//! - `simulcast`: several layers of one picture
 //! - `task`: sends what is due, answers feedback
+//! - `track`: what one RTP stream is sent with
 
+mod simulcast;
 mod task;
+mod track;
+
+pub use simulcast::{LayerSettings, Like, Simulcast};
 
 use crate::http::{Signaling, SignalingError};
 use crate::light::{
@@ -13,6 +19,7 @@ use crate::source::{AnnexB, Recording, VideoSettings};
 use crate::watched::Watched;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
@@ -47,6 +54,8 @@ pub enum Resend {
 pub struct PublishOptions {
     /// The picture; none for audio only.
     pub video: Option<VideoSettings>,
+    /// Layers of that picture instead of one, with sizes and rates of their own.
+    pub simulcast: Option<Simulcast>,
     /// Pictures from a file instead, at the frame rate of `video`.
     pub file: Option<Arc<AnnexB>>,
     /// Sizes and times to send instead of those made up, of H.264 and Opus; the two fields around
@@ -74,6 +83,7 @@ impl Default for PublishOptions {
     fn default() -> Self {
         Self {
             video: Some(VideoSettings::default()),
+            simulcast: None,
             file: None,
             recorded: None,
             audio: true,
@@ -100,6 +110,8 @@ pub struct PublishLog {
     pub clocks: HashMap<u32, (u32, u64)>,
     /// Packets withheld at first.
     pub withheld: Vec<(u32, u16)>,
+    /// Pictures sent, by SSRC.
+    pub frames: HashMap<u32, u64>,
     /// Keyframe requests, and when they came.
     pub keyframe_requests: Vec<Instant>,
     /// Keyframes sent.
@@ -125,6 +137,7 @@ impl PublishLog {
 pub struct WhipClient {
     log: Arc<Watched<PublishLog>>,
     sender: LightSender,
+    paused: Arc<AtomicU64>,
     task: JoinHandle<LightPeer>,
     signaling: Signaling,
     session_url: String,
@@ -146,15 +159,29 @@ impl WhipClient {
         options: PublishOptions,
     ) -> anyhow::Result<Self> {
         let offer = options.offer.clone().unwrap_or_else(|| default_offer(&options));
-        let rtx_ssrcs = offer.sections.iter().map(|it| (it.kind, it.ssrc, it.rtx_ssrc)).collect();
+        let announced: Vec<_> =
+            offer.sections.iter().map(|it| (it.kind, it.ssrc, it.rtx_ssrc)).collect();
         let mut peer = LightPeer::start(signaling, url, offer, options.light.clone()).await?;
         let profile = peer.connected(CONNECT_WITHIN).await?;
         let log = Arc::new(Watched::new(PublishLog::default()));
         let (answer, session_url) = (peer.answer.clone(), peer.session.url.clone());
         let sender = peer.sender();
-        let loop_state = task::Loop::new(&peer, options, rtx_ssrcs, log.clone());
+        let paused = Arc::new(AtomicU64::new(0));
+        let shared = (log.clone(), paused.clone());
+        let loop_state = task::Loop::new(&peer, options, &announced, shared);
         let task = tokio::spawn(loop_state.run(peer));
-        Ok(Self { log, sender, task, signaling: signaling.clone(), session_url, answer, profile })
+        let signaling = signaling.clone();
+        Ok(Self { log, sender, paused, task, signaling, session_url, answer, profile })
+    }
+
+    /// Stops the layer at a place, as an encoder does that has no rate left for it.
+    pub fn pause_layer(&self, place: u8) {
+        self.paused.fetch_or(bit(place), Ordering::Relaxed);
+    }
+
+    /// Goes on with it, with a keyframe.
+    pub fn resume_layer(&self, place: u8) {
+        self.paused.fetch_and(!bit(place), Ordering::Relaxed);
     }
 
     /// What it did and was told.
@@ -201,7 +228,15 @@ pub fn refused_with(error: &anyhow::Error) -> Option<u16> {
     }
 }
 
+/// A layer's place in the set of those that are paused.
+fn bit(place: u8) -> u64 {
+    1_u64.checked_shl(place.into()).unwrap_or(0)
+}
+
 fn default_offer(options: &PublishOptions) -> Offer {
+    if let (Some(simulcast), Some(video)) = (&options.simulcast, options.video) {
+        return simulcast.offer(video.codec, options.audio);
+    }
     let mut offer = Offer::new(Direction::SendOnly);
     if options.audio {
         offer = offer.section(publish_audio());

@@ -1,19 +1,20 @@
 //! The publisher's task: sends what is due, answers feedback.
 
-use super::{Pacing, PublishLog, PublishOptions, Resend};
+use super::track::{Ssrcs, Track};
+use super::{Pacing, PublishLog, PublishOptions, Resend, Simulcast, bit};
 use crate::codec::{Codec, Kind};
-use crate::light::{ABS_SEND_TIME, Arrival, Event, LightPeer, LightSender, MID, TRANSPORT_CC};
+use crate::light::{Arrival, Event, LightPeer, LightSender};
 use crate::source::{
-    AudioSource, FileSource, Frame, RecordedSource, Stamp, VideoSource, now_micros,
+    AudioSource, FileSource, Frame, RecordedSource, Stamp, VideoSettings, VideoSource, now_micros,
 };
 use crate::watched::Watched;
-use bytes::Bytes;
 use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::{NackPair, TransportLayerNack};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Packets of a recording that are due within this time of each other are sent together.
@@ -24,26 +25,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 const RTCP_KEPT: usize = 16_384;
 /// Seconds from 1900, the NTP epoch, to 1970.
 const NTP_TO_UNIX_SECONDS: u64 = 2_208_988_800;
-
-/// What one section sends with, once the answer is known.
-struct Track {
-    kind: Kind,
-    mid: Option<(u8, Bytes)>,
-    transport_cc: Option<u8>,
-    abs_send_time: Option<u8>,
-    rtx: Option<Rtx>,
-    packets: u32,
-    octets: u32,
-    /// The RTP time of the first packet, and when that is due: the media clock starts there.
-    origin: (u32, u64),
-    ssrc: u32,
-}
-
-struct Rtx {
-    payload_type: u8,
-    ssrc: u32,
-    sequence_number: u16,
-}
 
 /// Where pictures come from.
 enum Pictures {
@@ -72,36 +53,63 @@ impl Pictures {
             Self::File(source) => source.next_frame(),
         }
     }
+
+    fn skip_frame(&mut self) {
+        match self {
+            Self::Synthetic(source) => source.skip_frame(),
+            Self::File(source) => drop(source.next_frame()),
+        }
+    }
+
+    fn request_keyframe(&mut self) {
+        if let Self::Synthetic(source) = self {
+            source.request_keyframe();
+        }
+    }
+}
+
+/// One layer of the picture, or the only one.
+struct Layer {
+    place: u8,
+    ssrc: u32,
+    pictures: Pictures,
 }
 
 /// The publisher's task.
 pub(super) struct Loop {
     options: PublishOptions,
     log: Arc<Watched<PublishLog>>,
+    /// The layers that stand still, a bit each.
+    paused: Arc<AtomicU64>,
     sender: LightSender,
     tracks: Vec<Track>,
-    video: Option<(Pictures, Instant)>,
+    /// All layers have the same times.
+    layers: Vec<Layer>,
+    picture_at: Instant,
     audio: Option<(AudioSource, Instant)>,
     paced: VecDeque<(Instant, rtp::Packet)>,
-    /// Instead of the two above, with the time at which it began.
+    /// Instead of layers and audio, with the time at which it began.
     recorded: Option<(RecordedSource, Instant)>,
     report_at: Instant,
     transport_sequence: u16,
 }
 
 impl Loop {
+    /// `announced`: the sections of the offer, with their SSRCs where they have any.
     pub(super) fn new(
         peer: &LightPeer,
         options: PublishOptions,
-        ssrcs: Vec<(Kind, Option<u32>, Option<u32>)>,
-        log: Arc<Watched<PublishLog>>,
+        announced: &[(Kind, Option<u32>, Option<u32>)],
+        (log, paused): (Arc<Watched<PublishLog>>, Arc<AtomicU64>),
     ) -> Self {
-        let (now, start) = (Instant::now(), now_micros());
+        let now = Instant::now();
         let mut this = Self {
             log,
+            paused,
             sender: peer.sender(),
             tracks: Vec::new(),
-            video: None,
+            layers: Vec::new(),
+            picture_at: now,
             audio: None,
             paced: VecDeque::new(),
             recorded: options.recorded.clone().map(|it| (RecordedSource::new(it), now)),
@@ -109,42 +117,94 @@ impl Loop {
             transport_sequence: 0,
             options,
         };
-        for (kind, ssrc, rtx_ssrc) in ssrcs {
-            let codec = match (kind, this.options.video) {
-                (Kind::Audio, _) => Codec::Opus,
-                (Kind::Video, Some(video)) => video.codec,
-                (Kind::Video, None) => continue,
-            };
-            let Some(ssrc) = ssrc else { continue };
-            let Some(payload_type) = peer.answer.payload_type(codec) else { continue };
-            let first = match (kind, this.options.video) {
+        for (kind, ssrc, repair) in announced {
+            match (kind, this.options.video) {
                 (Kind::Audio, _) if this.options.audio => {
-                    let source = AudioSource::new(payload_type, ssrc);
-                    this.audio.insert((source, now)).0.timestamp()
+                    this.open_audio(peer, *ssrc, now);
                 }
                 (Kind::Video, Some(settings)) => {
-                    let source = match &this.options.file {
-                        Some(file) => {
-                            let file = Arc::clone(file);
-                            let rate = settings.frame_rate;
-                            Pictures::File(FileSource::new(file, rate, payload_type, ssrc))
-                        }
-                        None => Pictures::Synthetic(VideoSource::new(settings, payload_type, ssrc)),
-                    };
-                    this.video.insert((source, now)).0.timestamp()
+                    if let Some(simulcast) = this.options.simulcast.clone() {
+                        this.open_layers(peer, &simulcast, settings);
+                    } else if let Some(media) = *ssrc {
+                        let ssrcs = Ssrcs { media, repair: *repair };
+                        this.open_layer(peer, settings, ssrcs, None);
+                    }
                 }
-                _ => continue,
-            };
-            if let Some((source, _)) = &mut this.recorded {
-                // The recording is sent in place of what would have been made up.
-                (this.video, this.audio) = (None, None);
-                source.open(kind, payload_type, ssrc, first);
+                _ => {}
             }
-            let origin = (first, start);
-            this.log.update(|log| log.clocks.insert(ssrc, origin));
-            this.tracks.extend(track(peer, kind, payload_type, ssrc, rtx_ssrc, origin));
         }
         this
+    }
+
+    fn open_audio(&mut self, peer: &LightPeer, ssrc: Option<u32>, now: Instant) {
+        let Some(ssrc) = ssrc else { return };
+        let Some(payload_type) = peer.answer.payload_type(Codec::Opus) else { return };
+        let source = AudioSource::new(payload_type, ssrc);
+        let first = source.timestamp();
+        if let Some((recorded, _)) = &mut self.recorded {
+            recorded.open(Kind::Audio, payload_type, ssrc, first);
+        } else {
+            self.audio = Some((source, now));
+        }
+        self.open_track(peer, Codec::Opus, Ssrcs { media: ssrc, repair: None }, None, first);
+    }
+
+    fn open_layers(&mut self, peer: &LightPeer, simulcast: &Simulcast, settings: VideoSettings) {
+        let Some(section) = peer.answer.section(Kind::Video) else { return };
+        for place in simulcast.agreed(section) {
+            let layer = simulcast.layers[place];
+            let settings = VideoSettings {
+                bitrate_bps: layer.bitrate_bps,
+                size: layer.size,
+                layer: place as u8,
+                ..settings
+            };
+            let [media, repair] = Simulcast::ssrcs(place);
+            let ssrcs = Ssrcs { media, repair: Some(repair) };
+            self.open_layer(peer, settings, ssrcs, Some(&simulcast.rid(place)));
+        }
+    }
+
+    fn open_layer(
+        &mut self,
+        peer: &LightPeer,
+        settings: VideoSettings,
+        ssrcs: Ssrcs,
+        rid: Option<&str>,
+    ) {
+        let Some(payload_type) = peer.answer.payload_type(settings.codec) else { return };
+        let ssrc = ssrcs.media;
+        let pictures = match &self.options.file {
+            Some(file) => {
+                let (file, rate) = (Arc::clone(file), settings.frame_rate);
+                Pictures::File(FileSource::new(file, rate, payload_type, ssrc))
+            }
+            None => Pictures::Synthetic(VideoSource::new(settings, payload_type, ssrc)),
+        };
+        let first = pictures.timestamp();
+        if let Some((recorded, _)) = &mut self.recorded {
+            // The recording is sent in place of what would have been made up.
+            recorded.open(Kind::Video, payload_type, ssrc, first);
+        } else {
+            self.layers.push(Layer { place: settings.layer, ssrc, pictures });
+        }
+        self.open_track(peer, settings.codec, ssrcs, rid, first);
+    }
+
+    fn open_track(
+        &mut self,
+        peer: &LightPeer,
+        codec: Codec,
+        ssrcs: Ssrcs,
+        rid: Option<&str>,
+        first: u32,
+    ) {
+        let kind = codec.kind();
+        let Some(section) = peer.answer.section(kind) else { return };
+        let Some(payload_type) = section.payload_type(codec) else { return };
+        let origin = (first, now_micros());
+        self.log.update(|log| log.clocks.insert(ssrcs.media, origin));
+        self.tracks.push(Track::new(section, kind, payload_type, ssrcs, rid, origin));
     }
 
     pub(super) async fn run(mut self, mut peer: LightPeer) -> LightPeer {
@@ -164,7 +224,7 @@ impl Loop {
 
     fn deadline(&self) -> Option<Instant> {
         [
-            self.video.as_ref().map(|(_, at)| *at),
+            (!self.layers.is_empty()).then_some(self.picture_at),
             self.audio.as_ref().map(|(_, at)| *at),
             self.paced.front().map(|(at, _)| *at),
             self.recorded.as_ref().map(|(source, start)| *start + source.due()),
@@ -187,19 +247,36 @@ impl Loop {
             let packet = source.next_packet();
             self.send(vec![packet]);
         }
-        if let Some((source, at)) = &mut self.video
-            && *at <= now
-        {
-            let (due, interval) = (*at, source.interval());
-            *at += interval;
-            let frame = source.next_frame();
-            self.log.update(|log| log.keyframes += u64::from(frame.keyframe));
-            self.send_frame(frame.packets, due, interval);
+        if self.picture_at <= now {
+            self.send_pictures();
         }
         if self.report_at <= now {
             self.report_at = now + REPORT_INTERVAL;
             self.send_reports();
         }
+    }
+
+    /// The pictures of all layers that flow.
+    fn send_pictures(&mut self) {
+        let paused = self.paused.load(Ordering::Relaxed);
+        let Some(first) = self.layers.first() else { return };
+        let (due, interval) = (self.picture_at, first.pictures.interval());
+        self.picture_at += interval;
+        let mut packets = Vec::new();
+        for layer in &mut self.layers {
+            if paused & bit(layer.place) != 0 {
+                layer.pictures.skip_frame();
+                continue;
+            }
+            let frame = layer.pictures.next_frame();
+            let ssrc = layer.ssrc;
+            self.log.update(|log| {
+                log.keyframes += u64::from(frame.keyframe);
+                *log.frames.entry(ssrc).or_default() += 1;
+            });
+            packets.extend(frame.packets);
+        }
+        self.send_frame(packets, due, interval);
     }
 
     fn send_frame(&mut self, packets: Vec<rtp::Packet>, due: Instant, interval: Duration) {
@@ -237,9 +314,7 @@ impl Loop {
             let track = self.tracks.iter_mut().find(|it| it.ssrc == packet.header.ssrc);
             let Some(track) = track else { return false };
             Stamp::refresh(packet);
-            track.packets = track.packets.wrapping_add(1);
-            track.octets = track.octets.wrapping_add(packet.payload.len() as u32);
-            write_extensions(packet, track, &mut self.transport_sequence);
+            track.prepare(packet, &mut self.transport_sequence);
             if self.options.withhold.as_ref().is_some_and(|picks| picks(packet)) {
                 withheld.push((packet.header.ssrc, packet.header.sequence_number));
             } else {
@@ -300,12 +375,17 @@ impl Loop {
 
     fn take_rtcp(&mut self, at: Instant, packet: Box<dyn rtc_rtcp::Packet>) {
         let any = packet.as_any();
-        if any.is::<PictureLossIndication>() || any.is::<FullIntraRequest>() {
+        let fir = any.downcast_ref::<FullIntraRequest>();
+        let pli = any.downcast_ref::<PictureLossIndication>();
+        if fir.is_some() || pli.is_some() {
             self.log.update(|log| log.keyframe_requests.push(at));
-            if let Some((Pictures::Synthetic(source), _)) = &mut self.video
-                && self.options.answer_keyframe_requests
-            {
-                source.request_keyframe();
+            let asked = |layer: &&mut Layer| {
+                pli.is_some_and(|it| it.media_ssrc == layer.ssrc)
+                    || fir.is_some_and(|it| it.fir.iter().any(|entry| entry.ssrc == layer.ssrc))
+            };
+            if self.options.answer_keyframe_requests {
+                let asked = self.layers.iter_mut().filter(asked);
+                asked.for_each(|layer| layer.pictures.request_keyframe());
             }
         }
         if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
@@ -335,73 +415,10 @@ impl Loop {
         });
         let Some(packet) = found else { return };
         let track = self.tracks.iter_mut().find(|it| it.ssrc == ssrc);
-        let again = match track.and_then(|track| track.rtx.as_mut()) {
-            Some(rtx) => wrap(packet, rtx),
-            None => packet,
-        };
+        let Some(track) = track else { return };
+        let again = track.repair(packet, &mut self.transport_sequence);
         let _ = self.sender.rtp(&again);
         self.log.update(|log| log.resent += 1);
-    }
-}
-
-fn track(
-    peer: &LightPeer,
-    kind: Kind,
-    payload_type: u8,
-    ssrc: u32,
-    rtx_ssrc: Option<u32>,
-    origin: (u32, u64),
-) -> Option<Track> {
-    let section = peer.answer.section(kind)?;
-    let rtx = rtx_ssrc.zip(section.rtx_of(payload_type)).map(|(ssrc, payload_type)| Rtx {
-        payload_type,
-        ssrc,
-        sequence_number: 65_530,
-    });
-    let mid = Bytes::copy_from_slice(section.mid.as_bytes());
-    Some(Track {
-        kind,
-        mid: section.extension(MID).map(|id| (id, mid)),
-        transport_cc: section.extension(TRANSPORT_CC),
-        abs_send_time: section.extension(ABS_SEND_TIME),
-        rtx,
-        packets: 0,
-        octets: 0,
-        origin,
-        ssrc,
-    })
-}
-
-/// RFC 4588 §4: the original sequence number before the original payload.
-fn wrap(packet: rtp::Packet, rtx: &mut Rtx) -> rtp::Packet {
-    let original = packet.header.sequence_number.to_be_bytes();
-    let payload = [&original[..], &packet.payload].concat();
-    let header = rtp::Header {
-        payload_type: rtx.payload_type,
-        ssrc: rtx.ssrc,
-        sequence_number: rtx.sequence_number,
-        ..packet.header
-    };
-    rtx.sequence_number = rtx.sequence_number.wrapping_add(1);
-    rtp::Packet { header, payload: Bytes::from(payload) }
-}
-
-fn write_extensions(packet: &mut rtp::Packet, track: &Track, transport_sequence: &mut u16) {
-    let header = &mut packet.header;
-    // An id beyond the one-byte form cannot be written; the packet goes without.
-    if let Some((id, mid)) = &track.mid {
-        let _ = header.set_extension(*id, mid.clone());
-    }
-    if let Some(id) = track.abs_send_time {
-        // 24 bits of seconds, 18 of them fraction.
-        let time = (u128::from(now_micros()) << 18) / 1_000_000;
-        let bytes = ((time & 0x00FF_FFFF) as u32).to_be_bytes();
-        let _ = header.set_extension(id, Bytes::copy_from_slice(&bytes[1..]));
-    }
-    if let Some(id) = track.transport_cc {
-        let number = transport_sequence.to_be_bytes();
-        *transport_sequence = transport_sequence.wrapping_add(1);
-        let _ = header.set_extension(id, Bytes::copy_from_slice(&number));
     }
 }
 
@@ -420,15 +437,5 @@ mod tests {
     fn ntp_time_starts_in_1900() {
         assert_eq!(ntp(0) >> 32, NTP_TO_UNIX_SECONDS);
         assert_eq!(ntp(500_000) as u32, 1 << 31);
-    }
-
-    #[test]
-    fn a_retransmission_carries_the_original_number() {
-        let mut rtx = Rtx { payload_type: 103, ssrc: 2, sequence_number: 9 };
-        let header = rtp::Header { sequence_number: 0x1234, ssrc: 1, ..Default::default() };
-        let packet = rtp::Packet { header, payload: Bytes::from_static(b"x") };
-        let wrapped = wrap(packet, &mut rtx);
-        assert_eq!((wrapped.header.ssrc, wrapped.header.sequence_number), (2, 9));
-        assert_eq!(&wrapped.payload[..], b"\x12\x34x");
     }
 }

@@ -102,8 +102,8 @@ impl Source {
         match tapped {
             Tapped::Formats(formats) => publisher.take_formats(&formats, emit),
             Tapped::Packets(packets) => publisher.take_packets(&packets, now, emit),
-            Tapped::Clock { kind, timestamp, wall } => {
-                publisher.take_clock(kind, timestamp, wall, emit);
+            Tapped::Clock { lane, timestamp, wall } => {
+                publisher.take_clock(lane.kind(), timestamp, wall, emit);
             }
             Tapped::Frame(frame, wall) => publisher.take_frame(frame, wall, emit),
             Tapped::Lost => publisher.lose(emit),
@@ -111,7 +111,7 @@ impl Source {
                 publisher.leave(emit);
                 self.publisher = None;
             }
-            Tapped::Began { .. } | Tapped::Left(_) => {}
+            Tapped::Began { .. } | Tapped::Left(_) | Tapped::Layers(_) => {}
         }
     }
 

@@ -1,0 +1,224 @@
+//! Which of its publisher's layers a viewer gets, told by the stamps: stays, switches, frames, and
+//! whether the stream is whole that the server makes of several.
+//!
+//! Of the sequence numbers it knows which gaps are of the server's making: within a layer the
+//! stamps count the packets as well, and what the network has lost is missing from both.
+
+use crate::source::Stamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Stays that are kept; beyond them the last one is written over.
+const STAYS_MAX: usize = 256;
+/// Frames that a late packet may belong to, and RTP ticks in a millisecond.
+const FRAMES_REMEMBERED: usize = 64;
+const TICKS: f64 = 90.0;
+
+/// A packet of video with a stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glimpse {
+    /// Its sequence number, extended by the wraps before it.
+    pub sequence: u64,
+    /// Its RTP time.
+    pub timestamp: u32,
+    /// What the publisher wrote.
+    pub stamp: Stamp,
+    /// When it came, in microseconds since any moment.
+    pub at_micros: u64,
+}
+
+/// An uninterrupted time with a layer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Stay {
+    /// The layer's place in the publisher's offer.
+    pub layer: u8,
+    /// When its first packet came, and its last.
+    pub from_micros: u64,
+    /// The latter.
+    pub to_micros: u64,
+    /// Frames of it, as far as anything of them came.
+    pub frames: u64,
+}
+
+impl Stay {
+    /// Frames per second.
+    pub fn frame_rate(&self) -> f64 {
+        let micros = self.to_micros.saturating_sub(self.from_micros);
+        // The first frame begins the time, and the last one ends it.
+        self.frames.saturating_sub(1) as f64 / (micros.max(1) as f64 / 1e6)
+    }
+}
+
+/// What one video stream showed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// The stays, oldest first.
+    pub stays: Vec<Stay>,
+    /// Changes from one layer to another.
+    pub switches: u64,
+    /// Frames of each layer.
+    pub frames: BTreeMap<u8, u64>,
+    /// Sequence numbers that were left out by the server.
+    pub made_gaps: u64,
+    /// Timestamps that were before those of the packet before.
+    pub backwards: u64,
+    /// The largest change, at a switch, of what RTP time is ahead of the publisher's clock: what
+    /// picture and sound would be apart by.
+    pub clock_step_ms_max: f64,
+}
+
+impl LayerReport {
+    /// The layer that flows.
+    pub fn current(&self) -> Option<u8> {
+        self.stays.last().map(|stay| stay.layer)
+    }
+}
+
+/// Watches one video stream.
+#[derive(Debug, Default)]
+pub struct LayerWatch {
+    newest: Option<Glimpse>,
+    report: LayerReport,
+    remembered: Vec<u32>,
+    next: usize,
+}
+
+impl LayerWatch {
+    /// Takes a packet, each once.
+    pub fn take(&mut self, glimpse: Glimpse) {
+        let Some(newest) = self.newest else {
+            self.newest = Some(glimpse);
+            self.begin(glimpse);
+            self.count_frame(glimpse);
+            return;
+        };
+        if glimpse.sequence > newest.sequence {
+            self.follow(newest, glimpse);
+            self.newest = Some(glimpse);
+        }
+        if glimpse.timestamp != newest.timestamp {
+            self.count_frame(glimpse);
+        }
+    }
+
+    /// What it has seen so far.
+    pub fn report(&self) -> &LayerReport {
+        &self.report
+    }
+
+    fn follow(&mut self, last: Glimpse, now: Glimpse) {
+        let report = &mut self.report;
+        let ticks = now.timestamp.wrapping_sub(last.timestamp).cast_signed();
+        report.backwards += u64::from(ticks < 0);
+        if now.stamp.layer == last.stamp.layer {
+            let numbers = now.sequence - last.sequence;
+            let packets = now.stamp.counter.saturating_sub(last.stamp.counter);
+            // Fewer numbers than packets are frames that were left out.
+            report.made_gaps += numbers.saturating_sub(packets);
+            if let Some(stay) = report.stays.last_mut() {
+                stay.to_micros = now.at_micros;
+            }
+            return;
+        }
+        report.switches += 1;
+        let sent = now.stamp.sent_micros as f64 - last.stamp.sent_micros as f64;
+        let step = (f64::from(ticks) / TICKS - sent / 1e3).abs();
+        report.clock_step_ms_max = report.clock_step_ms_max.max(step);
+        self.begin(now);
+    }
+
+    fn begin(&mut self, first: Glimpse) {
+        let at = first.at_micros;
+        let stay =
+            Stay { layer: first.stamp.layer, from_micros: at, to_micros: at, ..Stay::default() };
+        let stays = &mut self.report.stays;
+        if stays.len() == STAYS_MAX {
+            stays.pop();
+        }
+        stays.push(stay);
+    }
+
+    fn count_frame(&mut self, glimpse: Glimpse) {
+        if self.remembered.contains(&glimpse.timestamp) {
+            return;
+        }
+        if self.remembered.len() < FRAMES_REMEMBERED {
+            self.remembered.push(glimpse.timestamp);
+        } else {
+            self.remembered[self.next] = glimpse.timestamp;
+            self.next = (self.next + 1) % FRAMES_REMEMBERED;
+        }
+        *self.report.frames.entry(glimpse.stamp.layer).or_default() += 1;
+        let same = |stay: &&mut Stay| stay.layer == glimpse.stamp.layer;
+        if let Some(stay) = self.report.stays.last_mut().filter(same) {
+            stay.frames += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets of a layer: sequence number, counter, and milliseconds for all three clocks.
+    fn glimpse(layer: u8, sequence: u64, counter: u64, milliseconds: u32) -> Glimpse {
+        let micros = u64::from(milliseconds) * 1_000;
+        Glimpse {
+            sequence,
+            timestamp: (milliseconds * 90).wrapping_sub(900),
+            stamp: Stamp { counter, sent_micros: micros, layer },
+            at_micros: micros,
+        }
+    }
+
+    fn seen(glimpses: impl IntoIterator<Item = Glimpse>) -> LayerReport {
+        let mut watch = LayerWatch::default();
+        glimpses.into_iter().for_each(|glimpse| watch.take(glimpse));
+        watch.report().clone()
+    }
+
+    #[test]
+    fn stays_and_their_frame_rates_are_told_apart() {
+        let first = (0..31).flat_map(|at| {
+            let packet = |number| glimpse(0, number, number, at * 20);
+            [packet(u64::from(at) * 2), packet(u64::from(at) * 2 + 1)]
+        });
+        let second = (31..42).map(|at| glimpse(2, u64::from(at) + 31, u64::from(at), at * 20));
+        let report = seen(first.chain(second));
+        let told: Vec<_> = report.stays.iter().map(|it| (it.layer, it.frames)).collect();
+        assert_eq!(told, [(0, 31), (2, 11)]);
+        assert!(report.stays.iter().all(|stay| (stay.frame_rate() - 50.0).abs() < 0.1));
+        assert_eq!((report.switches, report.made_gaps, report.backwards), (1, 0, 0));
+        assert_eq!(report.current(), Some(2));
+    }
+
+    #[test]
+    fn a_gap_of_the_servers_making_is_none_of_the_network() {
+        let report = seen([glimpse(0, 1, 1, 0), glimpse(0, 5, 5, 20), glimpse(0, 8, 6, 40)]);
+        assert_eq!(report.made_gaps, 2);
+        let left_out = seen([glimpse(0, 1, 1, 0), glimpse(0, 2, 9, 20)]);
+        assert_eq!(left_out.made_gaps, 0);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_at_a_switch_is_noticed() {
+        let mut ahead = glimpse(1, 2, 7, 20);
+        ahead.timestamp = ahead.timestamp.wrapping_add(450);
+        let report = seen([glimpse(0, 1, 1, 0), ahead]);
+        assert!((report.clock_step_ms_max - 5.0).abs() < 0.01, "{report:?}");
+        let mut behind = glimpse(1, 2, 7, 20);
+        behind.timestamp = behind.timestamp.wrapping_sub(9_000);
+        assert_eq!(seen([glimpse(0, 1, 1, 0), behind]).backwards, 1);
+    }
+
+    #[test]
+    fn a_late_packet_is_a_frame_unless_others_of_it_came() {
+        let report = seen([
+            glimpse(0, 1, 1, 0),
+            glimpse(0, 4, 4, 40),
+            glimpse(0, 2, 2, 20),
+            glimpse(0, 3, 3, 40),
+        ]);
+        assert_eq!((report.frames[&0], report.backwards, report.switches), (3, 0, 0));
+    }
+}
