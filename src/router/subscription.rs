@@ -1,15 +1,43 @@
-//! One viewer's hold on one track: waits for a decodable start, then renumbers packet by packet.
+//! One viewer's hold on one track: waits for a decodable start, then renumbers packet by packet,
+//! whichever layer they come from.
+
 use crate::media::codec::Kind;
+use crate::media::layer::{Lane, LayerId};
 use crate::media::packet::Packet;
 
-/// What flows to the viewer.
+/// A viewer's time with one layer: everything from the source sequence number `first` on, which goes
+/// out as `first_out`, with timestamps moved by `shift`. What is of the past goes out compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Forwarding {
-    /// Nothing yet: the next keyframe (video) or packet (audio) begins.
-    Waiting,
-    /// Everything from the source sequence number `first` on, which goes out as `first_out`, with
-    /// timestamps moved by `shift`. What is of the past goes out compressed.
-    Flowing { first: u64, first_out: u64, shift: u64, past: Past },
+pub struct Stay {
+    /// Of which layer; of sound [`LayerId::ONLY`].
+    pub layer: LayerId,
+    /// What its timestamps are moved by.
+    pub shift: u64,
+    first: u64,
+    first_out: u64,
+    past: Past,
+}
+
+impl Stay {
+    /// The RTP timestamp with which a packet of this one goes to the viewer: of the present it is
+    /// the same but for the shift, of the past nearer to the present. It depends on nothing else,
+    /// so that a packet that is sent again is the same packet.
+    pub const fn timestamp(&self, timestamp: u64) -> u64 {
+        self.past.compress(timestamp.wrapping_add(self.shift))
+    }
+
+    fn out(&self, sequence: u64) -> Option<u64> {
+        sequence.checked_sub(self.first)?.checked_add(self.first_out)
+    }
+}
+
+/// How a packet goes to a viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its extended sequence number.
+    pub sequence: u64,
+    /// Its extended RTP timestamp.
+    pub timestamp: u64,
 }
 
 /// What was there before a viewer came goes out with compressed RTP timestamps.
@@ -65,12 +93,19 @@ impl Past {
 
 /// A viewer's place in a track, and the sequence numbers it sees.
 ///
-/// The viewer's numbers are those of the publisher moved by a constant, so that a packet lost on
-/// the way in is a gap that a late retransmission still fills, and a NACK finds its packet.
+/// While it stays with a layer its numbers are those of the publisher moved by a constant, so that
+/// a packet lost on the way in is a gap that a late retransmission still fills, and a NACK finds
+/// its packet. It leaves a layer where a keyframe of the one it aims at begins, and what it has not
+/// got by then of the one before still comes.
 #[derive(Debug, Clone, Copy)]
 pub struct Subscription {
     kind: Kind,
-    forwarding: Forwarding,
+    /// The layer with whose next keyframe it goes on.
+    target: LayerId,
+    /// Where it is; none: the target's next keyframe begins (video), or the next packet (audio).
+    stay: Option<Stay>,
+    /// Where it was before, latest first: what was lost of that is still found.
+    former: [Option<Stay>; 2],
     /// The extended sequence number after the highest sent; the first one before that.
     next_out: u64,
     /// The highest RTP timestamp sent; zero before that.
@@ -88,38 +123,85 @@ impl Subscription {
     /// Half the range is left before the first wrap, as RFC 3711 §3.3.1 advises: the rollover
     /// counter starts at zero on both sides.
     pub const fn new(kind: Kind, random: u16) -> Self {
-        let next_out = (random & 0x7fff) as u64;
-        Self { kind, forwarding: Forwarding::Waiting, next_out, newest: 0 }
+        let (next_out, target) = ((random & 0x7fff) as u64, LayerId::ONLY);
+        Self { kind, target, stay: None, former: [None; 2], next_out, newest: 0 }
     }
 
-    /// The extended sequence number with which a packet goes to the viewer, or `None` if it does
-    /// not: nothing before a keyframe, nothing from before the start. With this packet may begin
-    /// what flows; its timestamps are then moved by `shift`.
-    pub fn select(&mut self, packet: &Packet, shift: u64) -> Option<u64> {
-        let (first, first_out) = match self.forwarding {
-            Forwarding::Flowing { first, first_out, .. } => (first, first_out),
-            Forwarding::Waiting => {
-                if self.kind == Kind::Video && !packet.keyframe {
-                    return None;
-                }
-                self.begin_at(packet, shift, packet.timestamp, 0);
-                (packet.sequence, self.next_out)
+    /// It goes on with this layer from its next keyframe on.
+    pub const fn aim(&mut self, layer: LayerId) {
+        self.target = layer;
+    }
+
+    /// The layer that it goes on with.
+    pub const fn target(&self) -> LayerId {
+        self.target
+    }
+
+    /// The layer that flows.
+    pub fn current(&self) -> Option<LayerId> {
+        self.stay.map(|stay| stay.layer)
+    }
+
+    /// Whether it waits for a keyframe of another layer than the one that flows, if one does.
+    pub fn is_moving(&self) -> bool {
+        self.current() != Some(self.target)
+    }
+
+    /// Whose packets it takes: first those among which may be the one that it moves with.
+    pub fn lanes(&self) -> (Option<Lane>, Option<Lane>) {
+        let current = self.current().filter(|&layer| layer != self.target);
+        let lane = |layer| Lane::of(self.kind, layer);
+        (Some(lane(self.target)), current.map(lane))
+    }
+
+    /// How a packet goes to the viewer, or `None` if it does not: nothing before a keyframe, nothing
+    /// from before the start. With this packet may begin what flows; its timestamps are then moved
+    /// by `shift`, which is told the layer before and by what that one's were.
+    pub fn select(
+        &mut self,
+        packet: &Packet,
+        shift: impl FnOnce(Option<(LayerId, u64)>) -> u64,
+    ) -> Option<Place> {
+        let is_current = self.current() == Some(packet.layer);
+        if packet.layer == self.target && !is_current {
+            let begins = self.kind == Kind::Audio || packet.keyframe;
+            if begins {
+                self.begin_at(packet, shift(self.moved()), packet.timestamp, 0);
             }
-        };
-        let out = packet.sequence.checked_sub(first)?.checked_add(first_out)?;
-        self.next_out = self.next_out.max(out + 1);
-        self.newest = self.newest.max(self.timestamp(packet.timestamp));
-        Some(out)
+        }
+        let (stay, end) = self.stay_of(packet.layer)?;
+        let sequence = stay.out(packet.sequence).filter(|&out| out < end)?;
+        let timestamp = stay.timestamp(packet.timestamp);
+        self.next_out = self.next_out.max(sequence + 1);
+        self.newest = self.newest.max(timestamp);
+        Some(Place { sequence, timestamp })
+    }
+
+    /// The latest stay with a layer, and where its numbers end.
+    fn stay_of(&self, layer: LayerId) -> Option<(Stay, u64)> {
+        self.stays().find(|(stay, _)| stay.layer == layer)
+    }
+
+    /// Its stays, latest first, each with the number after its last.
+    fn stays(&self) -> impl Iterator<Item = (Stay, u64)> {
+        let mut end = self.stay.map_or(self.next_out, |_| u64::MAX);
+        std::iter::once(self.stay).chain(self.former).flatten().map(move |stay| {
+            let ends = std::mem::replace(&mut end, stay.first_out);
+            (stay, ends)
+        })
+    }
+
+    /// The layer whose timestamps the viewer has seen last, and what they are moved by.
+    pub fn moved(&self) -> Option<(LayerId, u64)> {
+        self.stays().next().map(|(stay, _)| (stay.layer, stay.shift))
     }
 
     /// From here on flows what begins with this packet, its timestamps moved by `shift`; what is
     /// older than the timestamp of the `present` takes `least` ticks to send, or more. Tells the
     /// timestamp with which it begins: the present's, or a little later, as it must come after all
-    /// that was sent.
-    ///
-    /// There is no gap to what flowed before, and that is over: none of it can be sent again, as
-    /// its timestamps are others now.
+    /// that was sent. There is no gap to what flowed before.
     pub fn begin_at(&mut self, packet: &Packet, shift: u64, present: u64, least: u64) -> u64 {
+        self.wait();
         let (begins, present) = (packet.timestamp.wrapping_add(shift), present.wrapping_add(shift));
         let next = self.newest.saturating_add(1);
         let follows = next <= present.saturating_add(Self::BACK_MAX);
@@ -130,31 +212,35 @@ impl Subscription {
         } else {
             Past::NONE
         };
-        self.forwarding = Forwarding::Flowing { first, first_out, shift, past };
+        self.target = packet.layer;
+        self.stay = Some(Stay { layer: packet.layer, shift, first, first_out, past });
         present
     }
 
     /// Whether a packet with this RTP timestamp is of the past, and goes out compressed.
-    pub const fn is_past(&self, timestamp: u64) -> bool {
-        match self.forwarding {
-            Forwarding::Flowing { past, shift, .. } => past.covers(timestamp.wrapping_add(shift)),
-            Forwarding::Waiting => false,
+    pub fn is_past(&self, timestamp: u64) -> bool {
+        self.stay.is_some_and(|stay| stay.past.covers(timestamp.wrapping_add(stay.shift)))
+    }
+
+    /// Nothing new flows until the next start.
+    pub fn wait(&mut self) {
+        let Some(stay) = self.stay.take() else { return };
+        // Of what was sent nothing there is nothing to find.
+        if self.next_out > stay.first_out {
+            self.former = [Some(stay), self.former[0]];
         }
     }
 
-    /// Nothing flows until the next start.
-    pub const fn wait(&mut self) {
-        self.forwarding = Forwarding::Waiting;
+    /// The same, and what flowed before is forgotten: its numbers say nothing any more.
+    pub const fn forget(&mut self) {
+        self.stay = None;
+        self.former = [None; 2];
     }
 
-    /// The RTP timestamp with which a packet of this one goes to the viewer: of the present it is
-    /// the same but for the shift, of the past nearer to the present. It depends on nothing else,
-    /// so that a packet that is sent again is the same packet.
-    pub const fn timestamp(&self, timestamp: u64) -> u64 {
-        match self.forwarding {
-            Forwarding::Flowing { past, shift, .. } => past.compress(timestamp.wrapping_add(shift)),
-            Forwarding::Waiting => timestamp,
-        }
+    /// The RTP timestamp with which a packet of this one goes to the viewer, from the layer that
+    /// flows.
+    pub fn timestamp(&self, timestamp: u64) -> u64 {
+        self.stay.map_or(timestamp, |stay| stay.timestamp(timestamp))
     }
 
     /// The extended sequence number after the highest sent; the first one before that.
@@ -168,18 +254,18 @@ impl Subscription {
     }
 
     /// Whether it still waits for its start.
-    pub fn is_waiting(&self) -> bool {
-        self.forwarding == Forwarding::Waiting
+    pub const fn is_waiting(&self) -> bool {
+        self.stay.is_none()
     }
 
-    /// The publisher's sequence number of a packet that went to the viewer with this one, and its
-    /// extended form.
-    pub fn source_of(&self, sequence: u16) -> Option<(u64, u64)> {
-        let Forwarding::Flowing { first, first_out, .. } = self.forwarding else { return None };
+    /// The lane and the publisher's sequence number of a packet that went to the viewer with this
+    /// one, its extended form, and the stay that it was of.
+    pub fn source_of(&self, sequence: u16) -> Option<(Stay, u64, u64)> {
         let newest = self.next_out.checked_sub(1)?;
         let back = u64::from((newest as u16).wrapping_sub(sequence));
         let out = newest.checked_sub(back)?;
-        Some((out.checked_sub(first_out)?.checked_add(first)?, out))
+        let (stay, _) = self.stays().find(|(stay, _)| stay.first_out <= out)?;
+        Some((stay, out.checked_sub(stay.first_out)?.checked_add(stay.first)?, out))
     }
 }
 
