@@ -109,7 +109,7 @@ impl Inbox {
                 packets.iter().map(|it| it.payload.len().max(Self::PACKET_COUNTS_FOR)).sum()
             }
             Tapped::Frame(frame, _) => frame.data.len(),
-            Tapped::Clock { .. } => 0,
+            Tapped::Clock { .. } | Tapped::Layers(_) => 0,
             Tapped::Began { .. } | Tapped::Formats(_) | Tapped::Lost | Tapped::Left(_) => {
                 return None;
             }
@@ -121,8 +121,9 @@ impl Inbox {
 impl TapSink for Inbox {
     fn tell(&self, term: Term, tapped: Tapped) {
         let size = Self::size(&tapped);
-        // A clock is told again soon.
-        let counts = size.is_some() && !matches!(tapped, Tapped::Clock { .. });
+        // These are told again soon.
+        let is_repeated = matches!(tapped, Tapped::Clock { .. } | Tapped::Layers(_));
+        let counts = size.is_some() && !is_repeated;
         let note = || {
             self.lost.fetch_add(u64::from(counts), Ordering::AcqRel);
         };

@@ -31,7 +31,8 @@ pub enum Tapped {
     },
     /// These formats flow from now on, audio and video (WebRTC).
     Formats([Option<Format>; 2]),
-    /// Packets in the order of their arrival, each once (WebRTC).
+    /// Packets in the order of their arrival, each once; those of all layers of the picture
+    /// (WebRTC).
     Packets(Arc<[Arc<Packet>]>),
     /// A timestamp, as [`Packet::timestamp`] counts, stands for this moment on the
     /// server's clock: the same that viewers are told (WebRTC).
@@ -113,8 +114,8 @@ impl Stream {
         Some(Tapped::Clock { lane, timestamp, wall })
     }
 
-    /// The lanes that something is known of.
-    fn lanes(&self) -> impl Iterator<Item = Lane> {
+    /// The lanes that there may be.
+    fn lanes() -> impl Iterator<Item = Lane> {
         let layers = (0..LAYERS_MAX).filter_map(LayerId::at);
         std::iter::once(Lane::Audio).chain(layers.map(Lane::Video))
     }
@@ -133,7 +134,7 @@ impl Stream {
             tapping.clock_due = Some(now + Tapping::CLOCK_INTERVAL);
         }
         if is_due || is_new {
-            for lane in self.lanes() {
+            for lane in Self::lanes() {
                 let is_told = tapping.clock_told.contains(&lane);
                 let Some(clock) = self.clock(lane, now).filter(|_| is_due || !is_told) else {
                     continue;
@@ -162,7 +163,7 @@ impl Stream {
         if self.formats.iter().any(Option::is_some) {
             sink.tell(term, Tapped::Formats(self.formats.clone()));
         }
-        for clock in self.lanes().filter_map(|lane| self.clock(lane, now)) {
+        for clock in Self::lanes().filter_map(|lane| self.clock(lane, now)) {
             sink.tell(term, clock);
         }
         sink.tell(term, Tapped::Layers(self.router.layers(now)));

@@ -380,9 +380,12 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
+    use super::batch::Batch;
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::{LayerId, Scale};
+    use crate::media::layer::Scale;
+
+    const VIDEO: Lane = Lane::Video(LayerId::ONLY);
 
     #[test]
     fn sound_does_not_end_the_wait_for_a_keyframe() {
@@ -405,11 +408,11 @@ mod tests {
                 payload,
             })
         };
-        router.want_keyframe();
-        assert!(router.keyframe_request_due(now));
-        router.push(packet(Codec::Opus));
+        router.want_keyframe(LayerId::ONLY);
+        assert!(router.keyframe_request_due(now).is_some());
+        router.push(&packet(Codec::Opus));
         assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
-        router.push(packet(Codec::Vp8));
+        router.push(&packet(Codec::Vp8));
         assert_eq!(router.keyframe_deadline(), None);
     }
 
@@ -434,17 +437,18 @@ mod tests {
                 payload,
             })
         };
-        router.push(sound(1, 5_000_000));
-        router.sender_report(Kind::Audio, wall, 5_000_000, now);
-        let told = |router: &Router| router.timestamp_at(Kind::Audio, now).map(|(_, at)| at);
+        router.push(&sound(1, 5_000_000));
+        router.sender_report(Lane::Audio, wall, 5_000_000, now);
+        let told =
+            |router: &Router| router.timestamp_to_begin_at(Kind::Audio, now).map(|(_, at)| at);
         assert!(told(&router).is_some());
         let mut next = TimeLine::new(router.epoch);
-        next.packet(Kind::Audio, 70, 48_000, now);
-        next.sender_report(Kind::Audio, wall, 70, now);
+        next.packet(Lane::Audio, 70, 48_000, now);
+        next.sender_report(Lane::Audio, wall, 70, now);
         router.begin_term();
         router.go_on(next, Vec::new(), now);
         assert_eq!(told(&router), None);
-        router.push(sound(1, 70));
+        router.push(&sound(1, 70));
         assert!(told(&router).is_some_and(|at| at > 5_000_000));
     }
 
@@ -453,10 +457,13 @@ mod tests {
     fn what_came_before_a_late_packet_has_passed_it_whichever_batch_it_went_out_with() {
         let now = Instant::now();
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let mut router = Router::new(
+            RouterSettings { batch_wait: Duration::ZERO, ..RouterSettings::default() },
+            Epoch { instant: now, wall },
+        );
         let depart = |router: &mut Router, sequences: &[u64]| {
             for &sequence in sequences {
-                router.push(Arc::new(Packet {
+                router.push(&Arc::new(Packet {
                     codec: Codec::H264,
                     layer: LayerId::ONLY,
                     scale: Scale::default(),
@@ -473,7 +480,7 @@ mod tests {
         };
         depart(&mut router, &[70_001]);
         depart(&mut router, &[70_002, 70_000, 70_003]);
-        let late = &router.batch(Kind::Video)[1].packet;
+        let late = &router.batch(VIDEO)[1].packet;
         let passed: Vec<u64> = router.passed(late).map(|(packet, _)| packet.sequence).collect();
         assert_eq!(passed, [70_001, 70_002], "and what comes after it is still to come");
     }
@@ -484,7 +491,7 @@ mod tests {
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
         let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
         let push = |router: &mut Router, sequence| {
-            router.push(Arc::new(Packet {
+            router.push(&Arc::new(Packet {
                 codec: Codec::Vp8,
                 layer: LayerId::ONLY,
                 scale: Scale::default(),
@@ -506,7 +513,7 @@ mod tests {
             later = later.max(deadline);
             assert!(router.is_due(later));
             router.begin_batch(later);
-            gone += router.batch(Kind::Video).len();
+            gone += router.batch(VIDEO).len();
             router.finish_batch();
         }
         assert_eq!(gone, taken);
@@ -522,7 +529,7 @@ mod tests {
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
         let mut router = Router::new(RouterSettings::default(), Epoch { instant: start, wall });
         let push = |router: &mut Router, number: u64, keyframe| {
-            router.push(Arc::new(Packet {
+            router.push(&Arc::new(Packet {
                 codec: Codec::Vp8,
                 layer: LayerId::ONLY,
                 scale: Scale::default(),
@@ -536,8 +543,7 @@ mod tests {
         };
         let sent = |router: &mut Router, ms| {
             router.begin_batch(at(ms));
-            let sent: Vec<u64> =
-                router.batch(Kind::Video).iter().map(|it| it.packet.sequence).collect();
+            let sent: Vec<u64> = router.batch(VIDEO).iter().map(|it| it.packet.sequence).collect();
             router.finish_batch();
             sent
         };
@@ -553,8 +559,8 @@ mod tests {
         assert_eq!(sent(&mut router, 1_150), [6]);
         push(&mut router, 7, false);
         assert!(sent(&mut router, 1_400).is_empty(), "nothing that waits is of use");
-        assert_eq!(router.cache().packets().count(), 0);
-        assert!(router.keyframe_request_due(at(1_400)));
+        assert_eq!(router.cached(), 0);
+        assert!(router.keyframe_request_due(at(1_400)).is_some());
         assert_eq!(push(&mut router, 14, false), Pushed::NoRoom);
         assert_eq!(push(&mut router, 15, true), Pushed::New);
         assert_eq!(push(&mut router, 16, false), Pushed::New);
@@ -567,9 +573,12 @@ mod tests {
     fn a_packet_that_waits_cannot_be_sent_again() {
         let now = Instant::now();
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let mut router = Router::new(
+            RouterSettings { batch_wait: Duration::ZERO, ..RouterSettings::default() },
+            Epoch { instant: now, wall },
+        );
         for (sequence, size) in [(70_000, 1_000), (70_001, 998)] {
-            router.push(Arc::new(Packet {
+            router.push(&Arc::new(Packet {
                 codec: Codec::Vp8,
                 layer: LayerId::ONLY,
                 scale: Scale::default(),
@@ -581,9 +590,9 @@ mod tests {
                 payload: vec![0; size],
             }));
         }
-        assert!(router.past(Kind::Video, 70_001).is_none());
+        assert!(router.past(VIDEO, 70_001).is_none());
         router.begin_batch(now);
-        let padding = |sequence| router.past(Kind::Video, sequence).map(|(_, padding)| padding);
+        let padding = |sequence| router.past(VIDEO, sequence).map(|(_, padding)| padding);
         assert_eq!((padding(70_000), padding(70_001)), (Some(0), Some(2)));
     }
 }

@@ -292,40 +292,97 @@ mod tests {
         }
     }
 
+    fn of_layer(layer: usize, sequence: u64, timestamp: u64, keyframe: bool) -> Packet {
+        let layer = LayerId::at(layer).expect("few");
+        Packet { layer, timestamp, ..packet(sequence, keyframe) }
+    }
+
+    fn select(subscription: &mut Subscription, packet: &Packet) -> Option<u64> {
+        subscription.select(packet, |_| 0).map(|place| place.sequence)
+    }
+
+    fn source_of(subscription: &Subscription, sequence: u16) -> Option<(u64, u64)> {
+        subscription.source_of(sequence).map(|(_, source, out)| (source, out))
+    }
+
     #[test]
     fn video_begins_at_a_keyframe_and_what_came_before_stays_out() {
         let mut subscription = Subscription::new(Kind::Video, 0x8005);
-        assert_eq!(subscription.select(&packet(100, false), 0), None);
-        assert_eq!(subscription.select(&packet(101, true), 0), Some(5));
-        assert_eq!(subscription.select(&packet(100, false), 0), None);
-        assert_eq!(subscription.select(&packet(103, false), 0), Some(7));
-        assert_eq!(subscription.select(&packet(102, false), 0), Some(6));
-        assert_eq!(subscription.source_of(6), Some((102, 6)));
-        assert_eq!(subscription.source_of(8), None, "not sent yet");
-        assert_eq!(subscription.source_of(4), None, "before the first");
+        assert_eq!(select(&mut subscription, &packet(100, false)), None);
+        assert_eq!(select(&mut subscription, &packet(101, true)), Some(5));
+        assert_eq!(select(&mut subscription, &packet(100, false)), None);
+        assert_eq!(select(&mut subscription, &packet(103, false)), Some(7));
+        assert_eq!(select(&mut subscription, &packet(102, false)), Some(6));
+        assert_eq!(source_of(&subscription, 6), Some((102, 6)));
+        assert_eq!(source_of(&subscription, 8), None, "not sent yet");
+        assert_eq!(source_of(&subscription, 4), None, "before the first");
     }
 
     #[test]
     fn audio_begins_at_once() {
         let mut subscription = Subscription::new(Kind::Audio, 0);
-        assert_eq!(subscription.select(&packet(7, false), 0), Some(0));
+        assert_eq!(select(&mut subscription, &packet(7, false)), Some(0));
     }
 
     #[test]
-    fn a_new_start_leaves_no_gap_and_what_was_before_cannot_be_asked_for() {
+    fn a_new_start_leaves_no_gap_and_what_was_before_can_be_asked_for() {
         let mut subscription = Subscription::new(Kind::Video, 0);
         subscription.begin_at(&packet(100, true), 0, 9_000, 0);
-        assert_eq!(subscription.select(&packet(100, true), 0), Some(0));
-        assert_eq!(subscription.select(&packet(101, false), 0), Some(1));
+        assert_eq!(select(&mut subscription, &packet(100, true)), Some(0));
+        assert_eq!(select(&mut subscription, &packet(101, false)), Some(1));
         subscription.begin_at(&packet(500, true), 0, 90_000, 0);
-        assert_eq!(subscription.select(&packet(101, false), 0), None);
-        assert_eq!(subscription.select(&packet(500, true), 0), Some(2));
-        assert_eq!(subscription.source_of(1), None);
-        assert_eq!(subscription.source_of(2), Some((500, 2)));
-        subscription.wait();
-        assert_eq!(subscription.source_of(2), None);
-        assert_eq!(subscription.select(&packet(501, false), 0), None);
-        assert_eq!(subscription.select(&packet(600, true), 0), Some(3));
+        assert_eq!(select(&mut subscription, &packet(101, false)), None);
+        assert_eq!(select(&mut subscription, &packet(500, true)), Some(2));
+        assert_eq!(source_of(&subscription, 1), Some((101, 1)));
+        assert_eq!(source_of(&subscription, 2), Some((500, 2)));
+        subscription.forget();
+        assert_eq!(source_of(&subscription, 2), None, "the numbers are another publisher's");
+        assert_eq!(select(&mut subscription, &packet(501, false)), None);
+        assert_eq!(select(&mut subscription, &packet(600, true)), Some(3));
+    }
+
+    #[test]
+    fn another_layer_goes_on_with_its_keyframe_and_the_one_before_is_still_repaired() {
+        let mut subscription = Subscription::new(Kind::Video, 0);
+        assert_eq!(select(&mut subscription, &of_layer(0, 100, 3_000, true)), Some(0));
+        assert_eq!(select(&mut subscription, &of_layer(0, 102, 6_000, false)), Some(2));
+        let upper = LayerId::at(1).expect("two");
+        subscription.aim(upper);
+        assert!(subscription.is_moving());
+        assert_eq!(select(&mut subscription, &of_layer(1, 7, 500, false)), None);
+        // Its clock is another: what it is moved by is told by what the one before was.
+        let place = subscription.select(&of_layer(1, 9, 1_000, true), |before| {
+            assert_eq!(before, Some((LayerId::ONLY, 0)));
+            8_000
+        });
+        assert_eq!(place, Some(Place { sequence: 3, timestamp: 9_000 }));
+        assert_eq!(subscription.current(), Some(upper));
+        assert_eq!(select(&mut subscription, &of_layer(0, 103, 9_000, false)), None, "it is left");
+        assert_eq!(select(&mut subscription, &of_layer(0, 101, 3_000, false)), Some(1), "late");
+        let (stay, source, _) = subscription.source_of(1).expect("sent");
+        assert_eq!((stay.layer, source), (LayerId::ONLY, 101));
+        let (stay, source, _) = subscription.source_of(3).expect("sent");
+        assert_eq!((stay.layer, source, stay.timestamp(1_000)), (upper, 9, 9_000));
+        // Back before its keyframe has come: nothing happens.
+        subscription.aim(LayerId::ONLY);
+        subscription.aim(upper);
+        assert_eq!(select(&mut subscription, &of_layer(1, 10, 4_000, false)), Some(4));
+    }
+
+    /// A layer's keyframe of a moment whose picture was sent already from the one before.
+    #[test]
+    fn two_pictures_of_one_moment_have_two_timestamps() {
+        let mut subscription = Subscription::new(Kind::Video, 0);
+        subscription.select(&of_layer(0, 100, 90_000, true), |_| 0);
+        subscription.aim(LayerId::at(1).expect("two"));
+        let mut last = 90_000;
+        for picture in 0..100 {
+            let packet = of_layer(1, 50 + picture, 90_000 + picture * 3_000, picture == 0);
+            let place = subscription.select(&packet, |_| 0).expect("it flows");
+            assert!(place.timestamp > last);
+            last = place.timestamp;
+        }
+        assert_eq!(last, 90_000 + 99 * 3_000, "and soon it is the publisher's again");
     }
 
     proptest! {
@@ -361,21 +418,62 @@ mod tests {
         ) {
             let mut subscription = Subscription::new(Kind::Video, 0);
             let at = |sequence, timestamp| Packet { timestamp, ..packet(sequence, true) };
-            subscription.select(&at(1, sent), 0);
+            select(&mut subscription, &at(1, sent));
             let first = sent - back;
             subscription.wait();
             let keyframe = at(2, first);
             if span > 0 {
                 subscription.begin_at(&keyframe, 0, first + span, 0);
             }
-            prop_assert_eq!(subscription.select(&keyframe, 0), Some(1));
+            prop_assert_eq!(select(&mut subscription, &keyframe), Some(1));
             prop_assert!(subscription.timestamp(first) > sent.min(first + back));
             prop_assert!(subscription.timestamp(first + 3_000) > subscription.timestamp(first));
             // Where they go back further, nothing is made of it.
             let anew = Packet { timestamp: 5, ..packet(9, true) };
             subscription.wait();
-            subscription.select(&anew, 0);
+            select(&mut subscription, &anew);
             prop_assert!(sent < 360_000 || subscription.timestamp(5) == 5);
+        }
+
+        /// However a viewer is moved between layers, what it is sent is one stream: each number
+        /// stands for one packet, is found again, and leaves no gap but where something is lost.
+        #[test]
+        fn layers_come_out_as_one_unbroken_stream(
+            random: u16,
+            steps in prop::collection::vec((0_usize..3, 0_usize..3, 0_u32..40, any::<bool>()), 1..400),
+        ) {
+            let mut subscription = Subscription::new(Kind::Video, random);
+            let (mut sent, mut next) = (HashMap::new(), [5_000_u64, 70_000, 1 << 20]);
+            let (mut last, mut pictures) = (None, 0);
+            for (aimed, layer, lost, keyframe) in steps {
+                subscription.aim(LayerId::at(aimed).expect("few"));
+                pictures += 1;
+                // Each layer counts time from another start.
+                let timestamp = (1 << 33) + layer as u64 * 1_000_000 + pictures * 3_000;
+                for _ in 0..3 {
+                    let sequence = next[layer];
+                    next[layer] += 1;
+                    if lost == 0 {
+                        continue;
+                    }
+                    let packet = of_layer(layer, sequence, timestamp, keyframe);
+                    let moved = |_| 0_u64.wrapping_sub(layer as u64 * 1_000_000);
+                    let Some(place) = subscription.select(&packet, moved) else { continue };
+                    let source = (layer, sequence);
+                    prop_assert_eq!(*sent.entry(place.sequence).or_insert(source), source);
+                    let found = subscription.source_of(place.sequence as u16);
+                    let found = found.map(|(stay, source, _)| (stay.layer.index(), source));
+                    prop_assert_eq!(found, Some(source));
+                    if let Some((before, (number, at))) = last {
+                        let (before, number): ((usize, u64), u64) = (before, number);
+                        prop_assert!(place.timestamp >= at, "back in time");
+                        let between = place.sequence - number - 1;
+                        let lost = if before.0 == layer { sequence - before.1 - 1 } else { 0 };
+                        prop_assert_eq!(between, lost, "a gap of our making");
+                    }
+                    last = Some((source, (place.sequence, place.timestamp)));
+                }
+            }
         }
 
         /// The nonce rule (ARCHITECTURE.md): a sequence number never stands for two packets, and
@@ -391,9 +489,9 @@ mod tests {
             let mut source = start + 70_000;
             for step in steps {
                 source = source.saturating_add_signed(step);
-                if let Some(out) = subscription.select(&packet(source, false), 0) {
+                if let Some(out) = select(&mut subscription, &packet(source, false)) {
                     prop_assert_eq!(*sent.entry(out).or_insert(source), source);
-                    prop_assert_eq!(subscription.source_of(out as u16), Some((source, out)));
+                    prop_assert_eq!(source_of(&subscription, out as u16), Some((source, out)));
                 }
             }
         }
@@ -403,7 +501,7 @@ mod tests {
     fn a_clock_set_back_runs_on_at_its_own_pace() {
         let mut subscription = Subscription::new(Kind::Video, 0);
         let at = |sequence, timestamp| Packet { timestamp, ..packet(sequence, true) };
-        subscription.select(&at(1, 1 << 33), 0);
+        select(&mut subscription, &at(1, 1 << 33));
         let back = (1 << 33) - 54_000_000;
         let step = subscription.timestamp(back + 3_000) - subscription.timestamp(back);
         assert_eq!(step, 3_000);

@@ -18,7 +18,7 @@ pub struct TimeLine {
 
 #[derive(Debug, Clone, Copy)]
 struct Clock {
-    clock_rate: u32,
+    rate: u32,
     began: Instant,
     /// The newest sender report: publisher's wall time and RTP timestamp.
     report: Option<(WallTime, u64)>,
@@ -70,10 +70,11 @@ impl TimeLine {
         let wall = self.epoch.wall_of(arrival);
         let Some(clock) = self.clock_mut(lane) else {
             let earliest = (wall, timestamp);
-            self.clocks.push((lane, Clock { clock_rate, began: arrival, report: None, earliest }));
+            self.clocks
+                .push((lane, Clock { rate: clock_rate, began: arrival, report: None, earliest }));
             return;
         };
-        clock.clock_rate = clock_rate;
+        clock.rate = clock_rate;
         let (least, since) = clock.earliest;
         let ticks = timestamp.wrapping_sub(since).cast_signed();
         let expected = least.offset_micros(micros_of_ticks(ticks, clock_rate));
@@ -105,7 +106,7 @@ impl TimeLine {
             (Some((ntp, timestamp)), Some(offset)) => (ntp.offset_micros(offset), timestamp),
             _ => clock.earliest,
         };
-        let ticks = ticks_of_micros(wall.micros_since(known_wall), clock.clock_rate);
+        let ticks = ticks_of_micros(wall.micros_since(known_wall), clock.rate);
         Some((wall, timestamp.wrapping_add_signed(ticks)))
     }
 }

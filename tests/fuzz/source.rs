@@ -8,7 +8,7 @@ use millrace::engine::tap::Tapped;
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::frame::{AudioCoding, Coding, Frame};
 use millrace::media::id::SessionId;
-use millrace::media::layer::{LayerId, Scale};
+use millrace::media::layer::{Lane, LayerId, Scale};
 use millrace::media::packet::Packet;
 use millrace::media::sample::Sample;
 use millrace::media::time::{Epoch, WallTime};
@@ -98,7 +98,8 @@ pub(crate) fn source(mut bytes: &[u8]) {
             3 => Tapped::Formats([None, Some(Format { codec, parameters })]),
             4 => {
                 let wall = wall.offset_micros(i64::from(ahead) * 7_000);
-                Tapped::Clock { kind, timestamp: *timestamp, wall }
+                let lane = Lane::of(kind, LayerId::ONLY);
+                Tapped::Clock { lane, timestamp: *timestamp, wall }
             }
             5 => {
                 let coding = match kind {

@@ -75,6 +75,7 @@ impl Notes {
             Tapped::Formats(_) => "formats",
             Tapped::Packets(_) => "packets",
             Tapped::Clock { .. } => "clock",
+            Tapped::Layers(_) => "layers",
             Tapped::Frame(..) => "frame",
             Tapped::Lost => "lost",
             Tapped::Left(_) => "left",
@@ -191,7 +192,7 @@ fn moments(notes: &Notes, number: usize, kind: Kind, rate: u32) -> Vec<WallTime>
     let begin = Publishing::timestamp(kind, Duration::ZERO);
     let told = notes.of(number);
     let clocks = told.iter().filter_map(|tapped| match tapped {
-        Tapped::Clock { kind: of, timestamp, wall } if *of == kind => Some((*timestamp, *wall)),
+        Tapped::Clock { lane, timestamp, wall } if lane.kind() == kind => Some((*timestamp, *wall)),
         _ => None,
     });
     let moment = |(timestamp, wall): (u64, WallTime)| {

@@ -9,7 +9,7 @@ use crate::codec::configuration::VideoConfiguration;
 use crate::codec::hex;
 use crate::codec::packetizer::{Packetizer, nal_units};
 use crate::media::id::SessionId;
-use crate::media::layer::{LayerId, Scale};
+use crate::media::layer::{Lane, LayerId, Scale};
 use crate::media::packet::PacketFields;
 use crate::media::packet::PacketPool;
 use base64::Engine;
@@ -73,7 +73,8 @@ impl World {
             Kind::Video => VIDEO_TICKS + at * 90,
         };
         let wall = epoch(self.start).wall_of(self.start + ms(at)).offset_micros(off_ms * 1_000);
-        self.take(Tapped::Clock { kind, timestamp, wall }, at);
+        let lane = Lane::of(kind, LayerId::ONLY);
+        self.take(Tapped::Clock { lane, timestamp, wall }, at);
     }
 
     fn take(&mut self, tapped: Tapped, at: u64) {
