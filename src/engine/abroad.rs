@@ -11,6 +11,7 @@ use super::stream::Stream;
 use crate::media::arena::{Path, SendArena};
 use crate::media::codec::Format;
 use crate::media::id::StreamName;
+use crate::media::layer::LayerId;
 use crate::media::packet::Packet;
 use crate::router::history::Pushed;
 use std::sync::Arc;
@@ -148,22 +149,32 @@ impl Engine {
                 if let Some(index) = self.started(from, &stream)
                     && let Some(stream) = self.streams.get_mut(index)
                 {
-                    let SenderReport { kind, ntp, timestamp, arrival } = report;
-                    stream.router.sender_report(kind, ntp, timestamp, arrival);
+                    let SenderReport { lane, ntp, timestamp, arrival } = report;
+                    stream.router.sender_report(lane, ntp, timestamp, arrival);
                 }
             }
-            Message::KeyframeWanted(stream) => self.keyframe_wanted(&stream, now),
+            Message::KeyframeWanted(stream, layer) => {
+                self.keyframe_wanted(&stream, Some(layer), now);
+            }
         }
     }
 
-    /// Somebody who is not here cannot go on without a keyframe.
-    pub(super) fn keyframe_wanted(&mut self, stream: &StreamName, now: Instant) {
+    /// Somebody who is not here cannot go on without a keyframe: of this layer, or of all.
+    pub(super) fn keyframe_wanted(
+        &mut self,
+        stream: &StreamName,
+        layer: Option<LayerId>,
+        now: Instant,
+    ) {
         let Some(&index) = self.names.get(stream) else { return };
         // Who reads a stream tells all shards; the one that has the publisher asks it.
         let Some(stream) = self.streams.get_mut(index).filter(|it| it.has_publisher()) else {
             return;
         };
-        stream.router.want_keyframe();
+        match layer {
+            Some(layer) => stream.router.want_keyframe(layer),
+            None => stream.router.want_keyframes(),
+        }
         self.request_keyframe(index, now);
     }
 
@@ -199,11 +210,14 @@ impl Engine {
     fn take_packets(&mut self, index: usize, packets: &[Arc<Packet>]) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         for packet in packets {
-            if stream.router.push(Arc::clone(packet)) == Pushed::New {
+            if stream.router.push(packet) == Pushed::New {
                 self.counters.packets_handed += 1;
             } else {
                 self.counters.packets_dropped += 1;
             }
+        }
+        if let Some(last) = packets.last() {
+            self.layers_changed(index, last.arrival);
         }
         if !self.waiting.contains(&index) {
             self.waiting.push(index);
@@ -217,6 +231,8 @@ impl Engine {
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.has_started = true;
         stream.router.go_on(start.time_line, start.packets, now);
+        self.layers_changed(index, now);
+        let Some(stream) = self.streams.get_mut(index) else { return };
         let catch_ups = &mut self.catch_ups;
         stream.each_viewer(&mut self.peers, |key, viewing| {
             if viewing.waits_for_video() && viewing.catch_up_from(&stream.router, now) {

@@ -69,9 +69,10 @@ impl Engine {
             self.catch_ups.ended(key);
             self.catch_ups.started(key, Begins::Cached, now);
         } else if viewing.waits_for_video()
+            && let Some(video) = viewing.subscription(Kind::Video)
             && let Some(stream) = self.streams.get_mut(index)
         {
-            stream.router.want_keyframe();
+            stream.router.want_keyframe(video.target());
             self.request_keyframe(index, now);
         }
     }

@@ -9,12 +9,12 @@ use super::peer::{Peer, Side, Viewing};
 use super::report::Counters;
 use crate::media::arena::SendArena;
 use crate::media::codec::Kind;
-use crate::media::patch::Patch;
+use crate::media::layer::{Lane, LayerId};
 use crate::media::time::ticks_of;
 use crate::peer::outgoing::{Numbered, Outgoing, Sent};
 use crate::router::Router;
 use crate::router::cache::{At, Start};
-use crate::router::subscription::Subscription;
+use crate::router::subscription::{Place, Subscription};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub(super) struct CatchUps {
 /// One viewer's walk through the cache of its stream.
 #[derive(Debug)]
 pub(super) struct CatchUp {
+    /// Whose cache it walks through.
+    layer: LayerId,
     cursor: u64,
     /// When it began, and the RTP timestamp of that moment: a packet is due when its own has come.
     began: (Instant, u64),
@@ -80,8 +82,8 @@ impl CatchUp {
     /// meanwhile.
     const PLANNED: Duration = Duration::from_micros(125);
 
-    fn new(now: Instant) -> Self {
-        Self { cursor: 0, began: (now, 0), paid_until: now }
+    fn new(layer: LayerId, now: Instant) -> Self {
+        Self { layer, cursor: 0, began: (now, 0), paid_until: now }
     }
 
     /// Here is where it begins, or where it goes on with another keyframe.
@@ -122,17 +124,20 @@ impl Viewing {
         waits && self.catching_up.is_none()
     }
 
-    /// Begins at the keyframe that the cache holds, if it holds one.
+    /// Begins at the keyframe that the cache of the layer that it aims at holds, if it holds one.
     pub(super) fn catch_up_from(&mut self, router: &Router, now: Instant) -> bool {
         let subscription = self.subscriptions[Kind::Video.index()].as_mut();
-        let start = router.cache().start(now);
-        let (Some(start), Some(subscription), Some(track)) =
-            (start, subscription, self.viewer.track(Kind::Video))
+        let (Some(subscription), Some(track)) = (subscription, self.viewer.track(Kind::Video))
         else {
             return false;
         };
-        let mut walk = Box::new(CatchUp::new(now));
-        walk.begin(start, router.shift(Kind::Video), subscription, now);
+        let layer = subscription.target();
+        let Some(start) = router.cache(layer).and_then(|cache| cache.start(now)) else {
+            return false;
+        };
+        let mut walk = Box::new(CatchUp::new(layer, now));
+        let shift = router.shift(Lane::Video(layer), subscription.moved(), now);
+        walk.begin(start, shift, subscription, now);
         track.playout_delay().catches_up();
         self.catching_up = Some(walk);
         self.began = Some(now);
@@ -160,7 +165,10 @@ impl Engine {
         let rested = viewing.began.is_none_or(|began| now >= began + Self::AGAIN_AFTER);
         if rested
             && viewing.catching_up.is_none()
-            && asked_before.is_some_and(|then| stream.router.keyframe_requests_are_ignored(then))
+            && let Some(video) = viewing.subscription(Kind::Video)
+            && asked_before.is_some_and(|then| {
+                stream.router.keyframe_requests_are_ignored(video.target(), then)
+            })
             && viewing.catch_up_from(&stream.router, now)
         {
             self.counters.starts_again += 1;
@@ -220,7 +228,11 @@ impl Engine {
                 }
                 Ok(Progress::Live | Progress::Held) => {}
                 Ok(Progress::Waits) => {
-                    stream.router.want_keyframe();
+                    if let Side::Viewer(viewing) = &peer.side
+                        && let Some(video) = viewing.subscription(Kind::Video)
+                    {
+                        stream.router.want_keyframe(video.target());
+                    }
                     self.request_keyframe(index, now);
                 }
                 Ok(Progress::NotAgreed) => self.end(key, EndReason::CodecNotAgreed, now, arena),
@@ -256,7 +268,8 @@ fn advance(
     };
     let Some(sealer) = peer.transport.sealer() else { return Progress::More };
     let packets_max = walk.affordable(now).min(left);
-    let (cache, shift) = (router.cache(), router.shift(Kind::Video));
+    let Some(cache) = router.cache(walk.layer) else { return Progress::Live };
+    let shift = router.shift(Lane::Video(walk.layer), subscription.moved(), now);
     let progress = loop {
         match cache.at(walk.cursor) {
             At::End => break Progress::Live,
@@ -285,9 +298,9 @@ fn advance(
                     break Progress::Full;
                 }
                 walk.cursor += 1;
-                let Some(sequence) = subscription.select(packet, shift) else { continue };
-                let numbered =
-                    Numbered { packet, padding, sequence, timestamp, patch: Patch::NONE };
+                let Some(place) = subscription.select(packet, |_| shift) else { continue };
+                let Place { sequence, timestamp, patch } = place;
+                let numbered = Numbered { packet, padding, sequence, timestamp, patch };
                 match track.send(numbered, sealer, (path, &mut *arena)) {
                     Sent::Yes => *sent += 1,
                     Sent::No => {}
@@ -321,7 +334,7 @@ impl Counters {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::{LayerId, Scale};
+    use crate::media::layer::Scale;
     use crate::media::packet::Packet;
     use crate::router::cache::{Departed, KeyframeCache};
     use std::sync::Arc;
@@ -330,7 +343,7 @@ mod tests {
     fn ten_packets_go_at_once_and_ten_a_millisecond_after_that() {
         let start = Instant::now();
         let at = |us| start + Duration::from_micros(us);
-        let mut walk = CatchUp::new(start);
+        let mut walk = CatchUp::new(LayerId::ONLY, start);
         assert_eq!(walk.affordable(at(0)), 10);
         walk.pay(10, at(0));
         assert_eq!(walk.affordable(at(0)), 0);
@@ -366,7 +379,7 @@ mod tests {
             let began = 60 * 33 + late;
             push(&mut cache, 60, began);
             let mut subscription = Subscription::new(Kind::Video, 0);
-            let mut walk = CatchUp::new(at(began));
+            let mut walk = CatchUp::new(LayerId::ONLY, at(began));
             let start = cache.start(at(began)).expect("kept");
             walk.begin(start, 0, &mut subscription, at(began));
             let mut next = 61;
@@ -384,7 +397,7 @@ mod tests {
                         break;
                     }
                     walk.cursor += 1;
-                    subscription.select(&departed.packet, 0);
+                    subscription.select(&departed.packet, |_| 0);
                     walk.pay(1, at(ms));
                 }
                 if matches!(cache.at(walk.cursor), At::End) {

@@ -352,7 +352,7 @@ impl Engine {
             Command::Listen(session, listens) => self.listen(session, listens, now),
             Command::Tap(stream, id, sink) => self.tap(&stream, id, &sink, now),
             Command::Untap(stream, id) => self.untap(&stream, id),
-            Command::WantKeyframe(stream) => self.keyframe_wanted(&stream, now),
+            Command::WantKeyframe(stream) => self.keyframe_wanted(&stream, None, now),
             Command::Report(reply) => reply(self.report(now)),
             Command::Stop => {
                 let keys: Vec<usize> = self.peers.iter().map(|(key, _)| key).collect();

@@ -7,14 +7,14 @@ use super::stream::Stream;
 use super::{Counters, Engine};
 use crate::media::arena::SendArena;
 use crate::media::codec::{Format, Kind};
+use crate::media::layer::Lane;
 use crate::media::packet::Packet;
-use crate::media::patch::Patch;
 use crate::media::time::WallTime;
 use crate::peer::outgoing::{Numbered, Outgoing, Sent};
 use crate::peer::viewer::Asked;
 use crate::router::Router;
 use crate::router::history::Pushed;
-use crate::router::subscription::Subscription;
+use crate::router::subscription::{Place, Subscription};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ impl Engine {
     /// A packet of a stream that is published here goes to all who take it.
     pub(super) fn forward(&mut self, index: usize, packet: &Arc<Packet>) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        let pushed = stream.router.push(Arc::clone(packet));
+        let pushed = stream.router.push(packet);
         // That there is no room for it here says nothing of other shards.
         if matches!(pushed, Pushed::New | Pushed::NoRoom) {
             stream.gather(packet);
@@ -63,6 +63,7 @@ impl Engine {
             Pushed::New => self.counters.packets_in += 1,
             _ => self.counters.packets_dropped += 1,
         }
+        self.layers_changed(index, packet.arrival);
         if !self.waiting.contains(&index) {
             self.waiting.push(index);
         }
@@ -178,7 +179,7 @@ impl Engine {
             let counters = &mut self.counters;
             let served = match peer {
                 Some(peer) => catch_unwind(AssertUnwindSafe(|| {
-                    serve_one(peer, &stream.router, counters, arena)
+                    serve_one(peer, &stream.router, now, counters, arena)
                 })),
                 None => Ok(Served::Yes),
             };
@@ -207,20 +208,19 @@ impl Engine {
                     return;
                 }
                 let is_followed = !stream.followers.is_empty();
-                let mut reports = [None; 2];
+                let mut reports = Vec::new();
                 publishing.receiver.handle_rtcp(rtcp, now, &mut |report| {
-                    let (kind, timestamp) = (report.kind, report.rtp_timestamp);
+                    let (lane, timestamp) = (report.lane, report.rtp_timestamp);
                     let ntp = WallTime::from_ntp(report.ntp);
-                    stream.router.sender_report(kind, ntp, timestamp, now);
+                    stream.router.sender_report(lane, ntp, timestamp, now);
                     if let Some(tapping) = &mut stream.tapping {
                         tapping.clock_changed();
                     }
                     if is_followed {
-                        let report = SenderReport { kind, ntp, timestamp, arrival: now };
-                        reports[kind.index()] = Some(report);
+                        reports.push(SenderReport { lane, ntp, timestamp, arrival: now });
                     }
                 });
-                for report in reports.into_iter().flatten() {
+                for report in reports {
                     self.tell_followers(index, |name| Message::SenderReport(name, report));
                 }
             }
@@ -245,7 +245,9 @@ impl Engine {
                     }
                 });
                 if is_lost {
-                    stream.router.want_keyframe();
+                    if let Some(video) = &viewing.subscriptions[Kind::Video.index()] {
+                        stream.router.want_keyframe(video.target());
+                    }
                     self.begin_again(key, now);
                 }
                 self.request_keyframe(index, now);
@@ -260,10 +262,12 @@ fn again<'r>(
     router: &'r Router,
     sequence: u16,
 ) -> Option<Numbered<'r>> {
-    let (source, sequence) = subscription.source_of(sequence)?;
-    let (packet, padding) = router.past(subscription.kind(), source)?;
-    let timestamp = subscription.timestamp(packet.timestamp);
-    Some(Numbered { packet, padding, sequence, timestamp, patch: Patch::NONE })
+    let (stay, source, sequence) = subscription.source_of(sequence)?;
+    let lane = Lane::of(subscription.kind(), stay.layer);
+    let (packet, padding) = router.past(lane, source)?;
+    let Place { sequence, timestamp, patch } =
+        stay.again(packet).filter(|it| it.sequence == sequence)?;
+    Some(Numbered { packet, padding, sequence, timestamp, patch })
 }
 
 /// Lets a batch go out to everybody who is there now, each time from another one on; tells how many
@@ -284,16 +288,20 @@ fn begin(stream: &mut Stream, now: Instant) -> usize {
 fn serve_one(
     peer: &mut Peer,
     router: &Router,
+    now: Instant,
     counters: &mut Counters,
     arena: &mut SendArena,
 ) -> Served {
-    let Some(path) = peer.transport.path() else { return Served::Yes };
     let Side::Viewer(viewing) = &mut peer.side else { return Served::Yes };
-    let room: usize = Kind::ALL
-        .into_iter()
-        .flat_map(|kind| router.batch(kind))
+    let room: usize = viewing
+        .lanes(router.batch_number())
+        .flat_map(|lane| router.batch(lane))
         .map(|waiting| Outgoing::room(&waiting.packet, waiting.padding))
         .sum();
+    if room == 0 {
+        return Served::Yes;
+    }
+    let Some(path) = peer.transport.path() else { return Served::Yes };
     if room > arena.remaining() {
         // A batch larger than the whole arena is cut off at its end rather than never sent.
         if !arena.is_empty() {
@@ -309,25 +317,27 @@ fn serve_one(
         let Some(subscription) = &mut viewing.subscriptions[kind.index()] else { continue };
         let Some(track) = viewing.viewer.track(kind) else { continue };
         track.playout_delay().batch_begins(subscription.next_out());
-        let shift = router.shift(kind);
         let mut forward = |subscription: &mut Subscription, packet: &Packet, padding| {
-            let Some(sequence) = subscription.select(packet, shift) else { return true };
-            let timestamp = subscription.timestamp(packet.timestamp);
-            let numbered = Numbered { packet, padding, sequence, timestamp, patch: Patch::NONE };
+            let shift = |after| router.shift(packet.lane(), after, now);
+            let Some(place) = subscription.select(packet, shift) else { return true };
+            let Place { sequence, timestamp, patch } = place;
+            let numbered = Numbered { packet, padding, sequence, timestamp, patch };
             let sent = track.send(numbered, sealer, (path, &mut *arena));
             counters.packets_out += u64::from(sent == Sent::Yes);
             sent != Sent::NotAgreed
         };
-        for waiting in router.batch(kind) {
+        let (first, second) = subscription.lanes();
+        for waiting in [first, second].into_iter().flatten().flat_map(|lane| router.batch(lane)) {
             let packet = &waiting.packet;
-            let begins = subscription.is_waiting();
-            if begins && kind == Kind::Audio && router.passed(packet).next().is_some() {
-                continue; // it comes late; the next one is as good a start
+            let begins = subscription.current() != Some(packet.layer);
+            let is_late = || router.passed(packet).next().is_some();
+            if begins && kind == Kind::Audio && is_late() {
+                continue; // the next one is as good a start
             }
             if !forward(subscription, packet, waiting.padding) {
                 return Served::NotAgreed;
             }
-            if begins && !subscription.is_waiting() {
+            if begins && subscription.current() == Some(packet.layer) {
                 // The first packet of a keyframe may come after others of it: repaired, say.
                 for (packet, padding) in router.passed(packet) {
                     forward(subscription, packet, padding);

@@ -2,7 +2,6 @@
 
 use super::Engine;
 use super::peer::Side;
-use crate::media::codec::Kind;
 
 /// How many there are of everything an engine keeps.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,9 +54,8 @@ impl Engine {
             ..Held::default()
         };
         for (_, stream) in &self.streams {
-            let waiting = Kind::ALL.map(|kind| stream.router.waiting(kind));
-            held.packets += waiting.into_iter().sum::<usize>() + stream.parcel.len();
-            held.cached += stream.router.cache().packets().count();
+            held.packets += stream.router.waiting() + stream.parcel.len();
+            held.cached += stream.router.cached();
         }
         for (_, peer) in &self.peers {
             if let Side::Publisher(publishing) = &peer.side {

@@ -5,8 +5,9 @@
 //! viewers of a stream follows the shard that has the publisher, and is handed every packet once.
 
 use crate::media::arena::Path;
-use crate::media::codec::{Format, Kind};
+use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
+use crate::media::layer::{Lane, LayerId};
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use crate::router::time_line::TimeLine;
@@ -58,8 +59,8 @@ pub enum Message {
     Packets(StreamName, Arc<[Arc<Packet>]>),
     /// The publisher's sender report.
     SenderReport(StreamName, SenderReport),
-    /// A viewer here cannot go on without a keyframe.
-    KeyframeWanted(StreamName),
+    /// A viewer here cannot go on without a keyframe of this layer.
+    KeyframeWanted(StreamName, LayerId),
 }
 
 /// What a stream is when a shard begins to follow it.
@@ -69,15 +70,15 @@ pub struct Start {
     pub formats: [Option<Format>; 2],
     /// Its timestamps on the server's clock.
     pub time_line: TimeLine,
-    /// All video since the newest keyframe, with its padding.
+    /// All video since the newest keyframe of each layer, with its padding.
     pub packets: Vec<(Arc<Packet>, u8)>,
 }
 
 /// A sender report, in the numbering of [`Packet::timestamp`].
 #[derive(Debug, Clone, Copy)]
 pub struct SenderReport {
-    /// Of which track.
-    pub kind: Kind,
+    /// Of which lane.
+    pub lane: Lane,
     /// The publisher's wall clock.
     pub ntp: WallTime,
     /// The RTP timestamp of that moment.

@@ -18,6 +18,7 @@
 //! - `publication`: publishers whose media comes as packets made here
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
 //! - `report`: what is live, as plain data
+//! - `selection`: which layer viewers are sent
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `tap`: what a stream gives to those who package it
 //! - `timers`: who is to be looked at when
@@ -38,6 +39,7 @@ mod peer;
 mod publication;
 mod publishers;
 pub mod report;
+mod selection;
 mod stream;
 pub mod tap;
 #[cfg(test)]
@@ -244,13 +246,15 @@ impl Engine {
         let catch_up = self.catch_ups.deadline();
         let vacant = self.streams.iter().filter_map(|(_, stream)| stream.vacant_until);
         let silent = self.publication_deadline();
-        let streams = batches.chain(keyframes).chain(vacant).chain(silent);
+        let choices = self.streams.iter().filter_map(|(_, stream)| stream.choose_at);
+        let streams = batches.chain(keyframes).chain(vacant).chain(silent).chain(choices);
         streams.chain(self.timers.next()).chain(catch_up).min()
     }
 
     /// Does what is due by the clock.
     pub fn handle_timeout(&mut self, now: Instant, arena: &mut SendArena) {
         for index in 0..self.streams.capacity() {
+            self.choose_if_due(index, now);
             self.request_keyframe(index, now);
             self.end_grace(index, now, arena);
             self.end_silent_publication(index, now);

@@ -8,6 +8,7 @@ use super::report::{SessionState, ViewerState};
 use crate::media::arena::{Path, SendArena, TransportAddress};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
+use crate::media::layer::Lane;
 use crate::media::packet::{Packet, PacketPool};
 use crate::media::protocol::Protocol;
 use crate::media::time::WallTime;
@@ -78,7 +79,7 @@ impl Publishing {
         datagram: &[u8],
         now: Instant,
     ) -> Option<Arc<Packet>> {
-        self.receiver.handle_rtp(header, datagram, now, &mut self.pool).map(|(_, packet)| packet)
+        self.receiver.handle_rtp(header, datagram, now, &mut self.pool)
     }
 }
 
@@ -122,6 +123,16 @@ impl Viewing {
         }
     }
 
+    /// Whose packets it takes of the batch of this number.
+    pub(super) fn lanes(&self, batch: u64) -> impl Iterator<Item = Lane> {
+        let of_kind = move |kind| {
+            let subscription = self.subscription(kind).filter(|_| self.takes(kind, batch));
+            let (first, second) = subscription.map(Subscription::lanes).unwrap_or_default();
+            [first, second]
+        };
+        Kind::ALL.into_iter().flat_map(of_kind).flatten()
+    }
+
     /// The timestamp of this moment as this viewer sees it, with its wall time. While the past
     /// flows, its timestamps say nothing of the time.
     pub(super) fn timestamp_at(
@@ -131,13 +142,18 @@ impl Viewing {
         now: Instant,
     ) -> Option<(WallTime, u64)> {
         let is_past = self.catching_up.is_some() && kind == Kind::Video;
-        router.timestamp_at(kind, now).filter(|_| !is_past)
+        let moved = self.subscription(kind).and_then(Subscription::moved);
+        let told = match moved {
+            Some((layer, by)) => router.timestamp_at(Lane::of(kind, layer), by, now),
+            None => router.timestamp_to_begin_at(kind, now),
+        };
+        told.filter(|_| !is_past)
     }
 
     /// Another publisher goes on after the batch of this number.
     pub(super) fn begin_term(&mut self, batch: u64) {
         for subscription in self.subscriptions.iter_mut().flatten() {
-            subscription.wait();
+            subscription.forget();
         }
         self.lose_picture();
         self.live_after = batch;
@@ -180,7 +196,7 @@ impl Peer {
             }
             Agreement::Viewer(agreement) => {
                 let (starts, rtx_starts) = ([number(0), number(1)], [number(2), number(3)]);
-                let mut subscriptions = [None; 2];
+                let mut subscriptions = [None, None];
                 for section in &agreement.media {
                     let index = section.kind.index();
                     subscriptions[index] = Some(Subscription::new(section.kind, starts[index]));

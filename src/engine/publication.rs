@@ -10,9 +10,9 @@ use super::report::{SessionState, TrackState};
 use crate::media::arena::SendArena;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
+use crate::media::meter::Meter;
 use crate::media::packet::Packet;
 use crate::media::protocol::Protocol;
-use crate::peer::publisher::meter::Meter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 use tracing::{error, info};
@@ -172,8 +172,8 @@ impl Engine {
         if let Some(report) = written.report
             && let Some(stream) = self.streams.get_mut(index)
         {
-            let SenderReport { kind, ntp, timestamp, arrival } = report;
-            stream.router.sender_report(kind, ntp, timestamp, arrival);
+            let SenderReport { lane, ntp, timestamp, arrival } = report;
+            stream.router.sender_report(lane, ntp, timestamp, arrival);
             self.tell_followers(index, |name| Message::SenderReport(name, report));
         }
     }

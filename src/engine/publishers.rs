@@ -100,17 +100,18 @@ impl Engine {
         if !stream.has_publisher() && stream.source.is_none() {
             return;
         }
-        if !stream.router.keyframe_request_due(now) {
-            return;
+        while let Some(layer) = stream.router.keyframe_request_due(now) {
+            if let Some(shard) = stream.source {
+                let wanted = Message::KeyframeWanted(stream.name.clone(), layer);
+                self.messages.push_back((shard, wanted));
+                continue;
+            }
+            let peer = stream.publisher.and_then(|key| self.peers.get_mut(key));
+            if let Some(Side::Publisher(publishing)) = peer.map(|peer| &mut peer.side) {
+                publishing.receiver.request_keyframe(layer, now);
+                self.counters.keyframe_requests += 1;
+            }
         }
-        if let Some(shard) = stream.source {
-            let name = stream.name.clone();
-            return self.tell(shard, Message::KeyframeWanted(name));
-        }
-        let Some(peer) = stream.publisher.and_then(|key| self.peers.get_mut(key)) else { return };
-        let Side::Publisher(publishing) = &mut peer.side else { return };
-        publishing.receiver.request_keyframe(now);
-        self.counters.keyframe_requests += 1;
         if let Some(key) = stream.publisher {
             self.reschedule(key);
         }

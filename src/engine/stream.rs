@@ -9,6 +9,7 @@ use super::report::{StreamState, TrackState};
 use super::tap::Tapping;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::StreamName;
+use crate::media::layer::LayerId;
 use crate::media::time::Epoch;
 use crate::router::{Router, RouterSettings};
 use slab::Slab;
@@ -48,6 +49,10 @@ pub(super) struct Stream {
     pub(super) unserved: Vec<usize>,
     /// Whether a batch is going out.
     pub(super) departing: bool,
+    /// The layer that viewers are sent.
+    pub(super) best: Option<LayerId>,
+    /// When that is looked at again.
+    pub(super) choose_at: Option<Instant>,
     /// Moves on with every batch, so that nobody is always last.
     pub(super) rotation: usize,
     since: Instant,
@@ -81,6 +86,8 @@ impl Stream {
             changed: [None; 2],
             unserved: Vec::new(),
             departing: false,
+            best: None,
+            choose_at: None,
             rotation: 0,
             since: now,
         }
@@ -147,6 +154,7 @@ impl Stream {
     pub(super) fn begin_term(&mut self, peers: &mut Slab<Peer>, catch_ups: &mut CatchUps) {
         self.vacant_until = None;
         self.router.begin_term();
+        (self.best, self.choose_at) = (None, None);
         self.formats = [None, None];
         self.changed = [None; 2];
         self.unserved.clear();
@@ -165,13 +173,15 @@ impl Stream {
             viewing.set_format(format);
         }
         self.viewers.push(key);
-        if viewing.subscription(Kind::Video).is_none() {
+        let Some(video) = &mut viewing.subscriptions[Kind::Video.index()] else {
             return Begins::Sound;
-        }
+        };
+        let target = self.best.unwrap_or_default();
+        video.aim(target);
         if viewing.catch_up_from(&self.router, now) {
             return Begins::Cached;
         }
-        self.router.want_keyframe();
+        self.router.want_keyframe(target);
         Begins::Requested
     }
 

@@ -7,10 +7,10 @@
 use super::Engine;
 use super::message::Term;
 use super::stream::Stream;
-use crate::media::codec::{Format, Kind};
+use crate::media::codec::Format;
 use crate::media::frame::Frame;
 use crate::media::id::StreamName;
-use crate::media::layer::{Lane, LayerId, LayerState};
+use crate::media::layer::{LAYERS_MAX, Lane, LayerId, LayerState};
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use std::sync::Arc;
@@ -34,19 +34,19 @@ pub enum Tapped {
     /// Packets in the order of their arrival, each once; those of all layers of the picture
     /// (WebRTC).
     Packets(Arc<[Arc<Packet>]>),
-    /// What each layer of the picture carries: when layers come, go or change their size, and about
-    /// once a second (WebRTC).
-    Layers(Vec<LayerState>),
-    /// A timestamp of a lane, as [`Packet::timestamp`] counts, stands for this moment on the
+    /// A timestamp, as [`Packet::timestamp`] counts, stands for this moment on the
     /// server's clock: the same that viewers are told (WebRTC).
     Clock {
-        /// Of the sound, or of which layer.
+        /// Of which lane: each layer counts from a number of its own.
         lane: Lane,
         /// The RTP timestamp.
         timestamp: u64,
         /// The moment.
         wall: WallTime,
     },
+    /// The layers of the video, best first: where others flow than before, or of other sizes, and
+    /// now and then (WebRTC).
+    Layers(Vec<LayerState>),
     /// A frame whose times are on the stream's own line, with the moment that it is presented at:
     /// the same that viewers are told (not WebRTC).
     Frame(Frame, WallTime),
@@ -78,8 +78,8 @@ pub(super) struct Tapping {
     taps: Taps,
     /// When the clock is told again.
     clock_due: Option<Instant>,
-    /// Of which kinds it has been told.
-    clock_told: [bool; 2],
+    /// Of which lanes it has been told.
+    clock_told: Vec<Lane>,
 }
 
 impl Tapping {
@@ -87,7 +87,7 @@ impl Tapping {
     const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
     pub(super) const fn of(taps: Taps) -> Self {
-        Self { taps, clock_due: None, clock_told: [false; 2] }
+        Self { taps, clock_due: None, clock_told: Vec::new() }
     }
 
     fn tell(&self, term: Term, tapped: &Tapped) {
@@ -108,10 +108,16 @@ impl Stream {
         self.tapping.is_some() && self.publisher.is_some()
     }
 
-    /// What a timestamp of this kind stands for at a moment.
-    fn clock(&self, kind: Kind, now: Instant) -> Option<Tapped> {
-        let (wall, timestamp) = self.router.estimate_at(kind, now)?;
-        Some(Tapped::Clock { lane: Lane::of(kind, LayerId::ONLY), timestamp, wall })
+    /// What a timestamp of this lane stands for at a moment.
+    fn clock(&self, lane: Lane, now: Instant) -> Option<Tapped> {
+        let (wall, timestamp) = self.router.estimate_at(lane, now)?;
+        Some(Tapped::Clock { lane, timestamp, wall })
+    }
+
+    /// The lanes that there may be.
+    fn lanes() -> impl Iterator<Item = Lane> {
+        let layers = (0..LAYERS_MAX).filter_map(LayerId::at);
+        std::iter::once(Lane::Audio).chain(layers.map(Lane::Video))
     }
 
     /// Packets of its publisher go to those who read it; the clock goes before them.
@@ -121,21 +127,27 @@ impl Stream {
             return;
         }
         let now = last.arrival;
-        let is_due = |it: &Tapping| it.clock_due.is_none_or(|due| due <= now);
-        let (told, is_due) =
-            self.tapping.as_ref().map_or(([true; 2], false), |it| (it.clock_told, is_due(it)));
-        let clocks =
-            Kind::ALL.map(|kind| self.clock(kind, now).filter(|_| is_due || !told[kind.index()]));
-        let Some(tapping) = &mut self.tapping else { return };
+        let Some(mut tapping) = self.tapping.take() else { return };
+        let is_due = tapping.clock_due.is_none_or(|due| due <= now);
+        let is_new = packets.iter().any(|it| !tapping.clock_told.contains(&it.lane()));
         if is_due {
             tapping.clock_due = Some(now + Tapping::CLOCK_INTERVAL);
         }
-        for (kind, clock) in Kind::ALL.into_iter().zip(clocks) {
-            let Some(clock) = clock else { continue };
-            tapping.clock_told[kind.index()] = true;
-            tapping.tell(term, &clock);
+        if is_due || is_new {
+            for lane in Self::lanes() {
+                let is_told = tapping.clock_told.contains(&lane);
+                let Some(clock) = self.clock(lane, now).filter(|_| is_due || !is_told) else {
+                    continue;
+                };
+                if !is_told {
+                    tapping.clock_told.push(lane);
+                }
+                tapping.tell(term, &clock);
+            }
+            tapping.tell(term, &Tapped::Layers(self.router.layers(now)));
         }
         tapping.tell(term, &Tapped::Packets(Arc::clone(packets)));
+        self.tapping = Some(tapping);
     }
 
     fn began(&self, term: Term, now: Option<Instant>) -> Tapped {
@@ -151,9 +163,10 @@ impl Stream {
         if self.formats.iter().any(Option::is_some) {
             sink.tell(term, Tapped::Formats(self.formats.clone()));
         }
-        for clock in Kind::ALL.into_iter().filter_map(|kind| self.clock(kind, now)) {
+        for clock in Self::lanes().filter_map(|lane| self.clock(lane, now)) {
             sink.tell(term, clock);
         }
+        sink.tell(term, Tapped::Layers(self.router.layers(now)));
         let packets = self.router.since_keyframe();
         if !packets.is_empty() {
             sink.tell(term, Tapped::Packets(packets.into()));
@@ -212,7 +225,7 @@ impl Engine {
         let Some(term) = stream.term else { return };
         let began = stream.began(term, None);
         if let Some(tapping) = &mut stream.tapping {
-            (tapping.clock_due, tapping.clock_told) = (None, [false; 2]);
+            (tapping.clock_due, tapping.clock_told) = (None, Vec::new());
             tapping.tell(term, &began);
         }
     }

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::media::arena::TransportAddress;
-use crate::media::codec::Codec;
+use crate::media::codec::{Codec, Kind};
 use crate::media::layer::{LayerId, Scale};
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
-use crate::peer::agreement::{Credentials, ViewerAgreement};
+use crate::peer::agreement::{Credentials, ExtensionIds, Feedback, SentMedia, ViewerAgreement};
 use crate::peer::testing::{ClientOptions, TestClient};
 use command::{Agreement, Prepared};
 use std::net::SocketAddr;
@@ -33,10 +33,19 @@ fn client(number: u8) -> TestClient {
 /// A viewer of nothing that waits to be claimed.
 pub(super) fn agreement(number: u8, stream: &str) -> Prepared {
     let transport = client(number).agreement();
+    let video = SentMedia {
+        kind: Kind::Video,
+        mid: "0".to_owned(),
+        formats: Vec::new(),
+        extensions: ExtensionIds::default(),
+        feedback: Feedback::default(),
+        ssrc: 7,
+        rtx_ssrc: None,
+    };
     Prepared {
         session: SessionId::from_random([number; 16]),
         stream: StreamName::parse(stream).expect("a name"),
-        agreement: Agreement::Viewer(ViewerAgreement { transport, media: Vec::new() }),
+        agreement: Agreement::Viewer(ViewerAgreement { transport, media: vec![video] }),
         random: [number; 16],
         created: Instant::now(),
     }
@@ -63,7 +72,7 @@ pub(super) fn stream_with_packet(
     now: Instant,
 ) -> usize {
     let index = engine.stream_named(&StreamName::parse(name).expect("a name"), now);
-    engine.streams[index].router.push(Arc::new(Packet {
+    engine.streams[index].router.push(&Arc::new(Packet {
         codec: Codec::Vp8,
         layer: LayerId::ONLY,
         scale: Scale::default(),

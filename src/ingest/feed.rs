@@ -13,6 +13,7 @@ use crate::media::codec::{Codec, Kind};
 use crate::media::every::Every;
 use crate::media::frame::{Coding, Frame};
 use crate::media::id::{SessionId, StreamName};
+use crate::media::layer::{Lane, LayerId};
 use crate::media::packet::PacketPool;
 use crate::media::time::Epoch;
 use crate::transcode::Transcoder;
@@ -268,7 +269,8 @@ impl Feed {
 
 /// Says that this timestamp of a track stands for that moment.
 pub(super) fn report(kind: Kind, timestamp: u64, moment: Instant, epoch: Epoch) -> SenderReport {
-    SenderReport { kind, ntp: epoch.wall_of(moment), timestamp, arrival: moment }
+    let lane = Lane::of(kind, LayerId::ONLY);
+    SenderReport { lane, ntp: epoch.wall_of(moment), timestamp, arrival: moment }
 }
 
 impl Picture {

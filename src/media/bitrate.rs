@@ -1,6 +1,7 @@
 //! Bits per second as a type, so that no number travels without its unit.
 
 use std::fmt;
+use std::ops::Add;
 use std::time::Duration;
 
 /// A rate in bits per second.
@@ -36,6 +37,14 @@ impl Bitrate {
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         Self((self.0 as f64 * factor) as u64)
+    }
+}
+
+impl Add for Bitrate {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
     }
 }
 

@@ -7,6 +7,7 @@
 //! - `frame`: one access unit or audio frame, for ways in and out that do not speak RTP
 //! - `id`: stream, session and layer names as distinct types
 //! - `layer`: which layers a track has, and what a packet is within its own
+//! - `meter`: the rate of the last second, or of another while
 //! - `packet`: one RTP packet with its shared payload, and the pool that recycles them
 //! - `patch`: how a packet goes to one viewer otherwise than it came
 //! - `protocol`: how a session's media comes in or goes out
@@ -21,6 +22,7 @@ pub mod every;
 pub mod frame;
 pub mod id;
 pub mod layer;
+pub mod meter;
 pub mod packet;
 pub mod patch;
 pub mod protocol;

@@ -18,13 +18,14 @@ pub struct Waiting {
     pub padding: u8,
 }
 
-/// What waits of one stream, and beside it what is going out while more comes in.
+/// What waits of one lane, and beside it what is going out while more comes in.
 #[derive(Debug)]
 pub struct Batch {
-    waiting: [Vec<Waiting>; 2],
-    going: [Vec<Waiting>; 2],
-    /// Of which kinds there is nothing left to wait for.
-    complete: [bool; 2],
+    kind: Kind,
+    waiting: Vec<Waiting>,
+    going: Vec<Waiting>,
+    /// There is nothing left to wait for.
+    complete: bool,
     wait: Duration,
     pacer: Pacer,
 }
@@ -34,7 +35,7 @@ impl Batch {
     const PADDING_MAX: usize = 4;
     /// As many as go out at a time: more waiting gains nothing.
     const PACKETS_MAX: usize = Pacer::BUCKET;
-    /// What may wait of a kind while a batch goes out: more than a viewer is sent at a time.
+    /// What may wait while a batch goes out: more than a viewer is sent at a time.
     pub const WAITING_MAX: usize = 1024;
 
     /// Video that has waited for so long is of the past: a shard that lags behind so far would
@@ -42,15 +43,10 @@ impl Batch {
     pub const STALE: Duration = Duration::from_millis(400);
 
     /// An empty batch whose oldest packet waits at most `wait` for the rest of its frame.
-    pub fn new(wait: Duration) -> Self {
+    pub fn new(kind: Kind, wait: Duration) -> Self {
         let room = || Vec::with_capacity(128);
-        Self {
-            waiting: [room(), room()],
-            going: [room(), room()],
-            complete: [false; 2],
-            wait,
-            pacer: Pacer::default(),
-        }
+        let (waiting, going, pacer) = (room(), room(), Pacer::default());
+        Self { kind, waiting, going, complete: false, wait, pacer }
     }
 
     /// How long the oldest packet waits for the rest of its frame from now on.
@@ -58,125 +54,109 @@ impl Batch {
         self.wait = wait;
     }
 
-    /// Whether one more packet of that kind may wait.
-    pub fn has_room(&self, kind: Kind) -> bool {
-        self.waiting[kind.index()].len() < Self::WAITING_MAX
+    /// Whether one more packet may wait.
+    pub const fn has_room(&self) -> bool {
+        self.waiting.len() < Self::WAITING_MAX
     }
 
     /// Adds a packet. The last packet of a picture, or a full batch, completes it.
     pub fn push(&mut self, packet: Arc<Packet>) {
-        let kind = packet.codec.kind();
-        let (waiting, complete) =
-            (&mut self.waiting[kind.index()], &mut self.complete[kind.index()]);
-        *complete |= kind == Kind::Video && packet.marker;
-        waiting.push(Waiting { packet, padding: 0 });
-        *complete |= waiting.len() >= Self::PACKETS_MAX;
+        self.complete |= self.kind == Kind::Video && packet.marker;
+        self.waiting.push(Waiting { packet, padding: 0 });
+        self.complete |= self.waiting.len() >= Self::PACKETS_MAX;
     }
 
     /// When the oldest packet has waited long enough.
     pub fn deadline(&self) -> Option<Instant> {
-        let of_kind = |kind| {
-            let released = self.released_at(kind)?;
-            Some(self.paced_until(kind).map_or(released, |paced| paced.max(released)))
-        };
-        Kind::ALL.into_iter().filter_map(of_kind).min()
+        let released = self.released_at()?;
+        Some(self.paced_until().map_or(released, |paced| paced.max(released)))
     }
 
     /// Whether something should go out now.
     pub fn is_due(&self, now: Instant) -> bool {
-        Kind::ALL.into_iter().any(|kind| {
-            let released = self.released_at(kind).is_some_and(|at| at <= now);
-            released && self.may_go(kind, now)
-        })
+        self.deadline().is_some_and(|at| at <= now)
     }
 
-    /// From when on packets of that kind wait for no others.
-    fn released_at(&self, kind: Kind) -> Option<Instant> {
-        let oldest = self.waiting[kind.index()].first()?.packet.arrival;
-        Some(if self.complete[kind.index()] { oldest } else { oldest + self.wait })
+    /// From when on the packets wait for no others.
+    fn released_at(&self) -> Option<Instant> {
+        let oldest = self.waiting.first()?.packet.arrival;
+        Some(if self.complete { oldest } else { oldest + self.wait })
     }
 
-    /// Until when the pacer holds back packets of that kind. Sound is too little to be paced.
-    fn paced_until(&self, kind: Kind) -> Option<Instant> {
-        match kind {
+    /// Until when the pacer holds them back. Sound is too little to be paced.
+    fn paced_until(&self) -> Option<Instant> {
+        match self.kind {
             Kind::Audio => None,
-            Kind::Video => self.pacer.ready_at(self.waiting[kind.index()].len()),
+            Kind::Video => self.pacer.ready_at(self.waiting.len()),
         }
-    }
-
-    fn may_go(&self, kind: Kind, now: Instant) -> bool {
-        self.paced_until(kind).is_none_or(|paced| paced <= now)
     }
 
     /// Lets go out, made equal, what of that which waits the pacer allows. What went before must
     /// be gone.
     pub fn depart(&mut self, now: Instant) {
         self.gone();
-        for kind in Kind::ALL {
-            if !self.may_go(kind, now) {
-                continue;
-            }
-            let (waiting, going) = (&mut self.waiting[kind.index()], &mut self.going[kind.index()]);
-            let count = match kind {
-                Kind::Audio => waiting.len(),
-                Kind::Video => self.pacer.slice(waiting.len(), now),
-            };
-            if count == waiting.len() {
-                std::mem::swap(waiting, going);
-            } else {
-                going.extend(waiting.drain(..count));
-            }
-            // The rest has waited for its picture already.
-            self.complete[kind.index()] = !waiting.is_empty();
-            if kind == Kind::Video {
-                self.pacer.take(count, now);
-            }
+        if self.paced_until().is_some_and(|paced| paced > now) {
+            return;
         }
-        self.equalise();
+        let count = match self.kind {
+            Kind::Audio => self.waiting.len(),
+            Kind::Video => self.pacer.slice(self.waiting.len(), now),
+        };
+        if count == self.waiting.len() {
+            std::mem::swap(&mut self.waiting, &mut self.going);
+        } else {
+            self.going.extend(self.waiting.drain(..count));
+        }
+        // The rest has waited for its picture already.
+        self.complete = !self.waiting.is_empty();
+        if self.kind == Kind::Video {
+            self.pacer.take(count, now);
+            self.equalise();
+        }
     }
 
     /// Whether video has waited for so long that it is better lost than sent.
     pub fn is_stale(&self, now: Instant) -> bool {
-        let video = &self.waiting[Kind::Video.index()];
-        video.first().is_some_and(|first| first.packet.arrival + Self::STALE < now)
+        let is_video = self.kind == Kind::Video;
+        is_video && self.waiting.first().is_some_and(|it| it.packet.arrival + Self::STALE < now)
     }
 
     /// Lets go of the video that waits, up to the newest keyframe if that is not stale as well.
     /// Tells how many packets are lost, and whether a keyframe is left.
     pub fn skip(&mut self, now: Instant) -> (usize, bool) {
-        let video = &mut self.waiting[Kind::Video.index()];
+        let video = &mut self.waiting;
         let fresh = |it: &Waiting| it.packet.keyframe && it.packet.arrival + Self::STALE >= now;
         let keyframe = video.iter().rfind(|it| fresh(it)).map(|it| it.packet.timestamp);
         let begins = |it: &Waiting| Some(it.packet.timestamp) == keyframe && it.packet.keyframe;
         let lost = video.iter().position(begins).unwrap_or(video.len());
         video.drain(..lost);
-        self.complete[Kind::Video.index()] = !video.is_empty();
+        self.complete = !video.is_empty();
         (lost, !video.is_empty())
     }
 
     /// When the oldest packet of those that are going out arrived.
     pub fn oldest_going(&self) -> Option<Instant> {
-        self.going.iter().filter_map(|going| Some(going.first()?.packet.arrival)).min()
+        self.going.first().map(|it| it.packet.arrival)
     }
 
-    /// What waits of one kind.
-    pub fn waiting(&self, kind: Kind) -> &[Waiting] {
-        &self.waiting[kind.index()]
+    /// What waits.
+    pub fn waiting(&self) -> &[Waiting] {
+        &self.waiting
     }
 
-    /// What is going out of one kind.
-    pub fn going(&self, kind: Kind) -> &[Waiting] {
-        &self.going[kind.index()]
+    /// What is going out.
+    pub fn going(&self) -> &[Waiting] {
+        &self.going
     }
 
     /// What was going out is gone.
     pub fn gone(&mut self) {
-        self.going.iter_mut().for_each(Vec::clear);
+        self.going.clear();
     }
 
-    /// Pads video packets so that neighbours of nearly the same size form one run.
+    /// Pads packets so that neighbours of nearly the same size form one run.
     fn equalise(&mut self) {
-        let video = &mut self.going[Kind::Video.index()];
+        let video = &mut self.going;
         let mut start = 0;
         while start < video.len() {
             let run = run_length(&video[start..]);
@@ -218,7 +198,7 @@ mod tests {
     use crate::media::layer::{LayerId, Scale};
 
     fn batch_of(sizes: &[usize], arrival: Instant) -> Batch {
-        let mut batch = Batch::new(Duration::from_millis(4));
+        let mut batch = Batch::new(Kind::Video, Duration::from_millis(4));
         for (sequence, &size) in sizes.iter().enumerate() {
             batch.push(Arc::new(Packet {
                 codec: Codec::Vp8,
@@ -240,7 +220,7 @@ mod tests {
         let now = Instant::now();
         let mut batch = batch_of(&[1199, 1200, 1198, 700, 1000, 1010, 0, 5], now);
         batch.depart(now);
-        let padding: Vec<_> = batch.going(Kind::Video).iter().map(|w| w.padding).collect();
+        let padding: Vec<_> = batch.going().iter().map(|w| w.padding).collect();
         assert_eq!(padding, [1, 0, 2, 0, 0, 0, 0, 0]);
     }
 
@@ -252,16 +232,16 @@ mod tests {
         assert!(batch.is_due(arrival + Duration::from_millis(4)));
         batch.set_wait(Duration::from_millis(2));
         assert!(batch.is_due(arrival + Duration::from_millis(2)));
-        let mut last = (*batch.waiting[1][0].packet).clone();
+        let mut last = (*batch.waiting[0].packet).clone();
         last.marker = true;
         batch.push(Arc::new(last));
         assert!(batch.is_due(arrival));
         batch.depart(arrival);
-        assert_eq!(batch.going(Kind::Video).len(), 2);
+        assert_eq!(batch.going().len(), 2);
         assert_eq!(batch.oldest_going(), Some(arrival));
         assert!(!batch.is_due(arrival + Duration::from_secs(1)), "nothing waits any more");
         batch.gone();
-        assert!(batch.going(Kind::Video).is_empty());
+        assert!(batch.going().is_empty());
     }
 
     #[test]
@@ -269,25 +249,12 @@ mod tests {
         let arrival = Instant::now();
         let mut batch = batch_of(&[1_000; 40], arrival);
         batch.depart(arrival);
-        assert_eq!(batch.going(Kind::Video).len(), 16);
+        assert_eq!(batch.going().len(), 16);
         assert!(!batch.is_due(arrival), "the rest is paced");
         let next = batch.deadline().expect("something waits");
         assert_eq!(next, arrival + Duration::from_millis(1));
         assert!(batch.is_due(next));
         batch.depart(next);
-        assert_eq!(batch.going(Kind::Video).len(), 10);
-    }
-
-    #[test]
-    fn sound_is_not_held_back_by_a_keyframe_and_takes_no_part_of_one_along() {
-        let arrival = Instant::now();
-        let mut batch = batch_of(&[1_000; 40], arrival);
-        batch.depart(arrival);
-        let mut sound = (*batch.waiting[1][0].packet).clone();
-        sound.codec = Codec::Opus;
-        batch.push(Arc::new(sound));
-        assert!(batch.is_due(arrival + Duration::from_millis(4)));
-        batch.depart(arrival);
-        assert_eq!((batch.going(Kind::Audio).len(), batch.going(Kind::Video).len()), (1, 0));
+        assert_eq!(batch.going().len(), 10);
     }
 }

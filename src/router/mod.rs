@@ -4,29 +4,35 @@
 //! - `cache`: everything since the newest keyframe, for viewers who come in between
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
+//! - `layers`: what each layer carries, best first
 //! - `pacer`: a keyframe departs in slices
 //! - `rewriter`: which packets of a lane a viewer is sent, and the numbers they get
+//! - `rtp_stream`: one lane on its way through: the sound, or one layer of the picture
 //! - `shift`: the timestamps of a later publisher go on from those of the one before
-//! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers
-//! - `time_line`: RTP timestamps of both tracks on the server's clock
+//! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers,
+//!   whichever layer it comes from
+//! - `time_line`: RTP timestamps of every lane on the server's clock
 
 pub mod batch;
 pub mod cache;
 pub mod history;
 pub mod keyframe;
+pub mod layers;
 pub mod pacer;
 pub mod rewriter;
+mod rtp_stream;
 pub mod shift;
 pub mod subscription;
 pub mod time_line;
 use crate::media::codec::Kind;
+use crate::media::layer::{Lane, LayerId, LayerState};
 use crate::media::packet::Packet;
-use crate::media::spacing::Spacing;
 use crate::media::time::{Epoch, WallTime};
-use batch::Batch;
-use cache::{Departed, KeyframeCache};
-use history::{History, Pushed};
-use keyframe::KeyframeRequester;
+use batch::Waiting;
+use cache::KeyframeCache;
+use history::Pushed;
+use layers::Layers;
+use rtp_stream::RtpStream;
 use shift::Shifts;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,20 +64,19 @@ impl Default for RouterSettings {
 pub struct Router {
     settings: RouterSettings,
     epoch: Epoch,
-    histories: [History; 2],
-    cache: KeyframeCache,
-    batch: Batch,
+    audio: RtpStream,
+    /// The layers, each at its place as soon as something has come of it or is asked of it.
+    video: Vec<RtpStream>,
+    layers: Layers,
     batches: u64,
-    /// Nothing is taken in before the next keyframe.
-    skipping: bool,
     /// Since when what departs has been stale.
     stale_since: Option<Instant>,
-    keyframe: KeyframeRequester,
-    spacing: Spacing,
     time_line: TimeLine,
     shifts: Shifts,
     /// Nothing of a later publisher's video has come yet.
     begins: bool,
+    /// Layers have come, or come back, or their sizes have changed, since this was last asked.
+    changed: bool,
 }
 
 impl Router {
@@ -84,17 +89,15 @@ impl Router {
         Self {
             settings,
             epoch,
-            histories: Kind::ALL.map(|kind| History::new(kind, settings.history)),
-            cache: KeyframeCache::default(),
-            batch: Batch::new(settings.batch_wait),
+            audio: RtpStream::new(Lane::Audio, settings),
+            video: vec![RtpStream::new(Lane::Video(LayerId::ONLY), settings)],
+            layers: Layers::default(),
             batches: 0,
-            skipping: false,
             stale_since: None,
-            keyframe: KeyframeRequester::new(settings.keyframe_request_interval),
-            spacing: Spacing::default(),
             time_line: TimeLine::new(epoch),
             shifts: Shifts::default(),
             begins: false,
+            changed: false,
         }
     }
 
@@ -104,65 +107,95 @@ impl Router {
         let mut shifts = self.shifts;
         shifts.begin_term();
         let batches = self.batches;
-        *self = Self { shifts, batches, begins: true, ..Self::new(self.settings, self.epoch) };
+        let new = Self::new(self.settings, self.epoch);
+        *self = Self { shifts, batches, begins: true, changed: true, ..new };
     }
 
-    /// What the present publisher's timestamps of a kind are moved by for the viewers.
-    pub const fn shift(&self, kind: Kind) -> u64 {
-        self.shifts.by(kind)
+    fn stream(&self, lane: Lane) -> Option<&RtpStream> {
+        match lane {
+            Lane::Audio => Some(&self.audio),
+            Lane::Video(layer) => self.video.get(layer.index()),
+        }
+    }
+
+    fn stream_mut(&mut self, lane: Lane) -> &mut RtpStream {
+        let Lane::Video(layer) = lane else { return &mut self.audio };
+        for index in self.video.len()..=layer.index() {
+            let lane = Lane::Video(LayerId::at(index).unwrap_or_default());
+            self.video.push(RtpStream::new(lane, self.settings));
+        }
+        &mut self.video[layer.index()]
+    }
+
+    fn streams(&self) -> impl Iterator<Item = &RtpStream> {
+        std::iter::once(&self.audio).chain(&self.video)
+    }
+
+    fn streams_mut(&mut self) -> impl Iterator<Item = &mut RtpStream> {
+        std::iter::once(&mut self.audio).chain(&mut self.video)
     }
 
     /// Takes a packet in. A duplicate, or one too old to be of use, is dropped: no viewer is ever
     /// sent the same sequence number twice. So is one for which there is no room any more.
-    pub fn push(&mut self, packet: Arc<Packet>) -> Pushed {
-        let kind = packet.codec.kind();
-        if kind == Kind::Video && packet.keyframe {
-            self.skipping = false;
-        }
-        if !self.batch.has_room(kind) || (kind == Kind::Video && self.skipping) {
-            return Pushed::NoRoom;
-        }
-        let pushed = self.histories[kind.index()].push(&packet);
+    pub fn push(&mut self, packet: &Arc<Packet>) -> Pushed {
+        let lane = packet.lane();
+        let pushed = self.stream_mut(lane).push(packet);
         if pushed != Pushed::New {
             return pushed;
         }
-        // Every sound can be a start; what is waited for is a picture.
-        if packet.keyframe && kind == Kind::Video {
-            self.keyframe.arrived(packet.arrival);
-            self.spacing.note(packet.timestamp, packet.arrival);
-        } else if self.begins && kind == Kind::Video {
-            // Encoders begin with a keyframe: it was lost.
-            self.keyframe.want();
+        if lane.kind() == Kind::Video {
+            self.changed |= self.layers.packet(packet);
+            if std::mem::take(&mut self.begins) && !packet.keyframe {
+                // Encoders begin with a keyframe: it was lost.
+                self.stream_mut(lane).keyframe.want();
+            }
         }
-        self.begins &= kind != Kind::Video;
-        let (timestamp, clock_rate) = (packet.timestamp, packet.codec.clock_rate());
-        self.time_line.packet(kind, timestamp, clock_rate, packet.arrival);
-        self.shifts.packet(kind, timestamp, clock_rate, packet.arrival);
-        self.batch.push(packet);
-        Pushed::New
+        self.place(packet);
+        pushed
+    }
+
+    /// A packet says something of its lane's clock.
+    fn place(&mut self, packet: &Packet) {
+        let (lane, clock_rate) = (packet.lane(), packet.codec.clock_rate());
+        self.time_line.packet(lane, packet.timestamp, clock_rate, packet.arrival);
+        self.shifts.packet(lane, packet.timestamp, clock_rate, packet.arrival);
     }
 
     /// Takes the publisher's sender report in: the timestamp is extended as its packets' are.
-    pub fn sender_report(&mut self, kind: Kind, ntp: WallTime, timestamp: u64, now: Instant) {
-        self.time_line.sender_report(kind, ntp, timestamp, now);
+    pub fn sender_report(&mut self, lane: Lane, ntp: WallTime, timestamp: u64, now: Instant) {
+        self.time_line.sender_report(lane, ntp, timestamp, now);
+    }
+
+    /// What each layer of the video carries, best first.
+    pub fn layers(&self, now: Instant) -> Vec<LayerState> {
+        self.layers.states(now)
+    }
+
+    /// How many layers have come.
+    pub fn layers_len(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Whether layers have come, or come back, or have other sizes, since this was last asked.
+    pub const fn take_changed(&mut self) -> bool {
+        std::mem::replace(&mut self.changed, false)
     }
 
     /// What another router needs to go on with this stream: the time line, and all video since the
-    /// newest keyframe with the padding it went out with.
+    /// newest keyframe of each layer with the padding it went out with.
     pub fn past_and_present(&self) -> (TimeLine, Vec<(Arc<Packet>, u8)>) {
-        let departed = self.cache.packets().map(|it| (Arc::clone(&it.packet), it.padding));
-        let waiting = self.batch.waiting(Kind::Video);
-        let waiting = waiting.iter().map(|it| (Arc::clone(&it.packet), it.padding));
-        (self.time_line.clone(), departed.chain(waiting).collect())
+        let video = self.video.iter().flat_map(RtpStream::since_keyframe);
+        (self.time_line.clone(), video.collect())
     }
 
     /// What somebody who takes the stream as it comes in needs to go on with it: all video since
-    /// the newest keyframe, and the sound with it as far as that is kept, in the order of arrival.
+    /// the newest keyframe of each layer, and the sound with it as far as that is kept, in the order
+    /// of arrival.
     pub fn since_keyframe(&self) -> Vec<Arc<Packet>> {
         let (_, video) = self.past_and_present();
-        let since = video.first().map(|(first, _)| first.arrival);
-        let sound = self.histories[Kind::Audio.index()].after(0).map(|(packet, _)| packet);
-        let waiting = self.batch.waiting(Kind::Audio).iter().map(|it| &it.packet);
+        let since = video.iter().map(|(packet, _)| packet.arrival).min();
+        let sound = self.audio.history.after(0).map(|(packet, _)| packet);
+        let waiting = self.audio.batch.waiting().iter().map(|it| &it.packet);
         let sound = sound.chain(waiting).filter(|it| since.is_none_or(|since| it.arrival >= since));
         let mut packets: Vec<_> = sound.map(Arc::clone).collect();
         packets.extend(video.into_iter().map(|(packet, _)| packet));
@@ -170,90 +203,85 @@ impl Router {
         packets
     }
 
-    /// How far apart the last keyframes came, at most.
+    /// How far apart the last keyframes of a layer came, at most; of all, the furthest.
     pub fn keyframes_apart(&self, now: Instant) -> Option<Duration> {
-        self.spacing.longest(now)
+        self.video.iter().filter_map(|stream| stream.keyframes_apart(now)).max()
     }
 
     /// The RTP timestamp of this moment as the publisher counts, as far as anything is known of it.
-    pub fn estimate_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
-        self.time_line.estimate_at(kind, now)
+    pub fn estimate_at(&self, lane: Lane, now: Instant) -> Option<(WallTime, u64)> {
+        self.time_line.estimate_at(lane, now)
     }
 
     /// Goes on with the stream of another router, whose packets count as gone out.
     pub fn go_on(&mut self, time_line: TimeLine, packets: Vec<(Arc<Packet>, u8)>, now: Instant) {
         self.time_line = time_line;
-        let history = &mut self.histories[Kind::Video.index()];
         for (packet, padding) in packets {
-            if history.push(&packet) != Pushed::New {
-                continue;
+            let lane = packet.lane();
+            if self.stream_mut(lane).go_on(Arc::clone(&packet), padding) {
+                self.shifts.packet(
+                    lane,
+                    packet.timestamp,
+                    packet.codec.clock_rate(),
+                    packet.arrival,
+                );
+                self.changed |= self.layers.packet(&packet);
             }
-            history.departed(packet.sequence, padding);
-            let (timestamp, clock_rate) = (packet.timestamp, packet.codec.clock_rate());
-            self.shifts.packet(Kind::Video, timestamp, clock_rate, packet.arrival);
-            let sequence = packet.sequence;
-            self.cache.push(Departed { packet, padding }, history.after(sequence));
         }
-        if self.cache.packets().next().is_some() {
-            self.keyframe.arrived(now);
-            self.begins = false;
+        for stream in &mut self.video {
+            if stream.cache.packets().next().is_some() {
+                stream.keyframe.arrived(now);
+                self.begins = false;
+            }
         }
     }
 
     /// How long the oldest packet of a batch waits for the rest of its frame from now on.
-    pub const fn set_batch_wait(&mut self, wait: Duration) {
+    pub fn set_batch_wait(&mut self, wait: Duration) {
         self.settings.batch_wait = wait;
-        self.batch.set_wait(wait);
+        self.streams_mut().for_each(|stream| stream.batch.set_wait(wait));
     }
 
-    /// How many packets of a kind wait to go out.
-    pub fn waiting(&self, kind: Kind) -> usize {
-        self.batch.waiting(kind).len()
+    /// How many packets wait to go out.
+    pub fn waiting(&self) -> usize {
+        self.streams().map(|stream| stream.batch.waiting().len()).sum()
+    }
+
+    /// How many packets are kept for viewers who come in between keyframes.
+    pub fn cached(&self) -> usize {
+        self.video.iter().map(|stream| stream.cache.packets().count()).sum()
     }
 
     /// When a waiting batch must go out, if nothing completes it before.
     pub fn deadline(&self) -> Option<Instant> {
-        self.batch.deadline()
+        self.streams().filter_map(|stream| stream.batch.deadline()).min()
     }
 
     /// Whether a batch should go out now.
     pub fn is_due(&self, now: Instant) -> bool {
-        self.batch.is_due(now)
+        self.streams().any(|stream| stream.batch.is_due(now))
     }
 
     /// Lets what waits go out, or a slice of it: until [`Router::finish_batch`] it does not change,
-    /// and what comes in meanwhile waits for the next. Tells how many packets had waited too long:
-    /// viewers go on with the next keyframe, as live as they were.
+    /// and what comes in meanwhile waits for the next. Sound goes along with every batch, a layer
+    /// only when it is due: half a picture would cost a message of its own. Tells how many packets
+    /// had waited too long: viewers go on with the next keyframe, as live as they were.
     pub fn begin_batch(&mut self, now: Instant) -> usize {
-        let since = self.batch.is_stale(now).then(|| self.stale_since.unwrap_or(now));
+        let is_stale = self.video.iter().any(|stream| stream.batch.is_stale(now));
+        let since = is_stale.then(|| self.stale_since.unwrap_or(now));
         self.stale_since = since;
         let lost = if since.is_some_and(|since| now >= since + Self::LAG_MAX) {
-            self.skip(now)
+            self.stale_since = None;
+            self.video.iter_mut().map(|stream| stream.skip(now)).sum()
         } else {
             0
         };
-        self.batch.depart(now);
         self.batches += 1;
-        for kind in Kind::ALL {
-            let history = &mut self.histories[kind.index()];
-            for batch::Waiting { packet, padding } in self.batch.going(kind) {
-                history.departed(packet.sequence, *padding);
-                if kind == Kind::Video {
-                    let departed = Departed { packet: Arc::clone(packet), padding: *padding };
-                    self.cache.push(departed, history.after(packet.sequence));
-                }
+        self.audio.depart(now);
+        for stream in &mut self.video {
+            if stream.batch.is_due(now) {
+                stream.depart(now);
             }
-        }
-        lost
-    }
-
-    fn skip(&mut self, now: Instant) -> usize {
-        self.stale_since = None;
-        let (lost, keyframe_waits) = self.batch.skip(now);
-        self.cache.clear();
-        if !keyframe_waits {
-            self.skipping = true;
-            self.keyframe.want();
         }
         lost
     }
@@ -263,85 +291,103 @@ impl Router {
         self.batches
     }
 
-    /// What a new viewer is sent to catch up.
-    pub const fn cache(&self) -> &KeyframeCache {
-        &self.cache
+    /// What a new viewer of a layer is sent to catch up.
+    pub fn cache(&self, layer: LayerId) -> Option<&KeyframeCache> {
+        self.video.get(layer.index()).map(|stream| &stream.cache)
     }
 
-    /// What goes out of one kind, in order.
-    pub fn batch(&self, kind: Kind) -> &[batch::Waiting] {
-        self.batch.going(kind)
+    /// What goes out of one lane, in order.
+    pub fn batch(&self, lane: Lane) -> &[Waiting] {
+        self.stream(lane).map_or(&[], |stream| stream.batch.going())
     }
 
     /// When the oldest packet of what goes out arrived.
     pub fn batch_arrived(&self) -> Option<Instant> {
-        self.batch.oldest_going()
+        self.streams().filter_map(|stream| stream.batch.oldest_going()).min()
     }
 
     /// The batch has gone out.
     pub fn finish_batch(&mut self) {
-        self.batch.gone();
+        self.streams_mut().for_each(|stream| stream.batch.gone());
     }
 
     /// A packet that has gone out, with the padding it went out with.
-    pub fn past(&self, kind: Kind, sequence: u64) -> Option<(&Packet, u8)> {
-        let kept = self.histories[kind.index()].get(sequence);
-        let kept = kept.map(|(packet, padding)| (&**packet, padding));
-        kept.or_else(|| {
-            let departed = self.cache.get(sequence).filter(|_| kind == Kind::Video)?;
-            Some((&*departed.packet, departed.padding))
-        })
+    pub fn past(&self, lane: Lane, sequence: u64) -> Option<(&Packet, u8)> {
+        self.stream(lane)?.past(sequence)
     }
 
     /// The packets after this one, of the present batch, that go out before it or went out with
     /// earlier ones: there are such only after one that was late.
     pub fn passed(&self, packet: &Packet) -> impl Iterator<Item = (&Packet, u8)> {
-        let kind = packet.codec.kind();
-        let going = self.batch.going(kind);
-        let place = going.iter().position(|it| it.packet.sequence == packet.sequence);
-        let going = &going[place.unwrap_or(0)..];
-        let later = self.histories[kind.index()].after(packet.sequence);
-        later
-            .filter(|(later, _)| going.iter().all(|w| w.packet.sequence != later.sequence))
-            .map(|(later, padding)| (&**later, padding))
+        self.stream(packet.lane()).into_iter().flat_map(|stream| stream.passed(packet))
     }
 
-    /// A viewer cannot go on without a keyframe.
-    pub fn want_keyframe(&mut self) {
-        self.keyframe.want();
+    /// A viewer cannot go on without a keyframe of a layer.
+    pub fn want_keyframe(&mut self, layer: LayerId) {
+        self.stream_mut(Lane::Video(layer)).keyframe.want();
     }
 
-    /// Whether the publisher does not answer requests for keyframes.
-    pub fn keyframe_requests_are_ignored(&self, now: Instant) -> bool {
-        self.keyframe.is_ignored(now)
+    /// Somebody who takes all layers cannot go on without keyframes of those that flow.
+    pub fn want_keyframes(&mut self) {
+        for (index, stream) in self.video.iter_mut().enumerate() {
+            if self.layers.has_come(index) {
+                stream.keyframe.want();
+            }
+        }
     }
 
-    /// Whether the publisher should be asked for a keyframe now.
-    pub fn keyframe_request_due(&mut self, now: Instant) -> bool {
-        self.keyframe.poll(now)
+    /// Whether the publisher does not answer requests for keyframes of a layer.
+    pub fn keyframe_requests_are_ignored(&self, layer: LayerId, now: Instant) -> bool {
+        let stream = self.video.get(layer.index());
+        stream.is_some_and(|stream| stream.keyframe.is_ignored(now))
+    }
+
+    /// The next layer of which the publisher should be asked for a keyframe now; counts as asked.
+    pub fn keyframe_request_due(&mut self, now: Instant) -> Option<LayerId> {
+        let place = self.video.iter_mut().position(|stream| stream.keyframe.poll(now))?;
+        LayerId::at(place)
     }
 
     /// When a wanted keyframe may be asked for again.
     pub fn keyframe_deadline(&self) -> Option<Instant> {
-        self.keyframe.deadline()
+        self.video.iter().filter_map(|stream| stream.keyframe.deadline()).min()
     }
 
-    /// The RTP timestamp of this moment as viewers see it, for a sender report; `None` while it is
-    /// not known.
-    pub fn timestamp_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
-        if !self.shifts.is_known(kind) {
-            return None;
+    /// What the timestamps of a lane are moved by for a viewer who begins with it now, so that what
+    /// it is sent goes on: after a layer whose timestamps were moved so for it, if there was one.
+    pub fn shift(&self, lane: Lane, after: Option<(LayerId, u64)>, now: Instant) -> u64 {
+        let kind = lane.kind();
+        let first = || self.shifts.lane(kind).map(|lane| (lane, self.shifts.by(kind)));
+        let known = after.map(|(layer, by)| (Lane::Video(layer), by)).or_else(first);
+        let Some((known, by)) = known else { return self.shifts.by(kind) };
+        let at = |lane| self.time_line.estimate_at(lane, now).map(|(_, timestamp)| timestamp);
+        match (at(known), at(lane)) {
+            (Some(known), Some(own)) if own != known => by.wrapping_add(known.wrapping_sub(own)),
+            _ => by,
         }
-        let (wall, timestamp) = self.time_line.timestamp_at(kind, now)?;
-        Some((wall, timestamp.wrapping_add(self.shifts.by(kind))))
+    }
+
+    /// The RTP timestamp of this moment on a lane, moved by so much, for a sender report; `None`
+    /// while it is not known.
+    pub fn timestamp_at(&self, lane: Lane, by: u64, now: Instant) -> Option<(WallTime, u64)> {
+        let (wall, timestamp) = self.time_line.timestamp_at(lane, now)?;
+        Some((wall, timestamp.wrapping_add(by)))
+    }
+
+    /// The same for a viewer that nothing of this kind has begun to flow to, as it would begin.
+    pub fn timestamp_to_begin_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
+        self.timestamp_at(self.shifts.lane(kind)?, self.shifts.by(kind), now)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::batch::Batch;
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::{LayerId, Scale};
+    use crate::media::layer::Scale;
+
+    const VIDEO: Lane = Lane::Video(LayerId::ONLY);
 
     #[test]
     fn sound_does_not_end_the_wait_for_a_keyframe() {
@@ -364,11 +410,11 @@ mod tests {
                 payload,
             })
         };
-        router.want_keyframe();
-        assert!(router.keyframe_request_due(now));
-        router.push(packet(Codec::Opus));
+        router.want_keyframe(LayerId::ONLY);
+        assert!(router.keyframe_request_due(now).is_some());
+        router.push(&packet(Codec::Opus));
         assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
-        router.push(packet(Codec::Vp8));
+        router.push(&packet(Codec::Vp8));
         assert_eq!(router.keyframe_deadline(), None);
     }
 
@@ -393,17 +439,18 @@ mod tests {
                 payload,
             })
         };
-        router.push(sound(1, 5_000_000));
-        router.sender_report(Kind::Audio, wall, 5_000_000, now);
-        let told = |router: &Router| router.timestamp_at(Kind::Audio, now).map(|(_, at)| at);
+        router.push(&sound(1, 5_000_000));
+        router.sender_report(Lane::Audio, wall, 5_000_000, now);
+        let told =
+            |router: &Router| router.timestamp_to_begin_at(Kind::Audio, now).map(|(_, at)| at);
         assert!(told(&router).is_some());
         let mut next = TimeLine::new(router.epoch);
-        next.packet(Kind::Audio, 70, 48_000, now);
-        next.sender_report(Kind::Audio, wall, 70, now);
+        next.packet(Lane::Audio, 70, 48_000, now);
+        next.sender_report(Lane::Audio, wall, 70, now);
         router.begin_term();
         router.go_on(next, Vec::new(), now);
         assert_eq!(told(&router), None);
-        router.push(sound(1, 70));
+        router.push(&sound(1, 70));
         assert!(told(&router).is_some_and(|at| at > 5_000_000));
     }
 
@@ -412,10 +459,13 @@ mod tests {
     fn what_came_before_a_late_packet_has_passed_it_whichever_batch_it_went_out_with() {
         let now = Instant::now();
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let mut router = Router::new(
+            RouterSettings { batch_wait: Duration::ZERO, ..RouterSettings::default() },
+            Epoch { instant: now, wall },
+        );
         let depart = |router: &mut Router, sequences: &[u64]| {
             for &sequence in sequences {
-                router.push(Arc::new(Packet {
+                router.push(&Arc::new(Packet {
                     codec: Codec::H264,
                     layer: LayerId::ONLY,
                     scale: Scale::default(),
@@ -432,7 +482,7 @@ mod tests {
         };
         depart(&mut router, &[70_001]);
         depart(&mut router, &[70_002, 70_000, 70_003]);
-        let late = &router.batch(Kind::Video)[1].packet;
+        let late = &router.batch(VIDEO)[1].packet;
         let passed: Vec<u64> = router.passed(late).map(|(packet, _)| packet.sequence).collect();
         assert_eq!(passed, [70_001, 70_002], "and what comes after it is still to come");
     }
@@ -443,7 +493,7 @@ mod tests {
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
         let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
         let push = |router: &mut Router, sequence| {
-            router.push(Arc::new(Packet {
+            router.push(&Arc::new(Packet {
                 codec: Codec::Vp8,
                 layer: LayerId::ONLY,
                 scale: Scale::default(),
@@ -465,7 +515,7 @@ mod tests {
             later = later.max(deadline);
             assert!(router.is_due(later));
             router.begin_batch(later);
-            gone += router.batch(Kind::Video).len();
+            gone += router.batch(VIDEO).len();
             router.finish_batch();
         }
         assert_eq!(gone, taken);
@@ -481,7 +531,7 @@ mod tests {
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
         let mut router = Router::new(RouterSettings::default(), Epoch { instant: start, wall });
         let push = |router: &mut Router, number: u64, keyframe| {
-            router.push(Arc::new(Packet {
+            router.push(&Arc::new(Packet {
                 codec: Codec::Vp8,
                 layer: LayerId::ONLY,
                 scale: Scale::default(),
@@ -495,8 +545,7 @@ mod tests {
         };
         let sent = |router: &mut Router, ms| {
             router.begin_batch(at(ms));
-            let sent: Vec<u64> =
-                router.batch(Kind::Video).iter().map(|it| it.packet.sequence).collect();
+            let sent: Vec<u64> = router.batch(VIDEO).iter().map(|it| it.packet.sequence).collect();
             router.finish_batch();
             sent
         };
@@ -512,8 +561,8 @@ mod tests {
         assert_eq!(sent(&mut router, 1_150), [6]);
         push(&mut router, 7, false);
         assert!(sent(&mut router, 1_400).is_empty(), "nothing that waits is of use");
-        assert_eq!(router.cache().packets().count(), 0);
-        assert!(router.keyframe_request_due(at(1_400)));
+        assert_eq!(router.cached(), 0);
+        assert!(router.keyframe_request_due(at(1_400)).is_some());
         assert_eq!(push(&mut router, 14, false), Pushed::NoRoom);
         assert_eq!(push(&mut router, 15, true), Pushed::New);
         assert_eq!(push(&mut router, 16, false), Pushed::New);
@@ -526,9 +575,12 @@ mod tests {
     fn a_packet_that_waits_cannot_be_sent_again() {
         let now = Instant::now();
         let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let mut router = Router::new(
+            RouterSettings { batch_wait: Duration::ZERO, ..RouterSettings::default() },
+            Epoch { instant: now, wall },
+        );
         for (sequence, size) in [(70_000, 1_000), (70_001, 998)] {
-            router.push(Arc::new(Packet {
+            router.push(&Arc::new(Packet {
                 codec: Codec::Vp8,
                 layer: LayerId::ONLY,
                 scale: Scale::default(),
@@ -540,9 +592,9 @@ mod tests {
                 payload: vec![0; size],
             }));
         }
-        assert!(router.past(Kind::Video, 70_001).is_none());
+        assert!(router.past(VIDEO, 70_001).is_none());
         router.begin_batch(now);
-        let padding = |sequence| router.past(Kind::Video, sequence).map(|(_, padding)| padding);
+        let padding = |sequence| router.past(VIDEO, sequence).map(|(_, padding)| padding);
         assert_eq!((padding(70_000), padding(70_001)), (Some(0), Some(2)));
     }
 }

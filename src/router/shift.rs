@@ -5,16 +5,20 @@
 //! first packet is as much later than the last one before as it came later.
 
 use crate::media::codec::Kind;
+use crate::media::layer::Lane;
 use crate::media::time::ticks_of;
 use std::time::Instant;
 
-/// How far the timestamps of both tracks are moved.
+/// How far the timestamps of both tracks are moved: of video those of the layer that came first, by
+/// which those of the others are placed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shifts([Shift; 2]);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Shift {
     by: u64,
+    /// Whose timestamps they are.
+    lane: Option<Lane>,
     /// The highest moved timestamp, and when its packet arrived.
     newest: Option<(u64, Instant)>,
     /// The next packet is another publisher's first.
@@ -32,16 +36,25 @@ impl Shifts {
         !self.0[kind.index()].begins
     }
 
+    /// Whose timestamps they are that are moved so: the lane of which something came first.
+    pub const fn lane(&self, kind: Kind) -> Option<Lane> {
+        self.0[kind.index()].lane
+    }
+
     /// Another publisher goes on.
     pub fn begin_term(&mut self) {
         for shift in &mut self.0 {
             shift.begins = shift.newest.is_some();
+            shift.lane = None;
         }
     }
 
     /// A packet arrived.
-    pub fn packet(&mut self, kind: Kind, timestamp: u64, clock_rate: u32, arrival: Instant) {
-        let shift = &mut self.0[kind.index()];
+    pub fn packet(&mut self, lane: Lane, timestamp: u64, clock_rate: u32, arrival: Instant) {
+        let shift = &mut self.0[lane.kind().index()];
+        if *shift.lane.get_or_insert(lane) != lane {
+            return;
+        }
         if let (true, Some((newest, at))) = (shift.begins, shift.newest) {
             let passed = ticks_of(arrival.saturating_duration_since(at), clock_rate).max(1);
             shift.by = newest.saturating_add(passed).wrapping_sub(timestamp);
@@ -57,8 +70,10 @@ impl Shifts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::layer::LayerId;
     use std::time::Duration;
 
+    const VIDEO: Lane = Lane::Video(LayerId::ONLY);
     const CLOCK: u32 = 90_000;
 
     #[test]
@@ -67,10 +82,10 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         for theirs in [7, 1 << 40, u64::MAX - 4_000] {
             let mut shifts = Shifts::default();
-            shifts.packet(Kind::Video, 1 << 33, CLOCK, at(0));
+            shifts.packet(VIDEO, 1 << 33, CLOCK, at(0));
             assert_eq!(shifts.by(Kind::Video), 0, "the first publisher's stay as they are");
             shifts.begin_term();
-            shifts.packet(Kind::Video, theirs, CLOCK, at(2_000));
+            shifts.packet(VIDEO, theirs, CLOCK, at(2_000));
             let moved =
                 |ticks: u64| theirs.wrapping_add(ticks).wrapping_add(shifts.by(Kind::Video));
             assert_eq!(moved(0), (1 << 33) + 180_000);
@@ -83,12 +98,12 @@ mod tests {
     fn whatever_the_arrivals_say_the_timestamps_rise() {
         let start = Instant::now();
         let mut shifts = Shifts::default();
-        shifts.packet(Kind::Audio, 500_000, 48_000, start + Duration::from_secs(1));
+        shifts.packet(Lane::Audio, 500_000, 48_000, start + Duration::from_secs(1));
         for _ in 0..3 {
             shifts.begin_term();
             shifts.begin_term();
             let before = 90_000_u64.wrapping_add(shifts.by(Kind::Audio));
-            shifts.packet(Kind::Audio, 90_000, 48_000, start);
+            shifts.packet(Lane::Audio, 90_000, 48_000, start);
             assert!(90_000_u64.wrapping_add(shifts.by(Kind::Audio)) > before.max(500_000));
         }
     }

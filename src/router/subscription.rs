@@ -1,15 +1,52 @@
-//! One viewer's hold on one track: waits for a decodable start, then renumbers packet by packet.
-use crate::media::codec::Kind;
-use crate::media::packet::Packet;
+//! One viewer's hold on one track: waits for a decodable start, then renumbers packet by packet,
+//! whichever layer they come from.
 
-/// What flows to the viewer.
+use super::rewriter::{After, Limits, Numbers, Rewriter, Verdict};
+use crate::media::codec::Kind;
+use crate::media::layer::{Lane, LayerId};
+use crate::media::packet::Packet;
+use crate::media::patch::Patch;
+
+/// A viewer's time with one layer, from a keyframe on, with timestamps moved by `shift`. What is of
+/// the past goes out compressed.
+#[derive(Debug)]
+pub struct Stay {
+    /// Of which layer; of sound [`LayerId::ONLY`].
+    pub layer: LayerId,
+    /// What its timestamps are moved by.
+    pub shift: u64,
+    past: Past,
+    rewriter: Rewriter,
+}
+
+impl Stay {
+    /// The RTP timestamp with which a packet of this one goes to the viewer: of the present it is
+    /// the same but for the shift, of the past nearer to the present. It depends on nothing else,
+    /// so that a packet that is sent again is the same packet.
+    pub const fn timestamp(&self, timestamp: u64) -> u64 {
+        self.past.compress(timestamp.wrapping_add(self.shift))
+    }
+
+    /// How a packet went to the viewer, if that is known.
+    pub fn again(&self, packet: &Packet) -> Option<Place> {
+        self.place(packet, self.rewriter.again(packet))
+    }
+
+    fn place(&self, packet: &Packet, verdict: Verdict) -> Option<Place> {
+        let Verdict::Send(sequence, patch) = verdict else { return None };
+        Some(Place { sequence, timestamp: self.timestamp(packet.timestamp), patch })
+    }
+}
+
+/// How a packet goes to a viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Forwarding {
-    /// Nothing yet: the next keyframe (video) or packet (audio) begins.
-    Waiting,
-    /// Everything from the source sequence number `first` on, which goes out as `first_out`, with
-    /// timestamps moved by `shift`. What is of the past goes out compressed.
-    Flowing { first: u64, first_out: u64, shift: u64, past: Past },
+pub struct Place {
+    /// Its extended sequence number.
+    pub sequence: u64,
+    /// Its extended RTP timestamp.
+    pub timestamp: u64,
+    /// How it differs from what the publisher sent.
+    pub patch: Patch,
 }
 
 /// What was there before a viewer came goes out with compressed RTP timestamps.
@@ -65,12 +102,23 @@ impl Past {
 
 /// A viewer's place in a track, and the sequence numbers it sees.
 ///
-/// The viewer's numbers are those of the publisher moved by a constant, so that a packet lost on
-/// the way in is a gap that a late retransmission still fills, and a NACK finds its packet.
-#[derive(Debug, Clone, Copy)]
+/// While it stays with a layer its numbers are those of the publisher moved by a constant, or, where
+/// frames are left out, by what the [`Rewriter`] knows: a packet lost on the way in is a gap that a
+/// late retransmission still fills, and a NACK finds its packet. It leaves a layer where a keyframe of the one it aims at begins, and what it has not
+/// got by then of the one before still comes.
+#[derive(Debug)]
 pub struct Subscription {
     kind: Kind,
-    forwarding: Forwarding,
+    /// The layer with whose next keyframe it goes on.
+    target: LayerId,
+    /// Where it is; none: the target's next keyframe begins (video), or the next packet (audio).
+    stay: Option<Stay>,
+    /// Where it was before, latest first: what was lost of that is still found.
+    former: [Option<Box<Stay>>; 2],
+    /// The highest layers within a layer that it takes.
+    limits: Limits,
+    /// The highest numbers of frames sent before the present stay.
+    numbers: Numbers,
     /// The extended sequence number after the highest sent; the first one before that.
     next_out: u64,
     /// The highest RTP timestamp sent; zero before that.
@@ -88,73 +136,152 @@ impl Subscription {
     /// Half the range is left before the first wrap, as RFC 3711 §3.3.1 advises: the rollover
     /// counter starts at zero on both sides.
     pub const fn new(kind: Kind, random: u16) -> Self {
-        let next_out = (random & 0x7fff) as u64;
-        Self { kind, forwarding: Forwarding::Waiting, next_out, newest: 0 }
+        let (next_out, target) = ((random & 0x7fff) as u64, LayerId::ONLY);
+        Self {
+            kind,
+            target,
+            stay: None,
+            former: [None, None],
+            limits: Limits::ALL,
+            numbers: Numbers::NONE,
+            next_out,
+            newest: 0,
+        }
     }
 
-    /// The extended sequence number with which a packet goes to the viewer, or `None` if it does
-    /// not: nothing before a keyframe, nothing from before the start. With this packet may begin
-    /// what flows; its timestamps are then moved by `shift`.
-    pub fn select(&mut self, packet: &Packet, shift: u64) -> Option<u64> {
-        let (first, first_out) = match self.forwarding {
-            Forwarding::Flowing { first, first_out, .. } => (first, first_out),
-            Forwarding::Waiting => {
-                if self.kind == Kind::Video && !packet.keyframe {
-                    return None;
-                }
-                self.begin_at(packet, shift, packet.timestamp, 0);
-                (packet.sequence, self.next_out)
+    /// It goes on with this layer from its next keyframe on.
+    pub const fn aim(&mut self, layer: LayerId) {
+        self.target = layer;
+    }
+
+    /// It takes no more than these layers within a layer: what is above goes at once, and comes
+    /// back where that is possible.
+    pub const fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+        if let Some(stay) = &mut self.stay {
+            stay.rewriter.set_target(limits);
+        }
+    }
+
+    /// What passes at present of the layer that flows.
+    pub fn limits(&self) -> Limits {
+        self.stay.as_ref().map_or(self.limits, |stay| stay.rewriter.current())
+    }
+
+    /// Whether it lacks layers within the layer that flows, which nothing but a keyframe brings.
+    pub fn needs_keyframe(&self) -> bool {
+        self.stay.as_ref().is_some_and(|stay| stay.rewriter.needs_keyframe())
+    }
+
+    /// The layer that it goes on with.
+    pub const fn target(&self) -> LayerId {
+        self.target
+    }
+
+    /// The layer that flows.
+    pub fn current(&self) -> Option<LayerId> {
+        self.stay.as_ref().map(|stay| stay.layer)
+    }
+
+    /// Whether it waits for a keyframe of another layer than the one that flows, if one does.
+    pub fn is_moving(&self) -> bool {
+        self.current() != Some(self.target)
+    }
+
+    /// Whose packets it takes: first those among which may be the one that it moves with.
+    pub fn lanes(&self) -> (Option<Lane>, Option<Lane>) {
+        let current = self.current().filter(|&layer| layer != self.target);
+        let lane = |layer| Lane::of(self.kind, layer);
+        (Some(lane(self.target)), current.map(lane))
+    }
+
+    /// How a packet goes to the viewer, or `None` if it does not: nothing before a keyframe, nothing
+    /// from before the start. With this packet may begin what flows; its timestamps are then moved
+    /// by `shift`, which is told the layer before and by what that one's were.
+    pub fn select(
+        &mut self,
+        packet: &Packet,
+        shift: impl FnOnce(Option<(LayerId, u64)>) -> u64,
+    ) -> Option<Place> {
+        let is_current = self.current() == Some(packet.layer);
+        if packet.layer == self.target && !is_current {
+            let begins = self.kind == Kind::Audio || packet.keyframe;
+            if begins {
+                self.begin_at(packet, shift(self.moved()), packet.timestamp, 0);
             }
-        };
-        let out = packet.sequence.checked_sub(first)?.checked_add(first_out)?;
-        self.next_out = self.next_out.max(out + 1);
-        self.newest = self.newest.max(self.timestamp(packet.timestamp));
-        Some(out)
+        }
+        let former = self.former.iter_mut().flatten().map(|stay| &mut **stay);
+        let mut stays = self.stay.iter_mut().chain(former);
+        let stay = stays.find(|stay| stay.layer == packet.layer)?;
+        let verdict = stay.rewriter.take(packet);
+        // What is left out may leave a number behind for what is missing before it.
+        self.next_out = self.next_out.max(stay.rewriter.next_out());
+        let place = stay.place(packet, verdict)?;
+        self.newest = self.newest.max(place.timestamp);
+        Some(place)
+    }
+
+    /// Its stays, latest first.
+    fn stays(&self) -> impl Iterator<Item = &Stay> {
+        self.stay.iter().chain(self.former.iter().flatten().map(|stay| &**stay))
+    }
+
+    /// The layer whose timestamps the viewer has seen last, and what they are moved by.
+    pub fn moved(&self) -> Option<(LayerId, u64)> {
+        self.stays().next().map(|stay| (stay.layer, stay.shift))
     }
 
     /// From here on flows what begins with this packet, its timestamps moved by `shift`; what is
     /// older than the timestamp of the `present` takes `least` ticks to send, or more. Tells the
     /// timestamp with which it begins: the present's, or a little later, as it must come after all
-    /// that was sent.
-    ///
-    /// There is no gap to what flowed before, and that is over: none of it can be sent again, as
-    /// its timestamps are others now.
+    /// that was sent. There is no gap to what flowed before.
     pub fn begin_at(&mut self, packet: &Packet, shift: u64, present: u64, least: u64) -> u64 {
+        self.wait();
         let (begins, present) = (packet.timestamp.wrapping_add(shift), present.wrapping_add(shift));
         let next = self.newest.saturating_add(1);
         let follows = next <= present.saturating_add(Self::BACK_MAX);
         let present = if follows { present.max(next) } else { present };
-        let (first, first_out) = (packet.sequence, self.next_out);
         let past = if present.saturating_sub(begins) <= Self::PAST_MAX {
             Past::between(begins, present, least)
         } else {
             Past::NONE
         };
-        self.forwarding = Forwarding::Flowing { first, first_out, shift, past };
+        self.target = packet.layer;
+        let after = After { out: self.next_out, numbers: self.numbers };
+        let mut rewriter = Rewriter::begin(packet, after);
+        rewriter.set_target(self.limits);
+        self.stay = Some(Stay { layer: packet.layer, shift, past, rewriter });
         present
     }
 
     /// Whether a packet with this RTP timestamp is of the past, and goes out compressed.
-    pub const fn is_past(&self, timestamp: u64) -> bool {
-        match self.forwarding {
-            Forwarding::Flowing { past, shift, .. } => past.covers(timestamp.wrapping_add(shift)),
-            Forwarding::Waiting => false,
+    pub fn is_past(&self, timestamp: u64) -> bool {
+        let stay = self.stay.as_ref();
+        stay.is_some_and(|stay| stay.past.covers(timestamp.wrapping_add(stay.shift)))
+    }
+
+    /// Nothing new flows until the next start.
+    pub fn wait(&mut self) {
+        let Some(mut stay) = self.stay.take() else { return };
+        self.numbers = stay.rewriter.after().numbers;
+        stay.rewriter.finish();
+        // Of what was sent nothing there is nothing to find.
+        if self.next_out > stay.rewriter.first_out() {
+            self.former.swap(0, 1);
+            self.former[0] = Some(Box::new(stay));
         }
     }
 
-    /// Nothing flows until the next start.
-    pub const fn wait(&mut self) {
-        self.forwarding = Forwarding::Waiting;
+    /// The same, and what flowed before is forgotten: its numbers say nothing any more.
+    pub fn forget(&mut self) {
+        self.wait();
+        self.former = [None, None];
     }
 
-    /// The RTP timestamp with which a packet of this one goes to the viewer: of the present it is
-    /// the same but for the shift, of the past nearer to the present. It depends on nothing else,
-    /// so that a packet that is sent again is the same packet.
-    pub const fn timestamp(&self, timestamp: u64) -> u64 {
-        match self.forwarding {
-            Forwarding::Flowing { past, shift, .. } => past.compress(timestamp.wrapping_add(shift)),
-            Forwarding::Waiting => timestamp,
-        }
+    /// The RTP timestamp with which a packet of this one goes to the viewer, from the layer that
+    /// flows.
+    pub fn timestamp(&self, timestamp: u64) -> u64 {
+        self.stay.as_ref().map_or(timestamp, |stay| stay.timestamp(timestamp))
     }
 
     /// The extended sequence number after the highest sent; the first one before that.
@@ -168,18 +295,18 @@ impl Subscription {
     }
 
     /// Whether it still waits for its start.
-    pub fn is_waiting(&self) -> bool {
-        self.forwarding == Forwarding::Waiting
+    pub const fn is_waiting(&self) -> bool {
+        self.stay.is_none()
     }
 
-    /// The publisher's sequence number of a packet that went to the viewer with this one, and its
-    /// extended form.
-    pub fn source_of(&self, sequence: u16) -> Option<(u64, u64)> {
-        let Forwarding::Flowing { first, first_out, .. } = self.forwarding else { return None };
+    /// The lane and the publisher's sequence number of a packet that went to the viewer with this
+    /// one, its extended form, and the stay that it was of.
+    pub fn source_of(&self, sequence: u16) -> Option<(&Stay, u64, u64)> {
         let newest = self.next_out.checked_sub(1)?;
         let back = u64::from((newest as u16).wrapping_sub(sequence));
         let out = newest.checked_sub(back)?;
-        Some((out.checked_sub(first_out)?.checked_add(first)?, out))
+        let stay = self.stays().find(|stay| stay.rewriter.first_out() <= out)?;
+        Some((stay, stay.rewriter.source_of(out)?, out))
     }
 }
 
@@ -206,40 +333,97 @@ mod tests {
         }
     }
 
+    fn of_layer(layer: usize, sequence: u64, timestamp: u64, keyframe: bool) -> Packet {
+        let layer = LayerId::at(layer).expect("few");
+        Packet { layer, timestamp, ..packet(sequence, keyframe) }
+    }
+
+    fn select(subscription: &mut Subscription, packet: &Packet) -> Option<u64> {
+        subscription.select(packet, |_| 0).map(|place| place.sequence)
+    }
+
+    fn source_of(subscription: &Subscription, sequence: u16) -> Option<(u64, u64)> {
+        subscription.source_of(sequence).map(|(_, source, out)| (source, out))
+    }
+
     #[test]
     fn video_begins_at_a_keyframe_and_what_came_before_stays_out() {
         let mut subscription = Subscription::new(Kind::Video, 0x8005);
-        assert_eq!(subscription.select(&packet(100, false), 0), None);
-        assert_eq!(subscription.select(&packet(101, true), 0), Some(5));
-        assert_eq!(subscription.select(&packet(100, false), 0), None);
-        assert_eq!(subscription.select(&packet(103, false), 0), Some(7));
-        assert_eq!(subscription.select(&packet(102, false), 0), Some(6));
-        assert_eq!(subscription.source_of(6), Some((102, 6)));
-        assert_eq!(subscription.source_of(8), None, "not sent yet");
-        assert_eq!(subscription.source_of(4), None, "before the first");
+        assert_eq!(select(&mut subscription, &packet(100, false)), None);
+        assert_eq!(select(&mut subscription, &packet(101, true)), Some(5));
+        assert_eq!(select(&mut subscription, &packet(100, false)), None);
+        assert_eq!(select(&mut subscription, &packet(103, false)), Some(7));
+        assert_eq!(select(&mut subscription, &packet(102, false)), Some(6));
+        assert_eq!(source_of(&subscription, 6), Some((102, 6)));
+        assert_eq!(source_of(&subscription, 8), None, "not sent yet");
+        assert_eq!(source_of(&subscription, 4), None, "before the first");
     }
 
     #[test]
     fn audio_begins_at_once() {
         let mut subscription = Subscription::new(Kind::Audio, 0);
-        assert_eq!(subscription.select(&packet(7, false), 0), Some(0));
+        assert_eq!(select(&mut subscription, &packet(7, false)), Some(0));
     }
 
     #[test]
-    fn a_new_start_leaves_no_gap_and_what_was_before_cannot_be_asked_for() {
+    fn a_new_start_leaves_no_gap_and_what_was_before_can_be_asked_for() {
         let mut subscription = Subscription::new(Kind::Video, 0);
         subscription.begin_at(&packet(100, true), 0, 9_000, 0);
-        assert_eq!(subscription.select(&packet(100, true), 0), Some(0));
-        assert_eq!(subscription.select(&packet(101, false), 0), Some(1));
+        assert_eq!(select(&mut subscription, &packet(100, true)), Some(0));
+        assert_eq!(select(&mut subscription, &packet(101, false)), Some(1));
         subscription.begin_at(&packet(500, true), 0, 90_000, 0);
-        assert_eq!(subscription.select(&packet(101, false), 0), None);
-        assert_eq!(subscription.select(&packet(500, true), 0), Some(2));
-        assert_eq!(subscription.source_of(1), None);
-        assert_eq!(subscription.source_of(2), Some((500, 2)));
-        subscription.wait();
-        assert_eq!(subscription.source_of(2), None);
-        assert_eq!(subscription.select(&packet(501, false), 0), None);
-        assert_eq!(subscription.select(&packet(600, true), 0), Some(3));
+        assert_eq!(select(&mut subscription, &packet(101, false)), None);
+        assert_eq!(select(&mut subscription, &packet(500, true)), Some(2));
+        assert_eq!(source_of(&subscription, 1), Some((101, 1)));
+        assert_eq!(source_of(&subscription, 2), Some((500, 2)));
+        subscription.forget();
+        assert_eq!(source_of(&subscription, 2), None, "the numbers are another publisher's");
+        assert_eq!(select(&mut subscription, &packet(501, false)), None);
+        assert_eq!(select(&mut subscription, &packet(600, true)), Some(3));
+    }
+
+    #[test]
+    fn another_layer_goes_on_with_its_keyframe_and_the_one_before_is_still_repaired() {
+        let mut subscription = Subscription::new(Kind::Video, 0);
+        assert_eq!(select(&mut subscription, &of_layer(0, 100, 3_000, true)), Some(0));
+        assert_eq!(select(&mut subscription, &of_layer(0, 102, 6_000, false)), Some(2));
+        let upper = LayerId::at(1).expect("two");
+        subscription.aim(upper);
+        assert!(subscription.is_moving());
+        assert_eq!(select(&mut subscription, &of_layer(1, 7, 500, false)), None);
+        // Its clock is another: what it is moved by is told by what the one before was.
+        let place = subscription.select(&of_layer(1, 9, 1_000, true), |before| {
+            assert_eq!(before, Some((LayerId::ONLY, 0)));
+            8_000
+        });
+        assert_eq!(place, Some(Place { sequence: 3, timestamp: 9_000, patch: Patch::NONE }));
+        assert_eq!(subscription.current(), Some(upper));
+        assert_eq!(select(&mut subscription, &of_layer(0, 103, 9_000, false)), None, "it is left");
+        assert_eq!(select(&mut subscription, &of_layer(0, 101, 3_000, false)), Some(1), "late");
+        let (stay, source, _) = subscription.source_of(1).expect("sent");
+        assert_eq!((stay.layer, source), (LayerId::ONLY, 101));
+        let (stay, source, _) = subscription.source_of(3).expect("sent");
+        assert_eq!((stay.layer, source, stay.timestamp(1_000)), (upper, 9, 9_000));
+        // Back before its keyframe has come: nothing happens.
+        subscription.aim(LayerId::ONLY);
+        subscription.aim(upper);
+        assert_eq!(select(&mut subscription, &of_layer(1, 10, 4_000, false)), Some(4));
+    }
+
+    /// A layer's keyframe of a moment whose picture was sent already from the one before.
+    #[test]
+    fn two_pictures_of_one_moment_have_two_timestamps() {
+        let mut subscription = Subscription::new(Kind::Video, 0);
+        subscription.select(&of_layer(0, 100, 90_000, true), |_| 0);
+        subscription.aim(LayerId::at(1).expect("two"));
+        let mut last = 90_000;
+        for picture in 0..100 {
+            let packet = of_layer(1, 50 + picture, 90_000 + picture * 3_000, picture == 0);
+            let place = subscription.select(&packet, |_| 0).expect("it flows");
+            assert!(place.timestamp > last);
+            last = place.timestamp;
+        }
+        assert_eq!(last, 90_000 + 99 * 3_000, "and soon it is the publisher's again");
     }
 
     proptest! {
@@ -275,21 +459,62 @@ mod tests {
         ) {
             let mut subscription = Subscription::new(Kind::Video, 0);
             let at = |sequence, timestamp| Packet { timestamp, ..packet(sequence, true) };
-            subscription.select(&at(1, sent), 0);
+            select(&mut subscription, &at(1, sent));
             let first = sent - back;
             subscription.wait();
             let keyframe = at(2, first);
             if span > 0 {
                 subscription.begin_at(&keyframe, 0, first + span, 0);
             }
-            prop_assert_eq!(subscription.select(&keyframe, 0), Some(1));
+            prop_assert_eq!(select(&mut subscription, &keyframe), Some(1));
             prop_assert!(subscription.timestamp(first) > sent.min(first + back));
             prop_assert!(subscription.timestamp(first + 3_000) > subscription.timestamp(first));
             // Where they go back further, nothing is made of it.
             let anew = Packet { timestamp: 5, ..packet(9, true) };
             subscription.wait();
-            subscription.select(&anew, 0);
+            select(&mut subscription, &anew);
             prop_assert!(sent < 360_000 || subscription.timestamp(5) == 5);
+        }
+
+        /// However a viewer is moved between layers, what it is sent is one stream: each number
+        /// stands for one packet, is found again, and leaves no gap but where something is lost.
+        #[test]
+        fn layers_come_out_as_one_unbroken_stream(
+            random: u16,
+            steps in prop::collection::vec((0_usize..3, 0_usize..3, 0_u32..40, any::<bool>()), 1..400),
+        ) {
+            let mut subscription = Subscription::new(Kind::Video, random);
+            let (mut sent, mut next) = (HashMap::new(), [5_000_u64, 70_000, 1 << 20]);
+            let (mut last, mut pictures) = (None, 0);
+            for (aimed, layer, lost, keyframe) in steps {
+                subscription.aim(LayerId::at(aimed).expect("few"));
+                pictures += 1;
+                // Each layer counts time from another start.
+                let timestamp = (1 << 33) + layer as u64 * 1_000_000 + pictures * 3_000;
+                for _ in 0..3 {
+                    let sequence = next[layer];
+                    next[layer] += 1;
+                    if lost == 0 {
+                        continue;
+                    }
+                    let packet = of_layer(layer, sequence, timestamp, keyframe);
+                    let moved = |_| 0_u64.wrapping_sub(layer as u64 * 1_000_000);
+                    let Some(place) = subscription.select(&packet, moved) else { continue };
+                    let source = (layer, sequence);
+                    prop_assert_eq!(*sent.entry(place.sequence).or_insert(source), source);
+                    let found = subscription.source_of(place.sequence as u16);
+                    let found = found.map(|(stay, source, _)| (stay.layer.index(), source));
+                    prop_assert_eq!(found, Some(source));
+                    if let Some((before, (number, at))) = last {
+                        let (before, number): ((usize, u64), u64) = (before, number);
+                        prop_assert!(place.timestamp >= at, "back in time");
+                        let between = place.sequence - number - 1;
+                        let lost = if before.0 == layer { sequence - before.1 - 1 } else { 0 };
+                        prop_assert_eq!(between, lost, "a gap of our making");
+                    }
+                    last = Some((source, (place.sequence, place.timestamp)));
+                }
+            }
         }
 
         /// The nonce rule (ARCHITECTURE.md): a sequence number never stands for two packets, and
@@ -305,9 +530,9 @@ mod tests {
             let mut source = start + 70_000;
             for step in steps {
                 source = source.saturating_add_signed(step);
-                if let Some(out) = subscription.select(&packet(source, false), 0) {
+                if let Some(out) = select(&mut subscription, &packet(source, false)) {
                     prop_assert_eq!(*sent.entry(out).or_insert(source), source);
-                    prop_assert_eq!(subscription.source_of(out as u16), Some((source, out)));
+                    prop_assert_eq!(source_of(&subscription, out as u16), Some((source, out)));
                 }
             }
         }
@@ -317,7 +542,7 @@ mod tests {
     fn a_clock_set_back_runs_on_at_its_own_pace() {
         let mut subscription = Subscription::new(Kind::Video, 0);
         let at = |sequence, timestamp| Packet { timestamp, ..packet(sequence, true) };
-        subscription.select(&at(1, 1 << 33), 0);
+        select(&mut subscription, &at(1, 1 << 33));
         let back = (1 << 33) - 54_000_000;
         let step = subscription.timestamp(back + 3_000) - subscription.timestamp(back);
         assert_eq!(step, 3_000);

@@ -1,10 +1,10 @@
-//! RTP timestamps of both tracks on the server's clock, for sender reports with kept lip sync.
+//! RTP timestamps of sound and every layer on the server's clock, for sender reports with kept lip sync.
 //!
-//! The publisher's sender reports tie each track's timestamps to one clock, its own. One common
-//! offset moves that clock onto the server's, so the tracks keep their distance to each other
+//! The publisher's sender reports tie each lane's timestamps to one clock, its own. One common
+//! offset moves that clock onto the server's, so the lanes keep their distance to each other
 //! whatever the network does. Where no sender report comes, arrival times must do.
 
-use crate::media::codec::Kind;
+use crate::media::layer::Lane;
 use crate::media::time::{Epoch, WallTime, micros_of_ticks, ticks_of_micros};
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone)]
 pub struct TimeLine {
     epoch: Epoch,
-    tracks: [Option<Track>; 2],
+    clocks: Vec<(Lane, Clock)>,
     offset: Offset,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Track {
-    clock_rate: u32,
+struct Clock {
+    rate: u32,
     began: Instant,
     /// The newest sender report: publisher's wall time and RTP timestamp.
     report: Option<(WallTime, u64)>,
@@ -36,7 +36,7 @@ struct Offset {
 impl Offset {
     /// Sixteen reports are eight seconds of two tracks: long enough to find a quick one, short
     /// enough to follow clocks that drift.
-    const SAMPLES: usize = 16;
+    const SAMPLES: usize = 32;
 
     fn add(&mut self, micros: i64) {
         self.samples[self.next] = Some(micros);
@@ -49,56 +49,64 @@ impl Offset {
 }
 
 impl TimeLine {
-    /// How long a track waits for its first sender report before arrival times are used.
+    /// How long a lane waits for its first sender report before arrival times are used.
     const REPORT_WAIT: Duration = Duration::from_secs(5);
 
     /// A time line on the server's clock.
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, tracks: [None; 2], offset: Offset::default() }
+        Self { epoch, clocks: Vec::new(), offset: Offset::default() }
+    }
+
+    fn clock(&self, lane: Lane) -> Option<&Clock> {
+        self.clocks.iter().find(|(of, _)| *of == lane).map(|(_, clock)| clock)
+    }
+
+    fn clock_mut(&mut self, lane: Lane) -> Option<&mut Clock> {
+        self.clocks.iter_mut().find(|(of, _)| *of == lane).map(|(_, clock)| clock)
     }
 
     /// A packet arrived.
-    pub fn packet(&mut self, kind: Kind, timestamp: u64, clock_rate: u32, arrival: Instant) {
+    pub fn packet(&mut self, lane: Lane, timestamp: u64, clock_rate: u32, arrival: Instant) {
         let wall = self.epoch.wall_of(arrival);
-        let track = self.tracks[kind.index()].get_or_insert(Track {
-            clock_rate,
-            began: arrival,
-            report: None,
-            earliest: (wall, timestamp),
-        });
-        track.clock_rate = clock_rate;
-        let (least, since) = track.earliest;
+        let Some(clock) = self.clock_mut(lane) else {
+            let earliest = (wall, timestamp);
+            self.clocks
+                .push((lane, Clock { rate: clock_rate, began: arrival, report: None, earliest }));
+            return;
+        };
+        clock.rate = clock_rate;
+        let (least, since) = clock.earliest;
         let ticks = timestamp.wrapping_sub(since).cast_signed();
         let expected = least.offset_micros(micros_of_ticks(ticks, clock_rate));
         if wall < expected {
-            track.earliest = (wall, timestamp);
+            clock.earliest = (wall, timestamp);
         }
     }
 
     /// The publisher reported which RTP timestamp its clock's `ntp` has.
-    pub fn sender_report(&mut self, kind: Kind, ntp: WallTime, timestamp: u64, now: Instant) {
-        let Some(track) = &mut self.tracks[kind.index()] else { return };
-        track.report = Some((ntp, timestamp));
+    pub fn sender_report(&mut self, lane: Lane, ntp: WallTime, timestamp: u64, now: Instant) {
+        let Some(clock) = self.clock_mut(lane) else { return };
+        clock.report = Some((ntp, timestamp));
         self.offset.add(self.epoch.wall_of(now).micros_since(ntp));
     }
 
     /// The RTP timestamp of `now` with its wall time; `None` while a sender report may still come.
-    pub fn timestamp_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
-        let track = self.tracks[kind.index()].as_ref()?;
-        let has_waited = now.duration_since(track.began) >= Self::REPORT_WAIT;
-        self.estimate_at(kind, now).filter(|_| track.report.is_some() || has_waited)
+    pub fn timestamp_at(&self, lane: Lane, now: Instant) -> Option<(WallTime, u64)> {
+        let clock = self.clock(lane)?;
+        let has_waited = now.duration_since(clock.began) >= Self::REPORT_WAIT;
+        self.estimate_at(lane, now).filter(|_| clock.report.is_some() || has_waited)
     }
 
     /// The same as far as anything is known: while a sender report may still come, as arrival times
     /// have it.
-    pub fn estimate_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
-        let track = self.tracks[kind.index()].as_ref()?;
+    pub fn estimate_at(&self, lane: Lane, now: Instant) -> Option<(WallTime, u64)> {
+        let clock = self.clock(lane)?;
         let wall = self.epoch.wall_of(now);
-        let (known_wall, timestamp) = match (track.report, self.offset.least()) {
+        let (known_wall, timestamp) = match (clock.report, self.offset.least()) {
             (Some((ntp, timestamp)), Some(offset)) => (ntp.offset_micros(offset), timestamp),
-            _ => track.earliest,
+            _ => clock.earliest,
         };
-        let ticks = ticks_of_micros(wall.micros_since(known_wall), track.clock_rate);
+        let ticks = ticks_of_micros(wall.micros_since(known_wall), clock.rate);
         Some((wall, timestamp.wrapping_add_signed(ticks)))
     }
 }
@@ -106,7 +114,9 @@ impl TimeLine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::layer::LayerId;
 
+    const VIDEO: Lane = Lane::Video(LayerId::ONLY);
     const MINUTE: Duration = Duration::from_mins(1);
 
     fn epoch() -> Epoch {
@@ -116,8 +126,8 @@ mod tests {
 
     /// Microseconds between the moments at which two timestamps are due.
     fn skew(line: &TimeLine, now: Instant, audio: u64, video: u64) -> i64 {
-        let (_, a) = line.timestamp_at(Kind::Audio, now).expect("audio is on the time line");
-        let (_, v) = line.timestamp_at(Kind::Video, now).expect("video is on the time line");
+        let (_, a) = line.timestamp_at(Lane::Audio, now).expect("audio is on the time line");
+        let (_, v) = line.timestamp_at(VIDEO, now).expect("video is on the time line");
         micros_of_ticks(a.wrapping_sub(audio).cast_signed(), 48_000)
             - micros_of_ticks(v.wrapping_sub(video).cast_signed(), 90_000)
     }
@@ -127,19 +137,19 @@ mod tests {
         let epoch = epoch();
         let start = epoch.instant + MINUTE;
         let mut line = TimeLine::new(epoch);
-        line.packet(Kind::Audio, 1_000, 48_000, start + Duration::from_millis(80));
-        line.packet(Kind::Video, 5_000, 90_000, start + Duration::from_millis(3));
-        assert_eq!(line.timestamp_at(Kind::Audio, start), None, "a report may still come");
+        line.packet(Lane::Audio, 1_000, 48_000, start + Duration::from_millis(80));
+        line.packet(VIDEO, 5_000, 90_000, start + Duration::from_millis(3));
+        assert_eq!(line.timestamp_at(Lane::Audio, start), None, "a report may still come");
         let first = start + Duration::from_millis(80);
-        let estimate = line.estimate_at(Kind::Audio, first);
+        let estimate = line.estimate_at(Lane::Audio, first);
         assert_eq!(estimate, Some((epoch.wall_of(first), 1_000)), "who cannot wait is told this");
         let clock = WallTime::since_unix_epoch(Duration::from_secs(77));
-        line.sender_report(Kind::Audio, clock, 1_000, start + Duration::from_millis(70));
+        line.sender_report(Lane::Audio, clock, 1_000, start + Duration::from_millis(70));
         let later = clock.offset_micros(1_000_000);
         let after = start + Duration::from_millis(1_004);
-        line.sender_report(Kind::Video, later, 5_000 + 90_000, after);
+        line.sender_report(VIDEO, later, 5_000 + 90_000, after);
         assert!(skew(&line, after, 1_000, 5_000).abs() <= 40);
-        let (wall, timestamp) = line.timestamp_at(Kind::Video, after).expect("known");
+        let (wall, timestamp) = line.timestamp_at(VIDEO, after).expect("known");
         assert_eq!(wall, epoch.wall_of(after));
         let behind = micros_of_ticks(timestamp.wrapping_sub(95_000).cast_signed(), 90_000);
         assert!(behind.abs() <= 40, "the quickest report sets the offset, {behind}");
@@ -149,10 +159,10 @@ mod tests {
     fn without_sender_reports_arrival_times_do_after_a_while() {
         let epoch = epoch();
         let mut line = TimeLine::new(epoch);
-        line.packet(Kind::Video, 0, 90_000, epoch.instant + Duration::from_millis(30));
-        line.packet(Kind::Video, 9_000, 90_000, epoch.instant + Duration::from_millis(110));
+        line.packet(VIDEO, 0, 90_000, epoch.instant + Duration::from_millis(30));
+        line.packet(VIDEO, 9_000, 90_000, epoch.instant + Duration::from_millis(110));
         let now = epoch.instant + Duration::from_secs(10);
-        let (_, timestamp) = line.timestamp_at(Kind::Video, now).expect("known by now");
+        let (_, timestamp) = line.timestamp_at(VIDEO, now).expect("known by now");
         assert_eq!(timestamp, 90_000 * 10 - 900, "10 ms is the least delay seen");
     }
 
@@ -160,10 +170,10 @@ mod tests {
     fn absurd_reports_are_arithmetic_and_nothing_worse() {
         let epoch = epoch();
         let mut line = TimeLine::new(epoch);
-        line.packet(Kind::Video, u64::MAX, 90_000, epoch.instant);
+        line.packet(VIDEO, u64::MAX, 90_000, epoch.instant);
         for ntp in [0, 1, u64::MAX] {
-            line.sender_report(Kind::Video, WallTime::from_ntp(ntp), u64::MAX, epoch.instant);
-            assert!(line.timestamp_at(Kind::Video, epoch.instant + MINUTE).is_some());
+            line.sender_report(VIDEO, WallTime::from_ntp(ntp), u64::MAX, epoch.instant);
+            assert!(line.timestamp_at(VIDEO, epoch.instant + MINUTE).is_some());
         }
     }
 }

@@ -21,7 +21,7 @@ use millrace::clock::Clock;
 use millrace::engine::Input;
 use millrace::media::arena::{Path, SendArena};
 use millrace::media::codec::{Codec, Format, Kind};
-use millrace::media::layer::{LayerId, Scale};
+use millrace::media::layer::{Lane, LayerId, Scale};
 use millrace::media::packet::Packet;
 use millrace::media::patch::Patch;
 use millrace::peer::agreement::{ExtensionIds, Feedback, PayloadFormat, SentMedia};
@@ -188,12 +188,12 @@ fn route(viewers: usize) -> f64 {
         sequence += PICTURE as u64;
         rounds.push(per(PICTURE * viewers, || {
             for packet in packets {
-                black_box(router.push(packet));
+                black_box(router.push(&packet));
             }
             router.begin_batch(arrival);
             for subscription in &mut subscriptions {
-                for waiting in router.batch(Kind::Video) {
-                    black_box(subscription.select(&waiting.packet, 0));
+                for waiting in router.batch(Lane::Video(LayerId::ONLY)) {
+                    black_box(subscription.select(&waiting.packet, |_| 0));
                 }
             }
             router.finish_batch();

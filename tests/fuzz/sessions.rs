@@ -2,6 +2,7 @@
 
 use millrace::media::arena::{Path, SendArena};
 use millrace::media::codec::{Codec, Format, Kind};
+use millrace::media::layer::LayerId;
 use millrace::media::packet::PacketPool;
 use millrace::media::time::WallTime;
 use millrace::peer::agreement::{
@@ -143,7 +144,7 @@ fn forwarded(bytes: &[u8], rids: &[&str]) -> usize {
         rest = tail;
         if classify(datagram) == DatagramKind::Rtcp {
             receiver.handle_rtcp(datagram, now, &mut |_| {});
-            receiver.request_keyframe(now);
+            receiver.request_keyframe(LayerId::ONLY, now);
         } else if let Some(header) = RtpHeader::read(datagram) {
             let packet = receiver.handle_rtp(&header, datagram, now, &mut pool);
             packets += usize::from(packet.is_some());

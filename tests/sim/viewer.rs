@@ -119,8 +119,8 @@ impl Watching {
         arrived.packets += 1;
         arrived.bytes += datagram.len() as u64;
         let packet = self.receiver.handle_rtp(&header, datagram, now, &mut self.pool);
-        let Some((kind, packet)) = packet else { return };
-        self.got[kind.index()].push(Got {
+        let Some(packet) = packet else { return };
+        self.got[packet.codec.kind().index()].push(Got {
             at: now,
             sequence: packet.sequence,
             timestamp: packet.timestamp as u32,

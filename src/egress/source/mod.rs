@@ -16,6 +16,7 @@ use crate::engine::message::Term;
 use crate::engine::tap::Tapped;
 use crate::media::codec::{Codec, Format, Kind};
 use crate::media::frame::{AudioCoding, Coding, Frame};
+use crate::media::layer::{Lane, LayerId};
 use crate::media::packet::Packet;
 use crate::media::sample::Sample;
 use crate::media::time::{Epoch, WallTime};
@@ -70,6 +71,11 @@ struct Publisher {
     line: Line,
     picture: Picture,
     /// The picture that was handed out so far, if nothing of it is missing.
+    /// The layer that is packaged, and the one that is to be.
+    layer: LayerId,
+    wanted: Option<LayerId>,
+    /// What is known of each lane's clock.
+    clocks: Vec<(Lane, u64, WallTime)>,
     flowing: Option<Codec>,
     /// Where the newest sample of each kind is decoded.
     decoded: [Option<i64>; 2],
@@ -103,7 +109,7 @@ impl Source {
             Tapped::Formats(formats) => publisher.take_formats(&formats, emit),
             Tapped::Packets(packets) => publisher.take_packets(&packets, now, emit),
             Tapped::Clock { lane, timestamp, wall } => {
-                publisher.take_clock(lane.kind(), timestamp, wall, emit);
+                publisher.take_clock(lane, timestamp, wall, emit);
             }
             Tapped::Frame(frame, wall) => publisher.take_frame(frame, wall, emit),
             Tapped::Lost => publisher.lose(emit),
@@ -111,7 +117,8 @@ impl Source {
                 publisher.leave(emit);
                 self.publisher = None;
             }
-            Tapped::Began { .. } | Tapped::Left(_) | Tapped::Layers(_) => {}
+            Tapped::Layers(layers) => publisher.wanted = layers.first().map(|it| it.layer),
+            Tapped::Began { .. } | Tapped::Left(_) => {}
         }
     }
 
@@ -145,6 +152,9 @@ impl Publisher {
             waiting_since: [None; 2],
             line: Line::new(epoch),
             picture: Picture::default(),
+            layer: LayerId::ONLY,
+            wanted: None,
+            clocks: Vec::new(),
             flowing: None,
             decoded: [None; 2],
         }
@@ -172,11 +182,31 @@ impl Publisher {
     fn take_packets(&mut self, packets: &[Arc<Packet>], now: Instant, emit: Emit<'_>) {
         for packet in packets {
             let kind = packet.codec.kind();
+            if kind == Kind::Video && self.is_left_out(packet, emit) {
+                continue;
+            }
             if !self.refuse(packet.codec, emit) {
                 self.assemblies[kind.index()].push(packet);
             }
         }
         self.poll(now, emit);
+    }
+
+    /// Whether a picture's packet is of a layer that is not packaged. The best is, from its next
+    /// keyframe on.
+    fn is_left_out(&mut self, packet: &Packet, emit: Emit<'_>) -> bool {
+        if self.wanted == Some(packet.layer) && self.layer != packet.layer && packet.keyframe {
+            self.layer = packet.layer;
+            self.assemblies[Kind::Video.index()] = Assembly::new(Kind::Video);
+            self.waiting[Kind::Video.index()].clear();
+            self.miss(emit);
+            let lane = packet.lane();
+            let known = self.clocks.iter().find(|(of, ..)| *of == lane).copied();
+            if let Some((lane, timestamp, wall)) = known {
+                self.take_clock(lane, timestamp, wall, emit);
+            }
+        }
+        packet.layer != self.layer
     }
 
     fn poll(&mut self, now: Instant, emit: Emit<'_>) {
@@ -233,7 +263,13 @@ impl Publisher {
         self.give(sample, emit);
     }
 
-    fn take_clock(&mut self, kind: Kind, timestamp: u64, wall: WallTime, emit: Emit<'_>) {
+    fn take_clock(&mut self, lane: Lane, timestamp: u64, wall: WallTime, emit: Emit<'_>) {
+        self.clocks.retain(|(of, ..)| *of != lane);
+        self.clocks.push((lane, timestamp, wall));
+        if matches!(lane, Lane::Video(layer) if layer != self.layer) {
+            return;
+        }
+        let kind = lane.kind();
         // Sound that comes by WebRTC is Opus, and pictures have one rate.
         let codec = if kind == Kind::Audio { Codec::Opus } else { Codec::H264 };
         self.line.set_clock(kind, timestamp, codec.clock_rate(), wall);

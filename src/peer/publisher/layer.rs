@@ -1,11 +1,13 @@
 //! One encoding as it is received: its numbering, what is missing of it, where it can start.
 
-use super::meter::Meter;
 use super::nack::{MissingPackets, RoundTrip, Struck};
+use super::scaling::{Piece, Scaling};
 use super::window::Window;
 use crate::codec;
 use crate::media::codec::{Codec, Kind};
-use crate::media::time::Unwrapper;
+use crate::media::layer::Scale;
+use crate::media::meter::Meter;
+use crate::media::time::{Unwrapper, ticks_of};
 use std::time::{Duration, Instant};
 
 /// The longest jump of sequence numbers that counts as loss or delay (RFC 3550 §A.1,
@@ -17,9 +19,6 @@ const PARAMETERS_REACH: u64 = 8;
 const KEYFRAME_INTERVAL: Duration = Duration::from_secs(1);
 /// The while whose rate is told.
 const TOLD_OVER: Duration = Duration::from_secs(1);
-/// The while whose rate decides which layer is best: a page that stands still has one picture a
-/// second, of which the smallest layer's comes first.
-const CHOSEN_OVER: Duration = Duration::from_secs(2);
 /// How often one request is sent in all: the request itself may be lost.
 const KEYFRAME_TRIES: u32 = 3;
 
@@ -33,6 +32,8 @@ pub(super) struct Arrival<'a> {
     /// It is a retransmission.
     pub(super) repair: bool,
     pub(super) payload: &'a [u8],
+    /// The value of the dependency descriptor, where it came.
+    pub(super) dependency: Option<&'a [u8]>,
     pub(super) now: Instant,
 }
 
@@ -42,26 +43,26 @@ pub(super) struct Received {
     pub(super) sequence: u64,
     pub(super) timestamp: u64,
     pub(super) keyframe: bool,
+    pub(super) scale: Scale,
 }
 
-/// A moment on the sender's wall clock and on the layer's RTP clock.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ClockPair {
-    pub(super) ntp: u64,
-    pub(super) timestamp: u64,
-}
-
-/// Where a layer's numbering lies in the numbering of its track.
+/// Where the sender's numbering lies in the unbroken one in which a layer is handed on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mapping {
     /// Added, wrapping, to sequence numbers.
     pub(super) sequence_offset: u64,
     /// Added, wrapping, to timestamps.
     pub(super) timestamp_offset: u64,
-    /// The first packet that is forwarded.
+    /// The first packet that is handed on.
     pub(super) first: u64,
-    /// The last one, where another layer has taken over.
-    pub(super) last: Option<u64>,
+}
+
+/// What was handed on last.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    sequence: u64,
+    timestamp: u64,
+    arrival: Instant,
 }
 
 /// When to ask for a keyframe.
@@ -126,20 +127,20 @@ pub(super) struct Layer {
     pub(super) missing: MissingPackets,
     /// Its rate, as it is told.
     pub(super) meter: Meter,
-    /// Its rate, by which a layer is chosen.
-    pub(super) weight: Meter,
     pub(super) last_media: Option<Instant>,
-    /// Pictures of other layers since something came of this one.
-    pub(super) pictures_of_others: u32,
+    /// Whether it is of use to somebody.
+    pub(super) is_watched: bool,
     /// The size of its newest keyframe's picture, where that is known.
-    pub(super) pixels: u32,
+    pub(super) dimensions: Option<(u16, u16)>,
     /// The first packet that came, whatever was before it.
     first: Option<u64>,
     /// Where the newest keyframe starts: timestamp and sequence number.
     keyframe: Option<(u64, u64)>,
+    /// What frames are within it.
+    scaling: Scaling,
     pub(super) request: KeyframeRequest,
-    pub(super) clock: Option<ClockPair>,
-    pub(super) mapping: Option<Mapping>,
+    mapping: Option<Mapping>,
+    newest: Option<Newest>,
     pub(super) lost_packets: u64,
     pub(super) nacks: u64,
     pub(super) keyframes: u64,
@@ -157,15 +158,15 @@ impl Layer {
             expected_after_jump: None,
             missing: MissingPackets::new(),
             meter: Meter::new(TOLD_OVER, now),
-            weight: Meter::new(CHOSEN_OVER, now),
             last_media: None,
-            pictures_of_others: 0,
-            pixels: 0,
+            is_watched: true,
+            dimensions: None,
             first: None,
             keyframe: None,
+            scaling: Scaling::default(),
             request: KeyframeRequest::default(),
-            clock: None,
             mapping: None,
+            newest: None,
             lost_packets: 0,
             nacks: 0,
             keyframes: 0,
@@ -183,23 +184,13 @@ impl Layer {
         self.lost_packets += self.missing.clear();
         self.first = None;
         self.keyframe = None;
-        self.clock = None;
+        self.scaling = Scaling::default();
         self.mapping = None;
     }
 
     /// Whether nothing came for that long.
     pub(super) fn is_silent(&self, now: Instant, span: Duration) -> bool {
         self.last_media.is_none_or(|last| now.saturating_duration_since(last) >= span)
-    }
-
-    /// Whether its newest packets are forwarded.
-    pub(super) fn is_forwarded(&self) -> bool {
-        self.mapping.is_some_and(|mapping| mapping.last.is_none())
-    }
-
-    /// The highest sequence number received.
-    pub(super) const fn newest(&self) -> Option<u64> {
-        self.window.newest()
     }
 
     /// Whether a keyframe has started since that packet.
@@ -237,17 +228,20 @@ impl Layer {
         let timestamp = self.timestamps.extend(arrival.timestamp, 32);
         self.last_media = Some(now);
         self.meter.add(payload.len(), now);
-        self.weight.add(payload.len(), now);
         let keyframe = codec::is_keyframe(codec, payload)
             && (codec.kind() == Kind::Audio || self.starts(codec, payload, timestamp, sequence));
-        if keyframe && let Some((width, height)) = codec::dimensions(codec, payload) {
-            self.pixels = u32::from(width) * u32::from(height);
+        if codec.kind() == Kind::Video
+            && codec::is_keyframe(codec, payload)
+            && let Some(size) = codec::dimensions(codec, payload)
+        {
+            self.dimensions = Some(size);
         }
         if is_first && !keyframe && codec.kind() == Kind::Video {
             // The parameter sets were lost, or the publisher had begun before it was connected.
             self.request.ask_in_turn(now);
         }
-        Some(Received { sequence, timestamp, keyframe })
+        let scale = self.scaling.scale(&Piece { sequence, timestamp, keyframe, arrival });
+        Some(Received { sequence, timestamp, keyframe, scale })
     }
 
     /// Whether the packet goes on with the numbering; starts anew when two packets in a row agree
@@ -299,10 +293,45 @@ impl Layer {
         true
     }
 
-    /// The extended value of an RTP timestamp from a sender report.
+    /// Where a packet lies in the numbering in which the layer is handed on: behind all that was,
+    /// where the sender numbers anew, and as much later as it came.
+    pub(super) fn place(
+        &mut self,
+        received: &Received,
+        clock_rate: u32,
+        now: Instant,
+    ) -> Option<(u64, u64)> {
+        let newest = self.newest;
+        let behind = |newest: Newest| {
+            let passed = ticks_of(now.saturating_duration_since(newest.arrival), clock_rate).max(1);
+            Mapping {
+                sequence_offset: (newest.sequence + 1).wrapping_sub(received.sequence),
+                timestamp_offset: newest
+                    .timestamp
+                    .saturating_add(passed)
+                    .wrapping_sub(received.timestamp),
+                first: received.sequence,
+            }
+        };
+        // Nothing was handed on: numbers stay as they are, and late ones have room below.
+        let as_it_is = Mapping { sequence_offset: 0, timestamp_offset: 0, first: 0 };
+        let mapping = *self.mapping.get_or_insert_with(|| newest.map_or(as_it_is, behind));
+        if received.sequence < mapping.first {
+            return None;
+        }
+        let sequence = received.sequence.wrapping_add(mapping.sequence_offset);
+        let timestamp = received.timestamp.wrapping_add(mapping.timestamp_offset);
+        if self.newest.is_none_or(|newest| newest.sequence < sequence) {
+            self.newest = Some(Newest { sequence, timestamp, arrival: now });
+        }
+        Some((sequence, timestamp))
+    }
+
+    /// The value of an RTP timestamp from a sender report in that numbering.
     pub(super) fn timestamp(&self, rtp_timestamp: u32) -> Option<u64> {
         self.timestamps.newest()?;
-        Some(self.timestamps.peek(rtp_timestamp, 32))
+        let timestamp = self.timestamps.peek(rtp_timestamp, 32);
+        Some(timestamp.wrapping_add(self.mapping?.timestamp_offset))
     }
 
     /// Asks for what is due, and counts what is given up; a gap that stays needs a keyframe.

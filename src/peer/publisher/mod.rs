@@ -4,7 +4,6 @@
 //!
 //! - `demux`: which layer a packet belongs to, by its SSRC; reception reports
 //! - `layer`: one encoding as it is received
-//! - `meter`: the rate of the last second, or of another while
 //! - `nack`: what is missing of a layer, and when to ask for it again
 //! - `remb`: a ceiling for publishers that take no feedback per packet
 //! - `rtcp`: a reader for the RTCP that comes, writers for what goes
@@ -17,7 +16,6 @@
 
 mod demux;
 mod layer;
-pub mod meter;
 mod nack;
 mod remb;
 pub mod rtcp;
@@ -40,6 +38,7 @@ use super::agreement::ReceivedMedia;
 use super::header::RtpHeader;
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::{Format, Kind};
+use crate::media::layer::{Lane, LayerId};
 use crate::media::packet::{Packet, PacketPool};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,8 +49,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// A sender report, for the time line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SenderReport {
-    /// Of which track.
-    pub kind: Kind,
+    /// Of which lane.
+    pub lane: Lane,
     /// The publisher's wall clock, as an NTP timestamp.
     pub ntp: u64,
     /// The same moment in the numbering of [`Packet::timestamp`].
@@ -63,7 +62,7 @@ pub struct SenderReport {
 pub struct TrackCounters {
     /// The format that flows, once something has come.
     pub format: Option<Format>,
-    /// Packets handed on.
+    /// Packets handed on, of all layers.
     pub packets: u64,
     /// Their payload bytes.
     pub bytes: u64,
@@ -71,11 +70,11 @@ pub struct TrackCounters {
     pub lost_packets: u64,
     /// Packets asked for again, of all layers; each request counts.
     pub nacks: u64,
-    /// Keyframes handed on.
+    /// Keyframes handed on, of all layers.
     pub keyframes: u64,
-    /// The rate of the last second of what is handed on.
+    /// The rate of the last second, of all layers.
     pub bitrate: Bitrate,
-    /// The picture's size.
+    /// The picture's size, of the largest layer.
     pub dimensions: Option<(u16, u16)>,
 }
 
@@ -125,14 +124,14 @@ impl Receiver {
     }
 
     /// Takes in one opened RTP packet; `datagram` is its header and payload in plain. Returns the
-    /// packet to forward if it is new media of the layer that is forwarded.
+    /// packet to forward if it is new media.
     pub fn handle_rtp(
         &mut self,
         header: &RtpHeader,
         datagram: &[u8],
         now: Instant,
         pool: &mut PacketPool,
-    ) -> Option<(Kind, Arc<Packet>)> {
+    ) -> Option<Arc<Packet>> {
         self.note_transport(header, datagram, now);
         let source = self.demux.resolve(header, datagram, now, &mut self.tracks)?;
         let target = source.target;
@@ -154,10 +153,11 @@ impl Receiver {
             marker: header.marker,
             repair: target.repair,
             payload,
+            dependency: track.dependency_descriptor.and_then(|id| header.extension(datagram, id)),
             now,
         };
         let fields = track.receive(target.layer, meaning, &arrival, &mut self.round_trip)?;
-        Some((track.kind, pool.make(fields, payload)))
+        Some(pool.make(fields, payload))
     }
 
     /// Records what congestion control reads, whatever stream the packet is of.
@@ -191,20 +191,39 @@ impl Receiver {
                 && track.layers.get(target.layer).is_some_and(|l| l.ssrc == Some(info.ssrc));
             if is_media
                 && let Some(rtp_timestamp) =
-                    track.note_sender_report(target.layer, info.ntp, info.rtp_timestamp)
+                    track.note_sender_report(target.layer, info.rtp_timestamp)
             {
-                on_sender_report(SenderReport { kind: track.kind, ntp: info.ntp, rtp_timestamp });
+                let lane = Lane::of(track.kind, LayerId::at(target.layer).unwrap_or_default());
+                on_sender_report(SenderReport { lane, ntp: info.ntp, rtp_timestamp });
             }
         }
     }
 
-    /// Asks for a keyframe at the next poll; merging the wishes of many viewers is the caller's.
+    /// Asks for a keyframe of a layer at the next poll; merging the wishes of many viewers is the
+    /// caller's.
     ///
     /// Asked again each second, three times in all, until one comes: the request may be lost.
-    pub fn request_keyframe(&mut self, now: Instant) {
+    pub fn request_keyframe(&mut self, layer: LayerId, now: Instant) {
         for track in self.tracks.iter_mut().filter(|track| track.kind == Kind::Video) {
-            track.request_keyframe(now);
+            track.request_keyframe(layer, now);
         }
+    }
+
+    /// Only these layers are of use to somebody: of others no keyframe is asked for where some of
+    /// them is lost.
+    pub fn set_watched(&mut self, is_watched: impl Fn(LayerId) -> bool) {
+        for track in self.tracks.iter_mut().filter(|track| track.kind == Kind::Video) {
+            for (index, layer) in track.layers.iter_mut().enumerate() {
+                layer.is_watched = LayerId::at(index).is_some_and(&is_watched);
+            }
+        }
+    }
+
+    /// The name of a layer in the offer (RFC 8851); empty without simulcast.
+    pub fn rid(&self, layer: LayerId) -> &str {
+        let mut video = self.tracks.iter().filter(|track| track.kind == Kind::Video);
+        let layer = video.find_map(|track| track.layers.get(layer.index()));
+        layer.map_or("", |layer| &layer.rid)
     }
 
     /// Hands the RTCP compounds that are due to `send`, each at most
@@ -232,7 +251,7 @@ impl Receiver {
                     layer.nacks += self.asked.len() as u64;
                     writer.nack(ssrc, &self.asked);
                 }
-                if damaged && track.kind == Kind::Video && layer.is_forwarded() {
+                if damaged && track.kind == Kind::Video && layer.is_watched {
                     layer.request.ask_in_turn(now);
                 }
                 if layer.request.poll(now) {
@@ -318,8 +337,8 @@ impl Receiver {
             lost_packets: layers().map(|layer| layer.lost_packets).sum(),
             nacks: layers().map(|layer| layer.nacks).sum(),
             keyframes: track.keyframes,
-            bitrate: track.current().map(|layer| layer.meter.rate(now)).unwrap_or_default(),
-            dimensions: track.dimensions,
+            bitrate: track.rate(now),
+            dimensions: track.dimensions(),
         }
     }
 

@@ -7,9 +7,9 @@
 //!
 //! Fuzz target: `publisher`.
 
+use super::layer::Arrival;
 use crate::codec::dependency::{Dependency, Structure};
 use crate::codec::descriptor::Descriptor;
-use crate::media::codec::Codec;
 use crate::media::layer::Scale;
 
 /// Temporal layers have 3 bits at most.
@@ -28,17 +28,13 @@ pub(super) struct Scaling {
     is_open: [bool; TEMPORAL_LAYERS],
 }
 
-/// A packet as far as it matters here, in the layer's own numbering.
+/// A packet in the layer's own numbering.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece<'a> {
-    pub(super) codec: Codec,
     pub(super) sequence: u64,
     pub(super) timestamp: u64,
-    pub(super) marker: bool,
     pub(super) keyframe: bool,
-    pub(super) payload: &'a [u8],
-    /// The value of the header extension, where it came.
-    pub(super) dependency: Option<&'a [u8]>,
+    pub(super) arrival: &'a Arrival<'a>,
 }
 
 /// What a packet says of its frame.
@@ -65,8 +61,8 @@ impl Scaling {
     }
 
     fn read(&mut self, piece: &Piece<'_>) -> Said {
-        let ends = piece.marker;
-        let own = Descriptor::read(piece.codec, piece.payload);
+        let &Arrival { codec, payload, marker: ends, dependency, .. } = piece.arrival;
+        let own = Descriptor::read(codec, payload);
         if let Some(own) = own.filter(|own| own.has_layers) {
             return Said {
                 spatial: own.spatial,
@@ -77,7 +73,7 @@ impl Scaling {
             };
         }
         // Browsers leave out of the payload what the extension says.
-        let dependency = piece.dependency.and_then(|value| self.read_dependency(value, piece));
+        let dependency = dependency.and_then(|value| self.read_dependency(value, piece));
         dependency.map_or(Said { ends, ..Said::default() }, |read| Said {
             spatial: read.spatial,
             temporal: read.temporal,
@@ -129,24 +125,36 @@ impl Scaling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::codec::Codec;
+    use std::time::Instant;
 
-    /// Packets of VP9 without picture id, one per frame: temporal layer and whether it is an up
-    /// point. Where viewers can go up.
+    /// What is said of a packet without picture id, of these frames one each.
+    fn scale(scaling: &mut Scaling, sequence: u64, codec: Codec, payload: &[u8]) -> Scale {
+        let arrival = Arrival {
+            codec,
+            sequence: sequence as u16,
+            timestamp: 0,
+            marker: true,
+            repair: false,
+            payload,
+            dependency: None,
+            now: Instant::now(),
+        };
+        let timestamp = match codec {
+            Codec::Vp8 => 6_000,
+            _ => sequence * 3_000,
+        };
+        scaling.scale(&Piece { sequence, timestamp, keyframe: false, arrival: &arrival })
+    }
+
+    /// Packets of VP9, one per frame: temporal layer and whether it is an up point. Where viewers
+    /// can go up.
     fn switches(frames: &[(u64, u8, bool)]) -> Vec<u64> {
         let mut scaling = Scaling::default();
         let mut found = Vec::new();
         for &(sequence, temporal, is_up_point) in frames {
             let payload = [0x3c, temporal << 5 | u8::from(is_up_point) << 4, 0];
-            let piece = Piece {
-                codec: Codec::Vp9,
-                sequence,
-                timestamp: sequence * 3_000,
-                marker: true,
-                keyframe: false,
-                payload: &payload,
-                dependency: None,
-            };
-            let scale = scaling.scale(&piece);
+            let scale = scale(&mut scaling, sequence, Codec::Vp9, &payload);
             assert_eq!(scale.temporal, temporal);
             if scale.is_switch {
                 found.push(sequence);
@@ -174,20 +182,9 @@ mod tests {
     #[test]
     fn a_frame_of_vp8_says_it_of_itself_in_all_its_packets() {
         let mut scaling = Scaling::default();
-        let mut scale = |sequence, payload: &[u8], marker| {
-            scaling.scale(&Piece {
-                codec: Codec::Vp8,
-                sequence,
-                timestamp: 3_000,
-                marker,
-                keyframe: false,
-                payload,
-                dependency: None,
-            })
-        };
-        let first = scale(1, &[0x90, 0x20, 0x60, 0], false);
-        let second = scale(2, &[0x80, 0x20, 0x60, 0], true);
-        assert_eq!(first, Scale { spatial: 0, temporal: 1, is_switch: true, ends: false });
-        assert_eq!(second, Scale { ends: true, ..first });
+        let first = scale(&mut scaling, 2, Codec::Vp8, &[0x90, 0x20, 0x60, 0]);
+        let second = scale(&mut scaling, 3, Codec::Vp8, &[0x80, 0x20, 0x60, 0]);
+        assert_eq!(first, Scale { spatial: 0, temporal: 1, is_switch: true, ends: true });
+        assert_eq!(second, first);
     }
 }

@@ -151,6 +151,11 @@ impl Rewriter {
         self.target.spatial > self.current().spatial
     }
 
+    /// The extended sequence number of its first packet.
+    pub const fn first_out(&self) -> u64 {
+        self.first_out
+    }
+
     /// The extended sequence number after the highest that is given away.
     pub const fn next_out(&self) -> u64 {
         self.next_out

@@ -20,6 +20,9 @@ pub struct Numbers {
 }
 
 impl Numbers {
+    /// There were none.
+    pub const NONE: Self = Self { picture: None, base: None };
+
     /// A frame that was sent.
     pub(super) fn note(&mut self, own: &Descriptor) {
         if let Some(id) = own.picture_id

@@ -74,7 +74,7 @@ fn sender_reports_are_told_in_the_numbering_of_the_track() {
     assert_eq!(world.report_sender(7, 1, 5_000), None, "nothing came yet");
     let first = world.deliver(&Rtp::new(VIDEO, 7, 1, &KEY).at(u32::MAX - 10)).expect("media");
     let heard = world.report_sender(7, 0xabcd, 89).expect("known now");
-    assert_eq!(heard.kind, Kind::Video);
+    assert_eq!(heard.lane, Lane::Video(LayerId::ONLY));
     assert_eq!((heard.ntp, heard.rtp_timestamp), (0xabcd, first.timestamp + 100));
     assert_eq!(world.report_sender(8, 1, 5_000), None, "nobody's SSRC");
 }
@@ -84,7 +84,7 @@ fn a_keyframe_is_asked_for_until_it_comes() {
     let mut world = World::new(&[video()]);
     world.deliver(&Rtp::new(VIDEO, 7, 1, &KEY));
     assert!(world.pli_targets().is_empty());
-    world.receiver.request_keyframe(world.now);
+    world.receiver.request_keyframe(LayerId::ONLY, world.now);
     assert_eq!(world.receiver.deadline(), Some(world.now));
     let mut times = Vec::new();
     for millis in 0..5_000 {
@@ -92,7 +92,7 @@ fn a_keyframe_is_asked_for_until_it_comes() {
         world.advance(1);
     }
     assert_eq!(times, [0, 1_000, 2_000], "three times, then never");
-    world.receiver.request_keyframe(world.now);
+    world.receiver.request_keyframe(LayerId::ONLY, world.now);
     assert_eq!(world.pli_targets(), [7]);
     world.deliver(&Rtp::new(VIDEO, 7, 2, &KEY));
     world.advance(1_000);
@@ -113,7 +113,7 @@ fn those_who_know_only_fir_are_sent_fir() {
     let mut world = World::new(&[media]);
     world.deliver(&Rtp::new(VIDEO, 7, 1, &KEY));
     for number in 1..=2 {
-        world.receiver.request_keyframe(world.now);
+        world.receiver.request_keyframe(LayerId::ONLY, world.now);
         let packets = world.poll();
         let fir = all::<FullIntraRequest>(&packets).next().expect("one command");
         let entries: Vec<_> = fir.fir.iter().map(|e| (e.ssrc, e.sequence_number)).collect();

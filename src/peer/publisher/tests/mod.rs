@@ -154,7 +154,6 @@ impl Rtp {
 struct World {
     receiver: Receiver,
     pool: PacketPool,
-    start: Instant,
     now: Instant,
 }
 
@@ -162,7 +161,7 @@ impl World {
     fn new(media: &[ReceivedMedia]) -> Self {
         let start = Instant::now();
         let receiver = Receiver::new(media, REPORTER, start);
-        Self { receiver, pool: PacketPool::default(), start, now: start }
+        Self { receiver, pool: PacketPool::default(), now: start }
     }
 
     fn advance(&mut self, millis: u64) {
@@ -171,8 +170,7 @@ impl World {
 
     fn deliver_bytes(&mut self, bytes: &[u8]) -> Option<Arc<Packet>> {
         let header = RtpHeader::read(bytes)?;
-        let forwarded = self.receiver.handle_rtp(&header, bytes, self.now, &mut self.pool);
-        forwarded.map(|(_, packet)| packet)
+        self.receiver.handle_rtp(&header, bytes, self.now, &mut self.pool)
     }
 
     fn deliver(&mut self, packet: &Rtp) -> Option<Arc<Packet>> {

@@ -53,7 +53,7 @@ fn audio_and_video_are_told_apart() {
         let bytes = packet.to_bytes();
         let header = RtpHeader::read(&bytes).expect("well-formed");
         let forwarded = world.receiver.handle_rtp(&header, &bytes, world.now, &mut world.pool);
-        assert_eq!(forwarded.map(|(kind, _)| kind), Some(kind));
+        assert_eq!(forwarded.map(|packet| packet.codec.kind()), Some(kind));
     }
     let video = world.report(Kind::Video);
     assert_eq!(video.dimensions, Some((640, 480)));
@@ -123,241 +123,130 @@ fn numbering_that_starts_anew_on_the_same_ssrc_goes_on_behind_the_old() {
     assert_eq!(world.pli_targets(), [] as [u32; 0]);
 }
 
-/// Feeds frames of three layers for so many milliseconds; a layer is (name, packets per frame).
-/// SSRCs are 10, 11, ..; a keyframe comes whenever one is asked for, and after each
-/// so many frames.
-fn feed(
-    world: &mut World,
-    layers: &[(&str, u32)],
-    keyframe_each: Option<u64>,
-    state: &mut BTreeMap<u32, u16>,
-    millis: u64,
-    forwarded: &mut Vec<Arc<Packet>>,
-) {
-    let mut asked = Vec::new();
-    for frame in 0..millis / 33 {
-        for (&(rid, packets), ssrc) in layers.iter().zip(10_u32..) {
-            let is_new = !state.contains_key(&ssrc);
-            let next = state.entry(ssrc).or_insert((ssrc * 5_000) as u16);
+#[test]
+fn each_layer_comes_out_in_a_numbering_of_its_own() {
+    let mut world = World::new(&[simulcast()]);
+    let mut forwarded: BTreeMap<LayerId, Vec<Arc<Packet>>> = BTreeMap::new();
+    for frame in 0..60_u32 {
+        for (rid, ssrc, packets) in [("q", 10, 1), ("h", 11, 3), ("f", 12, 8)] {
             for index in 0..packets {
-                let regular = keyframe_each.is_some_and(|each| frame % each == each - 1);
-                let key = (is_new || regular || asked.contains(&ssrc)) && index == 0;
+                let sequence = (ssrc * 5_000 + frame * packets + index) as u16;
+                let key = frame % 30 == 0 && index == 0;
                 let mut payload = if key { KEY.to_vec() } else { vec![0, 0] };
                 payload.resize(600, ssrc as u8);
                 // Each layer counts time from another start.
-                let elapsed = (world.now - world.start).as_millis() as u32 * 90;
-                let mut packet = Rtp::new(VIDEO, ssrc, *next, &payload);
-                packet = packet.at(elapsed.wrapping_add(ssrc * 100_000_000));
-                if is_new {
+                let timestamp = (ssrc * 100_000_000).wrapping_add(frame * 3_000);
+                let mut packet = Rtp::new(VIDEO, ssrc, sequence, &payload).at(timestamp);
+                packet.marker = index + 1 == packets;
+                if frame == 0 {
                     packet = packet.with(MID, "1").with(RID, rid);
                 }
-                *next = next.wrapping_add(1);
-                forwarded.extend(world.deliver(&packet));
+                let packet = world.deliver(&packet).expect("all are handed on");
+                forwarded.entry(packet.layer).or_default().push(packet);
             }
         }
         world.advance(33);
-        asked = world.pli_targets();
     }
-}
-
-#[test]
-fn simulcast_comes_out_as_one_unbroken_stream_of_the_best_layer() {
-    let mut world = World::new(&[simulcast()]);
-    let mut state = BTreeMap::new();
-    let mut forwarded = Vec::new();
-    let all_layers = [("q", 1), ("h", 3), ("f", 8)];
-    feed(&mut world, &all_layers, Some(30), &mut state, 3_000, &mut forwarded);
-    let top = |packets: &[Arc<Packet>]| packets.last().and_then(|p| p.payload.last().copied());
-    assert_eq!(top(&forwarded), Some(12));
-    // The best layer ends: the next best takes over; then it is back.
-    feed(&mut world, &all_layers[..2], Some(30), &mut state, 2_000, &mut forwarded);
-    assert_eq!(top(&forwarded), Some(11));
-    feed(&mut world, &all_layers, Some(30), &mut state, 2_000, &mut forwarded);
-    assert_eq!(top(&forwarded), Some(12));
-
-    let mut changes = 0;
-    assert!(forwarded[0].keyframe);
-    for pair in forwarded.windows(2) {
-        assert_eq!(pair[1].sequence, pair[0].sequence + 1, "one unbroken numbering");
-        assert!(pair[1].timestamp >= pair[0].timestamp);
-        assert!(pair[1].timestamp - pair[0].timestamp <= 90 * 1_000, "and no leap in time");
-        if pair[0].payload.last() != pair[1].payload.last() {
-            changes += 1;
-            assert!(pair[1].keyframe, "a layer is taken up at a keyframe only");
-            assert!(pair[1].timestamp > pair[0].timestamp);
-        }
+    for (layer, packets) in &forwarded {
+        let ssrc = 10 + layer.index() as u8;
+        assert!(packets.iter().all(|packet| packet.payload.last() == Some(&ssrc)));
+        assert!(packets.windows(2).all(|pair| pair[1].sequence == pair[0].sequence + 1));
+        let passed = packets.last().map(|last| last.timestamp - packets[0].timestamp);
+        assert_eq!(passed, Some(59 * 3_000));
+        assert_eq!(packets.iter().filter(|packet| packet.keyframe).count(), 2);
+        assert_eq!(world.receiver.rid(*layer), ["q", "h", "f"][layer.index()]);
     }
-    assert!((3..=4).contains(&changes), "no flutter: {changes}");
-    assert!(world.report(Kind::Video).bitrate > Bitrate::kbps(800));
+    assert_eq!(forwarded.len(), 3);
+    let report = world.report(Kind::Video);
+    assert!(report.bitrate > Bitrate::kbps(1_200), "of all: {}", report.bitrate);
 }
 
 #[test]
-fn a_layer_without_keyframes_of_its_own_is_asked_for_one() {
+fn a_keyframe_is_asked_of_the_layer_that_it_is_wanted_of() {
     let mut world = World::new(&[simulcast()]);
-    let (mut state, mut forwarded) = (BTreeMap::new(), Vec::new());
-    feed(&mut world, &[("q", 1), ("h", 3)], None, &mut state, 2_000, &mut forwarded);
-    assert_eq!(forwarded.last().and_then(|packet| packet.payload.last()), Some(&11));
-}
-
-#[test]
-fn the_largest_layer_is_taken_up_with_the_keyframe_it_begins_with() {
-    for order in [["q", "h", "f"], ["f", "h", "q"], ["h", "f", "q"]] {
-        let mut world = World::new(&[simulcast()]);
-        let mut forwarded = Vec::new();
-        // No keyframe but the first, as of an encoder that answers no request.
-        for sequence in 1..30 {
-            for (rid, ssrc) in order.into_iter().zip(10..) {
-                let side = match rid {
-                    "q" => 1,
-                    "h" => 2,
-                    _ => 4,
-                };
-                let mut payload = if sequence == 1 { KEY.to_vec() } else { DELTA.to_vec() };
-                if sequence == 1 {
-                    (payload[7], payload[9]) = (side, side);
-                }
-                payload.resize(usize::from(side) * 100, side);
-                let packet = Rtp::new(VIDEO, ssrc, sequence, &payload).with(MID, "1");
-                forwarded.extend(world.deliver(&packet.with(RID, rid)));
-            }
-            world.advance(33);
-        }
-        let sides = forwarded.iter().filter_map(|packet| packet.payload.last());
-        assert_eq!(sides.clone().next_back(), Some(&4), "{order:?}");
-        assert_eq!(sides.filter(|side| **side == 4).count(), 29, "{order:?}: from its first on");
-        for pair in forwarded.windows(2) {
-            assert_eq!(pair[1].sequence, pair[0].sequence + 1, "{order:?}");
-        }
+    for (rid, ssrc) in [("q", 10), ("h", 11), ("f", 12)] {
+        world.deliver(&Rtp::new(VIDEO, ssrc, 1, &KEY).with(MID, "1").with(RID, rid));
     }
-}
-
-#[test]
-fn a_layer_that_stops_is_replaced_within_half_a_second() {
-    let mut world = World::new(&[simulcast()]);
-    let (mut state, mut forwarded) = (BTreeMap::new(), Vec::new());
-    let layers = [("q", 1), ("h", 3), ("f", 8)];
-    feed(&mut world, &layers, Some(30), &mut state, 3_000, &mut forwarded);
-    let before = forwarded.len();
-    feed(&mut world, &layers[..2], None, &mut state, 500, &mut forwarded);
-    assert!(forwarded.len() > before, "it is asked for a keyframe, and taken up with it");
-    assert_eq!(forwarded.last().and_then(|packet| packet.payload.last()), Some(&11));
-}
-
-#[test]
-fn layers_that_are_all_slow_have_not_stopped() {
-    let mut world = World::new(&[simulcast()]);
-    let mut sent = 0_u16;
-    let mut forwarded = Vec::new();
-    // One picture a second, as of a page that stands still; a keyframe whenever one is asked for.
+    let half = LayerId::at(1).expect("few");
+    world.receiver.request_keyframe(half, world.now);
+    assert_eq!(world.pli_targets(), [11]);
+    // What is lost of a layer that nobody is sent is nobody's loss.
+    world.receiver.set_watched(|layer| layer == half);
+    world.deliver(&Rtp::new(VIDEO, 11, 2, &KEY));
+    for ssrc in [10, 11, 12] {
+        world.deliver(&Rtp::new(VIDEO, ssrc, 5, &DELTA));
+    }
     let mut asked = Vec::new();
-    for picture in 0..20 {
-        for (rid, packets, ssrc) in [("q", 1, 10), ("h", 3, 11), ("f", 8, 12)] {
-            for index in 0..packets {
-                let key = index == 0 && (picture == 0 || asked.contains(&ssrc));
-                let mut payload = if key { KEY.to_vec() } else { vec![0, 0] };
-                payload.resize(600, ssrc as u8);
-                let sequence = picture * packets + index;
-                let mut packet = Rtp::new(VIDEO, ssrc, sequence, &payload).with(RID, rid);
-                packet.marker = index + 1 == packets;
-                forwarded.extend(world.deliver(&packet));
-                sent += 1;
-            }
-        }
-        world.advance(1_000);
-        asked = world.pli_targets();
+    for _ in 0..300 {
+        world.advance(10);
+        asked.extend(world.pli_targets());
     }
-    let top = |packet: &Arc<Packet>| packet.payload.last() == Some(&12);
-    let taken = forwarded.iter().position(top).expect("the best layer is taken up");
-    assert!(forwarded[taken..].iter().all(top), "and left no more");
-    assert!(taken < 10 && sent == 240, "{taken} of {sent}");
+    asked.dedup();
+    assert_eq!(asked, [11]);
 }
 
 #[test]
 fn each_layer_is_repaired_by_its_repaired_rid() {
-    for (rid, ssrc) in [("q", 10), ("h", 11), ("f", 12)] {
-        let mut world = World::new(&[simulcast()]);
-        let mut forwarded = Vec::new();
-        let mut lost = Vec::new();
-        for sequence in 1..100_u16 {
-            // The others flow as well, with a keyframe that is never taken up.
-            for (other, number) in [("q", 10), ("h", 11), ("f", 12)] {
-                let length = if number == ssrc { 900 } else { 20 };
-                let mut payload = if sequence == 1 { KEY.to_vec() } else { DELTA.to_vec() };
-                payload.resize(length, number as u8);
-                let mut packet = Rtp::new(VIDEO, number, sequence, &payload);
-                if sequence < 5 {
-                    packet = packet.with(MID, "1").with(RID, other);
-                }
-                if sequence == 1 && number != ssrc {
-                    continue;
-                }
-                if sequence % 7 == 0 {
-                    lost.push((other, packet));
-                } else {
-                    forwarded.extend(world.deliver(&packet));
-                }
+    let mut world = World::new(&[simulcast()]);
+    let mut forwarded: BTreeMap<LayerId, Vec<u64>> = BTreeMap::new();
+    let mut lost = Vec::new();
+    let mut take = |packet: Option<Arc<Packet>>, ssrc: u32| {
+        let packet = packet.expect("media, or its repair");
+        assert_eq!(packet.payload.last(), Some(&(ssrc as u8)));
+        forwarded.entry(packet.layer).or_default().push(packet.sequence);
+    };
+    for sequence in 1..100_u16 {
+        for (rid, ssrc) in [("q", 10_u32), ("h", 11), ("f", 12)] {
+            let mut payload = if sequence == 1 { KEY.to_vec() } else { DELTA.to_vec() };
+            payload.resize(100, ssrc as u8);
+            let mut packet = Rtp::new(VIDEO, ssrc, sequence, &payload);
+            if sequence < 5 {
+                packet = packet.with(MID, "1").with(RID, rid);
             }
-            world.advance(10);
             if sequence % 7 == 0 {
-                continue; // what is lost shows with the next packet
-            }
-            let asked = world.nacked();
-            for (index, (other, packet)) in lost.drain(..).enumerate() {
-                assert!(asked.contains(&packet.sequence));
-                // Whose retransmissions these are is said by the extension only, once.
-                let mut repair = packet.as_rtx(packet.ssrc + 100, sequence / 7);
-                if sequence == 8 {
-                    repair = repair.with(MID, "1").with(REPAIRED, other);
-                }
-                let repaired = world.deliver(&repair);
-                assert_eq!(repaired.is_some(), packet.ssrc == ssrc, "{rid}: {index}");
-                forwarded.extend(repaired);
+                lost.push((rid, packet));
+            } else {
+                take(world.deliver(&packet), ssrc);
             }
         }
-        assert_eq!(forwarded.len(), 99, "{rid}: every packet");
-        assert!(forwarded.iter().all(|packet| packet.payload.last() == Some(&(ssrc as u8))));
-        let mut sequences: Vec<u64> = forwarded.iter().map(|packet| packet.sequence).collect();
+        world.advance(10);
+        if sequence % 7 == 0 {
+            continue; // what is lost shows with the next packet
+        }
+        let asked = world.nacked();
+        for (rid, packet) in lost.drain(..) {
+            assert!(asked.contains(&packet.sequence));
+            // Whose retransmissions these are is said by the extension only, once.
+            let mut repair = packet.as_rtx(packet.ssrc + 100, sequence / 7);
+            if sequence == 8 {
+                repair = repair.with(MID, "1").with(REPAIRED, rid);
+            }
+            take(world.deliver(&repair), packet.ssrc);
+        }
+    }
+    assert_eq!(forwarded.len(), 3);
+    for sequences in forwarded.values_mut() {
         sequences.sort_unstable();
-        sequences.dedup();
-        assert_eq!(sequences.last().zip(sequences.first()).map(|(l, f)| l - f), Some(98), "{rid}");
-        assert_eq!(sequences.len(), 99, "{rid}");
+        assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1), "every one, once");
+        assert_eq!(sequences.len(), 99);
     }
 }
 
 #[test]
-fn layers_that_carry_nearly_the_same_do_not_take_turns() {
+fn sender_reports_are_told_in_the_numbering_of_their_layer() {
     let mut world = World::new(&[simulcast()]);
-    let (mut state, mut forwarded) = (BTreeMap::new(), Vec::new());
-    for packets in [10, 11, 10, 9, 10, 11] {
-        let layers = [("q", 10), ("h", packets)];
-        feed(&mut world, &layers, Some(10), &mut state, 2_000, &mut forwarded);
-    }
-    assert!(forwarded.iter().all(|packet| packet.payload.last() == Some(&10)));
-}
-
-#[test]
-fn layers_are_aligned_by_their_sender_reports() {
-    let mut world = World::new(&[simulcast()]);
-    let mut state = BTreeMap::new();
-    let mut forwarded = Vec::new();
-    // Only the small layer at first.
-    feed(&mut world, &[("q", 1)], Some(30), &mut state, 500, &mut forwarded);
-    let elapsed = (world.now - world.start).as_millis() as u32 * 90;
     let second = 1_u64 << 32;
-    let heard = world.report_sender(10, 50 * second, elapsed.wrapping_add(1_000_000_000));
-    let newest = forwarded.last().expect("q flows").timestamp;
-    assert_eq!(heard.map(|report| report.rtp_timestamp), Some(newest + 33 * 90));
-    let media = Rtp::new(VIDEO, 11, 1, &DELTA).at(777_000).with(RID, "h");
-    assert!(world.deliver(&media).is_none(), "not forwarded yet, but known");
-    assert_eq!(world.report_sender(11, 50 * second, 777_000), None);
-    // The layer gathers rate; its keyframe, of the same moment plus 100 ms, takes over.
-    for index in 2..400 {
-        let media = Rtp::new(VIDEO, 11, index, &[0; 600]).at(777_000);
-        assert!(world.deliver(&media).is_none());
+    let mut told = Vec::new();
+    for (rid, ssrc) in [("q", 10_u32), ("h", 11)] {
+        let timestamp = ssrc * 100_000_000;
+        let media = Rtp::new(VIDEO, ssrc, 1, &KEY).at(timestamp).with(RID, rid);
+        let packet = world.deliver(&media).expect("media");
+        let heard = world.report_sender(ssrc, 50 * second, timestamp + 9_000).expect("known");
+        assert_eq!(heard.rtp_timestamp, packet.timestamp + 9_000);
+        told.push(heard.lane);
     }
-    world.advance(300);
-    let taken = world.deliver(&Rtp::new(VIDEO, 11, 400, &KEY).at(777_000 + 9_000));
-    assert_eq!(taken.map(|packet| packet.timestamp), Some(newest + 33 * 90 + 9_000));
+    assert_eq!(told, [0, 1].map(|at| Lane::Video(LayerId::at(at).expect("few"))));
+    assert_eq!(world.report_sender(12, 50 * second, 777_000), None, "nothing has come of it");
 }
 
 /// A viewer that begins there sees nothing until the next keyframe.

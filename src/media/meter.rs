@@ -16,6 +16,9 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Less time than that tells of no rate.
+    const YOUNG: Duration = Duration::from_millis(200);
+
     /// A meter that has seen nothing, of so long a while.
     pub fn new(span: Duration, now: Instant) -> Self {
         Self { start: now, slot: span / SLOTS, bytes: [0; SLOTS as usize], newest: 0 }
@@ -39,6 +42,18 @@ impl Meter {
         let bytes =
             (oldest..=self.newest).map(|slot| self.bytes[(slot % u64::from(SLOTS)) as usize]);
         Bitrate::of(bytes.sum(), self.slot * SLOTS)
+    }
+
+    /// The same of what began within that while: what was before its beginning does not count.
+    pub fn rate_since(&self, began: Instant, now: Instant) -> Bitrate {
+        let age = now.saturating_duration_since(began).max(Self::YOUNG);
+        let span = self.slot * SLOTS;
+        if age >= span {
+            return self.rate(now);
+        }
+        Bitrate::bps(
+            (self.rate(now).as_bps() as f64 * span.as_secs_f64() / age.as_secs_f64()) as u64,
+        )
     }
 
     fn slot(&self, now: Instant) -> u64 {
