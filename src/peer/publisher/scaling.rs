@@ -56,7 +56,7 @@ impl Scaling {
         if piece.keyframe {
             said.opens = Some(u8::MAX);
         }
-        let is_switch = self.note(piece, &said);
+        let is_switch = self.note(piece, said);
         Scale { spatial: said.spatial, temporal: said.temporal, is_switch, ends: said.ends }
     }
 
@@ -96,7 +96,7 @@ impl Scaling {
     }
 
     /// Whether the packet's frame is where to go up to its temporal layer.
-    fn note(&mut self, piece: &Piece<'_>, said: &Said) -> bool {
+    fn note(&mut self, piece: &Piece<'_>, said: Said) -> bool {
         let is_next = self.newest.is_none_or(|newest| piece.sequence == newest + 1);
         let newest = self.newest.map_or(piece.sequence, |newest| newest.max(piece.sequence));
         if !is_next && newest == piece.sequence {

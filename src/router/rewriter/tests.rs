@@ -41,7 +41,7 @@ struct Encoding {
 }
 
 const VP8: Encoding = Encoding { codec: Codec::Vp8, spatial: 1, temporal: 3 };
-/// L3T3_KEY: spatial layers refer to each other in keyframes only.
+/// `L3T3_KEY`: spatial layers refer to each other in keyframes only.
 const SVC: Encoding = Encoding { codec: Codec::Av1, spatial: 3, temporal: 3 };
 
 /// Where a lane's numbers begin: anywhere, so that all of them wrap now and then.
@@ -564,12 +564,16 @@ fn nothing_is_allocated_or_changed_while_nothing_is_left_out() {
 #[test]
 fn a_clock_set_back_does_not_keep_layers_out_for_ever() {
     let mut frames = lane("0202");
-    frames.iter_mut().for_each(|frame| frame.packets[0].timestamp += 1 << 30);
+    for frame in &mut frames {
+        frame.packets[0].timestamp += 1 << 30;
+    }
     let mut rewriter = Rewriter::begin(&frames[0].packets[0], After::default());
     rewriter.set_target(limits(0, 0));
     assert_eq!(passing(&mut rewriter, &frames), [(0, 0)]);
     let mut again = lane("0202");
-    again.iter_mut().for_each(|frame| frame.packets[0].sequence += 100);
+    for frame in &mut again {
+        frame.packets[0].sequence += 100;
+    }
     rewriter.set_target(Limits::ALL);
     assert_eq!(passing(&mut rewriter, &again), [(0, 0), (0, 2), (0, 0), (0, 2)]);
     assert_eq!(rewriter.again(&frames[0].packets[0]), Verdict::Drop, "its time came again");
