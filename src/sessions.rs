@@ -5,7 +5,7 @@
 use crate::bus::Bus;
 use crate::bus::directory::{DirectoryError, SessionEntry};
 use crate::clock::Clock;
-use crate::engine::command::{Agreement, EndReason, Prepared, Role};
+use crate::engine::command::{Agreement, EndReason, LayerChoice, Prepared, Role};
 use crate::media::arena::TransportAddress;
 use crate::media::codec::{Codec, Kind};
 use crate::media::id::{NameError, SessionId, StreamName};
@@ -203,11 +203,13 @@ impl Sessions {
             former_ufrag: None,
             remote_ufrag: agreement.transport().remote.ufrag.clone(),
             sections,
+            choice: LayerChoice::default(),
             shard: None,
         };
         let session = fresh.session;
         let (random, created) = (fresh.random, self.clock.now());
-        let prepared = Prepared { session, stream, agreement, random, created };
+        let choice = LayerChoice::default();
+        let prepared = Prepared { session, stream, agreement, random, created, choice };
         self.bus.directory().add(prepared, entry, token)?;
         Ok(Made { session, answer, etag: fresh.etag })
     }

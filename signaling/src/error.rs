@@ -49,6 +49,8 @@ pub(crate) enum BodyError {
     Empty,
     #[error("the body is not a JSON array of event names, such as [\"active\",\"reconnect\"]")]
     NotEventNames,
+    #[error("the body is not a JSON object such as {{\"encodingId\":\"h\"}}, or {{}}: {0}")]
+    NotLayerChoice(String),
     /// The draft's earlier versions let the server offer first.
     #[error(
         "the body is empty, and this server makes no offers of its own; send the player's SDP \
@@ -266,7 +268,10 @@ impl From<BodyError> for Problem {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type")
             }
             BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "body-too-slow", "Body too slow"),
-            BodyError::Broken | BodyError::NotText | BodyError::NotEventNames => {
+            BodyError::Broken
+            | BodyError::NotText
+            | BodyError::NotEventNames
+            | BodyError::NotLayerChoice(_) => {
                 (StatusCode::BAD_REQUEST, "malformed-body", "Malformed body")
             }
             BodyError::Empty => (StatusCode::BAD_REQUEST, "malformed-sdp", "Malformed SDP"),
@@ -305,6 +310,10 @@ impl From<SessionError> for Problem {
             SessionError::EventsFull => {
                 (StatusCode::SERVICE_UNAVAILABLE, "events-full", "No more event streams")
             }
+            SessionError::UnknownMedia => {
+                (StatusCode::BAD_REQUEST, "unknown-media", "No such video section")
+            }
+            SessionError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "Server is busy"),
         };
         Self::new(status, kind, title, error.to_string())
     }

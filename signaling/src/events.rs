@@ -8,6 +8,7 @@
 
 use crate::App;
 use crate::error::{BodyError, Problem};
+use crate::layers;
 use crate::media_server::{Role, SessionError, ViewerEvent, ViewerNews};
 use crate::places::Place;
 use crate::proxy::Client;
@@ -29,7 +30,8 @@ use tokio::sync::watch;
 /// The relation of the entry point in a `Link` header.
 const RELATION: &str = "urn:ietf:params:whep:ext:core:server-sent-events";
 /// The events there are. All but the last are of the draft.
-const NAMES: [&str; 5] = ["active", "inactive", "reconnect", VIEWER_COUNT, CLOCK];
+const NAMES: [&str; 6] = ["active", "inactive", LAYERS, "reconnect", VIEWER_COUNT, CLOCK];
+const LAYERS: &str = "layers";
 const VIEWER_COUNT: &str = "viewercount";
 /// What the timestamps of a track stand for, about once a second.
 const CLOCK: &str = "clock";
@@ -128,7 +130,7 @@ impl Listener {
     /// Waits for the next event that is wanted; the session's end is the stream's.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            let news = *self.events.borrow_and_update();
+            let news = self.events.borrow_and_update().clone();
             if let Some(event) = self.news(&news) {
                 return Some(event);
             }
@@ -156,6 +158,11 @@ impl Listener {
             if let Some(event) = clock.and_then(|data| event(CLOCK, &data)) {
                 return Some(event);
             }
+        }
+        let layers = news.layers.as_ref().filter(|layers| told.layers.as_ref() != Some(layers));
+        if let Some(layers) = layers {
+            told.layers = Some(Arc::clone(layers));
+            return event(LAYERS, &layers::event_data(layers));
         }
         None
     }

@@ -3,7 +3,7 @@
 //! - `media_server`: the port to the media server, which `millrace` implements and tests fake
 //! - `config`: what the operator decides about HTTP
 //! - `whip`, `whep`: the two protocols; `session`: what they share
-//! - `events`: what a player is told while it watches
+//! - `events`: what a player is told while it watches; `layers`: which layer it chooses
 //! - `hls`: the same streams by LL-HLS
 //! - `sdp_fragment`: `application/trickle-ice-sdpfrag`
 //! - `api`, `metrics`: what operators see
@@ -25,6 +25,7 @@ mod cors;
 mod error;
 mod events;
 pub mod hls;
+mod layers;
 pub mod media_server;
 mod metrics;
 mod pages;
@@ -88,6 +89,7 @@ pub fn app(server: Arc<dyn MediaServer>, config: &Config, addresses: serve::Addr
         .route("/whep/{*stream}", whep::endpoint())
         .route("/whep/@session/{id}", whep::session())
         .route("/whep/@session/{id}/events", events::entry())
+        .route("/whep/@session/{id}/layer", layers::entry())
         .route("/hls/{*path}", hls::file())
         .route("/api/v1/streams", read(get(api::streams)))
         .route("/api/v1/streams/{*stream}", read(get(api::stream)))

@@ -4,6 +4,7 @@
 use crate::App;
 use crate::error::{ACCEPT_PATCH, ACCEPT_POST, BodyError, ConditionError, Problem};
 use crate::events;
+use crate::layers;
 use crate::media_server::{Created, OfferRequest, Role, SessionError, Trickle, Trickled};
 use crate::sdp_fragment::{FRAGMENT_BYTES_MAX, SdpFragment};
 use axum::body::{Body, Bytes, HttpBody as _};
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 /// The media type of offers and answers.
 pub(crate) const SDP: &str = "application/sdp";
-/// The media type of lists of event names.
+/// The media type of lists of event names, and of wishes for a layer.
 pub(crate) const JSON: &str = "application/json";
 /// The media type of SDP fragments (RFC 8840 §9).
 const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
@@ -75,6 +76,7 @@ fn created_response(app: &App, role: Role, created: Created) -> Result<Response,
     headers.insert(ACCEPT_PATCH, HeaderValue::from_static(SDP_FRAGMENT));
     if role == Role::Viewer {
         headers.append(LINK, header_value(&events::link(&location))?);
+        headers.append(LINK, header_value(&layers::link(&location))?);
     }
     for server in &app.ice_servers {
         headers.append(LINK, server.link().clone());

@@ -8,7 +8,7 @@ pub mod directory;
 pub mod publication;
 pub mod tap;
 
-use crate::engine::command::{Command, EndReason, Written};
+use crate::engine::command::{Command, EndReason, LayerChoice, Written};
 use crate::engine::report::StreamState;
 use crate::media::id::SessionId;
 use crate::peer::agreement::Credentials;
@@ -90,6 +90,15 @@ impl Bus {
         if let Some(shard) = shard {
             shard.command(Command::Listen(session, listens));
         }
+    }
+
+    /// A viewer's wish for a layer, claimed or not. False: its shard takes no more commands, and
+    /// nothing has changed. `None`: there is no such session.
+    pub fn choose(&self, session: SessionId, choice: LayerChoice) -> Option<bool> {
+        self.directory.choose(session, choice, |shard, choice| {
+            let shard = self.shards.get(shard);
+            shard.is_some_and(|shard| shard.command(Command::Choose(session, choice)))
+        })
     }
 
     /// What is live on all shards.

@@ -5,8 +5,10 @@ use super::message::{SenderReport, Term};
 use super::report::StreamState;
 use super::tap::{TapId, TapSink};
 use crate::media::arena::SendArena;
+use crate::media::bitrate::Bitrate;
 use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
+use crate::media::layer::{LayerState, SelectedLayer};
 use crate::media::packet::Packet;
 use crate::media::protocol::Protocol;
 use crate::media::time::WallTime;
@@ -15,6 +17,7 @@ use crate::peer::agreement::{
 };
 use crate::peer::srtp::SrtpProfile;
 use crate::peer::transport::EndReason as TransportEnd;
+pub use crate::router::choice::{Ceiling, LayerChoice};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +36,8 @@ pub struct Prepared {
     pub random: [u8; 16],
     /// When it was made.
     pub created: Instant,
+    /// What it wishes to see, if it takes the stream.
+    pub choice: LayerChoice,
 }
 
 /// A stream that somebody writes who does not come by WebRTC.
@@ -150,6 +155,8 @@ pub enum Command {
     Publish(Box<Opening>),
     /// Whether a viewer's client listens to what the timestamps that it sees stand for.
     Listen(SessionId, bool),
+    /// What a viewer wishes to see from now on.
+    Choose(SessionId, LayerChoice),
     /// Somebody reads a stream from now on, be it published yet or not.
     Tap(StreamName, TapId, Arc<dyn TapSink>),
     /// Nobody reads it there any more.
@@ -169,6 +176,7 @@ impl fmt::Debug for Command {
             Self::Restart(session, ..) => write!(out, "Restart({session:?})"),
             Self::Publish(opening) => write!(out, "Publish({:?})", opening.session),
             Self::Listen(session, listens) => write!(out, "Listen({session:?}, {listens})"),
+            Self::Choose(session, choice) => write!(out, "Choose({session:?}, {choice:?})"),
             Self::Tap(stream, id, _) => write!(out, "Tap({stream}, {id:?})"),
             Self::Untap(stream, id) => write!(out, "Untap({stream}, {id:?})"),
             Self::WantKeyframe(stream) => write!(out, "WantKeyframe({stream})"),
@@ -277,8 +285,21 @@ pub struct TrackClock {
     pub wall: WallTime,
 }
 
+/// Which layers of its picture a viewer may choose from, and what it gets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// All that have come from the publisher, best first.
+    pub layers: Arc<[LayerState]>,
+    /// What flows to it.
+    pub current: Option<SelectedLayer>,
+    /// What is to flow to it.
+    pub target: Option<SelectedLayer>,
+    /// What its link carries, as far as that is known.
+    pub estimate: Option<Bitrate>,
+}
+
 /// What an engine tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A session is ready for media.
     Connected {
@@ -318,6 +339,13 @@ pub enum Event {
         /// Audio and video, where it may be said.
         clocks: [Option<TrackClock>; 2],
     },
+    /// Which layers there are for a viewer who listens, or which one it gets, has changed.
+    Layers {
+        /// Which viewer.
+        session: SessionId,
+        /// What there is and what it gets.
+        selection: Selection,
+    },
     /// A session is over.
     Ended {
         /// Which.
@@ -350,6 +378,7 @@ impl Engine {
             }
             Command::Publish(opening) => self.begin_publication(*opening, now, arena),
             Command::Listen(session, listens) => self.listen(session, listens, now),
+            Command::Choose(session, choice) => self.wish(session, choice),
             Command::Tap(stream, id, sink) => self.tap(&stream, id, &sink, now),
             Command::Untap(stream, id) => self.untap(&stream, id),
             Command::WantKeyframe(stream) => self.keyframe_wanted(&stream, None, now),

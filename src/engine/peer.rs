@@ -2,7 +2,7 @@
 
 use super::EngineSettings;
 use super::catch_up::CatchUp;
-use super::command::{Agreement, Prepared, Role};
+use super::command::{Agreement, LayerChoice, Prepared, Role};
 use super::message::Term;
 use super::report::{SessionState, ViewerState};
 use crate::media::arena::{Path, SendArena, TransportAddress};
@@ -68,8 +68,10 @@ pub(super) struct Viewing {
     pub(super) began: Option<Instant>,
     /// The backlog of its connection is long: nothing begins.
     pub(super) held: bool,
-    /// Its client listens to what timestamps stand for.
+    /// Its client listens to what timestamps stand for, and to which layers there are.
     pub(super) listens: bool,
+    /// What it wishes to see.
+    pub(super) choice: LayerChoice,
 }
 
 impl Publishing {
@@ -182,7 +184,7 @@ impl Peer {
         identity: &Arc<Identity>,
         now: Instant,
     ) -> Self {
-        let Prepared { session, agreement, random, created, .. } = prepared;
+        let Prepared { session, agreement, random, created, choice, .. } = prepared;
         // One random number of 16 bits for each purpose.
         let number = |at: usize| u16::from_be_bytes([random[2 * at], random[2 * at + 1]]);
         let (transport, side) = match agreement {
@@ -212,6 +214,7 @@ impl Peer {
                     began: None,
                     held: false,
                     listens: false,
+                    choice,
                 };
                 (agreement.transport, Side::Viewer(Box::new(viewing)))
             }

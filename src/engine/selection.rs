@@ -44,7 +44,7 @@ impl Engine {
                 is_wanted |= video.is_moving();
             }
         });
-        if is_wanted {
+        if is_wanted && !stream.router.keyframe_waits(best) {
             stream.router.want_keyframe(best);
             self.request_keyframe(index, now);
         }

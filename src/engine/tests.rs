@@ -8,7 +8,7 @@ use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use crate::peer::agreement::{Credentials, ExtensionIds, Feedback, SentMedia, ViewerAgreement};
 use crate::peer::testing::{ClientOptions, TestClient};
-use command::{Agreement, Prepared};
+use command::{Agreement, LayerChoice, Prepared};
 use std::net::SocketAddr;
 
 struct Waiting(Vec<Prepared>);
@@ -48,6 +48,7 @@ pub(super) fn agreement(number: u8, stream: &str) -> Prepared {
         agreement: Agreement::Viewer(ViewerAgreement { transport, media: vec![video] }),
         random: [number; 16],
         created: Instant::now(),
+        choice: LayerChoice::default(),
     }
 }
 

@@ -78,6 +78,17 @@ pub struct Scale {
     pub ends: bool,
 }
 
+/// A layer with what of it is sent to somebody, or is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SelectedLayer {
+    /// Which.
+    pub layer: LayerId,
+    /// The highest spatial layer of it.
+    pub spatial: u8,
+    /// The highest temporal layer of it.
+    pub temporal: u8,
+}
+
 /// What one layer carries, as measured here.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LayerState {

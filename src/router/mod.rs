@@ -1,6 +1,8 @@
 //! Selective forwarding (RFC 7667 §3.7): who gets which packet of one stream, and when.
 //!
+//! - `allocator`: which layer a viewer's link carries
 //! - `batch`: packets that wait to go out together, equalised so that one UDP message takes many
+//! - `choice`: what a viewer wishes to see
 //! - `cache`: everything since the newest keyframe, for viewers who come in between
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
@@ -13,8 +15,10 @@
 //!   whichever layer it comes from
 //! - `time_line`: RTP timestamps of every lane on the server's clock
 
+pub mod allocator;
 pub mod batch;
 pub mod cache;
+pub mod choice;
 pub mod history;
 pub mod keyframe;
 pub mod layers;
@@ -189,8 +193,8 @@ impl Router {
     }
 
     /// What somebody who takes the stream as it comes in needs to go on with it: all video since
-    /// the newest keyframe of each layer, and the sound with it as far as that is kept, in the order
-    /// of arrival.
+    /// the newest keyframe of each layer, and the sound with it as far as that is kept, in the
+    /// order of arrival.
     pub fn since_keyframe(&self) -> Vec<Arc<Packet>> {
         let (_, video) = self.past_and_present();
         let since = video.iter().map(|(packet, _)| packet.arrival).min();
@@ -325,6 +329,12 @@ impl Router {
     /// A viewer cannot go on without a keyframe of a layer.
     pub fn want_keyframe(&mut self, layer: LayerId) {
         self.stream_mut(Lane::Video(layer)).keyframe.want();
+    }
+
+    /// Whether a keyframe of a layer waits to go out.
+    pub fn keyframe_waits(&self, layer: LayerId) -> bool {
+        let waiting = self.video.get(layer.index()).map(|stream| stream.batch.waiting());
+        waiting.is_some_and(|waiting| waiting.iter().any(|it| it.packet.keyframe))
     }
 
     /// Somebody who takes all layers cannot go on without keyframes of those that flow.

@@ -195,9 +195,9 @@ impl Subscription {
         (Some(lane(self.target)), current.map(lane))
     }
 
-    /// How a packet goes to the viewer, or `None` if it does not: nothing before a keyframe, nothing
-    /// from before the start. With this packet may begin what flows; its timestamps are then moved
-    /// by `shift`, which is told the layer before and by what that one's were.
+    /// How a packet goes to the viewer, or `None` if it does not: nothing before a keyframe,
+    /// nothing from before the start. With this packet may begin what flows; its timestamps are
+    /// then moved by `shift`, which is told the layer before and by what that one's were.
     pub fn select(
         &mut self,
         packet: &Packet,
@@ -212,7 +212,8 @@ impl Subscription {
         }
         let former = self.former.iter_mut().flatten().map(|stay| &mut **stay);
         let mut stays = self.stay.iter_mut().chain(former);
-        let stay = stays.find(|stay| stay.layer == packet.layer)?;
+        let can_be = |stay: &&mut Stay| stay.layer == packet.layer && stay.rewriter.reaches(packet);
+        let stay = stays.find(can_be)?;
         let verdict = stay.rewriter.take(packet);
         // What is left out may leave a number behind for what is missing before it.
         self.next_out = self.next_out.max(stay.rewriter.next_out());
@@ -481,7 +482,10 @@ mod tests {
         #[test]
         fn layers_come_out_as_one_unbroken_stream(
             random: u16,
-            steps in prop::collection::vec((0_usize..3, 0_usize..3, 0_u32..40, any::<bool>()), 1..400),
+            steps in prop::collection::vec(
+                (0_usize..3, 0_usize..3, 0_u32..40, any::<bool>()),
+                1..400,
+            ),
         ) {
             let mut subscription = Subscription::new(Kind::Video, random);
             let (mut sent, mut next) = (HashMap::new(), [5_000_u64, 70_000, 1 << 20]);

@@ -1,4 +1,5 @@
-//! RTP timestamps of sound and every layer on the server's clock, for sender reports with kept lip sync.
+//! RTP timestamps of sound and every layer on the server's clock, for sender reports with kept lip
+//! sync.
 //!
 //! The publisher's sender reports tie each lane's timestamps to one clock, its own. One common
 //! offset moves that clock onto the server's, so the lanes keep their distance to each other

@@ -8,6 +8,7 @@ use crate::bus::directory::Directory;
 use crate::engine::command::TrackClock;
 use crate::media::id::{SessionId, StreamName};
 use dashmap::DashMap;
+use signaling::media_server::layers::{LayerChoice, LayersNews};
 use signaling::media_server::{self, ViewerEvent, ViewerNews};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -97,6 +98,22 @@ impl Audience {
             // Who has come in between has been told of before that.
             self.connected(session);
         }
+    }
+
+    /// Which layers of its picture there are for a viewer, and which one it gets.
+    pub(super) fn tell_layers(&self, session: SessionId, news: LayersNews) {
+        if let Some(listener) = self.sessions.get(&session) {
+            listener.told.send_modify(|told| told.layers = Some(Arc::new(news)));
+        }
+    }
+
+    /// What a viewer wishes to see from now on, who has been told of its layers.
+    pub(super) fn tell_choice(&self, session: SessionId, choice: &LayerChoice) {
+        let Some(listener) = self.sessions.get(&session) else { return };
+        listener.told.send_if_modified(|told| {
+            let known = told.layers.as_mut().filter(|layers| layers.choice != *choice);
+            known.map(|layers| Arc::make_mut(layers).choice.clone_from(choice)).is_some()
+        });
     }
 
     /// Tells all who listen how many watch their streams.
@@ -267,7 +284,7 @@ mod tests {
         audience.tell_clocks(session(1), [clock(7), clock(8)]);
         audience.tell_clocks(session(1), [None, clock(9)]);
         audience.tell_counts(&directory);
-        let news = *events.borrow_and_update();
+        let news = events.borrow_and_update().clone();
         assert_eq!(news.event, Some(ViewerEvent::Active));
         assert_eq!(news.clocks.map(|clock| clock.expect("told").ssrc), [7, 9]);
         assert_eq!(news.clocks[0].map(|it| it.wall_time_ms), Some(1_764_000_000_123.456));

@@ -3,6 +3,7 @@
 //! It is written in the shards' threads, when a session comes or goes, and never waits for long.
 
 use super::audience::Audience;
+use super::layers;
 use crate::bus::directory::Directory;
 use crate::engine::command::{EndReason, Event, Role};
 use crate::media::id::SessionId;
@@ -64,6 +65,11 @@ impl Ledger {
             }
             ShardEvent::Engine(Event::Clock { session, clocks }) => {
                 self.audience.tell_clocks(session, clocks);
+            }
+            ShardEvent::Engine(Event::Layers { session, selection }) => {
+                if let Some(entry) = self.directory.session(session) {
+                    self.audience.tell_layers(session, layers::news(&entry, &selection));
+                }
             }
             ShardEvent::Engine(Event::Ended { session, role, reason, .. }) => {
                 self.directory.remove(session);

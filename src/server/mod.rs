@@ -5,6 +5,7 @@
 //! - `certificate`: where that for HTTPS comes from
 //! - `doctor`: whether this machine can serve, and what to do where it cannot
 //! - `hls`: LL-HLS as HTTP sees it
+//! - `layers`: layers as HTTP sees them
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `audience`: viewers who listen to what is told of their stream
 //! - `ledger`: what shards tell, kept for the directory and the metrics
@@ -25,6 +26,7 @@ mod certificate;
 mod doctor;
 mod hls;
 mod kernel;
+mod layers;
 mod ledger;
 mod listeners;
 mod memory;

@@ -3,6 +3,7 @@
 use super::admission::{Admission, Shortage};
 use super::audience::Audience;
 use super::hls::{self, Packaged};
+use super::layers;
 use super::ledger::Ledger;
 use super::memory;
 use super::readings::{Beside, readings};
@@ -18,6 +19,7 @@ use crate::shard::gauges::Reading;
 use crate::transcode::Transcoder;
 use futures_util::future::BoxFuture;
 use signaling::media_server::hls::{HlsAnswer, HlsError, HlsRequest};
+use signaling::media_server::layers::LayerChoice;
 use signaling::media_server::{
     Created, FramesReport, LinkReport, MediaServer, Metric, OfferError, OfferRequest,
     PublisherReport, Role, SessionError, StreamReport, TrackReport, Trickle, Trickled, ViewerEvent,
@@ -273,6 +275,27 @@ impl MediaServer for Port {
         Ok(events)
     }
 
+    fn choose_layer(
+        &self,
+        session: &str,
+        media: Option<&str>,
+        choice: LayerChoice,
+    ) -> Result<(), SessionError> {
+        let found = self.sessions.find(SessionRole::Viewer, session);
+        let (id, entry) = found.ok_or(SessionError::Unknown)?;
+        if media.is_some_and(|media| layers::video_of(&entry) != Some(media)) {
+            return Err(SessionError::UnknownMedia);
+        }
+        match self.sessions.bus.choose(id, layers::choice(choice.clone())) {
+            Some(true) => {
+                self.audience.tell_choice(id, &choice);
+                Ok(())
+            }
+            Some(false) => Err(SessionError::Busy),
+            None => Err(SessionError::Unknown),
+        }
+    }
+
     fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {
         Box::pin(async move {
             if self.stopping.load(Ordering::Acquire) {
@@ -366,6 +389,7 @@ fn track_report(track: &TrackState) -> TrackReport {
         packets: track.packets,
         lost_packets: track.lost,
         keyframes: track.keyframes,
+        layers: Vec::new(),
     }
 }
 
@@ -379,6 +403,8 @@ fn viewer_report(viewer: &ViewerState) -> ViewerReport {
         packets: viewer.packets,
         bytes: viewer.bytes,
         retransmitted_packets: viewer.retransmitted,
+        layer: None,
+        estimate_bps: None,
         age_seconds: viewer.session.age.as_secs_f64(),
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use tracing::{debug, error};
 
 /// What a shard tells, in its own thread: whoever listens must not wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ShardEvent {
     /// Its engine says so.
     Engine(Event),

@@ -370,7 +370,7 @@ export async function goLive(page, choices = {}) {
   const isReady = () => document.querySelector("#controls").hidden === false;
   await until("the publish page previews", () => page.evaluate(isReady));
   // More than a test needs would only cost the machine that runs it.
-  await choose(page, { height: "360", ...choices });
+  await choose(page, { height: "360", sizes: "one", ...choices });
   await page.click("#go");
   await until("the publish page is live", () => badge(page, "Live"));
 }
@@ -410,13 +410,15 @@ export function isShown(page, selector) {
 export function counters(page) {
   return page.evaluate(async () => {
     const peer = window.testPeers.at(-1);
-    const found = { framesSent: 0, framesDecoded: 0, audioEnergy: 0, audioSamples: 0, codecs: [] };
+    const sums = { framesSent: 0, framesDecoded: 0, freezes: 0, audioEnergy: 0, audioSamples: 0 };
+    const found = { ...sums, codecs: [] };
     if (peer === undefined) return found;
     const report = await peer.getStats();
     for (const entry of report.values()) {
       if (entry.type === "outbound-rtp") found.framesSent += entry.framesSent ?? 0;
       if (entry.type !== "inbound-rtp") continue;
       found.framesDecoded += entry.framesDecoded ?? 0;
+      found.freezes += entry.freezeCount ?? 0;
       found.audioEnergy += entry.totalAudioEnergy ?? 0;
       // Those that were made up for lost ones are no samples that came.
       found.audioSamples += (entry.totalSamplesReceived ?? 0) - (entry.concealedSamples ?? 0);

@@ -7,6 +7,8 @@ import { fileURLToPath } from "node:url";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const FOLDER = here("pages");
+/** The player as it is built, under `/dist/`. */
+const DIST = here("../../web/dist");
 /** What comes from npm, by the names that pages use. */
 const MODULES = {
   "/modules/hls.js": here("node_modules/hls.js/dist/hls.mjs"),
@@ -14,11 +16,13 @@ const MODULES = {
 };
 const TYPES = { ".html": "text/html", ".mjs": "text/javascript", ".js": "text/javascript" };
 
-/** Serves them until it is closed; gives where. */
-export async function servePages() {
+/** Serves them until it is closed; gives where. `hls` is a folder that is there as a stream. */
+export async function servePages({ hls } = {}) {
   const server = createServer(async ({ url }, response) => {
     const { pathname } = new URL(url, "http://pages.test");
-    const path = MODULES[pathname] ?? join(FOLDER, pathname);
+    const folders = [["/dist/", DIST], ["/hls/stage/", hls], ["/", FOLDER]];
+    const [prefix, folder] = folders.find(([prefix]) => pathname.startsWith(prefix));
+    const path = MODULES[pathname] ?? join(folder ?? FOLDER, pathname.slice(prefix.length));
     try {
       const content = await readFile(path);
       response.setHeader("Content-Type", TYPES[extname(path)] ?? "application/octet-stream");

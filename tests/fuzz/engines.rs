@@ -2,7 +2,7 @@
 //! the input. Nobody's fault may become the engine's, and what must always hold does.
 
 use crate::sessions::media;
-use millrace::engine::command::{Agreement, Claims, Command, EndReason, Prepared};
+use millrace::engine::command::{Agreement, Claims, Command, EndReason, LayerChoice, Prepared};
 use millrace::engine::{Engine, EngineSettings, Input};
 use millrace::media::arena::{Path, SendArena};
 use millrace::media::id::{SessionId, StreamName};
@@ -140,6 +140,7 @@ impl Stage {
                 agreement: agreement(number, &peer),
                 random: [number as u8; 16],
                 created: began,
+                choice: LayerChoice::default(),
             });
             let check = peer.check(true);
             stage.clients.push(peer);

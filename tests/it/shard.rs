@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, bounded};
 use millrace::clock::Clock;
 use millrace::engine::command::{
-    Agreement, Claims, Command, EndReason, Event, Opening, Prepared, Role, Written,
+    Agreement, Claims, Command, EndReason, Event, LayerChoice, Opening, Prepared, Role, Written,
 };
 use millrace::engine::{Engine, EngineSettings};
 use millrace::media::codec::{Codec, Format};
@@ -61,6 +61,7 @@ fn start(client: &TestClient, timeouts: Timeouts) -> Running {
         agreement: Agreement::Viewer(ViewerAgreement { transport, media: Vec::new() }),
         random: [7; 16],
         created: clock.now(),
+        choice: LayerChoice::default(),
     };
     let settings = EngineSettings {
         router: RouterSettings::default(),

@@ -1,7 +1,7 @@
 //! Sessions as HTTP would have left them for an engine: who comes, and what was agreed.
 
 use millrace::engine::EngineSettings;
-use millrace::engine::command::{Agreement, Claims, Prepared};
+use millrace::engine::command::{Agreement, Claims, LayerChoice, Prepared};
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::id::{SessionId, StreamName};
 use millrace::peer::agreement::{
@@ -97,7 +97,8 @@ pub(crate) fn prepare(number: usize, agreement: Agreement, stream: &str, now: In
     let stream = StreamName::parse(stream).expect("a stream name");
     // Numberings begin as high as they may, so that their turn comes as soon as it can.
     let random = [0xff; 16];
-    Prepared { session: session(number), stream, agreement, random, created: now }
+    let choice = LayerChoice::default();
+    Prepared { session: session(number), stream, agreement, random, created: now, choice }
 }
 
 /// What is agreed with a publisher of audio and H.264.

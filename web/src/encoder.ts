@@ -79,7 +79,9 @@ export function waysIn(addresses: ServerAddresses, stream: string): Way[] {
   }
   ways.push({
     name: "WHIP",
-    hint: "The least delay, where an encoder has it. OBS: service “WHIP”, sound as Opus.",
+    hint:
+      "The least delay, where an encoder has it. OBS: service “WHIP”, sound as Opus; with more " +
+      "than one layer under “Simulcast” each viewer gets the size that its link carries.",
     lines: [
       { label: "Address", text: () => `${location.origin}${page.pathFor("whip", stream)}` },
       { label: "Bearer token", text: (token) => token },

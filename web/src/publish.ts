@@ -8,12 +8,12 @@ import { Fault } from "./fault.js";
 import { BADGES, keepUp, type Phase } from "./keep.js";
 import * as page from "./page.js";
 import { part, write } from "./page.js";
+import { layersText, SentLayers } from "./sent_layers.js";
 import type { Session } from "./session.js";
+import { several, single } from "./simulcast.js";
 import * as stats from "./stats.js";
 import { publish, sendableCodecs } from "./whip.js";
 
-/** What a picture of so many lines may cost at 30 frames a second. */
-const BITRATE_BPS: Record<string, number> = { 360: 900_000, 720: 2_500_000, 1080: 5_000_000 };
 const MUSIC_BPS = 160_000;
 const SPEECH_BPS = 48_000;
 /** Those that a viewer can be expected to know. */
@@ -39,6 +39,7 @@ const sound = part("sound", HTMLSelectElement);
 const soundUse = part("sound-use", HTMLSelectElement);
 const height = part("height", HTMLSelectElement);
 const codec = part("codec", HTMLSelectElement);
+const sizes = part("sizes", HTMLSelectElement);
 const go = part("go", HTMLButtonElement);
 const share = part("share", HTMLElement);
 const watchLink = part("watch-link", HTMLAnchorElement);
@@ -277,25 +278,35 @@ async function start(): Promise<void> {
 
 function open(name: string, { media }: Capture): Promise<Session> {
   const url = page.pathFor("whip", name);
-  const lines = media.getVideoTracks()[0]?.getSettings().height ?? 720;
-  const step = lines > 720 ? 1080 : lines > 360 ? 720 : 360;
+  const lines = linesOf(media);
   return publish({ role: "publish", url, token: token.value }, {
     media,
     codec: codec.value,
     video: {
-      maxBitrateBps: BITRATE_BPS[step] ?? 2_500_000,
+      encodings: sizes.value === "one" ? single(lines) : several(lines, codec.value),
       degradation: source() === "screen" ? "maintain-resolution" : "balanced",
     },
     audio: { maxBitrateBps: isMusic() ? MUSIC_BPS : SPEECH_BPS },
   });
 }
 
+/** Of a picture that stands upright it is the columns that count. */
+function linesOf(media: MediaStream): number {
+  const { width = 1280, height = 720 } = media.getVideoTracks()[0]?.getSettings() ?? {};
+  return Math.min(width, height);
+}
+
 async function lasts(session: Session, signal: AbortSignal): Promise<Fault> {
-  const meter = new stats.Meter();
-  const halt = page.everySecond(async () => showNumbers(await meter.read(session.peer)));
+  const [meter, sent] = [new stats.Meter(), new SentLayers()];
+  const halt = page.everySecond(async () => {
+    const report = await session.peer.getStats();
+    showNumbers(meter.take(report));
+    showLayers(layersText(sent.take(report)));
+  });
   const how = await session.over(signal);
   halt();
   showNumbers(stats.NOTHING);
+  showLayers("");
   // To come back at once would take the stream away again from whoever has taken it over.
   if (how === "ended" && !signal.aborted && (await serverIsReady())) {
     const words =
@@ -372,6 +383,12 @@ function showNumbers(numbers: stats.Numbers): void {
     limit: (isLimited && limits[numbers.limitedBy ?? ""]) || "",
   };
   for (const [id, text] of Object.entries(texts)) write(part(id, HTMLElement), text);
+}
+
+/** Which of several sizes flow. */
+function showLayers(text: string): void {
+  part("sent-layers-row", HTMLElement).hidden = text === "";
+  write(part("sent-layers", HTMLElement), text);
 }
 
 async function showAddresses(): Promise<void> {

@@ -2,6 +2,7 @@
 // draft-ietf-wish-whep, which says the same of everything that is done here.
 
 import { Fault, refusal } from "./fault.js";
+import { layersIn, type Layers } from "./layers.js";
 
 /** Where and as whom to open a session. */
 export interface Endpoint {
@@ -22,8 +23,17 @@ export type StreamEvent =
   | { name: "active" | "inactive" | "reconnect" }
   | { name: "viewercount"; viewers: number }
   /** Which moment, by the server's clock in ms since 1970, an RTP timestamp stands for. */
-  | { name: "clock"; ssrc: number; rtpTimestamp: number; wallTimeMs: number };
-const STREAM_EVENTS = ["active", "inactive", "reconnect", "viewercount", "clock"] as const;
+  | { name: "clock"; ssrc: number; rtpTimestamp: number; wallTimeMs: number }
+  /** The layers of each picture, by its `mid`. */
+  | { name: "layers"; pictures: Map<string, Layers> };
+const STREAM_EVENTS = [
+  "active",
+  "inactive",
+  "reconnect",
+  "viewercount",
+  "clock",
+  "layers",
+] as const;
 
 /** A session that the server made. Whoever opens it ends it. */
 export class Session {
@@ -37,6 +47,8 @@ export class Session {
     readonly announced: string[],
     /** Where the server tells what happens to the stream; empty where it does not. */
     private readonly eventsUrl: string,
+    /** Where it takes the choice of a layer; empty where it takes none. */
+    private readonly layerUrl: string,
   ) {}
 
   /**
@@ -55,10 +67,13 @@ export class Session {
     const location = response.headers.get("Location");
     const url = location === null ? "" : new URL(location, response.url).href;
     const links = response.headers.get("Link");
-    const events = eventsIn(links);
-    const eventsUrl = events === undefined ? "" : new URL(events, response.url).href;
+    const linked = (relation: string) => {
+      const link = extensionIn(links, relation);
+      return link === undefined ? "" : new URL(link, response.url).href;
+    };
+    const [eventsUrl, layerUrl] = [linked("server-sent-events"), linked("layer")];
     const announced = announcedIn(answer);
-    const session = new Session(peer, url, endpoint.token, announced, eventsUrl);
+    const session = new Session(peer, url, endpoint.token, announced, eventsUrl, layerUrl);
     try {
       const iceServers = iceServersIn(links);
       if (iceServers.length > 0) peer.setConfiguration({ iceServers });
@@ -121,6 +136,27 @@ export class Session {
     return this.events?.readyState === EventSource.OPEN;
   }
 
+  /** Whether the server lets viewers choose a layer. */
+  get hasLayers(): boolean {
+    return this.layerUrl !== "";
+  }
+
+  /** Posts a choice of a layer; gives the status, or nothing where there was no answer. */
+  async choose(body: string): Promise<number | undefined> {
+    try {
+      const response = await fetch(this.layerUrl, {
+        method: "POST",
+        headers: { "Content-Type": "application/json", ...authorization(this.token) },
+        body,
+        cache: "no-store",
+        signal: timeout(ANSWER_WITHIN_MS),
+      });
+      return response.status;
+    } catch {
+      return undefined;
+    }
+  }
+
   /** Tells the server that we leave, also while the page is being closed. */
   end(): void {
     this.events?.close();
@@ -138,6 +174,10 @@ export function streamEvent(
   name: (typeof STREAM_EVENTS)[number],
   data: string,
 ): StreamEvent | undefined {
+  if (name === "layers") {
+    const pictures = layersIn(data);
+    return pictures && { name, pictures };
+  }
   if (name !== "viewercount" && name !== "clock") return { name };
   let body: Record<string, unknown>;
   try {
@@ -267,9 +307,9 @@ export function iceServersIn(header: string | null): RTCIceServer[] {
   });
 }
 
-/** Where the server tells what happens to the stream. */
-export function eventsIn(header: string | null): string | undefined {
-  const relation = "urn:ietf:params:whep:ext:core:server-sent-events";
+/** Where the server has an extension of WHEP's core set, by its name. */
+export function extensionIn(header: string | null, name: string): string | undefined {
+  const relation = `urn:ietf:params:whep:ext:core:${name}`;
   return linksIn(header).find(({ values }) => values.get("rel") === relation)?.url;
 }
 

@@ -71,7 +71,9 @@ function count(streams: Entry[], find: (id: unknown) => Entry | undefined): Coun
     sum.lost += lost;
     sum.expected += isSent ? number(stream.packetsSent) : number(stream.packetsReceived) + lost;
     if (stream.kind !== "video") continue;
-    sum.frames += number(stream.framesSent ?? stream.framesDecoded);
+    // Of several layers each picture is sent in each.
+    if (isSent) sum.frames = Math.max(sum.frames, number(stream.framesSent));
+    else sum.frames += number(stream.framesDecoded);
     sum.bufferedSeconds += number(stream.jitterBufferDelay);
     sum.emitted += number(stream.jitterBufferEmittedCount);
   }
@@ -87,7 +89,8 @@ function describe(numbers: Numbers, stream: Entry, find: (id: unknown) => Entry 
     return;
   }
   if (name !== undefined && packets > 0) numbers.videoCodec = name;
-  if (number(stream.frameWidth) > 0) {
+  // Of several layers the largest one.
+  if (number(stream.frameWidth) > (numbers.width ?? 0)) {
     numbers.width = number(stream.frameWidth);
     numbers.height = number(stream.frameHeight);
   }

@@ -2,6 +2,7 @@
 
 import { part, streamInPath, Token, write } from "./page.js";
 import type { MillracePlayer, PlayerState, PlayerStats } from "./player/index.js";
+import { sizeName } from "./player/layer_words.js";
 import * as stats from "./stats.js";
 
 const VOLUME_KEY = "millrace.volume";
@@ -37,6 +38,19 @@ player.addEventListener("tokenchange", ({ detail }) => (token.value = detail.tok
 player.addEventListener("volumechange", ({ detail: { volume } }) => {
   localStorage.setItem(VOLUME_KEY, String(volume));
 });
+
+for (const name of ["layerschange", "layerchange"] as const) {
+  player.addEventListener(name, showLayer);
+}
+
+/** Which of several layers flows. */
+function showLayer(): void {
+  const { layers, currentLayer, layerChoice } = player;
+  part("layer-row", HTMLElement).hidden = layers.length < 2;
+  const flows = layers.find(({ id }) => id === currentLayer);
+  const how = layerChoice === "auto" ? "automatic" : "chosen";
+  write(part("layer-cell", HTMLElement), flows === undefined ? "–" : `${sizeName(flows)}, ${how}`);
+}
 
 function showNumbers(numbers: PlayerStats): void {
   const { protocol, latency } = numbers;

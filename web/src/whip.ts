@@ -1,13 +1,15 @@
 // A WHIP client (RFC 9725): sends one audio and one video track to the server.
 
 import { Session, type Endpoint } from "./session.js";
+import type { Encoding } from "./simulcast.js";
 
 /** What is published and how. */
 export interface Publication {
   media: MediaStream;
   /** A codec's name as in `video/H264`, or "auto" for the order of the browser and the server. */
   codec: string;
-  video: { maxBitrateBps: number; degradation: RTCDegradationPreference };
+  /** The sizes of the picture, the full one first. */
+  video: { encodings: Encoding[]; degradation: RTCDegradationPreference };
   audio: { maxBitrateBps: number };
 }
 
@@ -19,9 +21,8 @@ export async function publish(endpoint: Endpoint, publication: Publication): Pro
   const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
   try {
     for (const track of publication.media.getTracks()) {
-      const streams = [publication.media];
-      const transceiver = peer.addTransceiver(track, { direction: "sendonly", streams });
-      if (track.kind === "video") prefer(transceiver, publication.codec);
+      if (track.kind === "video") addPicture(peer, track, publication);
+      else peer.addTransceiver(track, { direction: "sendonly", streams: [publication.media] });
     }
     const session = await Session.open(peer, endpoint);
     await Promise.all(peer.getSenders().map((sender) => tune(sender, publication)));
@@ -29,6 +30,27 @@ export async function publish(endpoint: Endpoint, publication: Publication): Pro
   } catch (error) {
     peer.close();
     throw error;
+  }
+}
+
+/** Offers the picture in all its sizes where the browser can, else in one. */
+function addPicture(
+  peer: RTCPeerConnection,
+  track: MediaStreamTrack,
+  { media, codec, video }: Publication,
+): void {
+  const { encodings } = video;
+  const unmoded = encodings.map(({ scalabilityMode: _, ...encoding }) => encoding);
+  const streams = [media];
+  for (const sendEncodings of [encodings, unmoded, undefined]) {
+    const init: RTCRtpTransceiverInit = { direction: "sendonly", streams };
+    if (sendEncodings !== undefined) init.sendEncodings = sendEncodings;
+    try {
+      return prefer(peer.addTransceiver(track, init), codec);
+    } catch (error) {
+      if (sendEncodings === undefined) throw error;
+      // It knows no such mode, or no several sizes.
+    }
   }
 }
 
@@ -55,10 +77,14 @@ function prefer(transceiver: RTCRtpTransceiver, codec: string): void {
 async function tune(sender: RTCRtpSender, publication: Publication): Promise<void> {
   if (sender.track === null) return;
   const parameters: SendParameters = sender.getParameters();
-  const encoding = parameters.encodings?.[0];
+  const [encoding] = parameters.encodings ?? [];
   if (encoding === undefined) return;
   if (sender.track.kind === "video") {
-    encoding.maxBitrate = publication.video.maxBitrateBps;
+    // Of what is left of them: the other side may take no more than one.
+    parameters.encodings.forEach((it, index) => {
+      const maxBitrate = publication.video.encodings[index]?.maxBitrate;
+      if (maxBitrate !== undefined) it.maxBitrate = maxBitrate;
+    });
     parameters.degradationPreference = publication.video.degradation;
   } else {
     encoding.maxBitrate = publication.audio.maxBitrateBps;

@@ -3,35 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { load } from "./load.mjs";
+import { Time } from "./time.mjs";
 
 const { Director } = await load("player/director.ts");
 const { Fault } = await load("fault.ts");
 
 const fault = (kind, retryAfterMs) => new Fault(kind, `a fault: ${kind}`, retryAfterMs);
-
-/** Time that passes only by `run`. */
-class Time {
-  ms = 1_000_000;
-  #calls = [];
-  now = () => this.ms;
-  chance = () => 0;
-  after = (ms, call) => {
-    const entry = { at: this.ms + ms, call };
-    this.#calls.push(entry);
-    return () => (this.#calls = this.#calls.filter((other) => other !== entry));
-  };
-  run(ms) {
-    const end = this.ms + ms;
-    for (;;) {
-      const due = this.#calls.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
-      if (due === undefined) break;
-      this.#calls = this.#calls.filter((other) => other !== due);
-      this.ms = Math.max(this.ms, due.at);
-      due.call();
-    }
-    this.ms = end;
-  }
-}
 
 /** A player whose ways are played by the test. */
 class Player {

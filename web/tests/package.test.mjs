@@ -21,7 +21,8 @@ function run(command, parameters, cwd) {
 
 /** A page author's program: everything it says has to be right by the types. */
 const PROGRAM = `
-import { MillracePlayer, type PlayerState, type PlayerStats } from "millrace-player";
+import { MillracePlayer } from "millrace-player";
+import type { PlayerLayer, PlayerState, PlayerStats } from "millrace-player";
 
 const player = document.querySelector("millrace-player");
 if (player === null) throw new Error("no player");
@@ -38,6 +39,17 @@ player.addEventListener("stats", ({ detail }) => {
   const stats: PlayerStats = detail;
   console.log(stats.latency?.toFixed(2), stats.protocol === "hls");
 });
+player.addEventListener("layerschange", ({ detail }) => {
+  const layers: readonly PlayerLayer[] = detail.layers;
+  console.log(layers[0]?.id, layers[0]?.height, layers[0]?.active);
+});
+player.addEventListener("layerchange", ({ detail: { layer, choice } }) => {
+  if (layer !== null && choice === "auto") player.layerChoice = layer;
+});
+player.layerChoice = "auto";
+player.fullSize = player.playsHidden = true;
+const current: string | null = player.currentLayer;
+console.log(player.layers.map(({ bitrate, frameRate }) => [bitrate, frameRate]), current);
 player.addEventListener("click", (event) => event.preventDefault());
 const time: number | null = player.currentMediaTime;
 const latency: number | null = player.latency;

@@ -4,11 +4,15 @@
 //! never sees a packet.
 //!
 //! - `hls`: what is asked and given by LL-HLS
+//! - `layers`: which layers a viewer may choose from, and what it chooses
 
 pub mod hls;
+pub mod layers;
 
 use futures_util::future::BoxFuture;
 use hls::{HlsAnswer, HlsError, HlsRequest};
+use layers::{LayerChoice, LayerReport, LayersNews, SelectedLayer};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -53,6 +57,19 @@ pub trait MediaServer: Send + Sync + 'static {
     /// [`SessionError::Unknown`] where there is no such viewer, [`SessionError::EventsFull`] where
     /// as many streams of events are open as may be.
     fn events(&self, session: &str) -> Result<watch::Receiver<ViewerNews>, SessionError>;
+
+    /// Takes a viewer's wish for a layer (draft-ietf-wish-whep, Video Layer Selection), in place of
+    /// the one before. `media` is the `mid` of the section that it is for, where it says so.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionError`]: the wish before stays.
+    fn choose_layer(
+        &self,
+        session: &str,
+        media: Option<&str>,
+        choice: LayerChoice,
+    ) -> Result<(), SessionError>;
 
     /// What is asked of a stream by HLS; waits where it is asked for what is still to come.
     ///
@@ -189,11 +206,17 @@ pub enum SessionError {
     /// No more streams of events can be open: 503. The session itself is well without.
     #[error("as many event streams are open as may be; the session goes on without one")]
     EventsFull,
+    /// The section that a layer is chosen for is none of video: 400.
+    #[error("mediaId is not the mid of this session's video; leave it out to mean that")]
+    UnknownMedia,
+    /// A media thread takes no more commands: 503.
+    #[error("a media thread is too busy to be told; nothing has changed, try again")]
+    Busy,
 }
 
 /// What a viewer is told while it watches (draft-ietf-wish-whep, Server Sent Events): the newest of
 /// each sort, so that none takes the place of another.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ViewerNews {
     /// How it is with its stream and session.
     pub event: Option<ViewerEvent>,
@@ -201,6 +224,8 @@ pub struct ViewerNews {
     pub viewers: Option<usize>,
     /// What the timestamps of its tracks stand for.
     pub clocks: [Option<TrackClock>; 2],
+    /// Which layers of the picture there are, and which one it gets.
+    pub layers: Option<Arc<LayersNews>>,
 }
 
 /// What the RTP timestamps of one track stand for, as its viewer sees them.
@@ -255,6 +280,9 @@ pub struct TrackReport {
     pub lost_packets: u64,
     /// Keyframes seen (video).
     pub keyframes: u64,
+    /// What each layer carries, best first (video).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerReport>,
 }
 
 /// A publishing session.
@@ -342,6 +370,10 @@ pub struct ViewerReport {
     pub bytes: u64,
     /// Retransmissions sent to it.
     pub retransmitted_packets: u64,
+    /// Which layer of the picture flows to it; none where no picture does.
+    pub layer: Option<SelectedLayer>,
+    /// What its link carries, where that is estimated: while there are layers to choose from.
+    pub estimate_bps: Option<u64>,
     /// Seconds since the session was made.
     pub age_seconds: f64,
 }

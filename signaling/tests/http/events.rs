@@ -12,10 +12,10 @@ fn entry() -> String {
 }
 
 /// An open stream of events.
-struct Open(BodyDataStream);
+pub(crate) struct Open(BodyDataStream);
 
 impl Open {
-    async fn at(served: &Served, path: &str) -> Self {
+    pub(crate) async fn at(served: &Served, path: &str) -> Self {
         let response = served.app.clone().oneshot(Ask::new("GET", path).0).await;
         let response = response.expect("the app is infallible");
         assert_eq!(response.status(), 200);
@@ -26,7 +26,7 @@ impl Open {
     }
 
     /// The next event as it stands in the stream; `None` at its end.
-    async fn next(&mut self) -> Option<String> {
+    pub(crate) async fn next(&mut self) -> Option<String> {
         let bytes = self.0.next().await?.expect("the body is whole");
         Some(String::from_utf8(bytes.to_vec()).expect("events are text"))
     }
@@ -42,7 +42,7 @@ async fn a_viewer_s_answer_names_the_entry_point_and_the_events() {
     let answer = served.send(Ask::offer("/whep/a")).await;
     let link = answer.header("link");
     let relation = "rel=\"urn:ietf:params:whep:ext:core:server-sent-events\"";
-    let events = "active,inactive,reconnect,viewercount,clock";
+    let events = "active,inactive,layers,reconnect,viewercount,clock";
     assert_eq!(link, format!("<{}>; {relation}; events=\"{events}\"", entry()));
     let publisher = served.send(Ask::offer("/whip/a")).await;
     assert_eq!(publisher.header("link"), "", "there is no such extension of WHIP");
@@ -111,7 +111,7 @@ async fn a_post_chooses_the_events_of_a_stream() {
     };
     let all = served.send(Ask::new("POST", &entry())).await;
     assert_eq!((all.status.as_u16(), all.header("location")), (201, &*entry()));
-    let some = served.send(post(r#"["active","layers","reconnect","bitrate"]"#)).await;
+    let some = served.send(post(r#"["active","scte35","reconnect","bitrate"]"#)).await;
     assert_eq!(some.status, 201);
     assert_eq!(some.header("location"), format!("{}?types=active,reconnect", entry()));
     tell(&served, Inactive);

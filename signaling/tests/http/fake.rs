@@ -5,6 +5,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 use signaling::media_server::hls::{HlsAnswer, HlsError, HlsPlaylist, HlsRequest, Unfinished};
+use signaling::media_server::layers::LayerChoice;
 use signaling::media_server::{
     Created, MediaServer, Metric, MetricKind, OfferError, OfferRequest, PublisherReport, Role,
     SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerNews, ViewerReport,
@@ -204,6 +205,21 @@ impl MediaServer for Fake {
         }
     }
 
+    fn choose_layer(
+        &self,
+        session: &str,
+        media: Option<&str>,
+        choice: LayerChoice,
+    ) -> Result<(), SessionError> {
+        self.note(format!("choose {}", serde_json::to_string(&choice).expect("plain data")));
+        match (session, media) {
+            (SESSION, None | Some("1")) => Ok(()),
+            (SESSION, Some(_)) => Err(SessionError::UnknownMedia),
+            ("full", _) => Err(SessionError::Busy),
+            _ => Err(SessionError::Unknown),
+        }
+    }
+
     fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {
         self.hls_answer(request).boxed()
     }
@@ -237,6 +253,8 @@ impl MediaServer for Fake {
                 packets: 0,
                 bytes: 0,
                 retransmitted_packets: 0,
+                layer: None,
+                estimate_bps: None,
                 age_seconds: 1.0,
             };
             vec![StreamReport {

@@ -3,6 +3,7 @@
 //! - `fake`: the media server
 //! - `whip_whep`: RFC 9725 and draft-ietf-wish-whep-04
 //! - `events`: what a player is told while it watches
+//! - `layers`: which layer a player chooses
 //! - `hls`: LL-HLS: playlists, media, directives, tokens; `hls_sockets`: what only real connections
 //!   show of it
 //! - `operators`: API, metrics, health, pages, cross-origin access
@@ -14,6 +15,7 @@ mod events;
 mod fake;
 mod hls;
 mod hls_sockets;
+mod layers;
 mod operators;
 mod sockets;
 mod whip_whep;

@@ -3,14 +3,16 @@
 //! The control plane writes it; a shard touches it only when a session's first check arrives.
 //! No method holds the guards of two maps at a time.
 //!
+//! - `choices`: what viewers wish to see
 //! - `tests`: every behaviour of the whole
 //! - `viewers`: who watches a stream, and how many that are
 
+mod choices;
 #[cfg(test)]
 mod tests;
 mod viewers;
 
-use crate::engine::command::{Claims, Prepared, Role};
+use crate::engine::command::{Claims, LayerChoice, Prepared, Role};
 use crate::engine::message::Term;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::{SessionId, StreamName};
@@ -53,6 +55,8 @@ pub struct SessionEntry {
     pub remote_ufrag: String,
     /// The accepted sections with their `mid`s, for the answer to an ICE restart.
     pub sections: Vec<(Kind, String)>,
+    /// What it wishes to see, if it takes the stream.
+    pub choice: LayerChoice,
     /// The shard that claimed it.
     pub shard: Option<usize>,
 }
@@ -224,6 +228,7 @@ impl Directory {
             former_ufrag: None,
             remote_ufrag: String::new(),
             sections: Vec::new(),
+            choice: LayerChoice::default(),
             shard: Some(shard),
         };
         self.take_place(&entry, session, token)?;
@@ -449,7 +454,7 @@ impl Directory {
         ufrag: &str,
         authentic: &mut dyn FnMut(&Prepared) -> bool,
     ) -> Option<Prepared> {
-        let prepared = self.pending.get(ufrag).filter(|prepared| authentic(prepared))?.clone();
+        let mut prepared = self.pending.get(ufrag).filter(|prepared| authentic(prepared))?.clone();
         {
             // Whoever sets this owns the session. It may have been deleted: nobody would end it.
             let mut entry = self.sessions.get_mut(&prepared.session)?;
@@ -457,6 +462,7 @@ impl Directory {
                 return None;
             }
             entry.shard = Some(shard);
+            prepared.choice = entry.choice.clone();
         }
         // In this order: other shards find the owner in one map or the other at any time.
         let local = prepared.agreement.transport().local.clone();

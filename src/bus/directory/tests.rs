@@ -1,7 +1,7 @@
 //! Who may come, who owns what, and what stays of whoever has gone.
 
 use super::*;
-use crate::engine::command::Agreement;
+use crate::engine::command::{Agreement, LayerChoice};
 use crate::media::codec::Codec;
 use crate::peer::agreement::{DtlsRole, PublisherAgreement, TransportAgreement, ViewerAgreement};
 
@@ -56,6 +56,7 @@ fn add(
         agreement,
         random: [0; 16],
         created: Instant::now(),
+        choice: LayerChoice::default(),
     };
     let entry = SessionEntry {
         role,
@@ -65,6 +66,7 @@ fn add(
         former_ufrag: None,
         remote_ufrag: String::new(),
         sections: Vec::new(),
+        choice: LayerChoice::default(),
         shard: None,
     };
     directory.add(prepared, entry, token).map(|()| session)

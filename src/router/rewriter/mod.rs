@@ -161,9 +161,14 @@ impl Rewriter {
         self.next_out
     }
 
+    /// Whether a packet is not from before the stay.
+    pub const fn reaches(&self, packet: &Packet) -> bool {
+        packet.sequence >= self.first
+    }
+
     /// A packet of the lane: each comes once, in any order.
     pub fn take(&mut self, packet: &Packet) -> Verdict {
-        if packet.sequence < self.first {
+        if !self.reaches(packet) {
             return Verdict::Drop;
         }
         let leaves_out = self.filter.is_some() || !self.target.pass(packet);

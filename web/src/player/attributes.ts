@@ -49,6 +49,22 @@ export class PlayerAttributes extends Base {
     else this.setAttribute("controls", "off");
   }
 
+  /** The largest layer is taken though the element is smaller. */
+  get fullSize(): boolean {
+    return this.hasAttribute("full-size");
+  }
+  set fullSize(is: boolean) {
+    this.toggleAttribute("full-size", is);
+  }
+
+  /** The picture goes on though the page is behind another one. */
+  get playsHidden(): boolean {
+    return this.hasAttribute("plays-hidden");
+  }
+  set playsHidden(is: boolean) {
+    this.toggleAttribute("plays-hidden", is);
+  }
+
   get poster(): string {
     return this.getAttribute("poster") ?? "";
   }

@@ -4,6 +4,7 @@
 
 import { Fault } from "../fault.js";
 import type { Phase } from "../keep.js";
+import type { Timers } from "./timers.js";
 import type { Protocol, ProtocolChoice } from "./types.js";
 
 /** What one attempt to play tells, never before its opener has returned. */
@@ -25,16 +26,6 @@ export interface Playing {
 }
 
 export type Opener = (reports: Reports) => Playing;
-
-/** Time and chance, by hand in tests. */
-export interface Timers {
-  /** As `Date.now()` counts. */
-  now: () => number;
-  /** Calls once, later; gives what prevents that. */
-  after: (ms: number, call: () => void) => () => void;
-  /** 0 to 1. */
-  chance: () => number;
-}
 
 /** LL-HLS is got ready so long after WHEP began without media.. */
 const PREPARE_MS = 2_000;

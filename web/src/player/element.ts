@@ -4,15 +4,19 @@ import { asFault } from "../fault.js";
 import type { Phase } from "../keep.js";
 import { everySecond } from "../page.js";
 import { PlayerAttributes } from "./attributes.js";
-import { Director, type Opener, type Playing, type Timers } from "./director.js";
+import { Controls, isInPip } from "./controls.js";
+import { Director, type Opener, type Playing } from "./director.js";
 import { Gauge } from "./gauge.js";
 import { HlsSource, hasHls } from "./hls_source.js";
-import { keyAction } from "./keys.js";
+import { LayerControl } from "./layer_control.js";
+import { Sight } from "./sight.js";
 import type { Source, Surroundings } from "./source.js";
 import { ServerTime } from "./time.js";
+import { TIMERS } from "./timers.js";
 import type {
   PlayerEventDetails,
   PlayerFault,
+  PlayerLayer,
   PlayerState,
   PlayerStats,
   Protocol,
@@ -22,16 +26,6 @@ import { hasWebRtc, WhepSource } from "./whep_source.js";
 
 /** Whoever has paused for so long comes back to a new session. */
 const PAUSE_MS_MAX = 60_000;
-const VOLUME_STEP = 0.1;
-
-const TIMERS: Timers = {
-  now: () => Date.now(),
-  after: (ms, call) => {
-    const timer = setTimeout(call, ms);
-    return () => clearTimeout(timer);
-  },
-  chance: () => Math.random(),
-};
 
 /** Plays one live stream: `<millrace-player stream="lot-42">`. */
 export class MillracePlayer extends PlayerAttributes {
@@ -43,10 +37,15 @@ export class MillracePlayer extends PlayerAttributes {
     "muted",
     "controls",
     "poster",
+    "full-size",
+    "plays-hidden",
   ];
 
   readonly #view: View;
   readonly #gauge: Gauge;
+  readonly #controls: Controls;
+  readonly #sight: Sight;
+  readonly #layers: LayerControl;
   #director: Director | undefined;
   #serverTime: ServerTime | undefined;
   #phase: Phase = { at: "idle" };
@@ -69,9 +68,21 @@ export class MillracePlayer extends PlayerAttributes {
 
   constructor() {
     super();
-    this.#view = new View(this.attachShadow({ mode: "open" }));
+    const root = this.attachShadow({ mode: "open" });
+    this.#view = new View(root, (id) => (this.layerChoice = id));
     this.#gauge = new Gauge(this.#view);
-    this.#wire();
+    this.#controls = new Controls(this, this.#view, (token) => {
+      this.token = token;
+      this.#tell("tokenchange", { token });
+    });
+    this.#sight = new Sight(this, this.#view.videos, () => this.#layers.update());
+    this.#layers = new LayerControl({
+      menu: this.#view.menu,
+      sight: this.#sight,
+      habits: () => ({ isFullSize: this.fullSize, playsHidden: this.playsHidden }),
+      tell: (type, detail) => this.#tell(type, detail),
+    });
+    for (const video of this.#view.videos) this.#watch(video);
   }
 
   // --- properties -----------------------------------------------------------------------------
@@ -130,6 +141,24 @@ export class MillracePlayer extends PlayerAttributes {
   get latency(): number | null {
     const [now, then] = [this.#serverTime?.now(), this.currentMediaTime];
     return now === undefined || then === null ? null : (now - then) / 1000;
+  }
+
+  /** The sizes in which the picture can come, the largest first; empty while that is not known. */
+  get layers(): readonly PlayerLayer[] {
+    return this.#layers.layers;
+  }
+
+  /** The layer that flows, by its id, or `null`. */
+  get currentLayer(): string | null {
+    return this.#layers.current;
+  }
+
+  /** The id of a layer that is always to flow, or `auto`. */
+  get layerChoice(): string {
+    return this.#layers.choice;
+  }
+  set layerChoice(id: string) {
+    this.#layers.choose(id);
   }
 
   /** What flows, as of the last second. */
@@ -197,20 +226,23 @@ export class MillracePlayer extends PlayerAttributes {
     // A page that comes back from the browser's cache has lost its session.
     const shown = ({ persisted }: PageTransitionEvent) => persisted && this.#restartSoon();
     window.addEventListener("pageshow", shown, { signal });
-    const pressed = (event: KeyboardEvent) => this.#onKey(event);
+    const pressed = (event: KeyboardEvent) => this.#controls.onKey(event);
     document.addEventListener("keydown", pressed, { signal });
     const halt = everySecond(() => this.#tick());
     signal.addEventListener("abort", halt);
+    this.#sight.start();
     if (this.autoplay) this.#isWanted = true;
     this.#start();
   }
 
   disconnectedCallback(): void {
     this.#left?.abort();
+    this.#left = undefined;
     clearTimeout(this.#pauseTimer);
     this.#director?.stop();
     this.#serverTime?.stop();
     this.#director = this.#serverTime = undefined;
+    this.#sight.stop();
   }
 
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
@@ -218,13 +250,16 @@ export class MillracePlayer extends PlayerAttributes {
     if (name === "muted") this.muted = after !== null;
     else if (name === "controls") this.#view.controls.hidden = !this.controls;
     else if (name === "poster") this.#view.poster.src = this.poster;
+    else if (name === "full-size" || name === "plays-hidden") this.#layers.update();
     else this.#restartSoon();
+    if (name === "stream") this.#layers.forget();
     this.#show();
   }
 
   /** Once for however many attributes change together. */
   #restartSoon(): void {
-    if (this.#isRestartPlanned || !this.isConnected) return;
+    // What a page is written with is told before the element knows that it is in the page.
+    if (this.#isRestartPlanned || this.#left === undefined) return;
     this.#isRestartPlanned = true;
     queueMicrotask(() => {
       this.#isRestartPlanned = false;
@@ -266,6 +301,7 @@ export class MillracePlayer extends PlayerAttributes {
       token: this.token,
       serverNowMs: () => this.#serverTime?.now(),
       onChange: () => this.#show(),
+      onLayers: () => this.#layers.update(),
       play: () => {
         if (this.#front?.video === video) return void this.#playFront();
         video.muted = true;
@@ -281,6 +317,7 @@ export class MillracePlayer extends PlayerAttributes {
     const before = this.#front;
     this.#front = front as Source | undefined;
     if (this.#front !== undefined && this.#front !== before) this.#swap(before, this.#front);
+    this.#layers.bring(this.#front);
     const isOver = this.#wasLive && phase.at === "waiting" && phase.fault.kind === "not-live";
     if (phase.at === "live") {
       this.#wasLive = true;
@@ -301,7 +338,7 @@ export class MillracePlayer extends PlayerAttributes {
     this.#gauge.restart();
     this.#view.bring(front.video);
     if (this.#isPaused) return front.video.pause();
-    const wasInPip = document.pictureInPictureElement === before?.video && before !== undefined;
+    const wasInPip = before !== undefined && isInPip(before.video);
     void this.#playFront();
     if (before !== undefined) before.video.muted = true;
     if (wasInPip) front.video.requestPictureInPicture().catch(() => undefined);
@@ -336,12 +373,6 @@ export class MillracePlayer extends PlayerAttributes {
       video.volume = this.#volume;
     }
     this.#view.sound(this.muted, this.#volume);
-  }
-
-  /** As the viewer wants it, with a tap or a key. */
-  #setSound(isOn: boolean): void {
-    if (isOn && this.#volume === 0) this.#volume = 1;
-    this.muted = !isOn;
   }
 
   /** Whatever else is not shown by a change of the phase. */
@@ -391,43 +422,18 @@ export class MillracePlayer extends PlayerAttributes {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  // --- what the viewer does ---------------------------------------------------------------------
+  // --- what happens to the pictures -------------------------------------------------------------
 
-  #wire(): void {
-    const view = this.#view;
-    view.middle.addEventListener("click", () => {
-      if (this.paused) return this.play();
-      this.#setSound(true);
+  #watch(video: HTMLVideoElement): void {
+    video.addEventListener("volumechange", () => this.#onVolume(video));
+    // By a key of the system, the window of a picture in picture, a phone call.
+    video.addEventListener("pause", () => {
+      const isOwn = this.#isAsking || video.ended || video !== this.#front?.video;
+      if (!isOwn && video.paused) this.pause();
     });
-    view.toggle.addEventListener("click", () => this.#togglePlay());
-    view.mute.addEventListener("click", () => this.#setSound(this.muted || this.#volume === 0));
-    view.volume.addEventListener("input", () => {
-      this.volume = Number(view.volume.value) / 100;
-      this.muted = this.#volume === 0;
+    video.addEventListener("play", () => {
+      if (video === this.#front?.video && this.#isPaused) this.play();
     });
-    view.fullscreen.addEventListener("click", () => void this.#toggleFullscreen());
-    view.pip.addEventListener("click", () => void this.#togglePip());
-    view.pip.hidden = !document.pictureInPictureEnabled;
-    view.retry.addEventListener("click", () => this.retry());
-    view.tokenForm.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const token = view.tokenField.value.trim();
-      view.tokenField.value = "";
-      this.token = token;
-      this.#tell("tokenchange", { token });
-    });
-    for (const video of view.videos) {
-      video.addEventListener("dblclick", () => void this.#toggleFullscreen());
-      video.addEventListener("volumechange", () => this.#onVolume(video));
-      // By a key of the system, the window of a picture in picture, a phone call.
-      video.addEventListener("pause", () => {
-        const isOwn = this.#isAsking || video.ended || video !== this.#front?.video;
-        if (!isOwn && video.paused) this.pause();
-      });
-      video.addEventListener("play", () => {
-        if (video === this.#front?.video && this.#isPaused) this.play();
-      });
-    }
   }
 
   #onVolume(video: HTMLVideoElement): void {
@@ -441,45 +447,6 @@ export class MillracePlayer extends PlayerAttributes {
     this.#volume = video.volume;
     this.#view.sound(this.muted, this.#volume);
     this.#tell("volumechange", { volume: this.#volume, muted: this.muted });
-  }
-
-  #onKey(event: KeyboardEvent): void {
-    const isOurs = event.composedPath().includes(this);
-    const action = keyAction(event, this.getAttribute("hotkeys") ?? "", isOurs);
-    if (action === undefined) return;
-    event.preventDefault();
-    this.#view.stir();
-    if (action === "play") this.#togglePlay();
-    else if (action === "mute") this.#setSound(this.muted || this.#volume === 0);
-    else if (action === "fullscreen") void this.#toggleFullscreen();
-    else if (action === "pip") void this.#togglePip();
-    else {
-      this.volume = this.#volume + (action === "louder" ? VOLUME_STEP : -VOLUME_STEP);
-      if (action === "louder") this.muted = false;
-    }
-  }
-
-  #togglePlay(): void {
-    if (this.paused) this.play();
-    else this.pause();
-  }
-
-  async #toggleFullscreen(): Promise<void> {
-    try {
-      if (document.fullscreenElement !== null) await document.exitFullscreen();
-      else await this.requestFullscreen();
-    } catch {
-      // The viewer or the browser said no.
-    }
-  }
-
-  async #togglePip(): Promise<void> {
-    try {
-      if (document.pictureInPictureElement === this.video) await document.exitPictureInPicture();
-      else await this.requestPictureInPicture();
-    } catch {
-      // The viewer or the browser said no, or there is no picture.
-    }
   }
 }
 

@@ -3,10 +3,13 @@
 import type Hls from "hls.js";
 import type { ErrorData, Fragment, LevelDetails } from "hls.js";
 import { asFault, Fault, refusal } from "../fault.js";
+import { sorted, type Layers, type LayerWish } from "../layers.js";
 import { everySecond, pathFor } from "../page.js";
 import { NOTHING, type Numbers } from "../stats.js";
 import { programTimeMs, Shown, type Piece } from "./clock.js";
 import type { Reports } from "./director.js";
+import type { Habits } from "./layer_choice.js";
+import { layersOf, spareLevels } from "./levels.js";
 import { eachFrame, whenReady, type Source, type Surroundings } from "./source.js";
 
 /** How long the server may take to answer, and the first picture to come. */
@@ -55,6 +58,7 @@ export class HlsSource implements Source {
   readonly isAway = false;
   readonly viewers = undefined;
   numbers: Numbers = NOTHING;
+  layers: Layers | undefined;
   private readonly stopped = new AbortController();
   private readonly halts: (() => void)[] = [];
   private readonly shown = new Shown<number>();
@@ -85,6 +89,16 @@ export class HlsSource implements Source {
     this.around.play();
   }
 
+  /** hls.js takes a layer from the next segment on: what is loaded is played. */
+  ask({ layer }: LayerWish, { isFullSize }: Habits): void {
+    const { hls, layers } = this;
+    if (hls === undefined || layers === undefined) return;
+    if (hls.capLevelToPlayerSize === isFullSize) hls.capLevelToPlayerSize = !isFullSize;
+    const ids = layersOf(hls.levels).map(({ id }) => id);
+    const level = layer?.id === undefined ? -1 : ids.indexOf(layer.id);
+    if (level !== hls.manualLevel) hls.nextLevel = level;
+  }
+
   loudness(): undefined {
     return undefined;
   }
@@ -109,7 +123,7 @@ export class HlsSource implements Source {
     // The server packages only what is asked for, so that the first question should be early; and
     // its refusals have words that players of playlists do not pass on.
     const [, constructor] = await Promise.all([
-      this.ask(url),
+      this.begin(url),
       hasMediaSource() ? hlsJs() : undefined,
     ]);
     if (signal.aborted) return;
@@ -127,7 +141,7 @@ export class HlsSource implements Source {
     else this.fail(new Fault("unplayable", "This browser cannot play HLS."));
   }
 
-  private async ask(url: string): Promise<void> {
+  private async begin(url: string): Promise<void> {
     const timer = setTimeout(() => this.fail(unreachable()), ANSWER_WITHIN_MS);
     let response: Response;
     try {
@@ -164,10 +178,22 @@ export class HlsSource implements Source {
     hls.on(Events.ERROR, (_, data) => {
       if (data.fatal) this.recover(constructor, hls, data);
     });
-    hls.on(Events.MANIFEST_PARSED, () => keepOneSound(hls));
+    hls.on(Events.MANIFEST_PARSED, () => {
+      for (const index of spareLevels(hls.levels)) hls.removeLevel(index);
+      this.readLayers(hls);
+    });
+    for (const event of [Events.LEVELS_UPDATED, Events.LEVEL_SWITCHED] as const) {
+      hls.on(event, () => this.readLayers(hls));
+    }
     hls.loadSource(url);
     hls.attachMedia(this.video);
     this.around.play();
+  }
+
+  private readLayers(hls: Hls): void {
+    const all = layersOf(hls.levels);
+    this.layers = { all: sorted(all), current: all[hls.currentLevel]?.id };
+    this.around.onLayers();
   }
 
   /** Media that cannot be decoded is begun anew once; what else is fatal ends the attempt. */
@@ -279,18 +305,6 @@ export class HlsSource implements Source {
     if (this.stopped.signal.aborted) return;
     this.stop();
     this.reports.failed(fault);
-  }
-}
-
-/**
- * Leaves one codec of sound: of two that are as good, hls.js would go to and fro with the bitrate.
- * AAC is what all of them play.
- */
-function keepOneSound(hls: Hls): void {
-  const codecs = hls.levels.map(({ audioCodec }) => audioCodec);
-  const kept = codecs.find((codec) => codec?.startsWith("mp4a")) ?? codecs[0];
-  for (let index = codecs.length - 1; index >= 0; index -= 1) {
-    if (codecs[index] !== kept) hls.removeLevel(index);
   }
 }
 

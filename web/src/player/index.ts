@@ -7,6 +7,7 @@ export type {
   FaultKind,
   PlayerEventDetails,
   PlayerFault,
+  PlayerLayer,
   PlayerState,
   PlayerStats,
   Protocol,

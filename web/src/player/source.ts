@@ -1,7 +1,9 @@
 // What the two ways to play have in common, for the element.
 
+import type { Layers, LayerWish } from "../layers.js";
 import type { Numbers } from "../stats.js";
 import type { Playing } from "./director.js";
+import type { Habits } from "./layer_choice.js";
 
 /** Something that plays in a video element of its own. */
 export interface Source extends Playing {
@@ -15,6 +17,10 @@ export interface Source extends Playing {
   readonly numbers: Numbers;
   /** How loud it is, 0 to 1, where that is known. */
   loudness: () => number | undefined;
+  /** The layers of the picture, where that is known. */
+  readonly layers: Layers | undefined;
+  /** Asks for a layer, or for none in particular. */
+  ask: (wish: LayerWish, habits: Habits) => void;
   /** Goes on after a pause, where live is now. */
   resume: () => void;
 }
@@ -32,6 +38,8 @@ export interface Surroundings {
   serverNowMs: () => number | undefined;
   /** Something of what the source says of itself has changed. */
   onChange: () => void;
+  /** The layers have changed, or what flows of them. */
+  onLayers: () => void;
 }
 
 /** Facts of one frame that was shown; see the HTML specification of the callback. */

@@ -206,8 +206,9 @@ svg .full { fill: currentColor; }
 }
 .stage[data-phase="waiting"] .controls, .stage[data-phase="stopped"] .controls,
 .stage[data-phase="idle"] .controls { display: none; }
-.stage.quiet:not(:has(.controls :focus-visible)) .controls { opacity: 0; }
+.stage.quiet:not(:has(.controls :focus-visible, .layers:not([hidden]))) .controls { opacity: 0; }
 .stage.quiet { cursor: none; }
+.stage.quiet:has(.layers:not([hidden])) { cursor: auto; }
 .stage.quiet[data-phase="waiting"], .stage.quiet[data-phase="stopped"] { cursor: auto; }
 .icon { width: 46px; padding: 0; display: grid; place-items: center; }
 .icon:hover { background: #ffffff1f; }
@@ -246,10 +247,56 @@ input[type="range"] {
 .standing .protocol { color: #ffffffb8; font-weight: 500; }
 .standing .protocol:not(:empty)::before { content: "· "; }
 
+.layer {
+  min-width: 46px;
+  padding: 0 10px;
+  font-size: 0.875rem;
+  white-space: nowrap;
+  font-variant-numeric: tabular-nums;
+}
+.layer:hover, .layer[aria-expanded="true"] { background: #ffffff1f; }
+.layers {
+  z-index: 5;
+  place-self: end;
+  display: flex;
+  flex-direction: column;
+  min-width: min(200px, calc(100cqw - 16px));
+  max-width: calc(100cqw - 16px);
+  max-height: calc(100cqh - 72px);
+  margin: 8px 8px calc(60px + max(0px, env(safe-area-inset-bottom)));
+  padding: 6px;
+  overflow: auto;
+  overscroll-behavior: contain;
+  border: 1px solid #ffffff24;
+  border-radius: 12px;
+  background: #10161ef2;
+  color: #fff;
+  box-shadow: 0 8px 32px #000a;
+}
+.layers button {
+  display: flex;
+  align-items: center;
+  gap: 8px;
+  height: auto;
+  min-height: 40px;
+  padding: 6px 12px 6px 8px;
+  border-radius: 8px;
+  font-size: 0.875rem;
+  font-weight: 500;
+  text-align: start;
+  font-variant-numeric: tabular-nums;
+}
+.layers button:hover { background: #ffffff1f; }
+.layers button:focus-visible { outline-offset: -2px; }
+.layers svg { flex: none; width: 20px; height: 20px; visibility: hidden; }
+.layers [aria-checked="true"] svg { visibility: visible; }
+.layers [aria-disabled="true"] { color: var(--dim); cursor: default; }
+
 @container stage (max-width: 520px) {
   input[type="range"] { display: none; }
   .controls { gap: 0; padding-inline: 4px; }
   .standing { padding: 0 6px; font-size: 0.8125rem; }
+  .layer { padding: 0 6px; }
   .veil { padding: 12px; }
 }
 @container stage (max-width: 330px) { .standing .protocol, .pip { display: none; } }
@@ -259,6 +306,9 @@ input[type="range"] {
   .veil p { margin-top: 0; font-size: 0.9375rem; line-height: 1.4; }
   .spinner { width: 24px; height: 24px; margin-bottom: 2px; }
   .veil .countdown { min-height: 0; }
+  /* Over the controls: there is no room above them. */
+  .layers { margin-bottom: 8px; max-height: calc(100cqh - 16px); padding: 4px; }
+  .layers button { min-height: 32px; padding-block: 2px; }
 }
 @media (hover: none) and (pointer: coarse) { input[type="range"] { display: none; } }
 @media (prefers-reduced-motion: reduce) {

@@ -30,6 +30,19 @@ export interface PlayerFault {
   readonly message: string;
 }
 
+/** One of several sizes in which a publisher sends its picture. What is not known is absent. */
+export interface PlayerLayer {
+  readonly id: string;
+  readonly width: number | undefined;
+  readonly height: number | undefined;
+  /** In bits per second. */
+  readonly bitrate: number | undefined;
+  /** In pictures per second. */
+  readonly frameRate: number | undefined;
+  /** Whether the publisher sends it now. */
+  readonly active: boolean;
+}
+
 /** What flows, as of the last second, and how the stream comes. What is not known is absent. */
 export interface PlayerStats extends Flow {
   protocol: Protocol | undefined;
@@ -47,6 +60,10 @@ export interface PlayerEventDetails {
   stats: PlayerStats;
   /** The player has given up, or tries again: `state` tells which. */
   error: PlayerFault;
+  /** There are others, or they carry something else. The largest is the first. */
+  layerschange: { layers: readonly PlayerLayer[] };
+  /** Another layer flows, or is chosen: by its id. `auto` is no choice; `null` is not known. */
+  layerchange: { layer: string | null; choice: string };
   play: undefined;
   pause: undefined;
   volumechange: { volume: number; muted: boolean };

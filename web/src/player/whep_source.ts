@@ -1,6 +1,7 @@
 // Plays by WHEP: one session, from the offer to its end.
 
 import { asFault, Fault } from "../fault.js";
+import { bodyOf, remembering, type Layers, type LayerWish } from "../layers.js";
 import { everySecond, pathFor } from "../page.js";
 import type { Session, StreamEvent } from "../session.js";
 import { Meter, NOTHING, type Numbers } from "../stats.js";
@@ -8,6 +9,8 @@ import { view } from "../whep.js";
 import { playoutMs, RtpClock, Shown } from "./clock.js";
 import type { Reports } from "./director.js";
 import { eachFrame, whenReady, type Source, type Surroundings } from "./source.js";
+import { TIMERS } from "./timers.js";
+import { Wishes, type Answer } from "./wishes.js";
 
 /**
  * Nothing at all for so long means that the session is worth no more; a new one asks anew. The
@@ -35,6 +38,10 @@ export class WhepSource implements Source {
   isAway = false;
   viewers: number | undefined;
   numbers: Numbers = NOTHING;
+  layers: Layers | undefined;
+  private readonly wishes = new Wishes((body) => this.choose(body), TIMERS);
+  /** Nobody sees the picture, and the server knows it. */
+  private isUnseen = false;
   private readonly stopped = new AbortController();
   private readonly media = new MediaStream();
   private readonly clock = new RtpClock();
@@ -54,12 +61,18 @@ export class WhepSource implements Source {
   stop(): void {
     if (this.stopped.signal.aborted) return;
     this.stopped.abort();
+    this.wishes.stop();
     this.session?.end();
     if (this.video.srcObject === this.media) this.video.srcObject = null;
   }
 
   resume(): void {
     this.around.play();
+  }
+
+  ask(wish: LayerWish): void {
+    this.isUnseen = wish.isPaused;
+    if (this.session?.hasLayers === true) this.wishes.want(bodyOf(wish));
   }
 
   loudness(): number | undefined {
@@ -82,6 +95,7 @@ export class WhepSource implements Source {
       const session = await this.open();
       this.session = session;
       if (signal.aborted) return session.end();
+      this.around.onLayers();
       const leave = () => session.end();
       window.addEventListener("pagehide", leave);
       halts.push(() => window.removeEventListener("pagehide", leave));
@@ -112,6 +126,14 @@ export class WhepSource implements Source {
     });
   }
 
+  private async choose(body: string): Promise<Answer> {
+    const status = await this.session?.choose(body);
+    if (status !== undefined && status >= 200 && status < 300) return "taken";
+    // Of what is wrong with it nothing changes; too many, or a server that is not well, pass.
+    const isFinal = status !== undefined && status >= 400 && status < 500;
+    return isFinal && status !== 408 && status !== 429 ? "refused" : "again";
+  }
+
   private watchFrames(): () => void {
     return eachFrame(this.video, ({ expectedDisplayTime, rtpTimestamp }) => {
       if (rtpTimestamp !== undefined) this.shown.push(expectedDisplayTime, rtpTimestamp);
@@ -137,7 +159,8 @@ export class WhepSource implements Source {
       const report = await session.peer.getStats();
       this.numbers = meter.take(report);
       this.keepEstimate(report);
-      const isSilent = this.numbers.packets === before;
+      // Whoever asked for no picture, of a stream without sound, gets nothing.
+      const isSilent = this.numbers.packets === before && !this.isUnseen;
       silentSeconds = isSilent ? silentSeconds + 1 : 0;
       this.away(isSilent && (this.isToldAway || silentSeconds >= SILENCE_SECONDS_SHOWN));
       // Without events nobody knows whether the publisher is there.
@@ -165,11 +188,27 @@ export class WhepSource implements Source {
       case "clock":
         this.clock.told(event.ssrc, event.rtpTimestamp, event.wallTimeMs);
         return undefined;
+      case "layers":
+        this.takeLayers(event.pictures);
+        return undefined;
       default:
         this.isToldAway = event.name === "inactive";
         if (this.isToldAway) this.away(true);
         return undefined;
     }
+  }
+
+  private takeLayers(pictures: Map<string, Layers>): void {
+    const [first] = pictures.values();
+    const mine = pictures.get(this.mid("video") ?? "") ?? first;
+    if (mine === undefined || this.session?.hasLayers !== true) return;
+    this.layers = remembering(this.layers, mine);
+    this.around.onLayers();
+  }
+
+  private mid(kind: "audio" | "video"): string | null | undefined {
+    const all = this.session?.peer.getTransceivers();
+    return all?.find(({ receiver }) => receiver.track.kind === kind)?.mid;
   }
 
   private away(isAway: boolean): void {

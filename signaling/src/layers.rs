@@ -1,0 +1,142 @@
+//! The WHEP draft's "Video Layer Selection" extension: a player sees which layers of the picture
+//! there are, by the event `layers`, and says which one it wants, by a POST to the URL that its
+//! session's answer names in a `Link` header.
+//!
+//! Beyond the draft are `maxBitrate` and `paused`, and what the event says of the layer that flows.
+
+use crate::App;
+use crate::error::{ACCEPT_POST, BodyError, Problem};
+use crate::media_server::Role;
+use crate::media_server::layers::{LayerChoice, LayerReport, LayersNews};
+use crate::session::{self, Name};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::routing::{MethodRouter, post};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The relation of the extension in a `Link` header.
+const RELATION: &str = "urn:ietf:params:whep:ext:core:layer";
+/// A choice is no longer than that.
+const CHOICE_BYTES_MAX: usize = 1024;
+
+/// `/whep/@session/{id}/layer`: POST chooses.
+pub(crate) fn entry() -> MethodRouter<Arc<App>> {
+    post(choose).options(entry_options)
+}
+
+/// The `Link` header that names the URL of a viewer's session at which it chooses.
+pub(crate) fn link(session_url: &str) -> String {
+    format!("<{session_url}/layer>; rel=\"{RELATION}\"")
+}
+
+async fn entry_options() -> [(HeaderName, HeaderValue); 1] {
+    [(ACCEPT_POST, HeaderValue::from_static(session::JSON))]
+}
+
+/// What is posted: a choice, and which `m=` section it is for.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Posted {
+    media_id: Option<String>,
+    #[serde(flatten)]
+    choice: LayerChoice,
+}
+
+async fn choose(
+    State(app): State<Arc<App>>,
+    Name(id): Name,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    app.credentials.may_use_session(Role::Viewer, &headers)?;
+    let text = session::read_json(&app, &headers, body, CHOICE_BYTES_MAX).await?;
+    let posted = if text.trim().is_empty() {
+        Posted::default()
+    } else {
+        serde_json::from_str(&text).map_err(|error| BodyError::NotLayerChoice(error.to_string()))?
+    };
+    app.server.choose_layer(&id, posted.media_id.as_deref(), posted.choice)?;
+    Ok(StatusCode::OK)
+}
+
+/// The data of a `layers` event.
+pub(crate) fn event_data(news: &LayersNews) -> String {
+    let LayersNews { media, layers, current, target, choice, estimate_bps } = news;
+    let of = |active| layers.iter().filter(move |layer| layer.active == active);
+    let active: Vec<Value> = of(true).map(encoding).collect();
+    let inactive: Vec<Value> = of(false).map(|layer| Value::Object(identity(layer))).collect();
+    let selectable: Vec<Value> = of(true).flat_map(selectable).collect();
+    let data = json!({
+        "active": active,
+        "inactive": inactive,
+        "layers": selectable,
+        "current": current,
+        "target": target,
+        "choice": choice,
+        "estimate": estimate_bps,
+    });
+    json!({ media: data }).to_string()
+}
+
+fn identity(layer: &LayerReport) -> Map<String, Value> {
+    let mut fields = Map::new();
+    if let Some(rid) = &layer.rid {
+        fields.insert("encodingId".into(), json!(rid));
+    }
+    fields.insert("simulcastIdx".into(), json!(layer.index));
+    fields
+}
+
+/// A layer that flows, with what is within it.
+fn encoding(layer: &LayerReport) -> Value {
+    let mut fields = identity(layer);
+    fields.insert("bitrate".into(), json!(layer.bitrate_bps));
+    put_size(&mut fields, layer);
+    fields.insert("framerate".into(), json!((layer.frame_rate * 10.0).round() / 10.0));
+    fields.insert("layers".into(), within(layer).map(Value::Object).collect());
+    Value::Object(fields)
+}
+
+/// Each part of a layer that can be chosen, as an entry of its own.
+fn selectable(layer: &LayerReport) -> impl Iterator<Item = Value> {
+    within(layer).map(move |part| {
+        let mut fields = identity(layer);
+        fields.extend(part);
+        put_size(&mut fields, layer);
+        Value::Object(fields)
+    })
+}
+
+fn put_size(fields: &mut Map<String, Value>, layer: &LayerReport) {
+    for (name, side) in [("width", layer.width), ("height", layer.height)] {
+        if let Some(side) = side {
+            fields.insert(name.into(), json!(side));
+        }
+    }
+}
+
+/// The spatial and temporal layers within a layer, highest first, with their rates where these are
+/// known.
+fn within(layer: &LayerReport) -> impl Iterator<Item = Map<String, Value>> {
+    let temporal_max = layer.temporal_bps.len().saturating_sub(1);
+    let spatial_max = usize::from(layer.spatial_max);
+    let pairs = (0..=spatial_max)
+        .rev()
+        .flat_map(move |spatial| (0..=temporal_max).rev().map(move |temporal| (spatial, temporal)));
+    pairs.map(move |(spatial, temporal)| {
+        let mut fields = Map::new();
+        fields.insert("spatialLayerId".into(), json!(spatial));
+        fields.insert("temporalLayerId".into(), json!(temporal));
+        let bitrate = match (spatial == spatial_max, temporal == temporal_max) {
+            (true, true) => Some(layer.bitrate_bps),
+            (true, false) => layer.temporal_bps.get(temporal).copied(),
+            (false, _) => None,
+        };
+        if let Some(bitrate) = bitrate {
+            fields.insert("bitrate".into(), json!(bitrate));
+        }
+        fields
+    })
+}

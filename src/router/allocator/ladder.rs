@@ -1,0 +1,132 @@
+//! What a viewer can be sent of a picture, smallest first, as far as its wish allows.
+
+use super::super::choice::LayerChoice;
+use crate::media::layer::{LayerState, SelectedLayer};
+
+/// Layers of each temporal and spatial extent that are worth a step.
+#[derive(Debug, Clone)]
+pub(super) struct Ladder {
+    rungs: Vec<Rung>,
+    is_granted: bool,
+}
+
+/// One step of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rung {
+    /// What is sent.
+    pub(super) selected: SelectedLayer,
+    /// What that needs of a link, in bits per second, headers included.
+    pub(super) needs: u64,
+    /// What the layer carries of it.
+    carries: u64,
+    dimensions: Option<(u16, u16)>,
+}
+
+impl Rung {
+    /// Whether it fits so many times.
+    pub(super) fn fits(&self, bps: u64, times: f64) -> bool {
+        self.needs as f64 * times <= bps as f64
+    }
+
+    fn area(&self) -> Option<u32> {
+        self.dimensions.map(|(width, height)| u32::from(width) * u32::from(height))
+    }
+}
+
+impl Ladder {
+    /// Headers and authentication tags take this share more, at 1200 bytes a packet.
+    pub(super) const OVERHEAD: f64 = 1.04;
+    /// What a spatial layer takes of the next one's rate, where that is not measured: encoders
+    /// give a quarter of the pixels rather more than a quarter.
+    const SPATIAL_SHARE: f64 = 0.35;
+
+    /// What of these layers, best first, somebody with this wish can be sent. Empty: nothing flows.
+    pub(super) fn new(layers: &[LayerState], choice: &LayerChoice) -> Self {
+        let mut flowing: Vec<_> = layers.iter().filter(|layer| layer.is_active).collect();
+        let named = |layer: &&LayerState| choice.rid.as_ref() == Some(&layer.rid);
+        let named = flowing.iter().position(named);
+        flowing.drain(..named.unwrap_or(0));
+        let smallest = flowing.last().map(|layer| layer.layer);
+        let rungs = flowing
+            .iter()
+            .rev()
+            .flat_map(|layer| Self::rungs_of(layer, choice, smallest == Some(layer.layer)));
+        let mut ladder = Self { rungs: rungs.collect(), is_granted: named.is_some() };
+        ladder.bound(choice);
+        ladder
+    }
+
+    /// Whether there is anything to choose from in these layers.
+    pub(super) fn has_choice(layers: &[LayerState]) -> bool {
+        layers.len() > 1
+            || layers.iter().any(|layer| layer.spatial_max > 0 || layer.temporal.len() > 1)
+    }
+
+    /// Smallest first; none is empty.
+    pub(super) fn rungs(&self) -> &[Rung] {
+        &self.rungs
+    }
+
+    /// Whether the layer that is wished for by name flows: then it is the highest.
+    pub(super) const fn is_granted(&self) -> bool {
+        self.is_granted
+    }
+
+    /// Where this is, or what is left of it: the next below of the same layer.
+    pub(super) fn find(&self, selected: SelectedLayer) -> Option<usize> {
+        let exact = self.rungs.iter().position(|rung| rung.selected == selected);
+        exact.or_else(|| {
+            let extent = |it: SelectedLayer| (it.spatial, it.temporal);
+            let same = |rung: &Rung| rung.selected.layer == selected.layer;
+            let below = |rung: &Rung| extent(rung.selected) <= extent(selected);
+            let below = self.rungs.iter().rposition(|rung| same(rung) && below(rung));
+            below.or_else(|| self.rungs.iter().position(same))
+        })
+    }
+
+    /// Each spatial layer that may be sent, in full; of the smallest of all also less than all
+    /// temporal layers, which no other layer takes the place of.
+    fn rungs_of(layer: &LayerState, choice: &LayerChoice, is_smallest: bool) -> Vec<Rung> {
+        let temporal_max = layer.temporal.len().saturating_sub(1) as u8;
+        let highest = choice.spatial_of(layer.spatial_max);
+        let lowest = choice.spatial.map_or(0, |_| highest);
+        let temporal = choice.temporal_of(temporal_max);
+        let mut rungs = Vec::new();
+        for spatial in lowest..=highest {
+            let least = if is_smallest && spatial == lowest { 0 } else { temporal };
+            for temporal in least..=temporal {
+                let selected = SelectedLayer { layer: layer.layer, spatial, temporal };
+                let carries = Self::rate(layer, selected);
+                let needs = (carries as f64 * Self::OVERHEAD) as u64;
+                let below = layer.spatial_max - spatial;
+                let halved = |side: u16| side.checked_shr(u32::from(below)).unwrap_or(0);
+                let dimensions = layer.dimensions.map(|(w, h)| (halved(w), halved(h)));
+                rungs.push(Rung { selected, needs, carries, dimensions });
+            }
+        }
+        rungs
+    }
+
+    /// Bits per second of so much of a layer.
+    fn rate(layer: &LayerState, selected: SelectedLayer) -> u64 {
+        let rate = layer.temporal.get(usize::from(selected.temporal)).unwrap_or(&layer.bitrate);
+        let below = i32::from(layer.spatial_max.saturating_sub(selected.spatial));
+        rate.scaled(Self::SPATIAL_SHARE.powi(below)).as_bps()
+    }
+
+    /// Takes away what is beyond the ceilings; the smallest stays.
+    fn bound(&mut self, choice: &LayerChoice) {
+        let filled =
+            |rung: &Rung| rung.dimensions.is_some_and(|it| choice.ceiling.is_filled_by(it));
+        let filling = self.rungs.iter().filter(|rung| filled(rung));
+        if let Some(area) = filling.filter_map(Rung::area).min() {
+            let is_larger = |rung: &Rung| rung.area().is_some_and(|own| own > area);
+            self.rungs.retain(|rung| !is_larger(rung));
+        }
+        if let Some(most) = choice.ceiling.bitrate
+            && let Some(smallest) = self.rungs.iter().min_by_key(|rung| rung.carries).copied()
+        {
+            self.rungs.retain(|it| it.carries <= most.as_bps() || *it == smallest);
+        }
+    }
+}

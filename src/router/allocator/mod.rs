@@ -1,0 +1,393 @@
+//! What a viewer's link carries -> which layer it is to get: down at once, up with room and
+//! patience.
+//!
+//! Pure: it is told what the layers carry, what the viewer wishes and what its link is taken to
+//! carry, and says what is to flow, and which rate is to be found out next. How the picture gets
+//! there (keyframes, packets that are left out) is `subscription`'s matter.
+//!
+//! Sound comes first: what it takes is not there for the picture, and where even the smallest layer
+//! does not fit, its lower temporal layers are tried, then no picture.
+//!
+//! - `ladder`: what a viewer can be sent, smallest first
+//! - `tests`: links that change, tremble and lie
+
+mod ladder;
+#[cfg(test)]
+mod tests;
+
+use super::choice::LayerChoice;
+use crate::media::bitrate::Bitrate;
+use crate::media::layer::{LayerState, SelectedLayer};
+use ladder::{Ladder, Rung};
+use std::time::{Duration, Instant};
+
+/// What a viewer's link is taken to carry, sound and headers included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capacity {
+    /// Whatever is sent: the viewer tells nothing by which it could be known.
+    Unmeasured,
+    /// Nothing is known yet; so much is tried.
+    Start(Bitrate),
+    /// So much, as estimated.
+    Estimated(Bitrate),
+}
+
+/// What an allotment goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Demand<'a> {
+    /// What each layer carries, best first.
+    pub layers: &'a [LayerState],
+    /// What the sound takes.
+    pub sound: Bitrate,
+    /// What the viewer wishes to see.
+    pub choice: &'a LayerChoice,
+    /// What its link carries.
+    pub capacity: Capacity,
+}
+
+/// What a viewer is to get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allotment {
+    /// The layer that is to flow; no picture without.
+    pub target: Option<SelectedLayer>,
+    /// Whether the link carries this rate is worth finding out: that of the next layer up, or of
+    /// the present one with some room.
+    pub wanted: Option<Bitrate>,
+}
+
+/// One viewer's allotments, and what was learnt from them.
+#[derive(Debug, Clone, Default)]
+pub struct Allocator {
+    position: Position,
+    /// The wish that it went by last.
+    choice: LayerChoice,
+    /// The layer that was wished for by name could flow.
+    is_granted: bool,
+    /// The link is taken to carry a layer though its estimate says less: until that falls below
+    /// this, or says as much.
+    trial: Option<Bitrate>,
+    /// Since when the estimate has been a little below what flows.
+    short_since: Option<Instant>,
+    /// Since when the estimate has had room for the next layer, and the least that it was since.
+    room: Option<(Instant, u64)>,
+    /// When it went up last, and from where.
+    climbed: Option<(Instant, Position)>,
+    /// When it had to go down last.
+    fell: Option<Instant>,
+    failures: Failures,
+    /// The last two times that the link, or a layer that stopped, has changed what flows.
+    changes: [Option<Instant>; 2],
+}
+
+/// Where a viewer is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Position {
+    /// Nothing was allotted yet, or no picture was wished for.
+    #[default]
+    Outside,
+    /// The link does not carry the smallest layer.
+    Below,
+    /// It gets this.
+    On(SelectedLayer),
+}
+
+/// Ways up that were of no use: each makes the next wait longer, for a time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Failures {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Failures {
+    /// So long after the first nobody goes up again: with the way down before and the way up and
+    /// down that failed, a picture changes three times in that time at most.
+    const PAUSE: Duration = Duration::from_secs(10);
+    /// The longest pause.
+    const PAUSE_MAX: Duration = Duration::from_secs(80);
+    /// They are forgotten after that time.
+    const REMEMBERED: Duration = Duration::from_mins(2);
+
+    fn add(&mut self, now: Instant) {
+        let is_recent = self.last.is_some_and(|last| now < last + Self::REMEMBERED);
+        self.count = if is_recent { self.count.saturating_add(1) } else { 1 };
+        self.last = Some(now);
+    }
+
+    /// When the next way up may be tried.
+    fn over_at(&self) -> Option<Instant> {
+        let doubled = self.count.saturating_sub(1).min(8);
+        Some(self.last? + (Self::PAUSE * (1 << doubled)).min(Self::PAUSE_MAX))
+    }
+
+    fn are_over(&self, now: Instant) -> bool {
+        self.over_at().is_none_or(|at| now >= at)
+    }
+}
+
+impl Allocator {
+    /// What a layer needs must fit so many times for it to be gone up to: estimates tremble.
+    const HEADROOM: f64 = 1.05;
+    /// And for so long.
+    const CLIMB_AFTER: Duration = Duration::from_secs(1);
+    /// A layer is left at once where less than this share of what it needs is there.
+    const SHORT_MAX: f64 = 0.9;
+    /// Where a little less than all is there, after this time.
+    const SHORT_FOR: Duration = Duration::from_secs(2);
+    /// Who has been moved twice within that time does not go up.
+    const CALM: Duration = Duration::from_secs(10);
+    /// A layer that is left again so soon was no success.
+    const FAILED_WITHIN: Duration = Duration::from_secs(15);
+    /// Then what so much of the estimate carries has to do, or what was before: it was too high.
+    const FAILED_SHARE: f64 = 0.8;
+    /// A trial is over where the estimate has come down to this share of what it was: more was
+    /// sent, and less arrived.
+    const TRIAL_FLOOR: f64 = 0.9;
+    /// So long after the picture was taken away it is tried again whatever the estimate: of sound
+    /// alone there is little to estimate from.
+    const RETRY_AFTER: Duration = Duration::from_secs(8);
+    /// So many times what the next layer needs is to be found out: a little more than what it
+    /// takes to go up there, as what is found out is a little less than what was tried.
+    const WANTED: f64 = 1.15;
+
+    /// What the viewer is to get from now on.
+    pub fn allot(&mut self, demand: Demand<'_>, now: Instant) -> Allotment {
+        let Demand { layers, choice, .. } = demand;
+        let mut is_fresh = self.choice != *choice;
+        if is_fresh {
+            self.choice.clone_from(choice);
+            (self.trial, self.climbed) = (None, None);
+        }
+        if choice.paused {
+            let Self { failures, changes, .. } = *self;
+            *self = Self { choice: choice.clone(), failures, changes, ..Self::default() };
+            return Allotment::default();
+        }
+        let ladder = Ladder::new(layers, choice);
+        is_fresh |= ladder.is_granted() && !self.is_granted;
+        self.is_granted = ladder.is_granted();
+        let budget = Budget::of(&demand);
+        if !ladder.rungs().is_empty() {
+            self.walk(&ladder, budget, is_fresh, now);
+        }
+        let target = match self.position {
+            Position::On(target) => Some(target),
+            Position::Below | Position::Outside => None,
+        };
+        Allotment { target, wanted: self.wanted(&ladder, budget, now) }
+    }
+
+    /// One step, or none.
+    fn walk(&mut self, ladder: &Ladder, budget: Budget, is_fresh: bool, now: Instant) {
+        let rungs = ladder.rungs();
+        if self.trial.is_some_and(|_| budget.is_all() || self.needs(rungs) <= budget.bps) {
+            self.trial = None;
+        }
+        let place = match self.position {
+            Position::Outside => None,
+            Position::Below => Some(None),
+            Position::On(target) => ladder.find(target).map(Some),
+        };
+        match place {
+            // What it had is not there any more, or nothing was yet.
+            None => self.place(ladder, budget, now),
+            Some(Some(at)) if self.is_too_much(&rungs[at], budget, now) => {
+                self.fall(rungs, budget, now);
+            }
+            Some(at) => self.climb(ladder, at, budget, is_fresh, now),
+        }
+        // The same layer may have another temporal layer by now.
+        if let Position::On(target) = self.position
+            && let Some(at) = ladder.find(target)
+        {
+            self.position = Position::On(rungs[at].selected);
+        }
+    }
+
+    fn needs(&self, rungs: &[Rung]) -> u64 {
+        let Position::On(target) = self.position else { return 0 };
+        rungs.iter().find(|rung| rung.selected == target).map_or(0, |rung| rung.needs)
+    }
+
+    /// The best that fits, of all there is.
+    fn place(&mut self, ladder: &Ladder, budget: Budget, now: Instant) {
+        let rungs = ladder.rungs();
+        let was_on = matches!(self.position, Position::On(_));
+        let top = rungs.len() - 1;
+        let fitting = budget.place(rungs);
+        // Of what is wished for by name, and of what nothing is known, the best is tried.
+        let tried = if ladder.is_granted() && self.failures.are_over(now) {
+            Some(top)
+        } else if budget.is_start {
+            fitting.or(Some(0))
+        } else {
+            fitting
+        };
+        if tried > fitting {
+            self.begin_trial(budget);
+        }
+        if was_on {
+            self.note_failure(now);
+            self.changed(now);
+        }
+        self.go(rungs, tried, now);
+    }
+
+    fn is_too_much(&mut self, rung: &Rung, budget: Budget, now: Instant) -> bool {
+        if budget.is_start || rung.needs <= budget.bps {
+            self.short_since = None;
+            return false;
+        }
+        if let Some(floor) = self.trial {
+            return budget.estimate < floor.as_bps();
+        }
+        if (rung.needs as f64) * Self::SHORT_MAX > budget.bps as f64 {
+            return true;
+        }
+        let since = *self.short_since.get_or_insert(now);
+        now >= since + Self::SHORT_FOR
+    }
+
+    fn fall(&mut self, rungs: &[Rung], budget: Budget, now: Instant) {
+        let mut to = budget.place(rungs);
+        if let Some(before) = self.note_failure(now) {
+            let before = rungs.iter().rposition(|rung| before == Position::On(rung.selected));
+            to = to.min(before).max(budget.scaled(Self::FAILED_SHARE).place(rungs));
+        }
+        self.changed(now);
+        self.go(rungs, to, now);
+    }
+
+    /// If it went up just now, that was no success; tells from where it did.
+    fn note_failure(&mut self, now: Instant) -> Option<Position> {
+        let (_, before) = self.climbed.take_if(|(at, _)| now < *at + Self::FAILED_WITHIN)?;
+        self.failures.add(now);
+        Some(before)
+    }
+
+    const fn changed(&mut self, now: Instant) {
+        self.changes = [self.changes[1], Some(now)];
+    }
+
+    fn may_go_up(&self, now: Instant) -> bool {
+        let is_calm = self.changes[0].is_none_or(|change| now >= change + Self::CALM);
+        is_calm && self.failures.are_over(now)
+    }
+
+    /// Goes up where that is due.
+    fn climb(
+        &mut self,
+        ladder: &Ladder,
+        at: Option<usize>,
+        budget: Budget,
+        is_fresh: bool,
+        now: Instant,
+    ) {
+        let rungs = ladder.rungs();
+        let next = at.map_or(0, |at| at + 1);
+        if next >= rungs.len() || budget.is_start {
+            self.room = None;
+            return;
+        }
+        if is_fresh && ladder.is_granted() && self.failures.are_over(now) {
+            self.begin_trial(budget);
+            self.go_up(rungs, rungs.len() - 1, now);
+            return;
+        }
+        let has_room = rungs[next].fits(budget.bps, Self::HEADROOM);
+        if !has_room {
+            self.room = None;
+            let retry_at = self.fell.map(|fell| fell + Self::RETRY_AFTER);
+            if at.is_none() && retry_at.is_none_or(|at| now >= at) && self.may_go_up(now) {
+                self.begin_trial(budget);
+                self.changed(now);
+                self.go_up(rungs, 0, now);
+            }
+            return;
+        }
+        let (since, least) = self.room.get_or_insert((now, budget.bps));
+        *least = budget.bps.min(*least);
+        let (since, least) = (*since, *least);
+        if is_fresh || (now >= since + Self::CLIMB_AFTER && self.may_go_up(now)) {
+            let fits = |rung: &&Rung| rung.fits(least, Self::HEADROOM);
+            let up = rungs[next..].iter().take_while(fits).count();
+            if !is_fresh {
+                self.changed(now);
+            }
+            self.go_up(rungs, next + up.saturating_sub(1), now);
+        }
+    }
+
+    fn begin_trial(&mut self, budget: Budget) {
+        let floor = Bitrate::bps(budget.estimate).scaled(Self::TRIAL_FLOOR);
+        self.trial = Some(floor).filter(|_| !budget.is_all());
+    }
+
+    fn go_up(&mut self, rungs: &[Rung], to: usize, now: Instant) {
+        self.climbed = Some((now, self.position));
+        self.go(rungs, Some(to), now);
+    }
+
+    fn go(&mut self, rungs: &[Rung], to: Option<usize>, now: Instant) {
+        (self.room, self.short_since) = (None, None);
+        if let Some(rung) = to.and_then(|to| rungs.get(to)) {
+            self.position = Position::On(rung.selected);
+        } else {
+            self.position = Position::Below;
+            self.trial = None;
+            self.fell = Some(now);
+        }
+    }
+
+    fn wanted(&self, ladder: &Ladder, budget: Budget, now: Instant) -> Option<Bitrate> {
+        let rungs = ladder.rungs();
+        let at = match self.position {
+            Position::On(target) => Some(ladder.find(target)?),
+            Position::Below => None,
+            Position::Outside => return None,
+        };
+        let next = at.map_or(0, |at| at + 1);
+        let soon = now + Self::CLIMB_AFTER;
+        let next = rungs.get(next).filter(|_| self.may_go_up(soon));
+        let rung = next.or_else(|| rungs.get(at?)).filter(|_| !budget.is_all())?;
+        Some(Bitrate::bps((rung.needs as f64 * Self::WANTED) as u64 + budget.sound))
+    }
+}
+
+/// What there is for the picture, in bits per second.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    bps: u64,
+    /// With what the sound takes.
+    estimate: u64,
+    sound: u64,
+    /// Nothing is known yet.
+    is_start: bool,
+}
+
+impl Budget {
+    fn of(demand: &Demand<'_>) -> Self {
+        let sound = demand.sound.as_bps();
+        let (estimate, is_start) = match demand.capacity {
+            // Nobody finds out what a link carries for the sake of a single layer.
+            _ if !Ladder::has_choice(demand.layers) => (u64::MAX, false),
+            Capacity::Unmeasured => (u64::MAX, false),
+            Capacity::Start(rate) => (rate.as_bps(), true),
+            Capacity::Estimated(rate) => (rate.as_bps(), false),
+        };
+        let bps = if estimate == u64::MAX { estimate } else { estimate.saturating_sub(sound) };
+        Self { bps, estimate, sound, is_start }
+    }
+
+    const fn is_all(&self) -> bool {
+        self.estimate == u64::MAX
+    }
+
+    fn scaled(self, share: f64) -> Self {
+        Self { bps: (self.bps as f64 * share) as u64, ..self }
+    }
+
+    /// The best rung that fits.
+    fn place(&self, rungs: &[Rung]) -> Option<usize> {
+        rungs.iter().rposition(|rung| rung.needs <= self.bps)
+    }
+}

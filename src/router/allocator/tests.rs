@@ -1,0 +1,479 @@
+//! Links that change, tremble and lie; layers that come and go; wishes of all sorts.
+
+use super::super::choice::Ceiling;
+use super::*;
+use crate::media::layer::LayerId;
+use proptest::prelude::*;
+use std::cmp::Reverse;
+
+const STEP: Duration = Duration::from_millis(100);
+
+/// A layer with this name and so many lines of 16:9, with the rates of its temporal layers in kb/s.
+fn layer(rid: &str, index: usize, height: u16, kbps: &[u64]) -> LayerState {
+    let temporal: Vec<_> = kbps.iter().copied().map(Bitrate::kbps).collect();
+    LayerState {
+        layer: LayerId::at(index).expect("few layers"),
+        rid: rid.to_owned(),
+        bitrate: temporal[temporal.len() - 1],
+        dimensions: Some((height * 16 / 9, height)),
+        frame_rate: 30.0,
+        is_active: true,
+        temporal,
+        spatial_max: 0,
+    }
+}
+
+/// Three layers, best first, whose order in the offer is another.
+fn three() -> Vec<LayerState> {
+    vec![
+        layer("f", 2, 720, &[2_500]),
+        layer("h", 0, 360, &[700]),
+        layer("q", 1, 180, &[120, 160, 200]),
+    ]
+}
+
+/// A viewer on a link, with the clock going on.
+struct World {
+    allocator: Allocator,
+    layers: Vec<LayerState>,
+    choice: LayerChoice,
+    now: Instant,
+    /// When the layer that it gets has changed, its beginning apart.
+    switches: Vec<Instant>,
+    allotment: Allotment,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            allocator: Allocator::default(),
+            layers: three(),
+            choice: LayerChoice::default(),
+            now: Instant::now(),
+            switches: Vec::new(),
+            allotment: Allotment::default(),
+        }
+    }
+
+    fn step(&mut self, capacity: Capacity) -> Option<SelectedLayer> {
+        self.now += STEP;
+        let Self { layers, choice, .. } = self;
+        let demand = Demand { layers, sound: Bitrate::kbps(50), choice, capacity };
+        let before = self.allotment;
+        self.allotment = self.allocator.allot(demand, self.now);
+        let layer = |allotment: Allotment| allotment.target.map(|it| it.layer);
+        if before != Allotment::default() && layer(before) != layer(self.allotment) {
+            self.switches.push(self.now);
+        }
+        self.allotment.target
+    }
+
+    /// What it gets, by the name of the layer and the temporal layer; `-` for no picture.
+    fn gets(&self) -> String {
+        let Some(target) = self.allotment.target else { return "-".to_owned() };
+        let state = self.layers.iter().find(|state| state.layer == target.layer);
+        let rid = &state.expect("it is one of them").rid;
+        format!("{rid}{}", target.temporal)
+    }
+
+    /// What it gets after that time on a link that is estimated so.
+    fn run(&mut self, seconds: f64, kbps: u64) -> String {
+        for _ in 0..(seconds * 10.0) as u32 {
+            self.step(Capacity::Estimated(Bitrate::kbps(kbps)));
+        }
+        self.gets()
+    }
+
+    fn choose(&mut self, choice: LayerChoice) {
+        self.choice = choice;
+    }
+
+    fn set_active(&mut self, rid: &str, is_active: bool) {
+        let layer = self.layers.iter_mut().find(|layer| layer.rid == rid);
+        layer.expect("it is one of them").is_active = is_active;
+        self.layers.sort_by_key(|layer| Reverse((layer.is_active, layer.bitrate)));
+    }
+
+    /// The most changes in ten seconds.
+    fn most_switches(&self) -> usize {
+        let within = |at: &Instant| *at + Duration::from_secs(10);
+        let from = self.switches.iter().map(|first| {
+            self.switches.iter().filter(|at| *at >= first && **at < within(first)).count()
+        });
+        from.max().unwrap_or(0)
+    }
+}
+
+fn by_name(rid: &str) -> LayerChoice {
+    LayerChoice { rid: Some(rid.to_owned()), ..LayerChoice::default() }
+}
+
+#[test]
+fn a_link_gets_what_it_carries() {
+    for (kbps, gets) in [
+        (5_000, "f0"),
+        (2_700, "f0"),
+        (2_500, "h0"),
+        (800, "h0"),
+        (700, "q2"),
+        (220, "q1"),
+        (180, "q0"),
+        (100, "-"),
+    ] {
+        assert_eq!(World::new().run(1.0, kbps), gets, "{kbps} kb/s");
+    }
+}
+
+#[test]
+fn before_anything_is_known_the_start_rate_decides_and_without_feedback_all_is_sent() {
+    let mut world = World::new();
+    world.step(Capacity::Start(Bitrate::kbps(1_000)));
+    assert_eq!(world.gets(), "h0");
+    let mut world = World::new();
+    world.step(Capacity::Start(Bitrate::kbps(50)));
+    assert_eq!(world.gets(), "q0", "something is tried");
+    let mut world = World::new();
+    world.step(Capacity::Unmeasured);
+    assert_eq!((world.gets().as_str(), world.allotment.wanted), ("f0", None));
+}
+
+#[test]
+fn a_link_that_halves_is_followed_at_once_and_up_again_with_room_after_a_second() {
+    let mut world = World::new();
+    assert_eq!(world.run(30.0, 3_000), "f0");
+    assert_eq!(world.run(0.1, 1_000), "h0");
+    assert_eq!(world.run(20.0, 1_000), "h0");
+    assert_eq!(world.run(1.0, 3_000), "h0");
+    assert_eq!(world.run(0.2, 3_000), "f0");
+    assert_eq!(world.run(0.1, 220), "q1", "temporal layers of the smallest");
+    assert_eq!(world.switches.len(), 3);
+}
+
+#[test]
+fn a_little_too_little_is_borne_for_two_seconds() {
+    let mut world = World::new();
+    assert_eq!(world.run(5.0, 3_000), "f0");
+    assert_eq!(world.run(1.9, 2_500), "f0");
+    assert_eq!(world.run(0.1, 3_000), "f0");
+    assert_eq!(world.run(2.0, 2_500), "f0");
+    assert_eq!(world.run(0.1, 2_500), "h0");
+}
+
+#[test]
+fn a_way_up_that_fails_is_tried_again_ever_later() {
+    let mut world = World::new();
+    world.run(30.0, 1_000);
+    let mut waits = Vec::new();
+    let mut fell = world.now;
+    while waits.len() < 6 {
+        // There is room until it is used.
+        let kbps = if world.gets() == "f0" { 1_000 } else { 3_000 };
+        if world.run(0.1, kbps) == "f0" {
+            waits.push(world.now.duration_since(fell).as_secs());
+            fell = world.now;
+        }
+    }
+    assert_eq!(waits, [1, 10, 20, 40, 80, 80]);
+    world.run(130.0, 1_000);
+    assert_eq!(world.run(1.2, 3_000), "f0", "it is forgotten");
+}
+
+#[test]
+fn the_estimator_is_told_what_the_next_layer_takes() {
+    let mut world = World::new();
+    world.run(1.0, 1_000);
+    let wanted = world.allotment.wanted.expect("there is a layer above");
+    assert!(wanted > Bitrate::kbps(2_900) && wanted < Bitrate::kbps(3_100), "{wanted}");
+    world.run(1.0, 100);
+    assert_eq!(world.gets(), "-");
+    assert!(world.allotment.wanted.expect("the smallest") > Bitrate::kbps(120));
+    let mut world = World::new();
+    world.run(5.0, 5_000);
+    let wanted = world.allotment.wanted.expect("what it has, with room");
+    assert!(wanted > Bitrate::kbps(2_900) && wanted < Bitrate::kbps(3_100), "{wanted}");
+}
+
+#[test]
+fn a_layer_that_stops_is_left_and_comes_back_when_it_flows_again() {
+    let mut world = World::new();
+    assert_eq!(world.run(20.0, 5_000), "f0");
+    world.set_active("f", false);
+    assert_eq!(world.run(0.1, 5_000), "h0");
+    world.set_active("f", true);
+    assert_eq!(world.run(1.2, 5_000), "f0");
+    for rid in ["f", "h", "q"] {
+        world.set_active(rid, false);
+    }
+    assert_eq!(world.run(1.0, 5_000), "f0", "where nothing flows nothing is better");
+}
+
+#[test]
+fn a_ceiling_of_size_takes_the_smallest_that_fills_the_element() {
+    let sized = |width, height| {
+        let ceiling = Ceiling { width: Some(width), height: Some(height), ..Ceiling::default() };
+        let mut world = World::new();
+        world.choose(LayerChoice { ceiling, ..LayerChoice::default() });
+        world.run(5.0, 9_000)
+    };
+    assert_eq!(sized(4_000, 3_000), "f0");
+    assert_eq!(sized(641, 361), "f0");
+    assert_eq!(sized(640, 900), "h0");
+    assert_eq!(sized(900, 360), "h0");
+    assert_eq!(sized(100, 100), "q2");
+    assert_eq!(sized(0, 0), "q2");
+}
+
+#[test]
+fn a_ceiling_that_is_lifted_is_gone_up_to_at_once() {
+    let mut world = World::new();
+    let ceiling = Ceiling { height: Some(180), ..Ceiling::default() };
+    world.choose(LayerChoice { ceiling, ..LayerChoice::default() });
+    assert_eq!(world.run(5.0, 9_000), "q2");
+    world.choose(LayerChoice::default());
+    assert_eq!(world.run(0.1, 9_000), "f0");
+    let ceiling = Ceiling { bitrate: Some(Bitrate::kbps(750)), ..Ceiling::default() };
+    world.choose(LayerChoice { ceiling, ..LayerChoice::default() });
+    assert_eq!(world.run(0.1, 9_000), "h0");
+    let ceiling = Ceiling { bitrate: Some(Bitrate::kbps(1)), ..Ceiling::default() };
+    world.choose(LayerChoice { ceiling, ..LayerChoice::default() });
+    assert_eq!(world.run(0.1, 9_000), "q0", "the smallest goes out in any case");
+    let ceiling = Ceiling { temporal: Some(1), height: Some(100), ..Ceiling::default() };
+    world.choose(LayerChoice { ceiling, ..LayerChoice::default() });
+    assert_eq!(world.run(0.1, 9_000), "q1");
+}
+
+#[test]
+fn a_layer_that_is_chosen_flows_at_once_and_as_long_as_the_link_bears_it() {
+    let mut world = World::new();
+    assert_eq!(world.run(5.0, 1_000), "h0");
+    world.choose(by_name("f"));
+    assert_eq!(world.run(0.1, 1_000), "f0", "the estimate is no more than what was sent");
+    assert_eq!(world.run(30.0, 1_100), "f0");
+    assert_eq!(world.run(0.1, 850), "h0", "the link has shown that it does not");
+    assert_eq!(world.run(8.0, 2_000), "h0");
+    world.choose(by_name("q"));
+    assert_eq!(world.run(0.1, 2_000), "q2");
+    world.choose(by_name("h"));
+    assert_eq!(world.run(20.0, 2_000), "h0");
+    world.choose(LayerChoice::default());
+    assert_eq!(world.run(2.0, 5_000), "f0");
+}
+
+#[test]
+fn twenty_choices_are_twenty_switches() {
+    let mut world = World::new();
+    world.run(5.0, 5_000);
+    for turn in 0..20 {
+        let rid = ["q", "f", "h", "f"][turn % 4];
+        world.choose(by_name(rid));
+        assert!(world.run(0.1, 5_000).starts_with(rid), "{turn}");
+        world.run(1.0, 5_000);
+    }
+}
+
+#[test]
+fn a_chosen_layer_that_does_not_flow_is_as_none_chosen_until_it_does() {
+    let mut world = World::new();
+    world.choose(by_name("x"));
+    assert_eq!(world.run(5.0, 5_000), "f0");
+    world.choose(by_name("h"));
+    assert_eq!(world.run(5.0, 5_000), "h0");
+    world.set_active("h", false);
+    assert_eq!(world.run(5.0, 5_000), "f0");
+    world.set_active("h", true);
+    assert_eq!(world.run(0.1, 5_000), "h0");
+}
+
+#[test]
+fn paused_is_no_picture_and_then_what_fits_at_once() {
+    let mut world = World::new();
+    world.run(5.0, 5_000);
+    world.choose(LayerChoice { paused: true, ..LayerChoice::default() });
+    assert_eq!(world.run(1.0, 5_000), "-");
+    assert_eq!(world.allotment.wanted, None);
+    world.choose(LayerChoice::default());
+    assert_eq!(world.run(0.1, 5_000), "f0");
+}
+
+/// Of sound alone no estimate grows.
+#[test]
+fn without_a_picture_the_smallest_is_tried_now_and_then() {
+    let mut world = World::new();
+    world.run(60.0, 300);
+    assert_eq!(world.run(0.1, 60), "-");
+    assert_eq!(world.run(7.8, 60), "-");
+    assert_eq!(world.run(0.2, 60), "q0");
+    assert_eq!(world.run(0.1, 50), "-", "in vain");
+    assert_eq!(world.run(9.8, 60), "-");
+    assert_eq!(world.run(0.3, 60), "q0");
+    assert_eq!(world.run(1.0, 250), "q0");
+    assert_eq!(world.run(12.0, 350), "q2");
+}
+
+#[test]
+fn a_single_layer_is_sent_whatever_is_said_of_the_link() {
+    let mut world = World::new();
+    world.layers = vec![layer("", 0, 720, &[2_500])];
+    assert_eq!(world.run(5.0, 100), "0");
+    assert_eq!(world.allotment.wanted, None);
+    world.choose(LayerChoice { paused: true, ..LayerChoice::default() });
+    assert_eq!(world.run(1.0, 100), "-");
+}
+
+#[test]
+fn spatial_layers_within_a_layer_are_gone_up_and_down_too() {
+    let mut world = World::new();
+    let svc = LayerState { spatial_max: 2, ..layer("", 0, 720, &[1_500, 2_000, 2_500]) };
+    world.layers = vec![svc];
+    let spatial = |world: &World| world.allotment.target.map(|it| (it.spatial, it.temporal));
+    world.run(5.0, 5_000);
+    assert_eq!(spatial(&world), Some((2, 2)));
+    world.run(0.1, 1_500);
+    assert_eq!(spatial(&world), Some((1, 2)));
+    let ceiling = Ceiling { height: Some(180), temporal: Some(0), ..Ceiling::default() };
+    world.choose(LayerChoice { ceiling, ..LayerChoice::default() });
+    world.run(0.1, 5_000);
+    assert_eq!(spatial(&world), Some((0, 0)));
+    world.choose(LayerChoice { spatial: Some(1), ..LayerChoice::default() });
+    world.run(15.0, 5_000);
+    assert_eq!(spatial(&world), Some((1, 2)));
+}
+
+fn any_capacity() -> impl Strategy<Value = Capacity> {
+    let rate = prop_oneof![0_u64..4_000, Just(u64::MAX / 1_000)].prop_map(Bitrate::kbps);
+    prop_oneof![
+        8 => rate.clone().prop_map(Capacity::Estimated),
+        1 => rate.prop_map(Capacity::Start),
+        1 => Just(Capacity::Unmeasured),
+    ]
+}
+
+fn any_choice() -> impl Strategy<Value = LayerChoice> {
+    let rid = prop::option::of(prop::sample::select(vec!["f", "h", "q", "x"]));
+    let id = || prop::option::of(0_u8..4);
+    let side = || prop::option::of(0_u32..2_000);
+    let rate = prop::option::of(0_u64..4_000);
+    let picture = prop::bool::weighted(0.1);
+    (rid, id(), id(), (side(), side(), rate, id(), id()), picture).prop_map(
+        |(rid, spatial, temporal, (width, height, rate, most_spatial, most_temporal), paused)| {
+            LayerChoice {
+                rid: rid.map(ToOwned::to_owned),
+                spatial,
+                temporal,
+                ceiling: Ceiling {
+                    width,
+                    height,
+                    bitrate: rate.map(Bitrate::kbps),
+                    spatial: most_spatial,
+                    temporal: most_temporal,
+                },
+                paused,
+            }
+        },
+    )
+}
+
+proptest! {
+    /// Whatever is estimated and wished, what is allotted is there and is allowed.
+    #[test]
+    fn what_is_allotted_exists_and_exceeds_nothing(
+        steps in prop::collection::vec(
+            (any_capacity(), any_choice(), prop::collection::vec(any::<bool>(), 3), 0_u8..3, 1..20),
+            1..20,
+        ),
+    ) {
+        let mut world = World::new();
+        for (capacity, choice, active, spatial_max, turns) in steps {
+            world.choose(choice);
+            for (rid, is_active) in ["f", "h", "q"].into_iter().zip(active) {
+                world.set_active(rid, is_active);
+            }
+            world.layers[0].spatial_max = spatial_max;
+            for _ in 0..turns {
+                world.step(capacity);
+                let choice = &world.choice;
+                let Some(target) = world.allotment.target else {
+                    continue;
+                };
+                prop_assert!(!choice.paused);
+                let state = world.layers.iter().find(|it| it.layer == target.layer);
+                let state = state.expect("one of those there are");
+                let flows = world.layers.iter().any(|it| it.is_active);
+                prop_assert!(state.is_active || !flows);
+                if !flows {
+                    continue;
+                }
+                prop_assert!(target.spatial <= choice.spatial_of(state.spatial_max));
+                let temporal_max = state.temporal.len() as u8 - 1;
+                prop_assert!(target.temporal <= choice.temporal_of(temporal_max));
+                let chosen = world.layers.iter().find(|it| {
+                    choice.rid.as_ref() == Some(&it.rid) && it.is_active
+                });
+                if let Some(chosen) = chosen {
+                    prop_assert!(chosen.bitrate >= state.bitrate);
+                }
+            }
+        }
+    }
+
+    /// A link that is steady, however its estimate trembles, at any speed.
+    #[test]
+    fn a_picture_changes_three_times_in_ten_seconds_at_most(
+        kbps in 60_u64..4_000,
+        noise in prop::collection::vec((0.8_f64..1.2, 1_usize..40), 1..200),
+    ) {
+        let mut world = World::new();
+        for (factor, turns) in noise {
+            let rate = Bitrate::kbps(kbps).scaled(factor);
+            for _ in 0..turns {
+                world.step(Capacity::Estimated(rate));
+            }
+        }
+        prop_assert!(world.most_switches() <= 3, "{:?}", world.switches);
+    }
+
+    /// The same where the noise waits for the moment at which it does most harm.
+    #[test]
+    fn nor_does_noise_that_follows_what_is_sent(kbps in 60_u64..4_000, patience in 1_u32..200) {
+        let mut world = World::new();
+        let mut up = 0;
+        for turn in 0..2_000_u32 {
+            let before = world.switches.len();
+            // It is high until the viewer has gone up, and low until it has gone down.
+            let factor = if up % 2 == 0 { 1.2 } else { 0.8 };
+            world.step(Capacity::Estimated(Bitrate::kbps(kbps).scaled(factor)));
+            if world.switches.len() > before || turn % patience == patience - 1 {
+                up += 1;
+            }
+        }
+        prop_assert!(world.most_switches() <= 3, "{:?}", world.switches);
+    }
+
+    /// However it was before, a link that is steady for two minutes gets what it carries.
+    #[test]
+    fn a_steady_link_is_made_use_of(
+        before in prop::collection::vec((any_capacity(), 1_usize..60), 0..30),
+        kbps in 300_u64..4_000,
+    ) {
+        let mut world = World::new();
+        for (capacity, turns) in before {
+            for _ in 0..turns {
+                world.step(capacity);
+            }
+        }
+        let gets = world.run(125.0, kbps);
+        let budget = (kbps - 50) as f64;
+        // Between what it takes to stay and what it takes to go up, either is right.
+        let carried: Vec<&str> = [("f0", 2_500.0), ("h0", 700.0), ("q2", 200.0)]
+            .into_iter()
+            .filter(|(_, kbps)| kbps * Ladder::OVERHEAD <= budget)
+            .map(|(gets, _)| gets)
+            .collect();
+        let is_clear = |kbps: f64| {
+            let share = budget / (kbps * Ladder::OVERHEAD);
+            !(1.0..Allocator::HEADROOM).contains(&share)
+        };
+        prop_assume!([2_500.0, 700.0, 200.0].into_iter().all(is_clear));
+        prop_assert_eq!(&gets, carried[0]);
+    }
+}
