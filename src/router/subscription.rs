@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(select(&mut subscription, &packet(100, true)), Some(0));
         assert_eq!(select(&mut subscription, &packet(101, false)), Some(1));
         subscription.begin_at(&packet(500, true), 0, 90_000, 0);
-        assert_eq!(select(&mut subscription, &packet(101, false)), None);
+        assert_eq!(select(&mut subscription, &packet(102, false)), None, "it has no number");
         assert_eq!(select(&mut subscription, &packet(500, true)), Some(2));
         assert_eq!(source_of(&subscription, 1), Some((101, 1)));
         assert_eq!(source_of(&subscription, 2), Some((500, 2)));

@@ -178,7 +178,8 @@ fn seal_against_bare() -> bool {
 fn route(viewers: usize) -> f64 {
     let epoch = Clock::system().epoch();
     let mut router = Router::new(RouterSettings::default(), epoch);
-    let mut subscriptions = Vec::from_iter((0..viewers).map(|_| Subscription::new(Kind::Video, 0)));
+    let mut subscriptions: Vec<_> =
+        (0..viewers).map(|_| Subscription::new(Kind::Video, 0)).collect();
     let mut rounds = Vec::new();
     let mut sequence = 70_000;
     for picture in 0..2_000 {
