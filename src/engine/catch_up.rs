@@ -259,10 +259,10 @@ fn advance(
         return Progress::Held;
     }
     let Viewing { viewer, subscriptions, catching_up, live_after, .. } = &mut **viewing;
-    let (Some(walk), Some(subscription), Some(track)) = (
+    let (Some(walk), Some(subscription), Some(mut track)) = (
         catching_up.as_mut(),
         subscriptions[Kind::Video.index()].as_mut(),
-        viewer.track(Kind::Video),
+        viewer.sending(Kind::Video, now),
     ) else {
         return Progress::Live;
     };

@@ -229,12 +229,14 @@ impl Engine {
                 let subscriptions = &viewing.subscriptions;
                 let counters = &mut self.counters;
                 let mut is_lost = false;
+                let feedback_before = viewing.viewer.feedback_packets();
                 viewing.viewer.handle_rtcp(rtcp, (now, wall), |viewer, asked| match asked {
                     Asked::Keyframe => is_lost = true,
                     Asked::Again(kind, sequence) => {
                         let subscription = subscriptions[kind.index()].as_ref();
                         let found = subscription.and_then(|s| again(s, &stream.router, sequence));
-                        let (Some(numbered), Some(track)) = (found, viewer.track(kind)) else {
+                        let (Some(numbered), Some(mut track)) = (found, viewer.sending(kind, now))
+                        else {
                             counters.retransmissions_refused += 1;
                             return;
                         };
@@ -244,6 +246,7 @@ impl Engine {
                         }
                     }
                 });
+                counters.feedback_packets += viewing.viewer.feedback_packets() - feedback_before;
                 if is_lost {
                     if let Some(video) = &viewing.subscriptions[Kind::Video.index()] {
                         stream.router.want_keyframe(video.target());
@@ -257,7 +260,7 @@ impl Engine {
 }
 
 /// A packet that went to a viewer with this sequence number, as it went.
-fn again<'r>(
+pub(super) fn again<'r>(
     subscription: &Subscription,
     router: &'r Router,
     sequence: u16,
@@ -315,7 +318,7 @@ fn serve_one(
             continue;
         }
         let Some(subscription) = &mut viewing.subscriptions[kind.index()] else { continue };
-        let Some(track) = viewing.viewer.track(kind) else { continue };
+        let Some(mut track) = viewing.viewer.sending(kind, now) else { continue };
         track.playout_delay().batch_begins(subscription.next_out());
         let mut forward = |subscription: &mut Subscription, packet: &Packet, padding| {
             let shift = |after| router.shift(packet.lane(), after, now);

@@ -15,6 +15,7 @@
 //! - `held`: what an engine holds, for bounds and leaks
 //! - `message`: what the engines of one server tell each other
 //! - `peer`: one session: transport and role
+//! - `probe`: sends viewers more than their media for a moment, to learn what their path carries
 //! - `publication`: publishers whose media comes as packets made here
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
 //! - `report`: what is live, as plain data
@@ -37,6 +38,7 @@ mod foreign;
 pub mod held;
 pub mod message;
 mod peer;
+mod probe;
 mod publication;
 mod publishers;
 pub mod report;
@@ -282,6 +284,9 @@ impl Engine {
             return;
         }
         let router = self.streams.get(peer.stream).map(|stream| &stream.router);
+        if let Some(router) = router {
+            self.counters.probed(probe::send(peer, router, now, arena));
+        }
         if peer.send_reports(router, now, arena) {
             self.tell_clock(key, now);
         }

@@ -356,6 +356,7 @@ impl Peer {
             packets: counters().map(|c| c.packets + c.retransmitted).sum(),
             bytes: counters().map(|c| c.bytes).sum(),
             retransmitted: counters().map(|c| c.retransmitted).sum(),
+            estimate: viewing.viewer.estimate(now),
         })
     }
 }

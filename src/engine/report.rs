@@ -4,6 +4,7 @@ use crate::media::bitrate::Bitrate;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::{SessionId, StreamName};
 use crate::media::protocol::Protocol;
+use crate::peer::estimate::Estimate;
 use crate::peer::srtp::SrtpProfile;
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub struct ViewerState {
     pub bytes: u64,
     /// Retransmissions sent.
     pub retransmitted: u64,
+    /// What its path carries, where that is measured.
+    pub estimate: Option<Estimate>,
 }
 
 /// What an engine counts, since it was made.
@@ -92,6 +95,12 @@ pub struct Counters {
     pub retransmissions: u64,
     /// Retransmissions asked for that could not or must not be sent.
     pub retransmissions_refused: u64,
+    /// Packets sent once more to learn what a viewer's path carries.
+    pub probe_packets: u64,
+    /// Their bytes.
+    pub probe_bytes: u64,
+    /// Transport-wide feedback of viewers that was read.
+    pub feedback_packets: u64,
     /// Keyframe requests sent to publishers.
     pub keyframe_requests: u64,
     /// Batches that went out.

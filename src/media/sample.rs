@@ -2,6 +2,7 @@
 //! packaged.
 
 use super::frame::Coding;
+use super::layer::LayerId;
 use super::time::WallTime;
 use bytes::Bytes;
 use std::time::Instant;
@@ -11,8 +12,10 @@ use std::time::Instant;
 pub struct Sample {
     /// How it is encoded; the bytes are laid out as [`Coding`] says. Sound is AAC or Opus only.
     pub coding: Coding,
-    /// When it is decoded, in ticks of [`super::frame::CLOCK_RATE`], on a line that all tracks of
-    /// one publisher share. Rises within a track.
+    /// Which layer of the picture it is of; of sound the first.
+    pub layer: LayerId,
+    /// When it is decoded, in ticks of [`super::frame::CLOCK_RATE`], on a line that all lanes of
+    /// one publisher share. Rises within a lane.
     pub decode_ticks: i64,
     /// When it is shown or heard, on the same line: later than `decode_ticks` in streams with
     /// B-frames.

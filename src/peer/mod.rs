@@ -5,6 +5,7 @@
 //! - `binding`: one question to a STUN server
 //! - `client_hello`: which SRTP profiles a client offers, so that AES-GCM can win
 //! - `dtls`: one DTLS association, `rtc-dtls` behind a small type
+//! - `estimate`: what the path to a viewer carries
 //! - `flight`: the last flight of a DTLS handshake, and when it is sent again
 //! - `header`: a view of an RTP header
 //! - `identity`: the server's DTLS certificate and the configurations made of it
@@ -28,6 +29,7 @@ mod assembly;
 pub mod binding;
 pub mod client_hello;
 mod dtls;
+pub mod estimate;
 mod flight;
 pub mod header;
 pub mod identity;

@@ -1,6 +1,7 @@
 //! One track on its way to one viewer: payload types, sealing, retransmission, its reports.
 
 use super::agreement::SentMedia;
+use super::estimate::history::SendHistory;
 use super::playout_delay::{Block, PlayoutDelay};
 use super::seal::{RtpFields, Sealer};
 use crate::media::arena::{Path, SendArena};
@@ -10,7 +11,7 @@ use crate::media::patch::Patch;
 use crate::media::time::WallTime;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::sender_report::SenderReport;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What became of a packet for a viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,16 +62,56 @@ pub struct SendCounters {
     pub payload_bytes: u64,
     /// Retransmissions.
     pub retransmitted: u64,
+    /// Packets sent once more for what that says of the path.
+    pub probes: u64,
     /// Retransmissions asked for and not sent: unknown, too old or over budget.
     pub refused: u64,
     /// Share of packets lost in the viewer's last report, 0 to 1.
     pub loss: f64,
 }
 
+/// Where packets that carry transport-wide numbers are noted, and the time of this moment.
+pub type Noting<'h> = (&'h mut SendHistory, Instant);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PayloadTypes {
     media: u8,
     rtx: Option<u8>,
+    /// The id under which packets of it may carry transport-wide numbers.
+    number: Option<u8>,
+}
+
+/// The extension block of one packet (RFC 8285 §4.2), or nothing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Extensions {
+    bytes: [u8; Self::MAX],
+    len: usize,
+}
+
+impl Extensions {
+    /// Both elements with the header before them, in whole words.
+    const MAX: usize = 12;
+
+    fn new(playout_delay: Option<Block>, number: Option<(u8, u16)>) -> Self {
+        let mut block = Self::default();
+        if let Some(of_delay) = playout_delay {
+            block.len = of_delay.len();
+            block.bytes[..block.len].copy_from_slice(&of_delay);
+        }
+        if let Some((id, number)) = number {
+            let [high, low] = number.to_be_bytes();
+            let at = block.len.max(4);
+            block.bytes[at..at + 4].copy_from_slice(&[id << 4 | 1, high, low, 0]);
+            block.len = at + 4;
+            let words = (block.len / 4 - 1) as u8;
+            block.bytes[..4].copy_from_slice(&[0xbe, 0xde, 0, words]);
+        }
+        block
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 /// The send side of one track.
@@ -91,7 +132,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Bytes of header extensions that a packet may carry.
-    pub const EXTENSIONS_MAX: usize = size_of::<Block>();
+    pub const EXTENSIONS_MAX: usize = Extensions::MAX;
     /// A keyframe's worth of retransmissions may be owed before any credit is earned.
     const CREDIT_MAX: f64 = 96.0 * 1024.0;
 
@@ -118,10 +159,15 @@ impl Outgoing {
     /// Chooses the payload type for the format that flows now; `next_out` is the next extended
     /// sequence number.
     pub fn set_format(&mut self, format: &Format, next_out: u64) {
-        let chosen = self
-            .media
-            .payload_for(format)
-            .map(|agreed| PayloadTypes { media: agreed.payload_type, rtx: agreed.rtx });
+        let chosen = self.media.payload_for(format).map(|agreed| {
+            let rtx = agreed.rtx.filter(|_| self.media.rtx_ssrc.is_some());
+            // What may be sent again as it was must not carry a number of its own each time. A
+            // client that asks for packets and takes no RTX is better served with those packets
+            // than with an estimate; what nobody asks for again can be numbered.
+            let is_repeated = rtx.is_none() && self.media.feedback.nack;
+            let number = self.media.extensions.transport_cc.filter(|_| !is_repeated);
+            PayloadTypes { media: agreed.payload_type, rtx, number }
+        });
         let entry = &mut self.payload_types[format.codec as usize];
         if *entry != chosen {
             *entry = chosen;
@@ -155,22 +201,29 @@ impl Outgoing {
         overhead + packet.payload.len() + usize::from(padding)
     }
 
-    /// Seals a packet into the arena, which has room for it.
+    /// Seals a packet into the arena, which has room for it. With `noting` it carries a
+    /// transport-wide number, where that was agreed.
     pub fn send(
         &mut self,
         numbered: Numbered<'_>,
         sealer: &mut Sealer,
         to: (Path, &mut SendArena),
+        noting: Option<Noting<'_>>,
     ) -> Sent {
         let packet = numbered.packet;
         let Some(types) = self.payload_types[packet.codec as usize] else {
             return Sent::NotAgreed;
         };
-        let extension = self.playout_delay.extension(numbered.sequence);
-        let fields = self.fields(&numbered, types, extension.as_ref());
+        let noting = noting.zip(types.number);
+        let number = noting.as_ref().map(|((history, _), id)| (*id, history.next_number()));
+        let extensions = Extensions::new(self.playout_delay.extension(numbered.sequence), number);
+        let fields = self.fields(&numbered, types, &extensions);
         let written = seal_into(sealer, &fields, to);
         if written == 0 {
             return Sent::No;
+        }
+        if let Some(((history, now), _)) = noting {
+            history.departs(written, now);
         }
         self.counters.packets += 1;
         self.counters.bytes += written as u64;
@@ -187,6 +240,7 @@ impl Outgoing {
         numbered: Numbered<'_>,
         sealer: &mut Sealer,
         to: (Path, &mut SendArena),
+        noting: Option<Noting<'_>>,
     ) -> Sent {
         let Numbered { packet, sequence, .. } = numbered;
         let types = self.payload_types[packet.codec as usize];
@@ -195,21 +249,16 @@ impl Outgoing {
             self.counters.refused += 1;
             return Sent::No;
         };
-        let extension = self.playout_delay.extension(sequence);
-        let mut fields = self.fields(&numbered, types, extension.as_ref());
-        let original = (sequence as u16).to_be_bytes();
-        if let (Some(payload_type), Some(ssrc)) = (types.rtx, self.media.rtx_ssrc) {
-            fields = RtpFields {
-                payload_type,
-                ssrc,
-                sequence: self.rtx_sequence,
-                prefix: &original,
-                padding: 0,
-                ..fields
-            };
-            self.rtx_sequence += 1;
-        }
-        let written = seal_into(sealer, &fields, to);
+        let written = if types.rtx.is_some() {
+            self.seal_rtx(numbered, types, sealer, to, noting)
+        } else if types.number.is_none() {
+            let extensions = Extensions::new(self.playout_delay.extension(sequence), None);
+            seal_into(sealer, &self.fields(&numbered, types, &extensions), to)
+        } else {
+            // It may have gone out with a number.
+            self.counters.refused += 1;
+            return Sent::No;
+        };
         if written == 0 {
             return Sent::No;
         }
@@ -219,11 +268,70 @@ impl Outgoing {
         Sent::Yes
     }
 
+    /// Sends a packet of the past once more for what its arrival says of the path: as RTX, where
+    /// that was agreed. Tells the bytes of the datagram, zero for none.
+    pub fn probe(
+        &mut self,
+        numbered: Numbered<'_>,
+        sealer: &mut Sealer,
+        to: (Path, &mut SendArena),
+        noting: Noting<'_>,
+    ) -> usize {
+        let types = self.payload_types[numbered.packet.codec as usize];
+        let Some(types) = types.filter(|types| types.rtx.is_some() && types.number.is_some())
+        else {
+            return 0;
+        };
+        let written = self.seal_rtx(numbered, types, sealer, to, Some(noting));
+        if written > 0 {
+            self.counters.bytes += written as u64;
+            self.counters.probes += 1;
+        }
+        written
+    }
+
+    /// Seals a packet of the past under a new number of the RTX SSRC (RFC 4588 §4).
+    fn seal_rtx(
+        &mut self,
+        numbered: Numbered<'_>,
+        types: PayloadTypes,
+        sealer: &mut Sealer,
+        to: (Path, &mut SendArena),
+        noting: Option<Noting<'_>>,
+    ) -> usize {
+        let (Some(payload_type), Some(ssrc)) = (types.rtx, self.media.rtx_ssrc) else { return 0 };
+        let noting = noting.zip(types.number);
+        let number = noting.as_ref().map(|((history, _), id)| (*id, history.next_number()));
+        let of_delay = self.playout_delay.extension(numbered.sequence);
+        let extensions = Extensions::new(of_delay, number);
+        let original = (numbered.sequence as u16).to_be_bytes();
+        let fields = RtpFields {
+            payload_type,
+            ssrc,
+            sequence: self.rtx_sequence,
+            prefix: &original,
+            padding: 0,
+            ..self.fields(&numbered, types, &extensions)
+        };
+        self.rtx_sequence += 1;
+        let written = seal_into(sealer, &fields, to);
+        if let Some(((history, now), _)) = noting.filter(|_| written > 0) {
+            history.departs(written, now);
+        }
+        written
+    }
+
+    /// Whether the format that flows can be numbered and sent again beside the media.
+    pub fn takes_probes(&self) -> bool {
+        let types = self.payload_types.iter().flatten();
+        types.clone().any(|types| types.rtx.is_some() && types.number.is_some())
+    }
+
     fn fields<'p>(
         &self,
         numbered: &'p Numbered<'p>,
         types: PayloadTypes,
-        extension: Option<&'p Block>,
+        extensions: &'p Extensions,
     ) -> RtpFields<'p> {
         RtpFields {
             payload_type: types.media,
@@ -231,7 +339,7 @@ impl Outgoing {
             sequence: numbered.sequence,
             timestamp: numbered.timestamp as u32,
             ssrc: self.media.ssrc,
-            extensions: extension.map_or(&[], |block| block),
+            extensions: extensions.as_slice(),
             prefix: &[],
             payload: numbered.payload(),
             head: numbered.patch.head(),

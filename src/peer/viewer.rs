@@ -1,8 +1,14 @@
 //! The send side of a viewer's session: its tracks, what its RTCP asks, what we report to it.
 
 use super::agreement::SentMedia;
-use super::outgoing::Outgoing;
+use super::estimate::feedback::Feedback;
+use super::estimate::{Estimate, Estimator, remb};
+use super::outgoing::{Numbered, Outgoing, Sent};
+use super::playout_delay::PlayoutDelay;
 use super::reference_time::ReferenceTime;
+use super::seal::Sealer;
+use crate::media::arena::{Path, SendArena};
+use crate::media::bitrate::Bitrate;
 use crate::media::codec::Kind;
 use crate::media::time::WallTime;
 use rtc_rtcp::goodbye::Goodbye;
@@ -37,6 +43,63 @@ pub struct Viewer {
     /// What the viewer's clock showed, until that has been said back.
     reference_time: Option<ReferenceTime>,
     attention: Attention,
+    /// What the path carries, from when that was first asked for.
+    estimator: Option<Box<Estimator>>,
+    /// Packets carry transport-wide numbers.
+    is_measured: bool,
+}
+
+/// One track as it is sent on: what departs is noted where the path is measured.
+#[derive(Debug)]
+pub struct Sending<'v> {
+    track: &'v mut Outgoing,
+    estimator: Option<&'v mut Estimator>,
+    now: Instant,
+}
+
+impl Sending<'_> {
+    /// See [`Outgoing::playout_delay`].
+    pub const fn playout_delay(&mut self) -> &mut PlayoutDelay {
+        self.track.playout_delay()
+    }
+
+    /// See [`Outgoing::send`].
+    pub fn send(
+        &mut self,
+        numbered: Numbered<'_>,
+        sealer: &mut Sealer,
+        to: (Path, &mut SendArena),
+    ) -> Sent {
+        let now = self.now;
+        let noting = self.estimator.as_deref_mut().map(|it| (it.history(), now));
+        self.track.send(numbered, sealer, to, noting)
+    }
+
+    /// See [`Outgoing::resend`].
+    pub fn resend(
+        &mut self,
+        numbered: Numbered<'_>,
+        sealer: &mut Sealer,
+        to: (Path, &mut SendArena),
+    ) -> Sent {
+        let now = self.now;
+        let noting = self.estimator.as_deref_mut().map(|it| (it.history(), now));
+        self.track.resend(numbered, sealer, to, noting)
+    }
+
+    /// Sends a packet of the past as part of a probe ([`Viewer::probe`]); tells its bytes, zero if
+    /// it cannot be sent.
+    pub fn probe(
+        &mut self,
+        numbered: Numbered<'_>,
+        sealer: &mut Sealer,
+        to: (Path, &mut SendArena),
+    ) -> usize {
+        let Some(estimator) = self.estimator.as_deref_mut() else { return 0 };
+        let bytes = self.track.probe(numbered, sealer, to, (estimator.history(), self.now));
+        estimator.probed(bytes, self.now);
+        bytes
+    }
 }
 
 /// How much of what a viewer asks for is looked at: every packet of RTCP and every number in a NACK
@@ -64,8 +127,13 @@ impl Attention {
 
     /// Whether one more is looked at.
     const fn pay(&mut self) -> bool {
-        let is_paid = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+        self.pay_for(1)
+    }
+
+    /// Whether something is looked at that is as much work as so many.
+    const fn pay_for(&mut self, work: u32) -> bool {
+        let is_paid = self.left >= work;
+        self.left = self.left.saturating_sub(work);
         is_paid
     }
 }
@@ -91,7 +159,67 @@ impl Viewer {
         let attention = Attention { left: Attention::BURST, since: now };
         let next_report = now + Self::FIRST_REPORT;
         let (round_trip, reference_time) = (None, None);
-        Self { outgoing, cname, next_report, round_trip, reference_time, attention }
+        let (estimator, is_measured) = (None, false);
+        Self {
+            outgoing,
+            cname,
+            next_report,
+            round_trip,
+            reference_time,
+            attention,
+            estimator,
+            is_measured,
+        }
+    }
+
+    /// Whether packets carry what tells the path: feedback costs both sides a packet for some tens
+    /// of ours, so that it is asked for only while there is something to choose.
+    pub fn measure(&mut self, is_measured: bool, now: Instant) {
+        self.is_measured = is_measured;
+        if is_measured && self.estimator.is_none() {
+            let can_probe = self.tracks().any(Outgoing::takes_probes);
+            self.estimator = Some(Box::new(Estimator::new(can_probe, now)));
+        }
+    }
+
+    /// What the path carries. `None` while it is not measured, or nothing is known yet.
+    pub fn estimate(&self, now: Instant) -> Option<Estimate> {
+        self.estimator.as_ref().filter(|_| self.is_measured)?.estimate(now)
+    }
+
+    /// What would be sent if the path carried it, in all: the next layer up with what goes with it.
+    /// Zero where there is none. More than the estimate is probed for.
+    pub fn want(&mut self, rate: Bitrate, now: Instant) {
+        if let Some(estimator) = &mut self.estimator {
+            estimator.want(rate, now);
+        }
+    }
+
+    /// How many bytes of the past are to be sent once more now, by [`Sending::probe`].
+    pub fn probe(&mut self, now: Instant) -> usize {
+        match &mut self.estimator {
+            Some(estimator) if self.is_measured => estimator.probe(now),
+            _ => 0,
+        }
+    }
+
+    /// There was nothing that could be sent as a probe.
+    pub fn give_up_probe(&mut self, now: Instant) {
+        if let Some(estimator) = &mut self.estimator {
+            estimator.probed(0, now);
+        }
+    }
+
+    /// How many packets of transport-wide feedback were read.
+    pub fn feedback_packets(&self) -> u64 {
+        self.estimator.as_ref().map_or(0, |estimator| estimator.feedback_packets())
+    }
+
+    /// One track as it is sent on at this moment, if the viewer takes that kind.
+    pub fn sending(&mut self, kind: Kind, now: Instant) -> Option<Sending<'_>> {
+        let track = self.outgoing[kind.index()].as_mut()?;
+        let estimator = self.estimator.as_deref_mut().filter(|_| self.is_measured);
+        Some(Sending { track, estimator, now })
     }
 
     /// The send side of one track, if the viewer takes that kind.
@@ -123,6 +251,9 @@ impl Viewer {
         for mut packet in whole_packets(compound) {
             let reference_time = ReferenceTime::read(packet, wall);
             self.reference_time = reference_time.or(self.reference_time);
+            if self.estimate_from(packet, now) {
+                continue;
+            }
             if !is_read(packet) {
                 continue;
             }
@@ -132,9 +263,9 @@ impl Viewer {
             let Ok(packets) = unmarshal(&mut packet) else { return };
             let Some(packet) = packets.first().map(|packet| packet.as_any()) else { return };
             if let Some(report) = packet.downcast_ref::<ReceiverReport>() {
-                self.reported(&report.reports, wall);
+                self.reported(&report.reports, (now, wall));
             } else if let Some(report) = packet.downcast_ref::<SenderReport>() {
-                self.reported(&report.reports, wall);
+                self.reported(&report.reports, (now, wall));
             } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
                 let Some(kind) = self.kind_of(nack.media_ssrc) else { continue };
                 for sequence in nack.nacks.iter().flat_map(|pair| pair.into_iter()) {
@@ -149,21 +280,47 @@ impl Viewer {
         }
     }
 
+    /// Takes in what a packet says of the path; tells whether it is one that does. Reading costs
+    /// attention: of whoever sends more than browsers do not everything is read.
+    fn estimate_from(&mut self, packet: &[u8], now: Instant) -> bool {
+        let Some(estimator) = self.estimator.as_deref_mut().filter(|_| self.is_measured) else {
+            return false;
+        };
+        if let Some(feedback) = Feedback::read(packet) {
+            if self.attention.pay_for(1 + feedback.cost() / 64) {
+                estimator.on_feedback(&feedback, now);
+            }
+            return true;
+        }
+        let Some(bitrate) = remb::read(packet) else { return false };
+        if self.attention.pay() {
+            estimator.on_remb(bitrate, now);
+        }
+        true
+    }
+
     fn kind_of(&self, ssrc: u32) -> Option<Kind> {
         self.tracks().find(|track| track.ssrc() == ssrc).map(Outgoing::kind)
     }
 
-    fn reported(&mut self, reports: &[ReceptionReport], wall: WallTime) {
+    fn reported(&mut self, reports: &[ReceptionReport], (now, wall): (Instant, WallTime)) {
         for report in reports {
             let track = self.outgoing.iter_mut().flatten().find(|t| t.ssrc() == report.ssrc);
             let round_trip = track.and_then(|track| track.reported(report, wall));
             self.round_trip = round_trip.or(self.round_trip);
         }
+        let loss = self.tracks().map(|track| track.counters().loss).fold(0.0, f64::max);
+        let bytes = self.tracks().map(|track| track.counters().bytes).sum();
+        if let Some(estimator) = self.estimator.as_deref_mut().filter(|_| !reports.is_empty()) {
+            estimator.on_report(loss, bytes, now);
+        }
     }
 
-    /// When the next sender reports are due.
-    pub const fn deadline(&self) -> Instant {
-        self.next_report
+    /// When the next sender reports are due, or a part of a probe.
+    pub fn deadline(&self) -> Instant {
+        let estimator = self.estimator.as_ref().filter(|_| self.is_measured);
+        let probe = estimator.and_then(|estimator| estimator.deadline());
+        probe.map_or(self.next_report, |probe| probe.min(self.next_report))
     }
 
     /// The sender reports that are due, as one plain compound; `time_of` tells the timestamp of
@@ -300,7 +457,7 @@ mod tests {
         let master = MasterKey::new(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]);
         let mut sealer = Sealer::new(&master.expect("fitting lengths"));
         let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);
-        let sent = track.send(numbered, &mut sealer, (path, &mut SendArena::new(1_000)));
+        let sent = track.send(numbered, &mut sealer, (path, &mut SendArena::new(1_000)), None);
         assert_eq!(sent, Sent::Yes);
     }
 

@@ -184,7 +184,7 @@ fn refused_samples(ledger: &Ledger) -> Samples {
 
 fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
     type Read = fn(&ShardCounts) -> u64;
-    let rows: [(Row, Read); 27] = [
+    let rows: [(Row, Read); 30] = [
         (metrics::DATAGRAMS_IN, |c| c.received.datagrams + c.tcp.received),
         (metrics::STRANGERS, |c| c.engine.strangers),
         (metrics::PACKETS_IN, |c| c.engine.packets_in),
@@ -195,6 +195,9 @@ fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
         (metrics::STARTS_REQUESTED, |c| c.engine.starts_requested),
         (metrics::RETRANSMISSIONS, |c| c.engine.retransmissions),
         (metrics::RETRANSMISSIONS_REFUSED, |c| c.engine.retransmissions_refused),
+        (metrics::PROBE_PACKETS, |c| c.engine.probe_packets),
+        (metrics::PROBE_BYTES, |c| c.engine.probe_bytes),
+        (metrics::FEEDBACK_PACKETS, |c| c.engine.feedback_packets),
         (metrics::KEYFRAME_REQUESTS, |c| c.engine.keyframe_requests),
         (metrics::BATCHES, |c| c.engine.batches),
         (metrics::DATAGRAMS_OUT, |c| c.sent.datagrams + c.tcp.datagrams),

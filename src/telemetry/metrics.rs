@@ -87,6 +87,21 @@ pub const RETRANSMISSIONS_REFUSED: Row = counter(
     "millrace_retransmissions_refused_total",
     "Packets a viewer asked for again and did not get: too old or over its share.",
 );
+/// Packets sent once more to learn what a viewer's path carries.
+pub const PROBE_PACKETS: Row = counter(
+    "millrace_probe_packets_total",
+    "Packets sent once more to learn whether a viewer's path carries a better layer.",
+);
+/// Bytes of those.
+pub const PROBE_BYTES: Row = counter(
+    "millrace_probe_bytes_total",
+    "Bytes of packets sent once more to learn whether a viewer's path carries a better layer.",
+);
+/// Feedback on single packets that viewers sent.
+pub const FEEDBACK_PACKETS: Row = counter(
+    "millrace_feedback_packets_total",
+    "Packets of transport-wide feedback from viewers that were read.",
+);
 /// Keyframe requests sent to publishers.
 pub const KEYFRAME_REQUESTS: Row =
     counter("millrace_keyframe_requests_total", "Keyframe requests sent to publishers.");

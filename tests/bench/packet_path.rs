@@ -121,7 +121,7 @@ impl Ours {
             let (padding, sequence_now, timestamp) = (0, *sequence, packet.timestamp);
             let numbered =
                 Numbered { packet, padding, sequence: sequence_now, timestamp, patch: Patch::NONE };
-            let sent = outgoing.send(numbered, sealer, (path(1), arena));
+            let sent = outgoing.send(numbered, sealer, (path(1), arena), None);
             assert_eq!(black_box(sent), Sent::Yes);
             *sequence += 1;
         }

@@ -13,36 +13,45 @@ import { servePages } from "./pages.mjs";
 const WHEP_ERROR_MS = 50;
 const HLS_ERROR_MS = 100;
 const FRAME_MS = 1_000 / 30;
-/** A picture that stands so long is seen to stand. */
+/** A player that waits for media is seen to stand, but for three frames or less. */
+const WAIT_MS = 100;
+/** So is one that says nothing. */
 const STALL_MS = 1_000;
-/**
- * Where WebRTC's own picture stood for so long, or was so late, the machine was too busy to judge
- * players by.
- */
-const BUSY_GAP_MS = 300;
+/** Where WebRTC's own picture is so late, the machine is too busy to judge players by. */
 const BUSY_LATE_MS = 250;
+/**
+ * Where that stood for so long, or the page's scripts did, whoever stands then or a little later is
+ * excused: buffers hold three parts or more, and are filled by one request after another.
+ */
+const BUSY_GAP_MS = 150;
+const BUSY_AFTER_MS = 1_500;
 
-const CONTROL = ["WHEP of WHIP", "player", "whip", "whep"];
+const CONTROLS = [
+  ["WHEP of WHIP", "player", "whip", "whep"],
+  ["WHEP of RTMP", "player", "rtmp", "whep"],
+];
 
 /**
  * Who plays beside each other, and for how long: name, player, stream, and by which way our player
  * is to play.
  */
 const WALLS = [
-  [60, [["hls.js of WHIP", "hls.js", "whip"], ["hls.js of RTMP", "hls.js", "rtmp"], CONTROL]],
+  [
+    60,
+    [["hls.js of WHIP", "hls.js", "whip"], ["hls.js of RTMP", "hls.js", "rtmp"], ...CONTROLS],
+  ],
   [
     15,
     [
       ["Shaka of WHIP", "shaka", "whip"],
       ["hls.js without parts", "hls.js without parts", "rtmp"],
-      CONTROL,
+      ...CONTROLS,
     ],
   ],
   [
     30,
     [
-      CONTROL,
-      ["WHEP of RTMP", "player", "rtmp", "whep"],
+      ...CONTROLS,
       ["LL-HLS of WHIP", "player", "whip", "hls"],
       ["LL-HLS of RTMP", "player", "rtmp", "hls"],
     ],
@@ -67,14 +76,14 @@ scenarioInParts("players show LL-HLS in time", async (world, part) => {
       const wall = await hangAll(world, chromium, pages, server, screens);
       let all = await watch(wall, seconds);
       print(all, seconds);
-      if (wasBusy(all)) {
+      if (isLate(all) || screens.some(([name]) => stands(all, name).some(isExcused(all)))) {
         console.log("the machine was busy: once more");
         all = await watch(wall, seconds);
         print(all, seconds);
       }
       await screenshot(wall, `players of LL-HLS, ${screens[0][0]}`);
       await judge(part, screens, all, await playlistOf(server, "whip", "video.m3u8"));
-      if (screens.length > 3) await judgeTimes(part, all);
+      if ("LL-HLS of WHIP" in all) await judgeTimes(part, all);
       assert.deepEqual(wall.faults, []);
       await wall.close();
     }
@@ -147,15 +156,33 @@ const isTold = ({ moment }) => moment !== undefined && moment !== null;
 const errors = ({ readings }) => readings.filter(isTold).map((it) => it.moment - it.clock);
 const sizes = (numbers) => numbers.map((number) => Math.abs(number));
 
-/** The longest time for which no new frame was shown. */
-function longestGap({ readings }) {
-  return Math.max(...readings.slice(1).map(({ at }, index) => at - readings[index].at));
+/** The times between a frame and the next that were so long, since when and until when. */
+function gaps({ readings }, ms) {
+  const spans = readings.slice(1).map(({ at }, index) => ({ at: readings[index].at, until: at }));
+  return spans.filter(({ at, until }) => until - at >= ms);
 }
 
-function wasBusy(all) {
-  const control = all["WHEP of WHIP"];
-  const late = quantile(latencies(control), 0.5);
-  return longestGap(control) > BUSY_GAP_MS || late > BUSY_LATE_MS;
+/** The longest time for which no new frame was shown. */
+function longestGap(seen) {
+  return Math.max(...gaps(seen, 0).map(({ at, until }) => until - at));
+}
+
+/** When a viewer saw a player stand. */
+function stands(all, name) {
+  const waits = all[name].waits.filter(({ at, until }) => until - at >= WAIT_MS);
+  return [...waits, ...gaps(all[name], STALL_MS)];
+}
+
+/** Whether something that befell a player is for what held up the page, or the machine. */
+function isExcused(all) {
+  const slow = CONTROLS.flatMap(([name]) => gaps(all[name], BUSY_GAP_MS));
+  const holdUps = all[CONTROLS[0][0]].holdUps.filter(({ at, until }) => until - at >= BUSY_GAP_MS);
+  const busy = [...slow, ...holdUps];
+  return (it) => busy.some(({ at, until }) => at <= it.until && it.at <= until + BUSY_AFTER_MS);
+}
+
+function isLate(all) {
+  return quantile(latencies(all[CONTROLS[0][0]]), 0.5) > BUSY_LATE_MS;
 }
 
 function print(all, seconds) {
@@ -185,8 +212,9 @@ async function judge(part, screens, all, playlist) {
   const number = (name) => Number(new RegExp(`${name}=([\\d.]+)`).exec(playlist)[1]) * 1_000;
   const [partHoldBack, holdBack] = ["PART-HOLD-BACK", "[:,]HOLD-BACK"].map(number);
   const target = Number(/#EXT-X-TARGETDURATION:(\d+)/.exec(playlist)[1]) * 1_000;
-  const isFair = !wasBusy(all);
+  const isFair = !isLate(all);
   if (!isFair) console.log("the machine is too busy: stalls and latencies are not judged");
+  const excused = isExcused(all);
   for (const [name, kind, , choice] of screens) {
     const seen = all[name];
     await part(`${name} shows pictures, and sounds`, () => {
@@ -197,8 +225,13 @@ async function judge(part, screens, all, playlist) {
     // Shaka stays as near to live as it is let, and waits where it comes too near.
     if (choice === "whep" || kind === "shaka" || !isFair) continue;
     await part(`${name} plays on, no later than it has to be`, () => {
-      assert.deepEqual([seen.waits.length, seen.faults], [0, []]);
-      assert.ok(longestGap(seen) < STALL_MS, `it stood for ${longestGap(seen)} ms`);
+      const stood = stands(all, name);
+      const excuses = stood.filter(excused).length;
+      if (excuses > 0) console.log(`${name} stood ${excuses} times, as the machine did`);
+      assert.deepEqual(stood.filter((it) => !excused(it)), [], "it stands");
+      // hls.js tells of each time that it stands.
+      const isOfStand = ({ text }) => /^bufferStalled|^bufferNudge/.test(text);
+      assert.deepEqual(seen.faults.filter((it) => !isOfStand(it)), []);
       const asked = kind === "hls.js without parts" ? holdBack : partHoldBack;
       // hls.js stays further behind after each stall, those before this time too.
       const behind = Math.max(asked, (seen.target ?? 0) * 1_000);

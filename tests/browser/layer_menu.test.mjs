@@ -15,9 +15,9 @@ class Stage {
     this.page = page;
   }
 
-  static async open(world, pages, hook = () => {}) {
-    const chromium = await world.chromium();
-    const stage = new Stage(await world.open(chromium, `${pages.url}/layers.html`, hook));
+  static async open(world, pages, { inFirefox = false, hook = () => {} } = {}) {
+    const browser = await (inFirefox ? world.firefox() : world.chromium());
+    const stage = new Stage(await world.open(browser, `${pages.url}/layers.html`, hook));
     await until("it plays", async () => (await stage.player("state")) === "playing");
     return stage;
   }
@@ -77,11 +77,11 @@ class Stage {
   }
 }
 
-function onStage(name, play, hook) {
+function onStage(name, play, options) {
   scenario(name, async (world) => {
     const pages = await servePages();
     try {
-      const stage = await Stage.open(world, pages, hook);
+      const stage = await Stage.open(world, pages, options);
       await play(stage, world);
       assert.deepEqual(stage.page.faults, []);
     } finally {
@@ -147,6 +147,21 @@ onStage("the menu of layers works by keyboard, and tells what it does", async (s
   assert.equal(await isShown(page, "#layers"), false, "so does a click elsewhere");
 });
 
+/** Browsers differ in what a click does to the focus. */
+onStage("the menu works by clicks in Firefox", async (stage) => {
+  const { page } = stage;
+  await stage.flows(1280);
+  for (const [id, width] of [["c", 320], ["a", 640], ["auto", 1280]]) {
+    await page.click(">>> #layer");
+    await page.click(`>>> #layers [data-layer=${id}]`);
+    await stage.flows(width);
+    assert.equal(await isShown(page, "#layers"), false);
+  }
+  await page.click(">>> #layer");
+  await page.click(">>> #layer");
+  assert.equal(await isShown(page, "#layers"), false, "the button closes what it opened");
+}, { inFirefox: true });
+
 onStage("the menu is there as long as there is a choice", async (stage) => {
   const { page } = stage;
   await until("there are three layers", async () => (await stage.lines()).length === 4);
@@ -188,7 +203,7 @@ onStage("a server without the extension has no menu", async (stage) => {
   assert.equal(await isShown(stage.page, "#layer"), false);
   assert.deepEqual(await stage.player("layers"), []);
   assert.deepEqual(await stage.posts(), []);
-}, () => (window.testHasNoLayers = true));
+}, { hook: () => (window.testHasNoLayers = true) });
 
 onStage("the player asks for no more than its element shows", async (stage) => {
   await stage.flows(1280);

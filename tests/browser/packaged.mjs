@@ -4,7 +4,9 @@ import { spawnSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-const SECONDS = 45;
+const SECONDS = 90;
+/** How much of it is there at the beginning. */
+const PAST_SECONDS = 8;
 /** Pictures in a second, each second beginning with a keyframe. */
 const RATE = 10;
 const SIZES = [
@@ -44,6 +46,14 @@ export function writeHls(folder) {
   );
   const lines = ["#EXTM3U", "#EXT-X-VERSION:7", ...groups, ...variants, ""];
   writeFileSync(join(folder, "index.m3u8"), lines.join("\n"));
+}
+
+/** A list of its pieces, each a second, as it is so many seconds after the beginning. */
+export function liveList(text, seconds) {
+  const lines = text.split("\n").filter((line) => !/ENDLIST|PLAYLIST-TYPE/.test(line));
+  let left = PAST_SECONDS + Math.floor(seconds);
+  const end = lines.findIndex((line) => line.startsWith("#EXTINF") && (left -= 1) < 0);
+  return lines.slice(0, end < 0 ? undefined : end).join("\n");
 }
 
 function files(name) {

@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { liveList } from "./packaged.mjs";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const FOLDER = here("pages");
@@ -16,15 +17,23 @@ const MODULES = {
 };
 const TYPES = { ".html": "text/html", ".mjs": "text/javascript", ".js": "text/javascript" };
 
-/** Serves them until it is closed; gives where. `hls` is a folder that is there as a stream. */
+/**
+ * Serves them until it is closed; gives where. `hls` is a folder that is there as a stream, which
+ * begins when it is asked for.
+ */
 export async function servePages({ hls } = {}) {
+  let begun;
   const server = createServer(async ({ url }, response) => {
     const { pathname } = new URL(url, "http://pages.test");
     const folders = [["/dist/", DIST], ["/hls/stage/", hls], ["/", FOLDER]];
     const [prefix, folder] = folders.find(([prefix]) => pathname.startsWith(prefix));
     const path = MODULES[pathname] ?? join(folder ?? FOLDER, pathname.slice(prefix.length));
     try {
-      const content = await readFile(path);
+      let content = await readFile(path);
+      if (prefix === "/hls/stage/" && extname(path) === ".m3u8") {
+        begun ??= Date.now();
+        content = liveList(`${content}`, (Date.now() - begun) / 1_000);
+      }
       response.setHeader("Content-Type", TYPES[extname(path)] ?? "application/octet-stream");
       response.end(content);
     } catch {

@@ -1,6 +1,7 @@
 //! Targets that are more than one function: what a session makes of a client's datagrams.
 
 use millrace::media::arena::{Path, SendArena};
+use millrace::media::bitrate::Bitrate;
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::layer::LayerId;
 use millrace::media::packet::PacketPool;
@@ -10,6 +11,7 @@ use millrace::peer::agreement::{
     ReceivedMedia, SentMedia, TransportAgreement,
 };
 use millrace::peer::client_hello;
+use millrace::peer::estimate::{Estimate, Estimator, feedback};
 use millrace::peer::header::RtpHeader;
 use millrace::peer::identity::Identity;
 use millrace::peer::publisher::{Receiver, rtcp, rtx};
@@ -113,8 +115,28 @@ fn wishes(bytes: &[u8]) -> usize {
     let mut viewer = Viewer::new(media, "mill".to_owned(), 0.15, [1, 2], now);
     let mut asked = 0;
     let wall = WallTime::since_unix_epoch(Duration::from_hours(500_000));
+    viewer.measure(true, now);
     viewer.handle_rtcp(bytes, (now, wall), |_, _| asked += 1);
     asked
+}
+
+pub(crate) fn transport_feedback(bytes: &[u8]) {
+    let Some(feedback) = feedback::Feedback::read(bytes) else { return };
+    assert!(feedback.statuses().count() <= feedback.cost() as usize);
+    let now = Instant::now();
+    let mut estimator = Estimator::new(true, now);
+    for number in 0..3_000_u64 {
+        let departs = now + Duration::from_micros(number * 100);
+        estimator.history().departs(1_000, departs);
+    }
+    for again in 0..3 {
+        let now = now + Duration::from_millis(400 + again * 100);
+        estimator.on_feedback(&feedback, now);
+        estimator.want(Bitrate::kbps(2_000), now);
+        estimator.probe(now);
+        let bitrate = estimator.estimate(now).expect("there was feedback").bitrate;
+        assert!((Estimate::FLOOR..=Estimate::CEILING).contains(&bitrate), "{bitrate}");
+    }
 }
 
 pub(crate) fn rtx(bytes: &[u8]) {

@@ -12,6 +12,7 @@ use millrace::media::layer::{Lane, LayerId, Scale};
 use millrace::media::packet::Packet;
 use millrace::media::sample::Sample;
 use millrace::media::time::{Epoch, WallTime};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,10 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 struct Check {
     is_there: bool,
-    /// Where the newest of each kind is decoded.
-    last: [Option<i64>; 2],
-    /// A picture comes with a start only.
-    needs_start: bool,
+    /// Where the newest of each lane is decoded.
+    last: BTreeMap<Lane, i64>,
+    /// These layers come with a start only; so do those of which nothing came.
+    flowing: BTreeSet<LayerId>,
 }
 
 impl Check {
@@ -30,26 +31,30 @@ impl Check {
         assert!(self.is_there || matches!(found, Found::Began { .. }));
         match found {
             Found::Began { .. } => {
-                *self = Self { is_there: true, last: [None; 2], needs_start: true };
+                *self = Self { is_there: true, ..Self::default() };
             }
             Found::Left => self.is_there = false,
-            Found::Gap => self.needs_start = true,
+            Found::Gap(layer) => drop(self.flowing.remove(&layer)),
+            Found::Layers(layers) => assert!(layers.is_empty()),
             Found::NotPlayable(reason) => assert!(reason.len() < 200),
             Found::Sample(sample) => self.sample(&sample),
         }
     }
 
     fn sample(&mut self, sample: &Sample) {
-        let last = &mut self.last[sample.coding.kind().index()];
+        let lane = Lane::of(sample.coding.kind(), sample.layer);
+        let last = self.last.insert(lane, sample.decode_ticks);
         assert!(last.is_none_or(|last| last < sample.decode_ticks), "{last:?} {sample:?}");
-        *last = Some(sample.decode_ticks);
         let Coding::Video(codec) = sample.coding else { return assert!(sample.starts) };
-        assert!(sample.starts || !self.needs_start);
+        let is_new = self.flowing.insert(sample.layer);
+        assert!(sample.starts || !is_new);
         let read = sample.starts.then(|| VideoConfiguration::read(codec, &sample.data));
         assert!(read.is_none_or(|read| read.is_some()));
-        self.needs_start = false;
     }
 }
+
+/// So many layers are sent.
+const LAYERS: usize = 3;
 
 /// Steps of a head of eight bytes each, and what it says that follows.
 pub(crate) fn source(mut bytes: &[u8]) {
@@ -62,7 +67,7 @@ pub(crate) fn source(mut bytes: &[u8]) {
     source.take(Tapped::Began { term: term(0), takes_requests, keyframes_apart }, now, &mut |it| {
         check.found(it);
     });
-    let (mut sequences, mut timestamps) = ([1_u64 << 16; 2], [1_u64 << 32; 2]);
+    let mut lanes: BTreeMap<Lane, (u64, u64)> = BTreeMap::new();
     while let Some((&[what, codec, step, ahead, turn, shift, passed, len], rest)) =
         bytes.split_first_chunk()
     {
@@ -73,15 +78,17 @@ pub(crate) fn source(mut bytes: &[u8]) {
             source.handle_timeout(now, &mut |it| check.found(it));
             assert_ne!(source.deadline(), Some(deadline), "what is overdue is given up");
         }
+        let layer = LayerId::at(usize::from(codec) / Codec::ALL.len() % LAYERS).unwrap_or_default();
         let codec = Codec::ALL[usize::from(codec) % Codec::ALL.len()];
         let kind = codec.kind();
-        let (sequence, timestamp) = (&mut sequences[kind.index()], &mut timestamps[kind.index()]);
+        let lane = Lane::of(kind, layer);
+        let (sequence, timestamp) = lanes.entry(lane).or_insert((1 << 16, 1 << 32));
         *sequence = sequence.wrapping_add_signed(i64::from(step.cast_signed()));
         let turned = i64::from(turn.cast_signed()) << (shift >> 2 & 31);
         *timestamp = timestamp.wrapping_add_signed(turned) & ((1 << 40) - 1);
         let packet = |ahead: u8| Packet {
             codec,
-            layer: LayerId::ONLY,
+            layer,
             scale: Scale::default(),
             sequence: sequence.wrapping_add(u64::from(ahead)),
             timestamp: *timestamp,
@@ -98,7 +105,6 @@ pub(crate) fn source(mut bytes: &[u8]) {
             3 => Tapped::Formats([None, Some(Format { codec, parameters })]),
             4 => {
                 let wall = wall.offset_micros(i64::from(ahead) * 7_000);
-                let lane = Lane::of(kind, LayerId::ONLY);
                 Tapped::Clock { lane, timestamp: *timestamp, wall }
             }
             5 => {

@@ -60,6 +60,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { mutations: 100, ..Target::new("dtls_handshake", handshake::run) },
     Target::new("rtcp", sessions::rtcp),
     Target::new("viewer_rtcp", sessions::viewer_rtcp),
+    Target::new("transport_feedback", sessions::transport_feedback),
     Target::new("rtx", sessions::rtx),
     Target::new("publisher", sessions::publisher),
     Target { mutations: 150, ..Target::new("engine", engines::run) },

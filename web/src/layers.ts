@@ -86,12 +86,22 @@ function activeLayers(encoding: Body, flat: Body[]): Layer[] {
       tops.set(spatial, entry);
     }
   }
-  if (tops.size < 2) return [{ id: encodingId ?? ONLY, encodingId, ...facts(encoding) }];
+  const whole = facts(encoding);
+  if (tops.size < 2) return [{ id: encodingId ?? ONLY, encodingId, ...whole }];
+  const highest = Math.max(...tops.keys());
   return [...tops].map(([spatialLayerId, entry]) => {
     const id = encodingId === undefined ? `s${spatialLayerId}` : `${encodingId}.s${spatialLayerId}`;
     const own = facts(entry);
-    return { id, encodingId, spatialLayerId, ...own, frameRate: facts(encoding).frameRate };
+    // A server may know no other size than that of the whole, of which each layer below is half.
+    const isWhole = own.width === whole.width && own.height === whole.height;
+    const size = isWhole ? divided(whole, 2 ** (highest - spatialLayerId)) : {};
+    return { id, encodingId, spatialLayerId, ...own, ...size, frameRate: whole.frameRate };
   });
+}
+
+function divided({ width, height }: Pick<Layer, "width" | "height">, by: number): Partial<Size> {
+  if (width === undefined || height === undefined) return {};
+  return { width: Math.round(width / by), height: Math.round(height / by) };
 }
 
 function facts(entry: Body): Pick<Layer, "width" | "height" | "bitrate" | "frameRate" | "active"> {

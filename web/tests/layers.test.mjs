@@ -82,6 +82,18 @@ test("the spatial layers of one encoding can be chosen each; temporal ones canno
   assert.deepEqual(bodyOf(wish), { spatialLayerId: 1 });
 });
 
+test("spatial layers of which only the whole's size is known are each half of the next", () => {
+  const { encodingId: _, ...unnamed } = ENCODINGS[0];
+  const layers = [2, 1, 0].map((spatialLayerId) => {
+    return { spatialLayerId, temporalLayerId: 0, width: 1280, height: 720 };
+  });
+  const { all } = told({ active: [unnamed], layers });
+  assert.deepEqual(
+    all.map(({ id, width }) => [id, width]),
+    [["s2", 1280], ["s1", 640], ["s0", 320]],
+  );
+});
+
 test("a stream with one layer has one, without a name", () => {
   const { encodingId: _, ...unnamed } = ENCODINGS[0];
   const current = { spatialLayerId: 0, temporalLayerId: 0 };

@@ -92,7 +92,7 @@ fn target(file: &str) -> Option<Target> {
     if file == "index.m3u8" {
         return Some(Target::Multivariant);
     }
-    Rendition::ALL.into_iter().find(|it| it.playlist() == file).map(Target::Media)
+    Rendition::of_playlist(file).map(Target::Media)
 }
 
 /// Whether a playlist has got so far (§6.2.5.2). A part that its segment has not got, as that is

@@ -61,8 +61,12 @@ impl Opening {
         *bytes += sample.data.len();
         held.push(sample);
         if is_answer {
-            // What sounds with the picture may have come before it.
-            held.retain(|it| it.decode_ticks >= begin);
+            // What sounds with the picture may have come before it, and so may another layer's
+            // answer, which may be a little off on the line.
+            let asked = *at;
+            let answers =
+                |it: &Sample| it.coding.kind() == Kind::Video && it.starts && it.arrival >= asked;
+            held.retain(|it| it.decode_ticks >= begin || answers(it));
             return self.open(true);
         }
         self.look(now)
@@ -92,6 +96,7 @@ mod tests {
     use super::*;
     use crate::media::codec::Codec;
     use crate::media::frame::{AudioCoding, Coding};
+    use crate::media::layer::LayerId;
     use crate::media::time::WallTime;
     use bytes::Bytes;
 
@@ -102,7 +107,16 @@ mod tests {
         let ticks = ms * 90;
         let wall = WallTime::since_unix_epoch(Duration::from_secs(1));
         let data = Bytes::from_static(b"x");
-        Sample { coding, decode_ticks: ticks, present_ticks: ticks, wall, starts, arrival, data }
+        Sample {
+            coding,
+            layer: LayerId::ONLY,
+            decode_ticks: ticks,
+            present_ticks: ticks,
+            wall,
+            starts,
+            arrival,
+            data,
+        }
     }
 
     fn times(opened: Option<Opened>) -> Option<(Vec<i64>, bool)> {

@@ -128,9 +128,12 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 let opened = self.opening.take(sample, now);
                 self.go_on(opened, now);
             }
-            Found::Gap => {
+            Found::Gap(_) => {
                 debug!(stream = %self.stream, "a picture is missing");
                 self.tap.want_keyframe();
+            }
+            Found::Layers(layers) => {
+                self.store.change(|presentation| presentation.set_layers(&layers));
             }
             Found::NotPlayable(reason) => self.store.refuse(reason),
             Found::Left => self.vacant_until = Some(now + self.tools.grace),
@@ -165,9 +168,9 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         let ends_soon = !self.takes_requests
             && self.keyframes_apart.is_none_or(|apart| apart <= segment + segment / 5);
         let has_begun = self.store.change(|presentation| {
-            let positions = Rendition::ALL.map(|rendition| presentation.position(rendition));
-            let has_begun = positions.iter().any(Option::is_some);
-            let has_picture = positions[Rendition::Video.index()].is_some();
+            let begun = |it: &Rendition| presentation.position(*it).is_some();
+            let has_begun = Rendition::all().any(|it| begun(&it));
+            let has_picture = Rendition::all().filter(|it| it.is_video()).any(|it| begun(&it));
             if has_begun && !(has_picture && ends_soon) {
                 presentation.hurry();
             }

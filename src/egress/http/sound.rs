@@ -3,6 +3,7 @@
 use crate::media::every::Every;
 use crate::media::frame::{AudioCoding, CLOCK_RATE, Coding, Frame};
 use crate::media::id::StreamName;
+use crate::media::layer::LayerId;
 use crate::media::sample::Sample;
 use crate::media::time::{WallTime, micros_of_ticks};
 use crate::transcode::{AudioWorker, Transcoder, Unavailable};
@@ -96,6 +97,7 @@ impl Sound {
                 let later = micros_of_ticks(frame.present_ticks - ticks, CLOCK_RATE);
                 return Sample {
                     coding: frame.coding,
+                    layer: LayerId::ONLY,
                     decode_ticks: frame.present_ticks,
                     present_ticks: frame.present_ticks,
                     wall: wall.offset_micros(later),

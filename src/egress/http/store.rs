@@ -41,7 +41,8 @@ pub(super) struct Store<R> {
     render: Render<R>,
     inside: Mutex<Inside<R>>,
     phase: watch::Sender<Phase>,
-    edges: [watch::Sender<Option<Position>>; 3],
+    /// How far each rendition has got.
+    edges: [watch::Sender<Option<Position>>; Rendition::COUNT],
 }
 
 struct Inside<R> {
@@ -90,7 +91,7 @@ impl<R: Clone> Store<R> {
             render,
             inside: Mutex::new(Inside { presentation, renderings: HashMap::new(), asked: now }),
             phase: watch::Sender::new(Phase::Opening),
-            edges: [const { None }; 3].map(watch::Sender::new),
+            edges: [const { None }; Rendition::COUNT].map(watch::Sender::new),
         }
     }
 
@@ -104,9 +105,11 @@ impl<R: Clone> Store<R> {
         let mut inside = self.lock();
         let changed = change(&mut inside.presentation);
         let mut is_news = false;
-        let positions = Rendition::ALL.map(|rendition| inside.presentation.position(rendition));
-        for (edge, position) in self.edges.iter().zip(positions) {
-            is_news |= *edge.borrow() != position;
+        let mut positions = [None; Rendition::COUNT];
+        for rendition in Rendition::all() {
+            let position = inside.presentation.position(rendition);
+            positions[rendition.index()] = position;
+            is_news |= *self.edges[rendition.index()].borrow() != position;
         }
         let is_ready = self.is_opening() && inside.presentation.is_ready();
         if is_news || is_ready {
@@ -177,9 +180,14 @@ impl<R: Clone> Store<R> {
         self.lock().presentation.held()
     }
 
-    /// How many wait for more of the rendition that most wait for: about as many play it.
+    /// How many wait for more of the picture, or of the sound if these are more: about as many play
+    /// it, each one layer of the picture and one kind of sound.
     pub(super) fn waiting(&self) -> usize {
-        self.edges.iter().map(watch::Sender::receiver_count).max().unwrap_or(0)
+        let of = |is_video: bool| -> usize {
+            let renditions = Rendition::all().filter(|it| it.is_video() == is_video);
+            renditions.map(|it| self.edges[it.index()].receiver_count()).sum()
+        };
+        of(true).max(of(false))
     }
 
     /// Waits until there is something to give.

@@ -7,6 +7,7 @@ use super::store::Store;
 use crate::config::Config;
 use crate::media::frame::{AudioCoding, Coding};
 use crate::media::id::StreamName;
+use crate::media::layer::LayerId;
 use crate::media::sample::Sample;
 use crate::media::time::WallTime;
 use bytes::Bytes;
@@ -58,6 +59,7 @@ impl Rig {
             self.store.change(|presentation| {
                 presentation.push(Sample {
                     coding: Coding::Audio(AudioCoding::Aac(Arc::from([0x11, 0x90].as_slice()))),
+                    layer: LayerId::ONLY,
                     decode_ticks: ticks,
                     present_ticks: ticks,
                     wall: WallTime::since_unix_epoch(Duration::from_millis(millis)),

@@ -1,11 +1,13 @@
-//! One line for both tracks of a publisher that comes by WebRTC, and what its times stand for.
+//! One line for all lanes of a publisher that comes by WebRTC, and what its times stand for.
 //!
-//! Each track keeps the distances that its timestamps say: the line moves them and never stretches
-//! them. How far the tracks are from each other is known by their clocks.
+//! Each lane keeps the distances that its timestamps say: the line moves them and never stretches
+//! them. How far the lanes are from each other is known by their clocks: one layer of the picture
+//! stands still, and the others and the sound are moved to it.
 
-use crate::media::codec::Kind;
 use crate::media::frame::CLOCK_RATE;
+use crate::media::layer::Lane;
 use crate::media::time::{Epoch, WallTime, micros_of_ticks, ticks_of_micros};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 const SECOND: i64 = CLOCK_RATE as i64;
@@ -14,7 +16,9 @@ const SECOND: i64 = CLOCK_RATE as i64;
 #[derive(Debug)]
 pub(super) struct Line {
     epoch: Epoch,
-    tracks: [Track; 2],
+    tracks: BTreeMap<Lane, Track>,
+    /// The layer of the picture that the others are moved to.
+    anchor: Option<Lane>,
 }
 
 /// When a frame came, as its publisher counts and on the server's clock.
@@ -51,56 +55,69 @@ impl Line {
     /// Lips and words that are no further apart are together (ITU-R BT.1359: it is noticed from 45
     /// ms on).
     const APART_MAX: i64 = SECOND / 25;
+    /// Layers of a picture that are no further apart show the same: less than half a frame.
+    const LAYERS_APART_MAX: i64 = SECOND / 100;
+    /// A layer of which nothing came for so long holds the others no longer.
+    const ANCHOR_LOST: i64 = 2 * SECOND;
     /// Timestamps that are further from their arrival have jumped.
     const JUMP: i64 = 10 * SECOND;
 
-    pub(super) fn new(epoch: Epoch) -> Self {
-        Self { epoch, tracks: [Track::default(); 2] }
+    pub(super) const fn new(epoch: Epoch) -> Self {
+        Self { epoch, tracks: BTreeMap::new(), anchor: None }
     }
 
-    /// Whether it is known what timestamps of this kind stand for.
-    pub(super) fn has_clock(&self, kind: Kind) -> bool {
-        self.tracks[kind.index()].clock.is_some()
+    fn track(&self, lane: Lane) -> Track {
+        self.tracks.get(&lane).copied().unwrap_or_default()
     }
 
-    /// A timestamp stands for this moment. Sound that is found to be too far from its picture
-    /// moves.
+    /// Whether it is known what timestamps of this lane stand for.
+    pub(super) fn has_clock(&self, lane: Lane) -> bool {
+        self.track(lane).clock.is_some()
+    }
+
+    /// A timestamp stands for this moment. What is found to be too far from the picture moves.
     pub(super) fn set_clock(
         &mut self,
-        kind: Kind,
+        lane: Lane,
         timestamp: u64,
         clock_rate: u32,
         wall: WallTime,
     ) {
-        self.tracks[kind.index()].clock = Some((to_line(timestamp, clock_rate), wall));
-        let [audio, video] = self.tracks;
-        let (Some((ticks, wall)), Some(offset)) = (audio.clock, audio.offset) else { return };
-        let Some(together) = video.position(wall) else { return };
-        let apart = together - (ticks + offset);
-        if (Self::APART_MAX..Self::JUMP).contains(&apart.abs()) {
-            self.tracks[Kind::Audio.index()].offset = Some(offset + apart);
+        let clock = Some((to_line(timestamp, clock_rate), wall));
+        self.tracks.entry(lane).or_default().clock = clock;
+        let Some(anchor) = self.anchor else { return };
+        let picture = self.track(anchor);
+        for (lane, track) in self.tracks.iter_mut().filter(|(lane, _)| **lane != anchor) {
+            let (Some((ticks, wall)), Some(offset)) = (track.clock, track.offset) else { continue };
+            let Some(together) = picture.position(wall) else { return };
+            let apart = together - (ticks + offset);
+            let least = if *lane == Lane::Audio { Self::APART_MAX } else { Self::LAYERS_APART_MAX };
+            if (least..Self::JUMP).contains(&apart.abs()) {
+                track.offset = Some(offset + apart);
+            }
         }
     }
 
     /// Arrival stands in for a clock that is not told: of these frames the one that came with the
     /// least delay.
-    pub(super) fn estimate_clock(&mut self, kind: Kind, stamps: impl Iterator<Item = Stamp>) {
+    pub(super) fn estimate_clock(&mut self, lane: Lane, stamps: impl Iterator<Item = Stamp>) {
         let clocks = stamps.map(|it| (it.ticks(), self.epoch.wall_of(it.arrival)));
         let least = clocks.min_by_key(|(ticks, wall)| {
             let micros = wall.micros_since(self.epoch.wall);
             ticks_of_micros(micros, CLOCK_RATE) - ticks
         });
         if let Some(clock) = least {
-            self.tracks[kind.index()].clock.get_or_insert(clock);
+            self.tracks.entry(lane).or_default().clock.get_or_insert(clock);
         }
     }
 
-    /// Places a frame; frames of a track rise. `None` where it would be before the line begins, or
+    /// Places a frame; frames of a lane rise. `None` where it would be before the line begins, or
     /// sound where there is some already.
-    pub(super) fn place(&mut self, kind: Kind, stamp: Stamp) -> Option<Placed> {
-        let (ticks, wall) = (stamp.ticks(), self.wall_of(kind, stamp));
-        let other = self.tracks[1 - kind.index()].position(wall);
-        let track = &mut self.tracks[kind.index()];
+    pub(super) fn place(&mut self, lane: Lane, stamp: Stamp) -> Option<Placed> {
+        let (ticks, wall) = (stamp.ticks(), self.wall_of(lane, stamp));
+        let other = self.by_others(lane, wall);
+        self.find_anchor(lane, stamp.arrival);
+        let track = self.tracks.entry(lane).or_default();
         let begin = || other.unwrap_or(Self::BEGIN) - ticks;
         let mut placed = ticks + *track.offset.get_or_insert_with(begin);
         if let Some((last, arrival)) = track.last {
@@ -111,7 +128,7 @@ impl Line {
             }
             if placed <= last {
                 // Pictures in another order than they are shown in: WebRTC has none.
-                placed = (kind == Kind::Video).then_some(last + 1)?;
+                placed = (lane != Lane::Audio).then_some(last + 1)?;
             }
         }
         if placed < 0 {
@@ -121,11 +138,28 @@ impl Line {
         Some(Placed { ticks: placed, wall })
     }
 
+    /// Where a moment is by what there is besides a lane, best by the picture.
+    fn by_others(&self, lane: Lane, wall: WallTime) -> Option<i64> {
+        let others = self.tracks.iter().filter(|(other, _)| **other != lane);
+        let anchor = self.anchor.filter(|anchor| *anchor != lane).map(|it| self.track(it));
+        let mut all = anchor.into_iter().chain(others.map(|(_, track)| *track));
+        all.find_map(|track| track.position(wall))
+    }
+
+    /// The first layer that comes stays where it is, as long as it comes.
+    fn find_anchor(&mut self, lane: Lane, arrival: Instant) {
+        let last = self.anchor.and_then(|anchor| self.track(anchor).last);
+        let is_lost = last.is_none_or(|(_, at)| ticks_between(at, arrival) > Self::ANCHOR_LOST);
+        if lane != Lane::Audio && is_lost {
+            self.anchor = Some(lane);
+        }
+    }
+
     /// What a timestamp stands for; where its clock makes no sense, or there is none, its arrival
     /// must do.
-    fn wall_of(&self, kind: Kind, stamp: Stamp) -> WallTime {
+    fn wall_of(&self, lane: Lane, stamp: Stamp) -> WallTime {
         let arrived = self.epoch.wall_of(stamp.arrival);
-        let Some((ticks, wall)) = self.tracks[kind.index()].clock else { return arrived };
+        let Some((ticks, wall)) = self.track(lane).clock else { return arrived };
         let since = stamp.ticks().saturating_sub(ticks);
         let wall = wall.offset_micros(micros_of_ticks(since, CLOCK_RATE));
         let off = wall.micros_since(arrived).unsigned_abs();

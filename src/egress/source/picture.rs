@@ -12,8 +12,6 @@ pub(super) struct Picture {
     units: Option<AccessUnits>,
     /// What flows, as was agreed.
     format: Option<Format>,
-    /// It cannot be packaged, which has been told.
-    refused: Option<Codec>,
 }
 
 impl Picture {
@@ -23,11 +21,6 @@ impl Picture {
         if let Some(units) = &mut self.units {
             put_sets(units, format);
         }
-    }
-
-    /// Whether it is news that this cannot be packaged.
-    pub(super) fn refuses(&mut self, codec: Codec) -> bool {
-        self.refused.replace(codec) != Some(codec)
     }
 
     /// A frame as decoders need it, and whether they can start with it; `None` where it has no

@@ -5,6 +5,9 @@ import { Reader } from "./burnt_clock.mjs";
 
 const reader = new Reader();
 const READINGS_MAX = 4_000;
+/** How often the page looks whether it is held up, and what is no delay. */
+const TICK_MS = 20;
+const LATE_MS = 100;
 
 /** How each kind of player begins to play. */
 const PLAYERS = {
@@ -20,6 +23,7 @@ class Screen {
   readings = [];
   /** Frames without a clock that could be read. */
   unread = 0;
+  /** Times without a picture to show: since when, and until when. */
   waits = [];
   faults = [];
   /** What the element has told, each with when. */
@@ -43,11 +47,14 @@ class Screen {
   /** Follows a video; `isSeen`: whether it is the one that a person sees. */
   follow(video, isSeen = () => true) {
     let hasPlayed = false;
-    video.addEventListener("playing", () => (hasPlayed = true));
-    video.addEventListener("waiting", () => {
-      if (hasPlayed && isSeen()) this.waits.push(Date.now());
+    video.addEventListener("playing", () => {
+      hasPlayed = true;
+      if (isSeen()) this.goesOn();
     });
-    video.addEventListener("error", () => this.faults.push(video.error.message));
+    video.addEventListener("waiting", () => {
+      if (hasPlayed && isSeen()) this.waits.push({ at: Date.now() });
+    });
+    video.addEventListener("error", () => this.fault(video.error.message));
     const onFrame = (now, { expectedDisplayTime, mediaTime }) => {
       video.requestVideoFrameCallback(onFrame);
       if (!isSeen()) return;
@@ -69,6 +76,15 @@ class Screen {
     video.requestVideoFrameCallback(onFrame);
   }
 
+  fault(text) {
+    this.faults.push({ at: Date.now(), text });
+  }
+
+  goesOn() {
+    const last = this.waits.at(-1);
+    if (last !== undefined) last.until ??= Date.now();
+  }
+
   /** A plain video. */
   video() {
     const video = document.createElement("video");
@@ -84,7 +100,8 @@ class Screen {
     const video = this.shown();
     const { buffered, currentTime } = video;
     const ahead = buffered.length > 0 ? buffered.end(buffered.length - 1) - currentTime : 0;
-    const { waits, faults, told, unread, began } = this;
+    const { faults, told, unread, began } = this;
+    const waits = this.waits.map(({ at, until }) => ({ at, until: until ?? Date.now() }));
     const heard = video.webkitAudioDecodedByteCount;
     const size = `${video.videoWidth}x${video.videoHeight}`;
     const readings = this.readings.splice(0);
@@ -101,7 +118,7 @@ async function playHlsJs(screen, server, stream, lowLatencyMode) {
   const hls = new Hls({ lowLatencyMode, maxLiveSyncPlaybackRate: 1.1 });
   const video = screen.video();
   hls.on(Hls.Events.ERROR, (_, { details, fatal, error }) => {
-    screen.faults.push(`${details}${fatal ? ", fatal" : ""}: ${error?.message}`);
+    screen.fault(`${details}${fatal ? ", fatal" : ""}: ${error?.message}`);
   });
   screen.facts = () => ({
     latency: hls.latency,
@@ -132,7 +149,7 @@ async function playShaka(screen, server, stream) {
   await player.attach(video);
   player.configure({ streaming: { lowLatencyMode: true } });
   player.addEventListener("error", ({ detail }) => {
-    screen.faults.push(`shaka ${detail.code}: ${detail.data}`);
+    screen.fault(`shaka ${detail.code}: ${detail.data}`);
   });
   screen.facts = () => ({ latency: player.getStats().liveLatency, isLive: player.isLive() });
   // It may load anew what it has begun with, which a promise to play does not outlive.
@@ -177,8 +194,17 @@ window.taken = () =>
   Object.fromEntries(
     Object.entries(window.screens).map(([name, screen]) => [
       name,
-      { ...screen.take(), ...screen.facts() },
+      { ...screen.take(), ...screen.facts(), holdUps: window.holdUps },
     ]),
   );
+
+/** When scripts of this page, and so its players, were held up: since when, and until when. */
+window.holdUps = [];
+let ticked = Date.now();
+setInterval(() => {
+  const now = Date.now();
+  if (now - ticked > LATE_MS) window.holdUps.push({ at: ticked, until: now });
+  ticked = now;
+}, TICK_MS);
 
 window.isReady = true;

@@ -24,8 +24,6 @@ const BEHIND_SECONDS_MAX = 4;
 /** Who begins is put closer to live if that gains so much, and leaves so much to play. */
 const SKIP_SECONDS_MIN = 0.3;
 const AHEAD_SECONDS_MIN = 0.5;
-/** What has been played is kept for so long. */
-const BACK_BUFFER_SECONDS = 10;
 /** After each stall so much more is kept, for the network that made it. */
 const STALL_SECONDS = 0.25;
 /** Catching up is not to be heard. */
@@ -157,9 +155,12 @@ export class HlsSource implements Source {
   }
 
   private playWith(constructor: Constructor, url: string): void {
+    // What was played stays until the browser needs its room. Where hls.js (1.7.4) removes it while
+    // a part is being added, it forgets parts that it has, or that it is done with removing; it may
+    // then fetch no sound until the segment is over, and stalls.
     const hls = new constructor({
       lowLatencyMode: true,
-      backBufferLength: BACK_BUFFER_SECONDS,
+      backBufferLength: Infinity,
       maxLiveSyncPlaybackRate: CATCH_UP_RATE_MAX,
       capLevelToPlayerSize: true,
       liveSyncOnStallIncrease: STALL_SECONDS,

@@ -31,6 +31,10 @@ export class LayerMenu {
     this.button.addEventListener("click", () => (this.isOpen ? this.close() : this.open()));
     this.button.addEventListener("keydown", (event) => this.onButtonKey(event));
     this.list.addEventListener("keydown", (event) => this.onListKey(event));
+    // Browsers differ in whether a click moves the focus; the list closes where the focus leaves.
+    for (const part of [this.button, this.list]) {
+      part.addEventListener("mousedown", (event) => event.preventDefault());
+    }
     this.list.addEventListener("focusout", ({ relatedTarget }) => {
       const isWithin = relatedTarget instanceof Node && this.list.contains(relatedTarget);
       // The button closes it itself.

@@ -269,7 +269,8 @@ input[type="range"] {
   overscroll-behavior: contain;
   border: 1px solid #ffffff24;
   border-radius: 12px;
-  background: #10161ef2;
+  /* Solid, or Firefox takes clicks on it for its own button on the picture. */
+  background: #10161e;
   color: #fff;
   box-shadow: 0 8px 32px #000a;
 }

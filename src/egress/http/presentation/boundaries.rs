@@ -15,6 +15,8 @@ pub(super) struct Boundary {
     pub(super) discontinuity: u64,
     /// When its first sample is presented, in ticks of the publisher.
     pub(super) at: i64,
+    /// Whether decoders can start there.
+    pub(super) is_start: bool,
     /// Which publish session that is.
     run: u64,
 }
@@ -39,9 +41,12 @@ impl Boundaries {
         self.run += 1;
     }
 
-    /// A segment begins at `at`; `is_discontinuous`: what is in it is encoded in another way.
-    pub(super) fn add(&mut self, at: i64, is_discontinuous: bool) -> Boundary {
+    /// A segment begins at `at`, not before the last one; `is_discontinuous`: what is in it is
+    /// encoded in another way; `is_start`: decoders can start with it.
+    pub(super) fn add(&mut self, at: i64, is_discontinuous: bool, is_start: bool) -> Boundary {
         let run = self.run;
+        let last = self.newest.back().filter(|last| last.run == run);
+        let at = last.map_or(at, |last| at.max(last.at));
         let (msn, discontinuity) = match self.newest.back() {
             Some(last) => {
                 let differs = is_discontinuous || last.run != run;
@@ -49,7 +54,7 @@ impl Boundaries {
             }
             None => (self.first, 0),
         };
-        let boundary = Boundary { msn, discontinuity, at, run };
+        let boundary = Boundary { msn, discontinuity, at, is_start, run };
         self.newest.push_back(boundary);
         if self.newest.len() > KEPT {
             self.newest.pop_front();

@@ -7,7 +7,7 @@ use super::filler::Closed;
 use super::names::{self, Name, What};
 use super::{File, Position, Rendition};
 use crate::media::frame::CLOCK_RATE;
-use crate::media::time::WallTime;
+use crate::media::time::{WallTime, micros_of_ticks};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,7 +22,14 @@ const SEGMENT_COUNTS_FOR: usize = 512;
 /// A publisher's clock is measured anew all the time, within some milliseconds. A date that is no
 /// further, in microseconds, from the end of the segment before is that end: of the difference
 /// players that place media by dates (Shaka) make a hole or an overlap.
-const UNSTEADY_MAX: u64 = 10_000;
+const UNSTEADY_MAX: i64 = 10_000;
+/// One that is further off, but not so far, is that end moved a little towards it.
+const OFF_MAX: i64 = 50_000;
+/// So much forward, and back so much less that over a window it stays below [`SOUND_EARLY`].
+///
+/// [`SOUND_EARLY`]: super::text::SOUND_EARLY
+const FORWARD_MAX: i64 = 1_000;
+const BACK_MAX: i64 = 100;
 
 /// A media initialization section.
 #[derive(Debug)]
@@ -60,7 +67,9 @@ pub(super) struct Segment {
     run: Arc<str>,
     /// What is needed before it; `None`: there is no media in it.
     pub(super) init: Option<Arc<Init>>,
-    /// When its first sample is presented, on the server's clock.
+    /// When its first sample is presented, in ticks of the publisher.
+    at: i64,
+    /// The same on the server's clock.
     pub(super) begins: Option<WallTime>,
     /// Its parts so far.
     pub(super) parts: Vec<Part>,
@@ -95,12 +104,25 @@ impl Segment {
     }
 }
 
+/// When a segment begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Date {
+    /// In ticks of the publisher.
+    pub(super) at: i64,
+    /// On the server's clock.
+    pub(super) begins: WallTime,
+    /// Whether that is known, not measured.
+    pub(super) is_exact: bool,
+}
+
 /// One media playlist.
 #[derive(Debug)]
 pub(super) struct MediaPlaylist {
     rendition: Rendition,
     /// The Part Target Duration in milliseconds: it never changes.
     pub(super) part_target: Option<i64>,
+    /// Pictures per second.
+    pub(super) frame_rate: Option<f64>,
     segments: VecDeque<Segment>,
     /// How many of these are listed no longer.
     unlisted: usize,
@@ -119,6 +141,7 @@ impl MediaPlaylist {
         Self {
             rendition,
             part_target: None,
+            frame_rate: None,
             segments: VecDeque::new(),
             unlisted: 0,
             run: Arc::from(""),
@@ -178,9 +201,10 @@ impl MediaPlaylist {
     }
 
     /// A segment begins; those between the last and it that this playlist lacks are gaps.
-    pub(super) fn open(&mut self, boundary: Boundary, boundaries: &Boundaries, begins: WallTime) {
+    pub(super) fn open(&mut self, boundary: Boundary, boundaries: &Boundaries, date: Date) {
         self.complete();
-        let begins = self.steadied(boundary, begins);
+        let Date { at, begins, is_exact } = date;
+        let begins = if is_exact { begins } else { self.steadied(boundary, begins) };
         if let Some(last) = self.newest() {
             if boundary.msn - last > GAPS_MAX {
                 // As if it had gone on: a playlist may have moved past all that it listed.
@@ -188,12 +212,18 @@ impl MediaPlaylist {
             } else {
                 for (gap, ticks) in boundaries.between(last + 1, boundary.msn) {
                     let seconds = ticks.unwrap_or(CLOCK_RATE.into()) as f64 / f64::from(CLOCK_RATE);
-                    self.push(gap, None, None);
+                    self.push(gap, None, None, gap.at);
                     self.fill_gap(seconds);
                 }
             }
         }
-        self.push(boundary, self.init.clone(), Some(begins));
+        self.push(boundary, self.init.clone(), Some(begins), at);
+    }
+
+    /// The moment at `at`, in ticks of the publisher, by the date of the segment `msn`.
+    pub(super) fn date(&self, msn: u64, at: i64) -> Option<WallTime> {
+        let segment = self.segments.iter().rev().find(|segment| segment.msn == msn)?;
+        Some(segment.begins?.offset_micros(micros_of_ticks(at - segment.at, CLOCK_RATE)))
     }
 
     /// When a segment begins that is said to begin then.
@@ -204,12 +234,22 @@ impl MediaPlaylist {
         let end = |last: &Segment| {
             Some(last.begins?.offset_micros((last.duration * 1_000_000.0).round() as i64))
         };
-        let end = self.segments.back().filter(follows).and_then(end);
-        let is_near = |end: &WallTime| begins.micros_since(*end).unsigned_abs() <= UNSTEADY_MAX;
-        end.filter(is_near).unwrap_or(begins)
+        let Some(end) = self.segments.back().filter(follows).and_then(end) else { return begins };
+        let off = begins.micros_since(end);
+        match off.abs() {
+            0..=UNSTEADY_MAX => end,
+            _ if off.abs() < OFF_MAX => end.offset_micros(off.clamp(-BACK_MAX, FORWARD_MAX)),
+            _ => begins,
+        }
     }
 
-    fn push(&mut self, boundary: Boundary, init: Option<Arc<Init>>, begins: Option<WallTime>) {
+    fn push(
+        &mut self,
+        boundary: Boundary,
+        init: Option<Arc<Init>>,
+        begins: Option<WallTime>,
+        at: i64,
+    ) {
         let before = self.segments.back().map(|segment| segment.discontinuity);
         self.segments.push_back(Segment {
             msn: boundary.msn,
@@ -217,6 +257,7 @@ impl MediaPlaylist {
             is_discontinuous: before.is_some_and(|before| before != boundary.discontinuity),
             run: Arc::clone(&self.run),
             init,
+            at,
             begins,
             parts: Vec::new(),
             first_part: self.next_part,

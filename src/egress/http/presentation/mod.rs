@@ -3,7 +3,9 @@
 //! After draft-pantos-hls-rfc8216bis-22 (HTTP Live Streaming 2nd Edition, of May 2026).
 //!
 //! - `run`: one publisher's stay: its picture and its sound on one time line
-//! - `video`: the picture of a publisher: where segments begin
+//! - `video`: one layer of it: where its segments begin
+//! - `ladder`: which layer of the picture each of its playlists shows
+//! - `pictures`: the picture of a publisher: which layer says where segments begin
 //! - `filler`: fills parts with pictures
 //! - `pace`: how far pictures are apart, and how long parts are
 //! - `sound`: fills parts with sound
@@ -17,9 +19,11 @@
 mod boundaries;
 mod cmaf;
 mod filler;
+mod ladder;
 mod media_playlist;
 pub mod names;
 mod pace;
+mod pictures;
 mod playlists;
 mod run;
 mod sound;
@@ -28,9 +32,12 @@ mod tests;
 mod text;
 mod video;
 
-use crate::media::frame::{AudioCoding, CLOCK_RATE};
+use crate::media::frame::{AudioCoding, CLOCK_RATE, Coding};
+use crate::media::layer::LayerState;
 use crate::media::sample::Sample;
 use bytes::Bytes;
+use ladder::Ladder;
+pub use ladder::Rung;
 use playlists::Playlists;
 use run::Run;
 use std::sync::Arc;
@@ -54,8 +61,8 @@ pub struct Settings {
 /// One media playlist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rendition {
-    /// The picture: `video.m3u8`.
-    Video,
+    /// A rung of the picture's ladder: `video.m3u8`, `video-1.m3u8` and so on.
+    Video(Rung),
     /// Sound as AAC: `aac.m3u8`.
     Aac,
     /// Sound as Opus: `opus.m3u8`.
@@ -63,12 +70,30 @@ pub enum Rendition {
 }
 
 impl Rendition {
+    /// How many there can be.
+    pub const COUNT: usize = Rung::COUNT + 2;
+    /// The first rung, and the only one of a picture that has one layer.
+    pub const VIDEO: Self = Self::Video(Rung::FIRST);
+    /// The kinds of sound.
+    pub const SOUNDS: [Self; 2] = [Self::Aac, Self::Opus];
+
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Video, Self::Aac, Self::Opus];
+    pub fn all() -> impl Iterator<Item = Self> + Clone {
+        Rung::all().map(Self::Video).chain(Self::SOUNDS)
+    }
 
     /// Its place in tables of all.
     pub const fn index(self) -> usize {
-        self as usize
+        match self {
+            Self::Video(rung) => rung.index(),
+            Self::Aac => Rung::COUNT,
+            Self::Opus => Rung::COUNT + 1,
+        }
+    }
+
+    /// Whether it is of the picture.
+    pub const fn is_video(self) -> bool {
+        matches!(self, Self::Video(_))
     }
 }
 
@@ -102,6 +127,7 @@ pub enum File {
 #[derive(Debug)]
 pub struct Presentation {
     playlists: Playlists,
+    ladder: Ladder,
     run: Option<Run>,
     /// The longest time between two keyframes of the publisher that was said.
     keyframes_apart: Option<i64>,
@@ -119,6 +145,7 @@ impl Presentation {
         let playlists = Playlists::new(settings);
         Self {
             playlists,
+            ladder: Ladder::default(),
             run: None,
             keyframes_apart: None,
             sounds: [None, None],
@@ -133,6 +160,7 @@ impl Presentation {
         self.finish();
         let seconds = keyframes_apart.map(|apart| apart.as_secs_f64());
         self.playlists.begin(&Arc::from(run), seconds);
+        self.ladder.begin();
         self.keyframes_apart = seconds.map(|it| (it * f64::from(CLOCK_RATE)) as i64);
         self.run = Some(Run::new(self.keyframes_apart, self.sounds.clone()));
     }
@@ -141,6 +169,7 @@ impl Presentation {
     fn jump(&mut self) {
         self.finish();
         self.playlists.jump();
+        self.ladder.jump();
         self.run = Some(Run::new(self.keyframes_apart, self.sounds.clone()));
     }
 
@@ -154,8 +183,16 @@ impl Presentation {
             self.jump();
         }
         let Some(run) = &mut self.run else { return };
-        run.push(sample, &mut self.playlists);
+        let is_picture = matches!(sample.coding, Coding::Video(_));
+        let rungs = is_picture.then(|| self.ladder.take(&sample)).into_iter().flatten();
+        self.playlists.set_rungs(self.ladder.len());
+        run.push(sample, rungs, &mut self.playlists);
         self.is_ready = self.is_ready || is_ready(run, &self.playlists, &self.expected);
+    }
+
+    /// What the layers of the picture carry.
+    pub fn set_layers(&mut self, layers: &[LayerState]) {
+        self.ladder.set_layers(layers);
     }
 
     /// These kinds of sound come, or will soon: the playlist that names the others waits for them
@@ -178,7 +215,8 @@ impl Presentation {
     /// Whether the publisher is to be asked for a keyframe now, so that the segment can end in
     /// time; true once for each.
     pub fn wants_keyframe(&mut self) -> bool {
-        self.run.as_mut().is_some_and(Run::take_wish)
+        let wishes = self.run.as_mut().is_some_and(Run::take_wish);
+        self.ladder.take_wish() || wishes
     }
 
     /// EXT-X-TARGETDURATION, as it is or will be.
@@ -218,7 +256,16 @@ impl Presentation {
     /// The playlist that names the others; `None` before all of them have something to play.
     /// `query` is put behind every URL.
     pub fn multivariant(&self, query: &str) -> Option<String> {
-        self.is_ready.then(|| text::multivariant(query, &self.playlists)).flatten()
+        let pictures = self.offered();
+        self.is_ready.then(|| text::multivariant(query, pictures, &self.playlists)).flatten()
+    }
+
+    /// The playlists of the picture that newcomers are told of; all, where each stands in for
+    /// another.
+    pub fn offered(&self) -> impl Iterator<Item = Rendition> + '_ {
+        let is_offered = |rung: &Rung| self.ladder.is_offered(*rung);
+        let is_any = Rung::all().any(|rung| is_offered(&rung));
+        Rung::all().filter(move |rung| !is_any || is_offered(rung)).map(Rendition::Video)
     }
 
     /// A media playlist as it is now; `skip`: as a delta update, where that is possible.
@@ -239,9 +286,9 @@ fn is_ready(run: &Run, playlists: &Playlists, expected: &[Rendition]) -> bool {
     let begun = |rendition: Rendition| playlists.get(rendition).position().is_some();
     let plays = |rendition: Rendition| playlists.get(rendition).has_segment();
     let comes = |rendition: Rendition| match rendition {
-        Rendition::Video => run.has_picture(),
+        Rendition::Video(rung) => run.has_picture(rung),
         _ => expected.contains(&rendition),
     };
-    let mut all = Rendition::ALL.into_iter();
+    let mut all = Rendition::all();
     all.clone().any(plays) && all.all(|it| plays(it) || !(begun(it) || comes(it)))
 }

@@ -7,6 +7,10 @@
 //! listed (draft-pantos-hls-rfc8216bis-22 §4.4.5.3).
 
 use super::Rendition;
+use super::ladder::Rung;
+
+/// What the names of playlists end with.
+const PLAYLIST: &str = ".m3u8";
 
 /// What a name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +37,28 @@ pub enum What {
 impl Rendition {
     /// How it is called in names.
     pub const fn slug(self) -> &'static str {
+        const VIDEO: [&str; Rung::COUNT] =
+            ["video", "video-1", "video-2", "video-3", "video-4", "video-5", "video-6", "video-7"];
         match self {
-            Self::Video => "video",
+            Self::Video(rung) => VIDEO[rung.index()],
             Self::Aac => "aac",
             Self::Opus => "opus",
         }
     }
 
+    /// The one that is called so.
+    fn of_slug(slug: &str) -> Option<Self> {
+        Self::all().find(|it| it.slug() == slug)
+    }
+
     /// The file name of its playlist.
-    pub const fn playlist(self) -> &'static str {
-        match self {
-            Self::Video => "video.m3u8",
-            Self::Aac => "aac.m3u8",
-            Self::Opus => "opus.m3u8",
-        }
+    pub fn playlist(self) -> String {
+        format!("{}{PLAYLIST}", self.slug())
+    }
+
+    /// Whose playlist has that file name.
+    pub fn of_playlist(file: &str) -> Option<Self> {
+        Self::of_slug(file.strip_suffix(PLAYLIST)?)
     }
 }
 
@@ -66,7 +78,7 @@ pub fn read(name: &str) -> Option<Name<'_>> {
     let (stem, extension) = name.rsplit_once('.')?;
     let (stem, last) = stem.rsplit_once('_')?;
     let (run, slug) = stem.rsplit_once('_')?;
-    let rendition = Rendition::ALL.into_iter().find(|rendition| rendition.slug() == slug)?;
+    let rendition = Rendition::of_slug(slug)?;
     let what = match extension {
         "mp4" => What::Init(number(last.strip_prefix("init")?)?),
         "m4s" => match last.strip_prefix("part") {
@@ -91,7 +103,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for rendition in Rendition::ALL {
+        for rendition in Rendition::all() {
+            assert_eq!(Rendition::of_playlist(&rendition.playlist()), Some(rendition));
             for what in [What::Init(0), What::Segment(17), What::Part(u64::MAX)] {
                 let name = Name { run: "a_b.c", rendition, what };
                 assert_eq!(read(&write(name)), Some(name));

@@ -2,7 +2,7 @@
 
 use super::boundaries::{Boundaries, Boundary};
 use super::filler::Closed;
-use super::media_playlist::MediaPlaylist;
+use super::media_playlist::{Date, MediaPlaylist};
 use super::{Rendition, Settings};
 use crate::media::frame::CLOCK_RATE;
 use crate::media::time::WallTime;
@@ -33,9 +33,9 @@ pub(super) struct Playlists {
     pub(super) wants_discontinuity: bool,
     /// Somebody waits for the first segment.
     pub(super) hurries: bool,
-    /// Pictures per second.
-    pub(super) frame_rate: Option<f64>,
-    all: [MediaPlaylist; 3],
+    /// How many rungs the picture has.
+    rungs: usize,
+    all: Vec<MediaPlaylist>,
 }
 
 impl Playlists {
@@ -47,8 +47,8 @@ impl Playlists {
             target_duration: whole_seconds(settings.segment.as_secs_f64()),
             wants_discontinuity: false,
             hurries: false,
-            frame_rate: None,
-            all: Rendition::ALL.map(MediaPlaylist::new),
+            rungs: 1,
+            all: Rendition::all().map(MediaPlaylist::new).collect(),
         }
     }
 
@@ -93,9 +93,21 @@ impl Playlists {
         self.hurries && segment == Some(self.settings.first_msn) && length >= parts as i64
     }
 
-    /// A segment begins in one of them.
-    pub(super) fn open(&mut self, rendition: Rendition, boundary: Boundary, begins: WallTime) {
-        self.all[rendition.index()].open(boundary, &self.boundaries, begins);
+    /// A segment begins in one of them, at `at` in ticks of the publisher, which is said to be the
+    /// moment `begins`.
+    ///
+    /// Sound has its date from the picture beside it: hls.js places sound by the dates of both, and
+    /// two clocks that are measured each by itself differ by milliseconds that the media does not.
+    pub(super) fn open(
+        &mut self,
+        rendition: Rendition,
+        boundary: Boundary,
+        at: i64,
+        begins: WallTime,
+    ) {
+        let beside = self.get(Rendition::VIDEO).date(boundary.msn, at);
+        let date = Date { at, begins: beside.unwrap_or(begins), is_exact: beside.is_some() };
+        self.all[rendition.index()].open(boundary, &self.boundaries, date);
     }
 
     /// A part of one of them is full. Lists and holds no more than it should.
@@ -132,9 +144,14 @@ impl Playlists {
         self.all.iter().map(MediaPlaylist::held).sum()
     }
 
-    /// How much a part may hold.
+    /// The picture has so many rungs, which share what may be held.
+    pub(super) fn set_rungs(&mut self, rungs: usize) {
+        self.rungs = rungs.max(1);
+    }
+
+    /// How much a part may hold, and what waits for its place.
     pub(super) const fn part_bytes_max(&self) -> usize {
-        self.settings.bytes_max / PART_SHARE
+        self.settings.bytes_max / PART_SHARE / self.rungs
     }
 
     /// How much a sample may hold.
@@ -144,7 +161,7 @@ impl Playlists {
 
     /// Whether the segment being made holds as much as it may.
     pub(super) fn is_segment_full(&self, rendition: Rendition) -> bool {
-        self.get(rendition).open_bytes() > self.settings.bytes_max / SEGMENT_SHARE
+        self.get(rendition).open_bytes() > self.settings.bytes_max / SEGMENT_SHARE / self.rungs
     }
 }
 

@@ -1,9 +1,10 @@
 //! One publisher's stay: its picture and its sound on one time line.
 
 use super::cmaf::Description;
+use super::ladder::Rung;
+use super::pictures::Pictures;
 use super::playlists::Playlists;
 use super::sound::{SILENCE_MAX, Sound, coding_of};
-use super::video::Video;
 use super::{Rendition, boundaries::Boundary};
 use crate::codec::configuration::AudioConfiguration;
 use crate::media::codec::Codec;
@@ -39,7 +40,7 @@ pub(super) struct Run {
     base: Option<i64>,
     /// The latest time of decoding.
     newest: i64,
-    video: Video,
+    pictures: Pictures,
     sounds: [Sound; 2],
 }
 
@@ -59,7 +60,7 @@ impl Run {
     /// Nothing yet. `sounds`: what there was before, which players may wait for.
     pub(super) fn new(keyframes_apart: Option<i64>, sounds: [Option<AudioCoding>; 2]) -> Self {
         let sounds = sounds.map(Sound::new);
-        Self { base: None, newest: 0, video: Video::new(keyframes_apart), sounds }
+        Self { base: None, newest: 0, pictures: Pictures::new(keyframes_apart), sounds }
     }
 
     /// What sound there is, or was.
@@ -74,25 +75,32 @@ impl Run {
     }
 
     /// Whether what that is part of says where segments begin.
-    pub(super) const fn is_leader(&self, sample: &Sample) -> bool {
-        matches!(sample.coding, Coding::Video(_)) || !self.video.was_seen
+    pub(super) fn is_leader(&self, sample: &Sample) -> bool {
+        matches!(sample.coding, Coding::Video(_)) || !self.pictures.were_seen()
     }
 
-    /// Takes a sample.
-    pub(super) fn push(&mut self, sample: Sample, out: &mut Playlists) {
+    /// Takes a sample; a picture goes to these rungs.
+    pub(super) fn push(
+        &mut self,
+        sample: Sample,
+        rungs: impl Iterator<Item = Rung>,
+        out: &mut Playlists,
+    ) {
         let base = *self.base.get_or_insert(sample.decode_ticks.saturating_sub(BEFORE_FIRST));
         let ahead = sample.present_ticks.saturating_sub(sample.decode_ticks).saturating_abs();
         if sample.decode_ticks < base || ahead > ELSEWHERE {
             return;
         }
         match sample.coding {
-            Coding::Video(codec @ (Codec::H264 | Codec::H265 | Codec::Av1)) => {
+            Coding::Video(Codec::H264 | Codec::H265 | Codec::Av1) => {
                 if sample.data.len() > out.sample_bytes_max() {
                     return;
                 }
                 self.newest = self.newest.max(sample.decode_ticks);
                 let told = (sample.present_ticks, sample.wall);
-                self.video.push(codec, sample, base, out);
+                for rung in rungs {
+                    self.pictures.push(rung, sample.clone(), base, out);
+                }
                 for index in 0..SOUNDS.len() {
                     self.keep_up(index, told, base, out);
                 }
@@ -118,7 +126,7 @@ impl Run {
     /// Puts silence where sound has stopped, or is there no longer since the publisher before.
     /// `told`: when a picture is presented, and which moment that is.
     fn keep_up(&mut self, index: usize, told: (i64, WallTime), base: i64, out: &mut Playlists) {
-        let Some(reached) = self.video.reached() else { return };
+        let Some(reached) = self.pictures.reached() else { return };
         let sound = &self.sounds[index];
         if !sound.queue.is_empty() || sound.coding.is_none() {
             return;
@@ -154,16 +162,16 @@ impl Run {
         if queue.len() > QUEUE_MAX {
             return true;
         }
-        match self.video.reached() {
+        match self.pictures.reached() {
             Some(reached) => oldest.decode_ticks <= reached || waited > PICTURE_LATE,
-            None if self.video.was_seen => waited > PICTURE_UNREADY,
+            None if self.pictures.were_seen() => waited > PICTURE_UNREADY,
             None => waited > PICTURE_UNSEEN || self.sounds[index].segment.is_some(),
         }
     }
 
     /// Whether the picture says where segments begin.
     fn is_led(&self, at: i64) -> bool {
-        self.video.reached().is_some_and(|reached| at <= reached + PICTURE_LATE)
+        self.pictures.reached().is_some_and(|reached| at <= reached + PICTURE_LATE)
     }
 
     /// Packages the oldest frame that waits.
@@ -226,7 +234,7 @@ impl Run {
         if sound.configuration.is_some() && sound.segment.is_some() {
             let at = sample.present_ticks;
             if !self.is_led(at) {
-                out.boundaries.add(at, true);
+                out.boundaries.add(at, true, true);
             }
             let discontinuity = out.get(SOUNDS[index]).discontinuity();
             let begins = out
@@ -286,13 +294,13 @@ impl Run {
         let boundary = match known {
             Some(boundary) => Some(boundary),
             None if is_led => None,
-            None if self.is_time(index, half, out) => Some(out.boundaries.add(at, false)),
+            None if self.is_time(index, half, out) => Some(out.boundaries.add(at, false, true)),
             None => None,
         };
         if let Some(boundary) = boundary {
             // It is heard when the line says, not when the publisher did.
             let moved = micros_of_ticks(begins - heard.ticks, CLOCK_RATE);
-            self.begin_segment(index, boundary, heard.wall.offset_micros(moved), out);
+            self.begin_segment(index, boundary, (at, heard.wall.offset_micros(moved)), out);
         }
         let sound = &mut self.sounds[index];
         if sound.segment.is_none() {
@@ -327,20 +335,20 @@ impl Run {
         &mut self,
         index: usize,
         boundary: Boundary,
-        begins: WallTime,
+        (at, begins): (i64, WallTime),
         out: &mut Playlists,
     ) {
         let sound = &mut self.sounds[index];
         let closed = sound.close();
         out.add(SOUNDS[index], closed.as_ref(), 0);
         sound.segment = Some(boundary.msn);
-        out.open(SOUNDS[index], boundary, begins);
+        out.open(SOUNDS[index], boundary, at, begins);
     }
 
     /// Nothing more comes of this publisher.
     pub(super) fn finish(&mut self, out: &mut Playlists) {
         let Some(base) = self.base else { return };
-        self.video.finish(base, out);
+        self.pictures.finish(base, out);
         for (index, rendition) in SOUNDS.into_iter().enumerate() {
             while !self.sounds[index].queue.is_empty() {
                 self.flow(index, base, out);
@@ -350,18 +358,18 @@ impl Run {
         }
     }
 
-    /// Whether pictures come.
-    pub(super) const fn has_picture(&self) -> bool {
-        self.video.was_seen
+    /// Whether pictures come for a rung.
+    pub(super) fn has_picture(&self, rung: Rung) -> bool {
+        self.pictures.comes(rung)
     }
 
     /// Whether a keyframe is to be asked for; once for each.
-    pub(super) const fn take_wish(&mut self) -> bool {
-        self.video.take_wish()
+    pub(super) fn take_wish(&mut self) -> bool {
+        self.pictures.take_wish()
     }
 
     /// The media that it holds back.
     pub(super) fn bytes(&self) -> usize {
-        self.video.bytes() + self.sounds.iter().map(Sound::bytes).sum::<usize>()
+        self.pictures.bytes() + self.sounds.iter().map(Sound::bytes).sum::<usize>()
     }
 }

@@ -22,6 +22,16 @@ impl std::fmt::Display for Query<'_> {
     }
 }
 
+/// Sound is dated so many microseconds early.
+///
+/// hls.js places sound by its date beside that of the picture, in whole milliseconds. Where that
+/// puts a segment behind the end of the one before, be it by a microsecond, and hls.js has at that
+/// time forgotten which parts it has (it does if it removes what was played while a part comes in),
+/// it waits for the hole to be filled, up to a segment: it stalls. What lies early never looks like
+/// a hole. Two dates that are rounded are a millisecond off at most; the rest is for durations, and
+/// for a clock that goes slower than was thought.
+pub(super) const SOUND_EARLY: i64 = 2_500;
+
 /// What comes may be more than what was measured so far.
 const HEADROOM: f64 = 1.2;
 
@@ -45,7 +55,7 @@ pub(super) fn media(
     let mut write = || -> std::fmt::Result {
         writeln!(text, "#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-TARGETDURATION:{target}")?;
         control(&mut text, part_target, window > boundary, all)?;
-        if rendition != Rendition::Video {
+        if !rendition.is_video() {
             writeln!(text, "#EXT-X-INDEPENDENT-SEGMENTS")?;
         }
         writeln!(text, "#EXT-X-MEDIA-SEQUENCE:{}", first.msn)?;
@@ -88,7 +98,7 @@ fn control(
     all: &Playlists,
 ) -> std::fmt::Result {
     let target = all.target_duration as f64;
-    let longest = Rendition::ALL.iter().filter_map(|it| all.get(*it).part_target).max();
+    let longest = Rendition::all().filter_map(|it| all.get(it).part_target).max();
     let part_hold_back = 3.0 * longest.unwrap_or(part_target) as f64 / 1_000.0;
     let part_target = part_target as f64 / 1_000.0;
     write!(out, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,")?;
@@ -131,7 +141,8 @@ fn segments(
             writeln!(out, "#EXT-X-MAP:URI=\"{}{query}\"", init.name)?;
         }
         if let Some(begins) = segment.begins {
-            writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date_time(begins))?;
+            let early = if matches!(rendition, Rendition::Video(_)) { 0 } else { SOUND_EARLY };
+            writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date_time(begins.offset_micros(-early)))?;
         }
         if is_recent {
             parts(out, rendition, segment, query)?;
@@ -141,7 +152,7 @@ fn segments(
                 writeln!(out, "#EXT-X-GAP")?;
             }
             let name = segment.name(rendition);
-            writeln!(out, "#EXTINF:{:.5},\n{name}{query}", segment.duration)?;
+            writeln!(out, "#EXTINF:{:.6},\n{name}{query}", segment.duration)?;
         }
     }
     Ok(())
@@ -155,7 +166,7 @@ fn parts(
 ) -> std::fmt::Result {
     for (index, part) in segment.parts.iter().enumerate() {
         let name = segment.part_name(rendition, index);
-        write!(out, "#EXT-X-PART:DURATION={:.5},URI=\"{name}{query}\"", part.duration)?;
+        write!(out, "#EXT-X-PART:DURATION={:.6},URI=\"{name}{query}\"", part.duration)?;
         out.write_str(if part.is_independent { ",INDEPENDENT=YES\n" } else { "\n" })?;
     }
     Ok(())
@@ -168,7 +179,7 @@ fn reports(
     query: &Query,
     all: &Playlists,
 ) -> std::fmt::Result {
-    for other in Rendition::ALL.into_iter().filter(|other| *other != rendition) {
+    for other in Rendition::all().filter(|other| *other != rendition) {
         let Some(position) = all.get(other).position() else { continue };
         let (msn, part) = (position.msn, position.parts - 1);
         let name = other.playlist();
@@ -178,15 +189,19 @@ fn reports(
     Ok(())
 }
 
-/// The playlist that names the others.
-pub(super) fn multivariant(query: &str, all: &Playlists) -> Option<String> {
+/// The playlist that names the others; `pictures`: those of them that newcomers are to have.
+pub(super) fn multivariant(
+    query: &str,
+    pictures: impl Iterator<Item = Rendition>,
+    all: &Playlists,
+) -> Option<String> {
     let query = Query(query);
+    let pictures = best_first(pictures, all);
     let has = |rendition: &Rendition| all.get(*rendition).position().is_some();
-    let sounds: Vec<Rendition> =
-        [Rendition::Aac, Rendition::Opus].into_iter().filter(has).collect();
+    let sounds: Vec<Rendition> = Rendition::SOUNDS.into_iter().filter(has).collect();
     let mut text = format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n");
-    let mut write = || -> std::fmt::Result {
-        if !has(&Rendition::Video) {
+    let write = || -> std::fmt::Result {
+        if pictures.is_empty() {
             return sounds.iter().try_for_each(|it| variant(&mut text, &[*it], &query, all));
         }
         for sound in &sounds {
@@ -198,14 +213,31 @@ pub(super) fn multivariant(query: &str, all: &Playlists) -> Option<String> {
             }
             writeln!(text, "URI=\"{name}{query}\"")?;
         }
-        if sounds.is_empty() {
-            return variant(&mut text, &[Rendition::Video], &query, all);
+        for picture in pictures {
+            if sounds.is_empty() {
+                variant(&mut text, &[picture], &query, all)?;
+            }
+            for sound in &sounds {
+                variant(&mut text, &[picture, *sound], &query, all)?;
+            }
         }
-        let pairs = sounds.iter().map(|sound| [Rendition::Video, *sound]);
-        pairs.into_iter().try_for_each(|pair| variant(&mut text, &pair, &query, all))
+        Ok(())
     };
     write().ok()?;
     Some(text)
+}
+
+/// Pictures in the order of what they carry, those that can be played at once: players take a
+/// playlist without a complete segment for empty.
+fn best_first(pictures: impl Iterator<Item = Rendition>, all: &Playlists) -> Vec<Rendition> {
+    let mut pictures: Vec<Rendition> =
+        pictures.filter(|it| all.get(*it).position().is_some()).collect();
+    if pictures.iter().any(|it| all.get(*it).has_segment()) {
+        pictures.retain(|it| all.get(*it).has_segment());
+    }
+    let mean = |it: &Rendition| all.get(*it).bandwidth().1;
+    pictures.sort_by(|one, other| mean(other).total_cmp(&mean(one)));
+    pictures
 }
 
 /// A variant: a playlist and the sound that goes with it.
@@ -218,12 +250,12 @@ fn variant(
     let playlists = || renditions.iter().map(|rendition| all.get(*rendition));
     // Whichever sound is chosen: players would change to and fro where one is now a little more
     // than the other, and now less.
-    let sounds = [Rendition::Aac, Rendition::Opus].map(|sound| all.get(sound).bandwidth());
+    let sounds = Rendition::SOUNDS.map(|sound| all.get(sound).bandwidth());
     let sound = sounds
         .into_iter()
         .fold((0.0, 0.0), |most: (f64, f64), it| (most.0.max(it.0), most.1.max(it.1)));
-    let video = all.get(Rendition::Video).bandwidth();
-    let rates = renditions.iter().map(|it| if *it == Rendition::Video { video } else { sound });
+    let rates =
+        renditions.iter().map(|it| if it.is_video() { all.get(*it).bandwidth() } else { sound });
     let (peak, mean) = rates.fold((0.0, 0.0), |sum, next| (sum.0 + next.0, sum.1 + next.1));
     let peak = peak * HEADROOM;
     let descriptions = playlists().filter_map(MediaPlaylist::description);
@@ -235,7 +267,7 @@ fn variant(
         playlists().next().and_then(MediaPlaylist::description)
     {
         write!(out, ",RESOLUTION={}x{}", video.size.0, video.size.1)?;
-        if let Some(frame_rate) = all.frame_rate {
+        if let Some(frame_rate) = playlists().next().and_then(|it| it.frame_rate) {
             write!(out, ",FRAME-RATE={frame_rate:.3}")?;
         }
     }

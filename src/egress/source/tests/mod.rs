@@ -1,7 +1,9 @@
 //! A publisher whose packets are mixed up, late and lost, and what comes of them.
 //!
+//! - `layers`: pictures of several layers
 //! - `times`: where frames are on the line, whatever clocks say
 
+mod layers;
 mod times;
 
 use super::*;
@@ -148,7 +150,7 @@ impl World {
     }
 
     fn gaps(&self) -> usize {
-        self.found.iter().filter(|found| **found == Found::Gap).count()
+        self.found.iter().filter(|found| matches!(found, Found::Gap(_))).count()
     }
 
     /// The numbers of the pictures that came out.
@@ -260,7 +262,7 @@ proptest! {
         let mut last = None;
         let mut is_gap = false;
         for found in &world.found {
-            is_gap |= *found == Found::Gap;
+            is_gap |= matches!(found, Found::Gap(_));
             let Found::Sample(sample) = found else { continue };
             let number = number(&sample.data);
             prop_assert_eq!(&sample.data, &frame(number));
@@ -475,7 +477,8 @@ fn what_is_held_is_bounded() {
         if part != 5 && part != 20_000 {
             world.packets(&[packet], 1);
         }
-        let held: usize = world.source.publisher.iter().map(|it| it.assemblies[1].len()).sum();
+        let held: usize =
+            world.source.publisher.iter().flat_map(|it| it.chains.values()).map(Chain::len).sum();
         assert!(held <= 8_192, "{held} packets");
     }
     assert!(world.gaps() >= 1);

@@ -1,6 +1,7 @@
 //! Where frames are on the line, whatever clocks say.
 
 use super::*;
+use crate::media::frame::AudioCoding;
 use crate::media::time::micros_of_ticks;
 
 /// How many milliseconds sound is behind its picture on the line, at what was sent in one moment.

@@ -1,9 +1,11 @@
 //! A presentation out of synthetic streams.
 //!
+//! - `layers`: pictures of several layers, which come and go
 //! - `real`: real encoders and a real player
 //! - `reload`: what a player sees that loads playlists again and again
 //! - `stream`: these streams, and playlists read back
 
+mod layers;
 mod real;
 mod reload;
 mod stream;
@@ -12,6 +14,7 @@ use super::{File, Presentation, Rendition};
 use crate::media::codec::Kind;
 use crate::media::frame::{AudioCoding, Coding};
 use crate::media::sample::Sample;
+use reload::times;
 use stream::{
     Read, mixed, other_picture, packets, picture, pictures, playlist, presentation, secs, settings,
     sound, whole,
@@ -44,7 +47,7 @@ fn parts_and_segments_are_whole_at_constant_frame_rates() {
         ((60_000, 1_001), 0.201, 10),
     ] {
         let made = presentation(pictures(rate, 1.0, 9.0, 2.0));
-        let read = playlist(&made, Rendition::Video);
+        let read = playlist(&made, Rendition::VIDEO);
         assert!((read.part_target - target).abs() < 1e-9, "{rate:?}: {}", read.part_target);
         assert_parts(&read);
         let last = &read.segments[2];
@@ -56,25 +59,69 @@ fn parts_and_segments_are_whole_at_constant_frame_rates() {
 
 #[test]
 fn dates_follow_each_other_while_a_clock_is_measured_anew() {
-    // Each segment's clock is some milliseconds off; the last one's is wrong by more.
-    let off = [0, 4_000, -3_000, 50_000];
-    let moved = pictures((25, 1), 0.0, 9.0, 2.0).into_iter().map(|mut sample| {
+    // Each segment's clock is some milliseconds off, then more; the last one's is wrong.
+    let off = [0, 4_000, -3_000, 30_000, -30_000, 60_000];
+    let moved = pictures((25, 1), 0.0, 13.0, 2.0).into_iter().map(|mut sample| {
         let segment = (sample.present_ticks / secs(2.0)) as usize;
         sample.wall = sample.wall.offset_micros(off[segment.min(off.len() - 1)]);
         sample
     });
     let made = presentation(moved);
     let dates: Vec<_> =
-        playlist(&made, Rendition::Video).segments.into_iter().map(|it| it.date).collect();
-    let ends = ["40.000Z", "42.000Z", "44.000Z", "46.050Z", "48.050Z"];
+        playlist(&made, Rendition::VIDEO).segments.into_iter().map(|it| it.date).collect();
+    let ends = ["40.000Z", "42.000Z", "44.000Z", "46.001Z", "48.001Z", "50.060Z", "52.060Z"];
     let is_right = dates.iter().zip(ends).all(|(date, end)| date.ends_with(end));
     assert!(is_right && dates.len() == ends.len(), "{dates:?}");
+}
+
+/// A date in milliseconds since midnight.
+fn millis(date: &str) -> f64 {
+    let time = date.split_once('T').expect("date and time").1.trim_end_matches('Z');
+    time.split(':').fold(0.0, |sum, field| sum * 60.0 + field.parse::<f64>().expect("a number"))
+        * 1_000.0
+}
+
+/// When each segment that is complete begins in the media, in milliseconds.
+fn begins(made: &Presentation, read: &Read, scale: f64) -> Vec<f64> {
+    let names = read.segments.iter().filter_map(|segment| segment.complete.as_ref());
+    names.map(|(_, name)| times(&whole(made, name)).0 as f64 * 1_000.0 / scale).collect()
+}
+
+#[test]
+fn sound_that_is_placed_by_its_dates_is_where_it_is_or_a_little_before() {
+    let rates = [(25, 1), (30, 1), (30_000, 1_001)];
+    // How far the clocks of picture and sound are off, in microseconds, and at times twice as far.
+    let clocks = [(0, 0), (4_300, 0), (0, 4_300), (0, -4_300), (0, 700), (-14_000, 0), (200, 400)];
+    let cases = rates.into_iter().flat_map(|rate| clocks.map(|clock| (rate, clock)));
+    for (rate, (picture, tone)) in cases {
+        let mut all = mixed([pictures(rate, 0.0, 61.0, 2.0), sound(0.0, 61.0)]);
+        for sample in &mut all {
+            let off = if sample.coding.kind() == Kind::Audio { tone } else { picture };
+            let since = sample.present_ticks / secs(7.0) + 1;
+            sample.wall = sample.wall.offset_micros(off * (1 + since % 2));
+        }
+        let made = presentation(all);
+        let (video, aac) = (playlist(&made, Rendition::VIDEO), playlist(&made, Rendition::Aac));
+        let (pictures, tones) = (begins(&made, &video, 90e3), begins(&made, &aac, 48e3));
+        // As hls.js does: the first segment by its date beside one in the middle of the picture's,
+        // the others behind it.
+        let middle = pictures.len() / 2;
+        let dates = millis(&aac.segments[0].date) - millis(&video.segments[middle].date);
+        let mut place = pictures[middle] + dates;
+        for (segment, is) in aac.segments.iter().zip(tones) {
+            assert!(
+                (0.1..9.0).contains(&(is - place)),
+                "{rate:?}, {picture}, {tone}: {place} {is}"
+            );
+            place += segment.complete.as_ref().map_or(0.0, |(duration, _)| duration * 1_000.0);
+        }
+    }
 }
 
 #[test]
 fn a_segment_is_its_parts_byte_for_byte() {
     let made = presentation(mixed([pictures((25, 1), 0.0, 7.0, 2.0), sound(0.0, 7.0)]));
-    for rendition in [Rendition::Video, Rendition::Aac] {
+    for rendition in [Rendition::VIDEO, Rendition::Aac] {
         let read = playlist(&made, rendition);
         let (mut compared, mut recent) = (0, read.segments.iter());
         for segment in recent.by_ref().filter(|it| it.complete.is_some() && !it.parts.is_empty()) {
@@ -99,7 +146,7 @@ fn sound_is_cut_where_the_picture_is() {
             sample.decode_ticks + if is_sound { secs(late) } else { 0 }
         });
         let made = presentation(all);
-        let (video, aac) = (playlist(&made, Rendition::Video), playlist(&made, Rendition::Aac));
+        let (video, aac) = (playlist(&made, Rendition::VIDEO), playlist(&made, Rendition::Aac));
         assert_parts(&aac);
         for (one, other) in video.segments.iter().zip(&aac.segments) {
             assert_eq!(one.msn, other.msn);
@@ -122,13 +169,14 @@ fn all_renditions_are_named_once_they_have_a_segment_and_the_first_is_short_if_s
         let plays = |rendition: Rendition| {
             made.position(rendition).is_some_and(|it| it.is_complete || it.msn > 0)
         };
-        assert_eq!(made.multivariant("").is_some(), Rendition::ALL.into_iter().all(plays));
+        let all = [Rendition::VIDEO, Rendition::Aac, Rendition::Opus];
+        assert_eq!(made.multivariant("").is_some(), all.into_iter().all(plays));
         made.push(sample);
     }
     let text = made.multivariant("token=a").expect("all are there");
     assert!(text.contains("CODECS=\"avc1.64001e,mp4a.40.2\",RESOLUTION=642x362"), "{text}");
     assert!(text.contains("FRAME-RATE=25.000,AUDIO=\"opus\"\nvideo.m3u8?token=a\n"), "{text}");
-    let first = &playlist(&made, Rendition::Video).segments[0];
+    let first = &playlist(&made, Rendition::VIDEO).segments[0];
     assert_eq!(first.parts.len(), 3, "{first:?}");
     assert!(made.wants_keyframe(), "nobody can begin with the second");
 }
@@ -157,7 +205,7 @@ fn a_keyframe_is_asked_for_once_for_a_segment() {
     }
     let apart: Vec<i64> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(asked.len() >= 5 && apart.iter().all(|apart| *apart == 49), "{asked:?}");
-    let read = playlist(&made, Rendition::Video);
+    let read = playlist(&made, Rendition::VIDEO);
     assert_parts(&read);
     let mut first = read.segments.iter().filter_map(|segment| segment.parts.first());
     assert!(first.all(|part| part.is_independent));
@@ -174,7 +222,7 @@ fn uneven_pictures_make_even_parts() {
         let missing = if index % 37 == 36 { 33 } else { 0 };
         ticks += (28 + i64::from(state >> 16) % 18 + missing) * 90;
     }
-    let read = playlist(&presentation(all), Rendition::Video);
+    let read = playlist(&presentation(all), Rendition::VIDEO);
     assert!(read.part_target < 0.25, "{}", read.part_target);
     assert_parts(&read);
     assert!(read.segments.len() > 5);
@@ -196,7 +244,7 @@ fn a_publisher_that_returns_and_one_that_changes_are_discontinuities() {
     for sample in sound(905.0, 907.0) {
         made.push(sample);
     }
-    let (video, aac) = (playlist(&made, Rendition::Video), playlist(&made, Rendition::Aac));
+    let (video, aac) = (playlist(&made, Rendition::VIDEO), playlist(&made, Rendition::Aac));
     let told = |read: &Read| -> Vec<(u64, u64)> {
         read.segments.iter().map(|segment| (segment.msn, segment.discontinuity)).collect()
     };
@@ -207,7 +255,7 @@ fn a_publisher_that_returns_and_one_that_changes_are_discontinuities() {
     assert_eq!(maps[1..3], ["run_video_init0.mp4", "again_video_init0.mp4"]);
     assert_eq!(maps[4..], ["again_video_init0.mp4", "again_video_init1.mp4"]);
     made.end();
-    let ended = playlist(&made, Rendition::Video);
+    let ended = playlist(&made, Rendition::VIDEO);
     assert!(ended.is_over && ended.hint.is_none() && ended.reports.is_empty());
     assert!(ended.segments.iter().all(|segment| segment.complete.is_some()));
     assert!(made.position(Rendition::Aac).is_some_and(|position| position.is_over));
@@ -226,7 +274,7 @@ fn what_is_held_is_bounded_whatever_comes() {
             }
             assert!(made.held() <= settings().bytes_max, "{}", made.held());
         }
-        assert!(made.position(Rendition::Video).is_some());
+        assert!(made.position(Rendition::VIDEO).is_some());
     }
 }
 
@@ -237,7 +285,7 @@ fn segments_are_few_however_short_they_are() {
         if index % 2 == 0 { picture(index, index, true, 100) } else { other_picture(index) }
     };
     let made = presentation((0..4_000).map(change));
-    let text = made.playlist(Rendition::Video, false, "").expect("there is one");
+    let text = made.playlist(Rendition::VIDEO, false, "").expect("there is one");
     assert!(text.len() < 500_000, "{}", text.len());
     // Sound, each frame of which is coded in another way.
     let made = presentation((0..4_000).map(|index| stream::aac(index, 3 + (index % 2) as u8)));
@@ -248,7 +296,7 @@ fn segments_are_few_however_short_they_are() {
 #[test]
 fn a_window_moves_and_what_has_left_it_is_kept_for_a_while() {
     let made = presentation(pictures((25, 1), 0.0, 120.0, 2.0));
-    let read = playlist(&made, Rendition::Video);
+    let read = playlist(&made, Rendition::VIDEO);
     let seconds: f64 = read.segments.iter().filter_map(|it| Some(it.complete.as_ref()?.0)).sum();
     assert!((20.0..24.0).contains(&seconds), "{seconds}");
     let first = read.segments[0].msn;
@@ -259,7 +307,7 @@ fn a_window_moves_and_what_has_left_it_is_kept_for_a_while() {
     // Parts of the last three target durations only.
     let with_parts = read.segments.iter().filter(|segment| !segment.parts.is_empty()).count();
     assert!((2..=4).contains(&with_parts), "{with_parts}");
-    let delta = made.playlist(Rendition::Video, true, "").expect("there is one");
+    let delta = made.playlist(Rendition::VIDEO, true, "").expect("there is one");
     let delta = stream::read(&delta);
     assert!(delta.skipped > 2);
     assert_eq!(
@@ -299,11 +347,11 @@ fn sound_that_stops_does_not_stop_the_picture_and_comes_back_in_its_place() {
             made.push(sample);
             if at > secs(1.0) {
                 let (video, heard) =
-                    (playlist(&made, Rendition::Video), playlist(&made, rendition));
+                    (playlist(&made, Rendition::VIDEO), playlist(&made, rendition));
                 assert!(seconds(&video) - seconds(&heard) < 2.0, "at {at}");
             }
         }
-        let (video, heard) = (playlist(&made, Rendition::Video), playlist(&made, rendition));
+        let (video, heard) = (playlist(&made, Rendition::VIDEO), playlist(&made, rendition));
         assert_eq!(video.segments.len(), heard.segments.len());
         assert!((seconds(&video) - seconds(&heard)).abs() < 0.3);
         assert_parts(&heard);
@@ -332,7 +380,7 @@ fn sound_that_a_publisher_has_no_longer_is_silent() {
     for sample in pictures((25, 1), 50.0, 56.0, 2.0) {
         made.push(sample);
     }
-    let (video, aac) = (playlist(&made, Rendition::Video), playlist(&made, Rendition::Aac));
+    let (video, aac) = (playlist(&made, Rendition::VIDEO), playlist(&made, Rendition::Aac));
     assert_eq!(aac.segments.last().expect("some").map, "again_aac_init0.mp4");
     assert!(seconds(&video) - seconds(&aac) < 1.0);
     assert_parts(&aac);
@@ -343,7 +391,7 @@ fn sound_that_is_coded_in_another_way_begins_with_a_discontinuity() {
     let other: Vec<Sample> =
         (0..200).map(|index| stream::aac(secs(5.0) + index * 2_090, 4)).collect();
     let made = presentation(mixed([pictures((25, 1), 0.0, 9.0, 2.0), sound(0.0, 5.0), other]));
-    let (video, aac) = (playlist(&made, Rendition::Video), playlist(&made, Rendition::Aac));
+    let (video, aac) = (playlist(&made, Rendition::VIDEO), playlist(&made, Rendition::Aac));
     let told = |read: &Read| -> Vec<(u64, u64)> {
         read.segments.iter().map(|segment| (segment.msn, segment.discontinuity)).collect()
     };
@@ -360,7 +408,7 @@ fn a_clock_that_jumps_is_a_discontinuity() {
         let (from, end) = (9_000.0 + to, 9_005.0 + to);
         let after = mixed([pictures((25, 1), from, end, 2.0), sound(from, end)]);
         let made = presentation(before.into_iter().chain(after));
-        for rendition in [Rendition::Video, Rendition::Aac] {
+        for rendition in [Rendition::VIDEO, Rendition::Aac] {
             let read = playlist(&made, rendition);
             assert_parts(&read);
             let numbers: Vec<u64> = read.segments.iter().map(|it| it.discontinuity).collect();
@@ -378,7 +426,7 @@ fn pictures_that_last_long_are_cut_into_segments_in_time() {
     }
     all.extend(pictures((30, 1), 28.0, 32.0, 2.0));
     let made = presentation(mixed([all, sound(0.0, 32.0)]));
-    let video = playlist(&made, Rendition::Video);
+    let video = playlist(&made, Rendition::VIDEO);
     for segment in &video.segments {
         if let Some((duration, _)) = &segment.complete {
             assert!(duration.round() <= video.target_duration, "{segment:?}");
@@ -406,5 +454,5 @@ fn sound_alone_plays() {
     assert!((aac.part_target - 0.192).abs() < 1e-9, "{}", aac.part_target);
     let text = made.multivariant("").expect("it plays");
     assert!(text.ends_with("CODECS=\"mp4a.40.2\"\naac.m3u8\n"), "{text}");
-    assert_eq!(made.playlist(Rendition::Video, false, ""), None);
+    assert_eq!(made.playlist(Rendition::VIDEO, false, ""), None);
 }

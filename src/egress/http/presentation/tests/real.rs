@@ -4,6 +4,7 @@ use super::stream::{attribute, mixed, playlist, secs, settings, wall, whole};
 use crate::egress::http::presentation::{Presentation, Rendition};
 use crate::media::codec::Codec;
 use crate::media::frame::{AudioCoding, Coding};
+use crate::media::layer::LayerId;
 use crate::media::sample::Sample;
 use bytes::Bytes;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,7 @@ fn samples(folder: &Path, stream: &str, coding: &Coding, scale: i64) -> Vec<Samp
         .map(|(present, decode, starts, size, position)| {
             let ticks = |time: i64| time * 90_000 / scale + secs(100.0);
             Sample {
+                layer: LayerId::ONLY,
                 coding: coding.clone(),
                 decode_ticks: ticks(decode),
                 present_ticks: ticks(present),
@@ -97,7 +99,7 @@ fn publish(made: &Presentation, folder: &Path, renditions: &[Rendition]) {
     write("index.m3u8", made.multivariant("").expect("it plays").as_bytes());
     for rendition in renditions {
         let text = made.playlist(*rendition, false, "").expect("it plays");
-        write(rendition.playlist(), text.as_bytes());
+        write(&rendition.playlist(), text.as_bytes());
         let read = playlist(made, *rendition);
         let mut all = whole(made, &read.segments[0].map).to_vec();
         write(&read.segments[0].map, &all);
@@ -126,7 +128,7 @@ fn round(name: &str, codecs: &str, picture: Codec, sound: &AudioCoding) -> Strin
         made.push(sample);
     }
     made.end();
-    publish(&made, &folder.0, &[Rendition::Video, rendition]);
+    publish(&made, &folder.0, &[Rendition::VIDEO, rendition]);
     let expected: Vec<i64> = pictures.iter().map(|sample| sample.present_ticks - base).collect();
     let found = packets(&folder.0, "video.mp4", "v");
     assert_eq!(found.iter().map(|packet| packet.0).collect::<Vec<_>>(), expected);

@@ -3,6 +3,7 @@
 use crate::egress::http::presentation::{File, Presentation, Rendition, Settings};
 use crate::media::codec::Codec;
 use crate::media::frame::{AudioCoding, Coding};
+use crate::media::layer::LayerId;
 use crate::media::sample::Sample;
 use crate::media::time::WallTime;
 use bytes::Bytes;
@@ -40,6 +41,7 @@ pub(super) fn wall(ticks: i64) -> WallTime {
 fn sample(coding: Coding, decode: i64, present: i64, starts: bool, data: Vec<u8>) -> Sample {
     Sample {
         coding,
+        layer: LayerId::ONLY,
         decode_ticks: decode,
         present_ticks: present,
         wall: wall(present),

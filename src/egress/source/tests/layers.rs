@@ -1,0 +1,87 @@
+//! Pictures of two layers, each with numbers and a clock of its own.
+
+use super::*;
+
+/// Where the timestamps of the second layer begin.
+const SECOND_TICKS: u64 = 11_000_000_000;
+
+fn second() -> LayerId {
+    LayerId::at(1).expect("there are as many")
+}
+
+impl World {
+    /// The packets of the picture with this number, of both layers.
+    fn both(&mut self, number: u64) -> [Vec<Arc<Packet>>; 2] {
+        let first = self.picture(number);
+        let of_second = |packet: &Arc<Packet>| {
+            let (timestamp, sequence) = (SECOND_TICKS + number * 3_600, packet.sequence + 5_000);
+            Arc::new(Packet { layer: second(), timestamp, sequence, ..Packet::clone(packet) })
+        };
+        let other = first.iter().map(of_second).collect();
+        [first, other]
+    }
+
+    /// What a timestamp of the second layer stands for.
+    fn second_clock(&mut self, at: u64, off_ms: i64) {
+        let wall = epoch(self.start).wall_of(self.start + ms(at)).offset_micros(off_ms * 1_000);
+        let timestamp = SECOND_TICKS + at * 90;
+        self.take(Tapped::Clock { lane: Lane::Video(second()), timestamp, wall }, at);
+    }
+
+    fn of(&self, layer: LayerId) -> Vec<&Sample> {
+        let samples = self.samples(Kind::Video);
+        samples.into_iter().filter(|sample| sample.layer == layer).collect()
+    }
+}
+
+#[test]
+fn what_is_missing_of_one_layer_holds_up_no_other() {
+    let mut world = World::synchronised();
+    world.second_clock(0, 0);
+    for number in 0..30 {
+        let [mut first, other] = world.both(number);
+        if number == 5 {
+            first.remove(1);
+        }
+        world.pass(number * 40);
+        world.packets(&[first, other].concat(), number * 40);
+        assert_eq!(world.of(second()).len() as u64, number + 1);
+    }
+    let numbers: Vec<u64> = world.of(LayerId::ONLY).iter().map(|it| number(&it.data)).collect();
+    assert_eq!(numbers, (0..5).chain(20..30).collect::<Vec<u64>>());
+    let gaps = world.found.iter().filter(|it| **it == Found::Gap(LayerId::ONLY)).count();
+    assert_eq!((gaps, world.gaps()), (1, 1));
+}
+
+#[test]
+fn the_same_picture_is_at_the_same_time_in_all_layers_once_clocks_are_right() {
+    let mut world = World::synchronised();
+    // What is known at first is an estimate.
+    world.second_clock(0, 60);
+    let apart = |world: &World| {
+        let newest = |layer| world.of(layer).last().expect("pictures").decode_ticks;
+        (newest(second()) - newest(LayerId::ONLY)) / 90
+    };
+    for number in 0..50 {
+        if number == 25 {
+            assert_eq!(apart(&world), 60);
+            world.second_clock(1_000, 0);
+        }
+        let both = world.both(number);
+        world.packets(&both.concat(), number * 40);
+    }
+    assert_eq!(apart(&world), 0);
+    let first = world.of(LayerId::ONLY);
+    assert!(first.windows(2).all(|pair| pair[1].decode_ticks - pair[0].decode_ticks == 3_600));
+    let moved = world.of(second());
+    assert!(moved.windows(2).all(|pair| pair[0].decode_ticks < pair[1].decode_ticks));
+    assert_eq!((moved.len(), world.gaps()), (50, 0));
+}
+
+#[test]
+fn what_layers_carry_is_passed_on() {
+    let mut world = World::new();
+    let layers = vec![LayerState { layer: second(), ..LayerState::default() }];
+    world.take(Tapped::Layers(layers.clone()), 0);
+    assert_eq!(world.found.last(), Some(&Found::Layers(layers)));
+}
