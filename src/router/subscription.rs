@@ -102,10 +102,11 @@ impl Past {
 
 /// A viewer's place in a track, and the sequence numbers it sees.
 ///
-/// While it stays with a layer its numbers are those of the publisher moved by a constant, or, where
-/// frames are left out, by what the [`Rewriter`] knows: a packet lost on the way in is a gap that a
-/// late retransmission still fills, and a NACK finds its packet. It leaves a layer where a keyframe of the one it aims at begins, and what it has not
-/// got by then of the one before still comes.
+/// While it stays with a layer its numbers are those of the publisher moved by a constant, or,
+/// where frames are left out, by what the [`Rewriter`] knows: a packet lost on the way in is a gap
+/// that a late retransmission still fills, and a NACK finds its packet. It leaves a layer where a
+/// keyframe of the one it aims at begins, and what it has not got by then of the one before still
+/// comes.
 #[derive(Debug)]
 pub struct Subscription {
     kind: Kind,

@@ -11,8 +11,8 @@
 //! constants. From the first frame that is left out on a [`Filter`] knows where that happened.
 //!
 //! A packet that is missing may belong to a frame that is left out: its number is kept free all the
-//! same, since nobody knows. Where it comes after all it goes out as padding, under its number. Only
-//! where what is missing lies between two packets of a frame that is left out is the gap closed.
+//! same, since nobody knows. Where it comes after all it goes out as padding, under its number. The
+//! gap is closed only where what is missing lies between two packets of a frame that is left out.
 
 mod filter;
 mod numbers;
