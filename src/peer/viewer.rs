@@ -570,7 +570,8 @@ mod tests {
         let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);
         let mut arena = SendArena::new(1_000);
         let packet = packet(codec, at, now);
-        let numbered = Numbered { packet: &packet, padding: 0, sequence: at, timestamp: at };
+        let (padding, patch) = (0, Patch::NONE);
+        let numbered = Numbered { packet: &packet, padding, sequence: at, timestamp: at, patch };
         let mut track = viewer.sending(codec.kind(), now).expect("agreed");
         match way {
             0 => drop(track.send(numbered, sealer, (path, &mut arena))),

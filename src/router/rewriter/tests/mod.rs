@@ -7,7 +7,7 @@ mod model;
 use super::*;
 use crate::media::codec::Codec;
 use crate::media::layer::{LayerId, Scale};
-use model::{Chance, Encoding, Frame, Origin, SVC, Stay, VP8, encode};
+use model::{Chance, Frame, Origin, SVC, Stay, VP8, encode};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
