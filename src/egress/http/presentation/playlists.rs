@@ -115,8 +115,8 @@ impl Playlists {
         let Some(closed) = closed else { return };
         self.playlist(rendition).add(closed, base);
         let window = self.settings.window.as_secs_f64();
-        // A live playlist holds three target durations at least (§6.2.2).
-        let least = 3.0 * self.target_duration as f64;
+        // A live playlist holds three target durations at least (§6.2.2), as segments are told.
+        let least = 3.0 * self.target_duration as f64 + 0.001;
         self.all.iter_mut().for_each(|playlist| playlist.trim(window, least));
         // What is not a part yet has its room.
         while self.held() > self.settings.bytes_max / 4 * 3 && self.give_up_oldest() {}
