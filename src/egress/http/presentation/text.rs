@@ -148,7 +148,7 @@ fn segments(
             writeln!(out, "#EXT-X-MAP:URI=\"{}{query}\"", init.name)?;
         }
         if let Some(begins) = segment.begins {
-            let early = if matches!(rendition, Rendition::Video(_)) { 0 } else { SOUND_EARLY };
+            let early = if rendition.is_video() { 0 } else { SOUND_EARLY };
             writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date_time(begins.offset_micros(-early)))?;
         }
         if is_recent {
