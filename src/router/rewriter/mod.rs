@@ -26,6 +26,7 @@ use self::filter::Filter;
 use self::numbers::Moved;
 use crate::codec::descriptor::Descriptor;
 use crate::media::codec::Codec;
+use crate::media::layer::{LayerState, SelectedLayer};
 use crate::media::packet::Packet;
 use crate::media::patch::Patch;
 
@@ -41,6 +42,20 @@ pub struct Limits {
 impl Limits {
     /// All pass.
     pub const ALL: Self = Self { spatial: u8::MAX, temporal: u8::MAX };
+
+    /// Those of a layer that a viewer is to get: all where its highest are meant, so that what has
+    /// not been measured yet passes too.
+    pub fn of(target: SelectedLayer, layers: &[LayerState]) -> Self {
+        let Some(state) = layers.iter().find(|state| state.layer == target.layer) else {
+            return Self::ALL;
+        };
+        let temporal_max = state.temporal.len().saturating_sub(1);
+        let is_less = usize::from(target.temporal) < temporal_max;
+        Self {
+            spatial: if target.spatial < state.spatial_max { target.spatial } else { u8::MAX },
+            temporal: if is_less { target.temporal } else { u8::MAX },
+        }
+    }
 
     const fn pass(self, packet: &Packet) -> bool {
         packet.scale.spatial <= self.spatial && packet.scale.temporal <= self.temporal
