@@ -200,6 +200,7 @@ pub(crate) fn media(rids: &[&str]) -> Vec<ReceivedMedia> {
         repaired_rid: Some(11),
         abs_send_time: Some(2),
         transport_cc: Some(3),
+        dependency_descriptor: Some(12),
         playout_delay: None,
     };
     let asked = Feedback { nack: true, pli: true, fir: true, ..Feedback::default() };
