@@ -100,6 +100,14 @@ impl Sending<'_> {
         estimator.probed(bytes, self.now);
         bytes
     }
+
+    /// The same without a packet of the past.
+    pub fn probe_empty(&mut self, sealer: &mut Sealer, to: (Path, &mut SendArena)) -> usize {
+        let Some(estimator) = self.estimator.as_deref_mut() else { return 0 };
+        let bytes = self.track.probe_empty(sealer, to, (estimator.history(), self.now));
+        estimator.probed(bytes, self.now);
+        bytes
+    }
 }
 
 /// How much of what a viewer asks for is looked at: every packet of RTCP and every number in a NACK
@@ -423,6 +431,7 @@ mod tests {
     use crate::media::codec::{Codec, Format};
     use crate::media::layer::{LayerId, Scale};
     use crate::media::packet::Packet;
+    use crate::media::patch::Patch;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::net::SocketAddr;
@@ -453,7 +462,8 @@ mod tests {
             arrival: now,
             payload: vec![0; 20],
         };
-        let numbered = Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0 };
+        let numbered =
+            Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0, patch: Patch::NONE };
         let master = MasterKey::new(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]);
         let mut sealer = Sealer::new(&master.expect("fitting lengths"));
         let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);
@@ -556,7 +566,7 @@ mod tests {
         }
     }
 
-    /// What departs of a packet that is sent in one of three ways.
+    /// What departs of a packet that is sent in one of four ways.
     fn departs(
         viewer: &mut Viewer,
         way: u8,
@@ -568,11 +578,13 @@ mod tests {
         let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);
         let mut arena = SendArena::new(1_000);
         let packet = packet(codec, at, now);
-        let numbered = Numbered { packet: &packet, padding: 0, sequence: at, timestamp: at };
+        let (padding, patch) = (0, Patch::NONE);
+        let numbered = Numbered { packet: &packet, padding, sequence: at, timestamp: at, patch };
         let mut track = viewer.sending(codec.kind(), now).expect("agreed");
         match way {
             0 => drop(track.send(numbered, sealer, (path, &mut arena))),
             1 => drop(track.resend(numbered, sealer, (path, &mut arena))),
+            2 => drop(track.probe_empty(sealer, (path, &mut arena))),
             _ => drop(track.probe(numbered, sealer, (path, &mut arena))),
         }
         arena.datagrams().next().map_or(Vec::new(), |(_, datagram)| datagram.to_vec())
@@ -602,7 +614,8 @@ mod tests {
         assert_eq!(send(&mut viewer, 0, Codec::Vp8, 2), Some(0));
         assert_eq!(send(&mut viewer, 0, Codec::Opus, 1), Some(1));
         assert_eq!(send(&mut viewer, 1, Codec::Vp8, 1), Some(2));
-        assert_eq!(send(&mut viewer, 2, Codec::Vp8, 2), Some(3));
+        assert_eq!(send(&mut viewer, 3, Codec::Vp8, 2), Some(3));
+        assert_eq!(send(&mut viewer, 2, Codec::Vp8, 2), Some(4));
         let feedback = [
             0x8f, 205, 0, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 9, 1, 0x20, 4, 4, 4, 4, 4,
             0, 0,
@@ -633,15 +646,15 @@ mod tests {
         fn a_number_of_an_ssrc_never_stands_for_two_packets(
             rtx: bool,
             nack: bool,
-            steps in prop::collection::vec((0_u8..5, 0_u64..6, any::<bool>()), 1..200),
+            steps in prop::collection::vec((0_u8..6, 0_u64..6, any::<bool>()), 1..200),
         ) {
             let now = Instant::now();
             let (mut viewer, mut sealer) = (numbered(rtx, nack, now), sealer());
             let mut departed = HashMap::new();
             let mut next = [0_u64; 2];
             for (way, back, of_sound) in steps {
-                if way >= 3 {
-                    viewer.measure(way == 3, now);
+                if way >= 4 {
+                    viewer.measure(way == 4, now);
                     continue;
                 }
                 let codec = if of_sound { Codec::Opus } else { Codec::Vp8 };

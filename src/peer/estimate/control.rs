@@ -22,14 +22,18 @@ const DECREASE_MEASURED: f64 = 0.9;
 const FILLS: f64 = 0.95;
 /// Whoever sends that much more makes one, before delays say so.
 const OVERFILLS: f64 = 1.2;
+/// Within such a time it falls no further than to this part: a machine that stood still for a
+/// moment, here or there, looks like a path that carries nothing.
+const STEP_DOWN: f64 = 0.5;
+const STEP: Duration = Duration::from_millis(200);
 /// By so much the target grows in a second where no limit is near.
 const GROWTH: f64 = 1.08;
 /// One packet each response time is added where the limit is near.
 const PACKET_BITS: f64 = 1_200.0 * 8.0;
 /// The target grows by itself to what has come and no further: a layer's rate wavers by as much.
 const BEYOND: f64 = 1.1;
-/// What was too much is not tried again for a while: this long, then twice as long each time that it
-/// is too much again soon after. A probe that came at so much more has found another path.
+/// What was too much is not tried again for a while: this long, then twice as long each time that
+/// it is too much again soon after. A probe that came at so much more has found another path.
 const CEILING_REST: Duration = Duration::from_secs(4);
 const SOON: Duration = Duration::from_secs(15);
 const CEILING_REST_MAX: Duration = Duration::from_secs(32);
@@ -104,6 +108,8 @@ pub(super) struct Control {
     /// What the last feedback said of that.
     overfills: bool,
     fell_by_loss: Option<Instant>,
+    /// When it began to fall last, and from where.
+    step: Option<(Instant, f64)>,
     ceiling: Option<Ceiling>,
 }
 
@@ -117,6 +123,7 @@ impl Control {
             updated: None,
             overfills: false,
             fell_by_loss: None,
+            step: None,
             ceiling: None,
         }
     }
@@ -140,7 +147,7 @@ impl Control {
         let overfilled = std::mem::replace(&mut self.overfills, signals.overfills());
         if let Some((carried, target)) = signals.carried(overfilled && self.overfills) {
             self.limit = Some(carried);
-            self.fall_to(target);
+            self.fall_to(target, now);
         } else if let Verdict::TooHigh(loss) = signals.loss {
             self.lose(loss, signals);
         } else if signals.loss == Verdict::Grow && !signals.is_queueing {
@@ -179,8 +186,12 @@ impl Control {
         self.target = self.target.max(rate.min(self.highest(now)));
     }
 
-    fn fall_to(&mut self, rate: f64) {
-        self.target = self.target.min(rate.max(bits(Estimate::FLOOR)));
+    fn fall_to(&mut self, rate: f64, now: Instant) {
+        let under_way = self.step.filter(|(began, _)| now < *began + STEP);
+        let (began, from) = under_way.unwrap_or((now, self.target));
+        self.step = Some((began, from));
+        let lowest = (from * STEP_DOWN).max(bits(Estimate::FLOOR));
+        self.target = self.target.min(rate.max(lowest));
     }
 
     /// What is lost is so much of what was sent, however far above that the target is.
@@ -191,7 +202,7 @@ impl Control {
         }
         self.fell_by_loss = Some(signals.now);
         let sent = signals.received.map_or(self.target, |it| bits(it) / (1.0 - loss).max(0.1));
-        self.fall_to(self.target.min(sent) * (1.0 - loss / 2.0));
+        self.fall_to(self.target.min(sent) * (1.0 - loss / 2.0), signals.now);
     }
 
     fn grow(&mut self, passed: Duration, signals: &Signals) {

@@ -26,6 +26,8 @@ struct World {
     receiver: Receiver,
     estimator: Estimator,
     can_probe: bool,
+    /// Whether any picture flows.
+    has_picture: bool,
     /// What flows, and from when on another does.
     layer: usize,
     layers: usize,
@@ -57,6 +59,7 @@ impl World {
             receiver: Receiver::new(start),
             estimator: Estimator::new(can_probe, start),
             can_probe,
+            has_picture: true,
             layer: 1,
             layers: LAYERS.len(),
             next_layer: None,
@@ -137,7 +140,7 @@ impl World {
         self.choose(0.5);
         while self.next_frame <= now {
             // What the path does not carry waits for the keyframe of a lower layer.
-            if self.is_stopped() {
+            if self.is_stopped() || !self.has_picture {
                 self.next_frame += Duration::from_micros(33_333);
             } else {
                 self.send_frame();
@@ -350,6 +353,24 @@ fn what_is_known_of_a_link_stays_while_little_is_sent() {
     let after = world.estimate();
     assert!(after >= before.scaled(0.9) && after <= before.scaled(1.1), "{before} {after}");
     assert_eq!(world.estimator.estimate(world.now).map(|it| it.basis), Some(Basis::Feedback));
+}
+
+#[test]
+fn the_way_up_is_found_while_nothing_but_sound_flows() {
+    let mut world = World::new(Bitrate::kbps(3_000));
+    world.run(5.0);
+    world.link.rate = Bitrate::kbps(50);
+    world.run(10.0);
+    let fell = world.estimate();
+    assert!(fell <= Bitrate::kbps(60), "{fell}");
+    world.has_picture = false;
+    world.link.rate = Bitrate::kbps(3_000);
+    world.run(15.0);
+    let estimate = world.estimate();
+    assert!(estimate >= Bitrate::kbps(250), "{estimate}: {}", world.told());
+    world.has_picture = true;
+    world.run(10.0);
+    assert_eq!(world.layer, 3, "{}", world.told());
 }
 
 #[test]
