@@ -96,9 +96,9 @@ impl Playlists {
     /// A segment begins in one of them, at `at` in ticks of the publisher, which is said to be the
     /// moment `begins`.
     ///
-    /// It has its date from the picture beside it, where a layer of that has begun the segment: hls.js
-    /// places sound, and another layer, by the dates of both, and two clocks that are measured each
-    /// by itself differ by milliseconds that the media does not.
+    /// It has its date from the picture beside it, where a layer of that has begun the segment:
+    /// hls.js places sound, and another layer, by the dates of both, and two clocks that are
+    /// measured each by itself differ by milliseconds that the media does not.
     pub(super) fn open(
         &mut self,
         rendition: Rendition,
