@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 const STAYS_MAX: usize = 256;
 /// Whoever has had nothing for so long may have a newer time line.
 const PAUSE_MICROS: u64 = 200_000;
+/// A picture that has stood for so long is another stay.
+const INTERRUPTED_MICROS: u64 = 500_000;
 /// Frames that a late packet may belong to, and RTP ticks in a millisecond.
 const FRAMES_REMEMBERED: usize = 64;
 const TICKS: f64 = 90.0;
@@ -66,8 +68,8 @@ pub struct LayerReport {
     pub made_gaps: u64,
     /// Timestamps that were before those of the packet before.
     pub backwards: u64,
-    /// The largest change, at a switch without a pause, of what RTP time is ahead of the publisher's
-    /// clock: what picture and sound would be apart by.
+    /// The largest change, at a switch without a pause, of what RTP time is ahead of the clock of the
+    /// publisher: what picture and sound would be apart by.
     pub clock_step_ms_max: f64,
 }
 
@@ -134,7 +136,9 @@ impl LayerWatch {
             let packets = now.stamp.counter.saturating_sub(last.stamp.counter);
             // Fewer numbers than packets are frames that were left out.
             report.made_gaps += numbers.saturating_sub(packets);
-            if let Some(stay) = report.stays.last_mut() {
+            if now.at_micros.saturating_sub(last.at_micros) >= INTERRUPTED_MICROS {
+                self.begin(now);
+            } else if let Some(stay) = report.stays.last_mut() {
                 stay.to_micros = now.at_micros;
             }
             return;
@@ -215,6 +219,13 @@ mod tests {
         assert!(report.stays.iter().all(|stay| (stay.frame_rate() - 50.0).abs() < 0.1));
         assert_eq!((report.switches, report.made_gaps, report.backwards), (1, 0, 0));
         assert_eq!(report.current(), Some(2));
+    }
+
+    #[test]
+    fn a_picture_that_stood_is_another_stay() {
+        let report = seen([glimpse(1, 1, 1, 0), glimpse(1, 2, 2, 400), glimpse(1, 3, 3, 1_000)]);
+        let frames: Vec<_> = report.stays.iter().map(|stay| stay.frames).collect();
+        assert_eq!((frames, report.switches), (vec![2, 1], 0));
     }
 
     #[test]
