@@ -68,8 +68,8 @@ pub struct LayerReport {
     pub made_gaps: u64,
     /// Timestamps that were before those of the packet before.
     pub backwards: u64,
-    /// The largest change, at a switch without a pause, of what RTP time is ahead of the clock of the
-    /// publisher: what picture and sound would be apart by.
+    /// The largest change, at a switch without a pause, of what RTP time is ahead of the clock of
+    /// the publisher: what picture and sound would be apart by.
     pub clock_step_ms_max: f64,
 }
 
