@@ -107,7 +107,7 @@ impl Playlists {
         begins: WallTime,
     ) {
         let others = Rendition::all().filter(|it| it.is_video() && *it != rendition);
-        let beside = others.filter_map(|it| self.get(it).date(boundary.msn, at)).next();
+        let beside = others.find_map(|it| self.get(it).date(boundary.msn, at));
         let date = Date { at, begins: beside.unwrap_or(begins), is_exact: beside.is_some() };
         self.all[rendition.index()].open(boundary, &self.boundaries, date);
     }
