@@ -395,7 +395,9 @@ impl Engine {
             self.select(key, now);
         }
         // What is to be found out of a link may be due sooner by now.
-        viewers.iter().for_each(|&key| self.reschedule(key));
+        for &key in &viewers {
+            self.reschedule(key);
+        }
         if let Some(stream) = self.streams.get_mut(index) {
             stream.viewers = viewers;
         }

@@ -251,11 +251,11 @@ impl Outgoing {
         };
         let written = if types.rtx.is_some() {
             self.seal_rtx(numbered, types, sealer, to, noting)
-        } else if types.number.is_none() {
+        } else if types.number.is_none() && self.playout_delay.knows(sequence) {
             let extensions = Extensions::new(self.playout_delay.extension(sequence), None);
             seal_into(sealer, &self.fields(&numbered, types, &extensions), to)
         } else {
-            // It may have gone out with a number.
+            // It may have gone out with a number, or with another limit.
             self.counters.refused += 1;
             return Sent::No;
         };

@@ -14,6 +14,8 @@ pub struct PlayoutDelay {
     lifts_from: u64,
     /// Packets from this extended sequence number on carry nothing.
     ends_at: u64,
+    /// What packets before this extended sequence number carried is not known any more.
+    known_from: u64,
 }
 
 /// An extension block with its header.
@@ -43,11 +45,13 @@ impl PlayoutDelay {
             [0xbe, 0xde, 0, 1, id << 4 | 2, 0, high & 0x0f, low]
         };
         let blocks = |id| Blocks { at_once: block(id, 0), lifted: block(id, Self::MAX) };
-        Self { blocks: id.map(blocks), lifts_from: 0, ends_at: 0 }
+        Self { blocks: id.map(blocks), lifts_from: 0, ends_at: 0, known_from: 0 }
     }
 
-    /// The viewer begins in the past: all that it is sent from now on is to be shown at once.
-    pub const fn catches_up(&mut self) {
+    /// The viewer begins in the past: all that it is sent from this extended sequence number on is
+    /// to be shown at once.
+    pub const fn catches_up(&mut self, next: u64) {
+        self.known_from = next;
         self.lifts_from = u64::MAX;
         self.ends_at = u64::MAX;
     }
@@ -63,6 +67,11 @@ impl PlayoutDelay {
         if self.ends_at == u64::MAX && next >= self.lifts_from.saturating_add(Self::LIFTING) {
             self.ends_at = next;
         }
+    }
+
+    /// Whether a packet would carry now what it has carried.
+    pub const fn knows(&self, sequence: u64) -> bool {
+        self.blocks.is_none() || sequence >= self.known_from
     }
 
     /// The extension block of a packet, if it carries one.
@@ -86,7 +95,7 @@ mod tests {
     fn the_past_is_shown_at_once_and_the_first_of_the_present_lift_that() {
         let mut delay = PlayoutDelay::new(Some(5));
         assert_eq!(delay.extension(7), None, "who begins live is told nothing");
-        delay.catches_up();
+        delay.catches_up(0);
         assert_eq!(delay.extension(1_000), AT_ONCE);
         delay.is_live(1_100);
         for next in [1_100, 1_160, 1_170] {
@@ -98,10 +107,19 @@ mod tests {
         assert_eq!(of(1_170), None);
     }
 
+    /// Else it could be sent again with other bytes under the same number.
+    #[test]
+    fn what_was_sent_before_the_viewer_began_again_is_not_known() {
+        let mut delay = PlayoutDelay::new(Some(5));
+        assert!(delay.knows(10));
+        delay.catches_up(100);
+        assert!(!delay.knows(99) && delay.knows(100));
+    }
+
     #[test]
     fn a_viewer_that_did_not_agree_is_told_nothing() {
         let mut delay = PlayoutDelay::new(None);
-        delay.catches_up();
+        delay.catches_up(0);
         assert_eq!(delay.extension(1_000), None);
     }
 }

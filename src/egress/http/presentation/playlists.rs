@@ -106,8 +106,8 @@ impl Playlists {
         at: i64,
         begins: WallTime,
     ) {
-        let others = Rendition::all().filter(|it| it.is_video() && *it != rendition);
-        let beside = others.filter_map(|it| self.get(it).date(boundary.msn, at)).next();
+        let mut others = Rendition::all().filter(|it| it.is_video() && *it != rendition);
+        let beside = others.find_map(|it| self.get(it).date(boundary.msn, at));
         let date = Date { at, begins: beside.unwrap_or(begins), is_exact: beside.is_some() };
         self.all[rendition.index()].open(boundary, &self.boundaries, date);
     }
