@@ -10,6 +10,7 @@
 //! - `plan`: what happens in a world, drawn from a seed
 //! - `play`: lets happen what is planned
 //! - `publisher`: a simulated publisher above its transport
+//! - `tells`: what a viewer tells of the path to it
 //! - `told`: what the engines have told of a session
 //! - `viewer`: a simulated viewer above its transport
 //! - `wire`: what goes over the networks, and what the engines tell
@@ -49,6 +50,7 @@ mod play;
 mod publisher;
 #[path = "../support/sessions.rs"]
 mod sessions;
+mod tells;
 mod told;
 mod viewer;
 mod wire;

@@ -2,7 +2,8 @@
 
 use crate::agreed::VIDEO;
 use crate::link::{Link, Random};
-use crate::publisher::{Camera, Repair};
+use crate::publisher::{BROWSER, Camera, Encoding, OBS, Repair, SAME_SIZE, TWO};
+use crate::tells::Tells;
 use crate::viewer::Screen;
 use crate::world::{ROLES, ms};
 use millrace::media::bitrate::Bitrate;
@@ -164,12 +165,19 @@ impl Draw {
         }
     }
 
+    /// The encodings of a camera: half of them have one.
+    fn ladder(&mut self) -> &'static [Encoding] {
+        self.one_of(&[&[], &[], &[], BROWSER, OBS, TWO, SAME_SIZE])
+    }
+
     fn camera(&mut self) -> Camera {
         let frame_rate = self.one_of(&[10, 15, 24, 30]);
         let group = self.one_of(&[10, 30, 60, 150, u64::MAX]);
         Camera {
             codec: self.one_of(&VIDEO),
             frame_rate,
+            ladder: self.ladder(),
+            together: self.random.happens(0.5),
             packets: 1 + self.upto(4) as usize,
             payload_bytes: 60 + self.upto(1_000) as usize,
             group,
@@ -237,7 +245,11 @@ impl Draw {
 
     fn viewer(&mut self, stream: &str) {
         let at = self.moment(Duration::ZERO);
-        let screen = Screen { rtx: self.random.happens(0.6), nack: self.random.happens(0.85) };
+        let screen = Screen {
+            rtx: self.random.happens(0.6),
+            nack: self.random.happens(0.85),
+            tells: self.one_of(&[Tells::Arrivals, Tells::Arrivals, Tells::Remb, Tells::Nothing]),
+        };
         let lacks = self.one_of(&[None, None, None, Some(Codec::H265), Some(Codec::Av1)]);
         let knows = VIDEO.into_iter().filter(|&codec| Some(codec) != lacks).collect();
         let who = self.comes(at, stream, Coming::Viewer(screen, knows), 0.04);

@@ -31,8 +31,8 @@ fn lot(seed: u64) -> World {
     let mut world = World::sharded(seed, SHARDS);
     world.strict = false;
     world.publish("lot-42", Camera { group: 60, ..Camera::default() });
-    world.view("lot-42", Screen { rtx: true, nack: true });
-    world.view("lot-42", Screen { rtx: false, nack: false });
+    world.view("lot-42", Screen { rtx: true, nack: true, ..Screen::default() });
+    world.view("lot-42", Screen { rtx: false, nack: false, ..Screen::default() });
     world
 }
 

@@ -5,7 +5,7 @@ use crate::client::{Client, Side};
 use crate::link::{Link, Random};
 use crate::oracle::Oracle;
 use crate::oracle::bounds::{Outside, no_faults, nothing_left, within_bounds};
-use crate::publisher::{Camera, Publishing, Repair};
+use crate::publisher::{Camera, Publishing};
 use crate::sessions::{Waiting, client, prepare, session, settings};
 use crate::viewer::{Screen, Watching};
 use crate::wire::{InFlight, Plant};
@@ -160,7 +160,7 @@ impl World {
     ) -> usize {
         let number = self.clients.len();
         let peer = client(number, options);
-        let agreement = agreed::publisher(&peer, camera.repair == Repair::Rtx);
+        let agreement = agreed::publisher(&peer, &camera);
         let side = Side::Publisher(Box::new(Publishing::new(camera, number)));
         self.add(stream, peer, side, (agreement, options))
     }
@@ -186,7 +186,7 @@ impl World {
     ) -> usize {
         let number = self.clients.len();
         let peer = client(number, options);
-        let agreement = agreed::viewer(&peer, number, screen.rtx, codecs);
+        let agreement = agreed::viewer(&peer, number, screen, codecs);
         let side = Side::Viewer(Box::new(Watching::new(number, screen, self.now)));
         self.add(stream, peer, side, (agreement, options))
     }

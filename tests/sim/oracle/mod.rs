@@ -17,6 +17,7 @@ use crate::client::{Client, Side};
 use crate::sessions::session;
 use millrace::engine::command::{Agreement, Event};
 use millrace::media::id::SessionId;
+use millrace::media::layer::{Lane, LayerId};
 use millrace::peer::header::RtpHeader;
 use millrace::peer::stun::{DatagramKind, classify};
 use nonce::Nonces;
@@ -71,6 +72,12 @@ pub(crate) enum Rule {
     Starved,
     /// A sender report tells the timestamp of its moment.
     Report,
+    /// By the sender reports sound and picture stay together, whichever layer it is.
+    LipSync,
+    /// A layer that has stopped is left.
+    Stopped,
+    /// On a steady link layers do not take turns.
+    Oscillation,
     /// No code panics, and no message between shards is lost.
     Fault,
     /// Whatever an engine keeps has a bound.
@@ -115,6 +122,8 @@ struct Known {
     is_impostor: bool,
     connected: Option<Instant>,
     ended: bool,
+    /// Since when nothing was changed about it: its link, its choice, what its stream sends.
+    steady_since: Instant,
     /// Where its checks have come from.
     checked: HashSet<SocketAddr>,
     /// What was sent to it before it had its keys.
@@ -137,6 +146,8 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// Between two keyframe requests to one publisher, less what a clock may round.
     const REQUEST_INTERVAL: Duration = Duration::from_millis(999);
+    /// Sound and picture are apart by so many microseconds at most.
+    const TOGETHER: i64 = 60_000;
     /// More than anything is looked at for is not kept.
     const VIOLATIONS_MAX: usize = 100;
 
@@ -167,6 +178,7 @@ impl Oracle {
             is_impostor: client.is_impostor,
             connected: None,
             ended: false,
+            steady_since: self.epoch,
             checked: HashSet::new(),
             early: Vec::new(),
         };
@@ -316,18 +328,34 @@ impl Oracle {
             };
             track.reported(report.rtp_time, at)?;
         }
+        let clocks: Vec<_> = packets
+            .iter()
+            .filter_map(|packet| packet.as_any().downcast_ref::<SenderReport>())
+            .filter_map(|report| {
+                let track = known.tracks.iter().find(|it| it.agreed.ssrc == report.ssrc)?;
+                track.capture_clock(report, at)
+            })
+            .collect();
+        if let [(source, one), (same, other)] = clocks[..]
+            && source == same
+            && (one - other).abs() > Self::TOGETHER
+        {
+            return broken(Rule::LipSync, format!("{} us apart", one - other));
+        }
         Ok(())
     }
 
     /// What a publisher is told: keyframe requests are counted.
     fn asked(&mut self, number: usize, mut compound: &[u8], at: Instant) -> Verdict {
         let packets = unmarshal(&mut compound).map_err(|error| (Rule::Keys, error.to_string()))?;
-        let requests = packets.iter().map(|packet| packet.as_any()).filter(|packet| {
-            packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>()
+        let requests = packets.iter().map(|packet| packet.as_any()).filter_map(|packet| {
+            let pli = packet.downcast_ref::<PictureLossIndication>().map(|it| it.media_ssrc);
+            let fir = || packet.downcast_ref::<FullIntraRequest>()?.fir.first().map(|it| it.ssrc);
+            pli.or_else(fir)
         });
         let Some(source) = self.sources.get_mut(number) else { return Ok(()) };
-        for _ in requests {
-            let before = source.asked.replace(at);
+        for media in requests {
+            let before = source.asked.insert(media, at);
             if let Some(before) = before.filter(|before| at < *before + Self::REQUEST_INTERVAL) {
                 return broken(Rule::KeyframeRequests, format!("two within {:?}", at - before));
             }
@@ -354,6 +382,7 @@ impl Oracle {
             let watch = Watch { stream: &known.stream, connected, now };
             for track in &mut known.tracks {
                 verdicts.push((number, track.owed(&watch, &self.sources)));
+                verdicts.push((number, track.is_calm(known.steady_since)));
             }
         }
         for (number, verdict) in verdicts.into_iter().filter(|(_, verdict)| verdict.is_err()) {
@@ -380,6 +409,27 @@ impl Oracle {
     pub(crate) fn went_on(&self) -> usize {
         let tracks = self.known.values().flat_map(|known| &known.tracks);
         tracks.map(Track::went_on).sum()
+    }
+
+    /// How often a viewer has gone on with another layer of the same publisher.
+    pub(crate) fn switched(&self) -> usize {
+        let tracks = self.known.values().flat_map(|known| &known.tracks);
+        tracks.map(Track::switched).sum()
+    }
+
+    /// Which layers of the picture a viewer was sent, and since when.
+    pub(crate) fn stays(&self, number: usize) -> Vec<(Instant, LayerId)> {
+        let tracks = self.known.get(&number).into_iter().flat_map(|known| &known.tracks);
+        let layer = |(at, lane)| match lane {
+            Lane::Audio => None,
+            Lane::Video(layer) => Some((at, layer)),
+        };
+        tracks.flat_map(Track::stays).filter_map(layer).collect()
+    }
+
+    /// Something has changed for a viewer: layers may take turns until it is settled.
+    pub(crate) fn disturb(&mut self, number: usize, now: Instant) {
+        self.known.get_mut(&number).into_iter().for_each(|known| known.steady_since = now);
     }
 
     /// How many packets were sent again as they were.
