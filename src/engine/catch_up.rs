@@ -138,7 +138,7 @@ impl Viewing {
         let mut walk = Box::new(CatchUp::new(layer, now));
         let shift = router.shift(Lane::Video(layer), subscription.moved(), now);
         walk.begin(start, shift, subscription, now);
-        track.playout_delay().catches_up();
+        track.playout_delay().catches_up(subscription.next_out());
         self.catching_up = Some(walk);
         self.began = Some(now);
         true

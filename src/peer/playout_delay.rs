@@ -10,6 +10,15 @@
 #[derive(Debug, Clone)]
 pub struct PlayoutDelay {
     blocks: Option<Blocks>,
+    /// Latest first: as many as a subscription has stays whose packets are still sent again.
+    spans: [Span; 3],
+}
+
+/// A time in which the viewer caught up, and what came after it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    /// It is of the packets from this extended sequence number on.
+    begins: u64,
     /// Packets before this extended sequence number are of the past.
     lifts_from: u64,
     /// Packets from this extended sequence number on carry nothing.
@@ -43,35 +52,40 @@ impl PlayoutDelay {
             [0xbe, 0xde, 0, 1, id << 4 | 2, 0, high & 0x0f, low]
         };
         let blocks = |id| Blocks { at_once: block(id, 0), lifted: block(id, Self::MAX) };
-        Self { blocks: id.map(blocks), lifts_from: 0, ends_at: 0 }
+        Self { blocks: id.map(blocks), spans: [Span::default(); 3] }
     }
 
-    /// The viewer begins in the past: all that it is sent from now on is to be shown at once.
-    pub const fn catches_up(&mut self) {
-        self.lifts_from = u64::MAX;
-        self.ends_at = u64::MAX;
+    /// The viewer begins in the past: all that it is sent from this extended sequence number on is
+    /// to be shown at once. What was sent before stays as it was.
+    pub fn catches_up(&mut self, next: u64) {
+        if self.spans[0].begins != next {
+            self.spans.rotate_right(1);
+        }
+        self.spans[0] = Span { begins: next, lifts_from: u64::MAX, ends_at: u64::MAX };
     }
 
     /// What the viewer is sent from this extended sequence number on is live.
     pub const fn is_live(&mut self, next: u64) {
-        self.lifts_from = next;
+        self.spans[0].lifts_from = next;
     }
 
     /// A batch of live packets begins with this extended sequence number. Whether packets carry
     /// limits changes between batches only: their sizes differ, and one message takes equal ones.
     pub const fn batch_begins(&mut self, next: u64) {
-        if self.ends_at == u64::MAX && next >= self.lifts_from.saturating_add(Self::LIFTING) {
-            self.ends_at = next;
+        let Span { lifts_from, ends_at, .. } = &mut self.spans[0];
+        if *ends_at == u64::MAX && next >= lifts_from.saturating_add(Self::LIFTING) {
+            *ends_at = next;
         }
     }
 
     /// The extension block of a packet, if it carries one.
     pub fn extension(&self, sequence: u64) -> Option<Block> {
         let Blocks { at_once, lifted } = self.blocks?;
-        if sequence < self.lifts_from {
+        let span = self.spans.iter().find(|span| span.begins <= sequence)?;
+        if sequence < span.lifts_from {
             return Some(at_once);
         }
-        (sequence < self.ends_at).then_some(lifted)
+        (sequence < span.ends_at).then_some(lifted)
     }
 }
 
@@ -86,7 +100,7 @@ mod tests {
     fn the_past_is_shown_at_once_and_the_first_of_the_present_lift_that() {
         let mut delay = PlayoutDelay::new(Some(5));
         assert_eq!(delay.extension(7), None, "who begins live is told nothing");
-        delay.catches_up();
+        delay.catches_up(1_000);
         assert_eq!(delay.extension(1_000), AT_ONCE);
         delay.is_live(1_100);
         for next in [1_100, 1_160, 1_170] {
@@ -99,9 +113,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_before_the_past_came_once_more_stays_as_it_was() {
+        let mut delay = PlayoutDelay::new(Some(5));
+        delay.catches_up(1_000);
+        delay.is_live(1_100);
+        delay.batch_begins(1_180);
+        delay.catches_up(2_000);
+        delay.catches_up(2_000);
+        let of = |sequence| delay.extension(sequence);
+        assert_eq!((of(999), of(1_050), of(1_100)), (None, AT_ONCE, LIFTED));
+        assert_eq!((of(1_999), of(2_000)), (None, AT_ONCE));
+    }
+
+    #[test]
     fn a_viewer_that_did_not_agree_is_told_nothing() {
         let mut delay = PlayoutDelay::new(None);
-        delay.catches_up();
+        delay.catches_up(1_000);
         assert_eq!(delay.extension(1_000), None);
     }
 }
