@@ -407,7 +407,8 @@ impl Track {
         // What came when it had moved on, or about then, has no place in its numbers any more.
         let has_moved_on = self.runs.get(place + 1).is_some_and(|next| {
             let number = run.first.1 + (index - run.first.0) as u64;
-            number >= next.first.1 || at + Self::PROMPT > next.began
+            let left_the_past = next.began <= run.began + Self::CATCH_UP;
+            number >= next.first.1 || at + Self::PROMPT > next.began || left_the_past
         });
         run.offered.contains(&index) || has_moved_on
     }
