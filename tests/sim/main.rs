@@ -5,6 +5,7 @@
 //! - `agreed`: the codecs that are agreed, and their payload types
 //! - `client`: one client, its transport and its links
 //! - `link`: one direction of a network
+//! - `lot`: a publisher of several layers, and viewers behind links of their own
 //! - `oracle`: what must always hold
 //! - `picture`: packets of pictures, codec by codec
 //! - `plan`: what happens in a world, drawn from a seed
@@ -20,14 +21,17 @@
 //! What it proves:
 //!
 //! - `backlog`: a viewer whose connection takes less than it is sent
+//! - `choosing`: a viewer gets the layer that it wishes to see
 //! - `ending`: how sessions end, and what stays of them
 //! - `fault`: a fault in one session ends that session only
 //! - `flood`: a viewer that asks for everything gets little, and the others notice nothing
+//! - `following`: a viewer gets the layer that its link carries, as that changes
 //! - `handshake`: clients connect over bad links
 //! - `instant_start`: a viewer begins with the past and is live soon
 //! - `keyframes`: many viewers cost the publisher few keyframes
 //! - `lip_sync`: sound and picture stay together
 //! - `listening`: what viewers are told of the time who listen
+//! - `layers`: what publishers do with their layers
 //! - `loss`: what retransmission makes of a bad link
 //! - `nonce`: nothing is sealed twice with different bytes
 //! - `pacing`: a keyframe comes in slices, any other picture at once
@@ -43,6 +47,7 @@
 mod agreed;
 mod client;
 mod link;
+mod lot;
 mod oracle;
 mod picture;
 mod plan;
@@ -58,13 +63,16 @@ mod world;
 mod written;
 
 mod backlog;
+mod choosing;
 mod ending;
 mod fault;
 mod flood;
+mod following;
 mod handshake;
 mod instant_start;
 mod keyframes;
 mod lip_sync;
+mod layers;
 mod listening;
 mod loss;
 mod nonce;

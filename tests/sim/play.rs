@@ -74,6 +74,7 @@ pub(crate) fn play(plan: &Plan) -> Played {
 pub(crate) fn play_with(plan: &Plan, prepare: impl FnOnce(&mut World)) -> Played {
     let mut world = World::sharded(plan.seed, plan.shards);
     (world.eager, world.burst_max, world.strict) = (plan.eager, plan.burst_max, false);
+    world.listen = true;
     prepare(&mut world);
     let (clients, settled) = (HashMap::new(), HashSet::new());
     let mut player = Player { plan, world, clients, settled, moved: 0 };

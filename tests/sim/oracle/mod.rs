@@ -5,17 +5,20 @@
 //!
 //! - `bounds`: no queue grows without end, and nothing is left when all is over
 //! - `nonce`: nothing is sealed twice with different bytes
+//! - `selected`: what viewers are to get
 //! - `source`: what the publishers have sent, and what of it has reached the server
 //! - `track`: one track to one viewer, what it gets and what it is owed
 
 pub(crate) mod bounds;
 mod nonce;
+mod selected;
 mod source;
 mod track;
 
 use crate::client::{Client, Side};
 use crate::sessions::session;
 use millrace::engine::command::{Agreement, Event};
+use millrace::media::bitrate::Bitrate;
 use millrace::media::id::SessionId;
 use millrace::media::layer::{Lane, LayerId};
 use millrace::peer::header::RtpHeader;
@@ -25,6 +28,7 @@ use rtc_rtcp::packet::unmarshal;
 use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc_rtcp::sender_report::SenderReport;
+use selected::Selected;
 use source::Sources;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -78,6 +82,10 @@ pub(crate) enum Rule {
     Stopped,
     /// On a steady link layers do not take turns.
     Oscillation,
+    /// A viewer is to get what its link is taken to carry.
+    Target,
+    /// What a viewer gets for long is what its link carries.
+    Overload,
     /// No code panics, and no message between shards is lost.
     Fault,
     /// Whatever an engine keeps has a bound.
@@ -122,6 +130,8 @@ struct Known {
     is_impostor: bool,
     connected: Option<Instant>,
     ended: bool,
+    /// Of a viewer: what it is to get, as far as that is told.
+    selected: Selected,
     /// Since when nothing was changed about it: its link, its choice, what its stream sends.
     steady_since: Instant,
     /// Where its checks have come from.
@@ -178,6 +188,7 @@ impl Oracle {
             is_impostor: client.is_impostor,
             connected: None,
             ended: false,
+            selected: Selected::default(),
             steady_since: self.epoch,
             checked: HashSet::new(),
             early: Vec::new(),
@@ -201,6 +212,12 @@ impl Oracle {
 
     /// An engine tells something.
     pub(crate) fn told(&mut self, event: &Event, now: Instant) {
+        if let Event::Layers { session, selection } = event {
+            let Some(&number) = self.sessions.get(session) else { return };
+            let Some(known) = self.known.get_mut(&number) else { return };
+            let verdict = known.selected.told(selection, now);
+            return self.judge(Some(number), now, verdict);
+        }
         let (Event::Connected { session, .. } | Event::Ended { session, .. }) = event else {
             return;
         };
@@ -379,7 +396,8 @@ impl Oracle {
             else {
                 continue;
             };
-            let watch = Watch { stream: &known.stream, connected, now };
+            let selected = &known.selected;
+            let watch = Watch { stream: &known.stream, connected, now, selected };
             for track in &mut known.tracks {
                 verdicts.push((number, track.owed(&watch, &self.sources)));
                 verdicts.push((number, track.is_calm(known.steady_since)));
@@ -417,6 +435,16 @@ impl Oracle {
         tracks.map(Track::switched).sum()
     }
 
+    /// A viewer has said what it wishes to see.
+    pub(crate) fn wishes(&mut self, number: usize, paused: bool) {
+        self.known.get_mut(&number).into_iter().for_each(|known| known.selected.wishes(paused));
+    }
+
+    /// What is taken of a viewer's link, as was told last.
+    pub(crate) fn estimate(&self, number: usize) -> Option<Bitrate> {
+        self.known.get(&number)?.selected.estimate()
+    }
+
     /// Which layers of the picture a viewer was sent, and since when.
     pub(crate) fn stays(&self, number: usize) -> Vec<(Instant, LayerId)> {
         let tracks = self.known.get(&number).into_iter().flat_map(|known| &known.tracks);
@@ -429,7 +457,10 @@ impl Oracle {
 
     /// Something has changed for a viewer: layers may take turns until it is settled.
     pub(crate) fn disturb(&mut self, number: usize, now: Instant) {
-        self.known.get_mut(&number).into_iter().for_each(|known| known.steady_since = now);
+        if let Some(known) = self.known.get_mut(&number) {
+            known.steady_since = now;
+            known.selected.disturb(now);
+        }
     }
 
     /// How many packets were sent again as they were.

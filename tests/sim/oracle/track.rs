@@ -1,5 +1,6 @@
 //! One track to one viewer: whose packets it gets, under which numbers, and what it is owed.
 
+use super::selected::Selected;
 use super::source::{Arrival, Source, Sources};
 use super::{Rule, Verdict, broken};
 use millrace::media::codec::{Codec, Kind};
@@ -77,6 +78,7 @@ pub(super) struct Watch<'a> {
     pub(super) stream: &'a str,
     pub(super) connected: Instant,
     pub(super) now: Instant,
+    pub(super) selected: &'a Selected,
 }
 
 impl Track {
@@ -225,7 +227,7 @@ impl Track {
         if self.kind() == Kind::Video && !original.begins {
             return broken(Rule::Keyframe, format!("{what} is not where a keyframe begins"));
         }
-        self.begin((source, lane, index), number, opened, what)
+        self.begin((source, lane, index), number, publisher, opened, what)
     }
 
     /// Another run begins, where that is right.
@@ -233,10 +235,13 @@ impl Track {
         &mut self,
         (source, lane, index): (usize, Lane, usize),
         number: u64,
+        publisher: &Source,
         opened: &Opened<'_>,
         what: &str,
     ) -> Verdict {
-        let may_begin_again = self.runs.last().is_none_or(|run| {
+        // Where layers are chosen from, the picture may have been stopped, and goes on.
+        let is_chosen = self.kind() == Kind::Video && publisher.has_choice();
+        let may_begin_again = is_chosen || self.runs.last().is_none_or(|run| {
             let other = run.source != source || run.lane != lane;
             let catches_up = opened.at <= run.began + Self::CATCH_UP;
             let has_asked = opened.asked.is_some_and(|asked| opened.at <= asked + Self::ASKED);
@@ -363,7 +368,9 @@ impl Track {
         let run = self.runs.last().filter(|run| run.source == number);
         match run {
             None => self.is_fed(watch, number, source)?,
-            Some(run) if self.kind() == Kind::Video => Self::has_left(run, watch, source)?,
+            Some(run) if self.kind() == Kind::Video && !watch.selected.is_stopped(watch.now) => {
+                Self::has_left(run, watch, source)?;
+            }
             Some(_) => {}
         }
         while let Some(arrival) = source.arrivals.get(self.looked.1) {
@@ -373,7 +380,9 @@ impl Track {
                 Some(_) => Self::PROMPT,
             };
             let begins = run.map_or(watch.connected, |run| run.began);
-            if watch.now < arrival.at.max(begins) + waits {
+            // That no picture is to flow is told a little later.
+            let told = if source.has_choice() { Selected::TOLD } else { Duration::ZERO };
+            if watch.now < arrival.at.max(begins) + waits.max(told + Self::PROMPT) {
                 break;
             }
             self.looked.1 += 1;
@@ -382,6 +391,10 @@ impl Track {
                 continue;
             }
             let what = format!("{lane:?} packet {index} of publisher {number}");
+            let is_picture = lane != Lane::Audio;
+            if is_picture && source.has_choice() && watch.selected.is_stopped(arrival.at) {
+                continue;
+            }
             if run.is_some() {
                 if !self.has_got(number, arrival) {
                     return broken(Rule::Missing, what);
@@ -445,7 +458,7 @@ impl Track {
         let (Some(since), Some(published)) = (since, source.connected) else {
             return Ok(());
         };
-        if self.kind() == Kind::Audio {
+        if self.kind() == Kind::Audio || !watch.selected.has_target() {
             return Ok(());
         }
         let both = watch.connected.max(published);
