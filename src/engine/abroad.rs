@@ -230,6 +230,7 @@ impl Engine {
         self.set_formats(index, start.formats);
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.has_started = true;
+        stream.router.set_rids(start.rids);
         stream.router.go_on(start.time_line, start.packets, now);
         self.layers_changed(index, now);
         let Some(stream) = self.streams.get_mut(index) else { return };
@@ -370,7 +371,8 @@ impl Engine {
         self.hand_over_all(index);
         let stream = &mut self.streams[index];
         let (time_line, packets) = stream.router.past_and_present();
-        let start = Start { formats: stream.formats.clone(), time_line, packets };
+        let (formats, rids) = (stream.formats.clone(), stream.router.rids());
+        let start = Start { formats, rids, time_line, packets };
         stream.followers.push(from);
         self.tell(from, Message::Start(name.clone(), Box::new(start)));
     }

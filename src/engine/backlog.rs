@@ -9,6 +9,7 @@ use super::catch_up::Begins;
 use super::peer::{Side, Viewing};
 use crate::media::arena::Path;
 use crate::media::codec::Kind;
+use crate::router::subscription::Subscription;
 use std::time::Instant;
 
 /// How it stands with what waits for a connection to take it.
@@ -69,10 +70,10 @@ impl Engine {
             self.catch_ups.ended(key);
             self.catch_ups.started(key, Begins::Cached, now);
         } else if viewing.waits_for_video()
-            && let Some(video) = viewing.subscription(Kind::Video)
+            && let Some(target) = viewing.subscription(Kind::Video).and_then(Subscription::target)
             && let Some(stream) = self.streams.get_mut(index)
         {
-            stream.router.want_keyframe(video.target());
+            stream.router.want_keyframe(target);
             self.request_keyframe(index, now);
         }
     }

@@ -124,6 +124,11 @@ impl Viewing {
         waits && self.catching_up.is_none()
     }
 
+    /// Whether it may begin in the past again.
+    pub(super) fn has_rested(&self, now: Instant) -> bool {
+        self.began.is_none_or(|began| now >= began + Engine::AGAIN_AFTER)
+    }
+
     /// Begins at the keyframe that the cache of the layer that it aims at holds, if it holds one.
     pub(super) fn catch_up_from(&mut self, router: &Router, now: Instant) -> bool {
         let subscription = self.subscriptions[Kind::Video.index()].as_mut();
@@ -131,7 +136,7 @@ impl Viewing {
         else {
             return false;
         };
-        let layer = subscription.target();
+        let Some(layer) = subscription.target() else { return false };
         let Some(start) = router.cache(layer).and_then(|cache| cache.start(now)) else {
             return false;
         };
@@ -162,13 +167,11 @@ impl Engine {
             None => Duration::ZERO,
         };
         let asked_before = now.checked_sub(held_back);
-        let rested = viewing.began.is_none_or(|began| now >= began + Self::AGAIN_AFTER);
-        if rested
+        if viewing.has_rested(now)
             && viewing.catching_up.is_none()
-            && let Some(video) = viewing.subscription(Kind::Video)
-            && asked_before.is_some_and(|then| {
-                stream.router.keyframe_requests_are_ignored(video.target(), then)
-            })
+            && let Some(target) = viewing.subscription(Kind::Video).and_then(Subscription::target)
+            && asked_before
+                .is_some_and(|then| stream.router.keyframe_requests_are_ignored(target, then))
             && viewing.catch_up_from(&stream.router, now)
         {
             self.counters.starts_again += 1;
@@ -229,9 +232,10 @@ impl Engine {
                 Ok(Progress::Live | Progress::Held) => {}
                 Ok(Progress::Waits) => {
                     if let Side::Viewer(viewing) = &peer.side
-                        && let Some(video) = viewing.subscription(Kind::Video)
+                        && let Some(target) =
+                            viewing.subscription(Kind::Video).and_then(Subscription::target)
                     {
-                        stream.router.want_keyframe(video.target());
+                        stream.router.want_keyframe(target);
                     }
                     self.request_keyframe(index, now);
                 }

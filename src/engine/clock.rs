@@ -16,6 +16,7 @@ impl Engine {
         };
         if !std::mem::replace(&mut viewing.listens, listens) {
             self.tell_clock(key, now);
+            self.tell_layers(key, now);
         }
     }
 

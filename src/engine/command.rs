@@ -378,7 +378,7 @@ impl Engine {
             }
             Command::Publish(opening) => self.begin_publication(*opening, now, arena),
             Command::Listen(session, listens) => self.listen(session, listens, now),
-            Command::Choose(session, choice) => self.wish(session, choice),
+            Command::Choose(session, choice) => self.wish(session, choice, now),
             Command::Tap(stream, id, sink) => self.tap(&stream, id, &sink, now),
             Command::Untap(stream, id) => self.untap(&stream, id),
             Command::WantKeyframe(stream) => self.keyframe_wanted(&stream, None, now),

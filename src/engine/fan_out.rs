@@ -248,11 +248,14 @@ impl Engine {
                 });
                 counters.feedback_packets += viewing.viewer.feedback_packets() - feedback_before;
                 if is_lost {
-                    if let Some(video) = &viewing.subscriptions[Kind::Video.index()] {
-                        stream.router.want_keyframe(video.target());
+                    if let Some(target) =
+                        viewing.subscription(Kind::Video).and_then(Subscription::target)
+                    {
+                        stream.router.want_keyframe(target);
                     }
                     self.begin_again(key, now);
                 }
+                self.told_of_link(key, now);
                 self.request_keyframe(index, now);
             }
         }

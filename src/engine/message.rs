@@ -68,6 +68,8 @@ pub enum Message {
 pub struct Start {
     /// What flows.
     pub formats: [Option<Format>; 2],
+    /// The names of its layers.
+    pub rids: Arc<[String]>,
     /// Its timestamps on the server's clock.
     pub time_line: TimeLine,
     /// All video since the newest keyframe of each layer, with its padding.

@@ -23,7 +23,6 @@
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `tap`: what a stream gives to those who package it
 //! - `timers`: who is to be looked at when
-//! - `wish`: what viewers wish to see
 //! - `tests`: sessions and their addresses
 
 mod abroad;
@@ -48,7 +47,6 @@ pub mod tap;
 #[cfg(test)]
 mod tests;
 pub mod timers;
-mod wish;
 
 use crate::media::arena::{Path, SendArena};
 use crate::media::id::{SessionId, StreamName};

@@ -2,13 +2,14 @@
 
 use super::EngineSettings;
 use super::catch_up::CatchUp;
-use super::command::{Agreement, LayerChoice, Prepared, Role};
+use super::command::{Agreement, Prepared, Role};
 use super::message::Term;
 use super::report::{SessionState, ViewerState};
+use super::selection::Selecting;
 use crate::media::arena::{Path, SendArena, TransportAddress};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
-use crate::media::layer::Lane;
+use crate::media::layer::{Lane, LayerState};
 use crate::media::packet::{Packet, PacketPool};
 use crate::media::protocol::Protocol;
 use crate::media::time::WallTime;
@@ -70,8 +71,8 @@ pub(super) struct Viewing {
     pub(super) held: bool,
     /// Its client listens to what timestamps stand for, and to which layers there are.
     pub(super) listens: bool,
-    /// What it wishes to see.
-    pub(super) choice: LayerChoice,
+    /// Which layer it gets.
+    pub(super) selecting: Selecting,
 }
 
 impl Publishing {
@@ -158,6 +159,7 @@ impl Viewing {
             subscription.forget();
         }
         self.lose_picture();
+        self.selecting.begin_term();
         self.live_after = batch;
         self.began = None;
     }
@@ -214,7 +216,7 @@ impl Peer {
                     began: None,
                     held: false,
                     listens: false,
-                    choice,
+                    selecting: Selecting::new(choice),
                 };
                 (agreement.transport, Side::Viewer(Box::new(viewing)))
             }
@@ -347,7 +349,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn viewer_report(&self, now: Instant) -> Option<ViewerState> {
+    pub(super) fn viewer_report(&self, layers: &[LayerState], now: Instant) -> Option<ViewerState> {
         let Side::Viewer(viewing) = &self.side else { return None };
         let counters = || viewing.viewer.tracks().map(Outgoing::counters);
         Some(ViewerState {
@@ -356,6 +358,7 @@ impl Peer {
             packets: counters().map(|c| c.packets + c.retransmitted).sum(),
             bytes: counters().map(|c| c.bytes).sum(),
             retransmitted: counters().map(|c| c.retransmitted).sum(),
+            layer: viewing.flows(layers),
             estimate: viewing.viewer.estimate(now),
         })
     }

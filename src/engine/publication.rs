@@ -84,6 +84,7 @@ impl Publication {
     pub(super) fn track(&self, kind: Kind, format: Format, now: Instant) -> TrackState {
         let track = &self.tracks[kind.index()];
         TrackState {
+            layers: Vec::new(),
             kind,
             format,
             bitrate: track.meter.rate(now),

@@ -5,6 +5,7 @@ use super::command::{EndReason, Event};
 use super::message::{Message, Term};
 use super::peer::{Peer, Side};
 use crate::media::arena::{Path, SendArena};
+use crate::media::layer::{LAYERS_MAX, LayerId};
 use std::time::Instant;
 
 impl Engine {
@@ -26,6 +27,11 @@ impl Engine {
         self.begin_term(index);
         if let Some(stream) = self.streams.get_mut(index) {
             stream.publisher = Some(key);
+            if let Some(Side::Publisher(publishing)) = self.peers.get(key).map(|it| &it.side) {
+                let layers = (0..LAYERS_MAX).filter_map(LayerId::at);
+                let rids = layers.map(|layer| publishing.receiver.rid(layer).to_owned());
+                stream.router.set_rids(rids.collect());
+            }
             self.publishers_moved += 1;
         }
         self.tapped_begins(index);

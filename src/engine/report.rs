@@ -3,6 +3,7 @@
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::{SessionId, StreamName};
+use crate::media::layer::{LayerState, SelectedLayer};
 use crate::media::protocol::Protocol;
 use crate::peer::estimate::Estimate;
 use crate::peer::srtp::SrtpProfile;
@@ -53,6 +54,8 @@ pub struct TrackState {
     pub lost: u64,
     /// Keyframes seen.
     pub keyframes: u64,
+    /// What each layer carries, best first.
+    pub layers: Vec<LayerState>,
 }
 
 /// One viewer.
@@ -68,6 +71,8 @@ pub struct ViewerState {
     pub bytes: u64,
     /// Retransmissions sent.
     pub retransmitted: u64,
+    /// What flows to it of the picture.
+    pub layer: Option<SelectedLayer>,
     /// What its path carries, where that is measured.
     pub estimate: Option<Estimate>,
 }
@@ -115,6 +120,12 @@ pub struct Counters {
     pub messages_dropped: u64,
     /// Viewers that had lost the picture and began again from the keyframe cache.
     pub starts_again: u64,
+    /// Changes of a viewer's layer to a better one.
+    pub layers_up: u64,
+    /// And to a lesser one.
+    pub layers_down: u64,
+    /// Pictures that were taken away as a viewer's link carried none.
+    pub pictures_stopped: u64,
     /// Sessions ended by a fault in code.
     pub faults: u64,
 }

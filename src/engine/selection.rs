@@ -1,14 +1,367 @@
-//! Which layer of a stream its viewers are sent.
+//! Which layer of a stream's picture each viewer gets.
+//!
+//! What layers carry is measured by the stream's router, what links carry by the viewers' send
+//! sides; `router/allocator` decides, ten times a second where there is a choice, and at once where
+//! a link turns out to carry less. Here viewers are aimed at what it says, keyframes are asked for,
+//! and who listens is told.
 
 use super::Engine;
+use super::catch_up::Begins;
+use super::command::{Event, LayerChoice, Selection};
+use super::peer::{Side, Viewing};
+use super::stream::Stream;
+use crate::media::bitrate::Bitrate;
 use crate::media::codec::Kind;
-use crate::media::layer::{LayerId, LayerState};
+use crate::media::id::SessionId;
+use crate::media::layer::{LAYERS_MAX, LayerId, LayerState, SelectedLayer};
+use crate::peer::estimate::Estimate;
+use crate::router::Router;
+use crate::router::allocator::{Allocator, Capacity, Demand, has_choice};
+use crate::router::subscription::Subscription;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing::debug;
 
-/// How often that is looked at, where there is a choice.
+/// How often a stream's viewers are looked at, where there is a choice.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How much more a layer of the same size must carry to be chosen instead.
-const MARGIN: f64 = 1.25;
+/// And where there is none, for those who listen: what the one layer carries.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What one viewer wishes to see, what it is to get, and what it was told of that.
+#[derive(Debug)]
+pub(super) struct Selecting {
+    choice: LayerChoice,
+    allocator: Allocator,
+    target: Option<SelectedLayer>,
+    /// What its link carries, as was said last.
+    estimate: Option<Bitrate>,
+    /// Since when that has been measured.
+    measured: Option<Instant>,
+    sound: Sound,
+    /// Since when more has flowed than its link carries, as what it is to get instead has not
+    /// begun.
+    excess_since: Option<Instant>,
+    /// The layer that flowed when this was looked at last.
+    flowed: Option<LayerId>,
+    /// What its client was told, and when.
+    told: Option<(Selection, Instant)>,
+}
+
+/// What a viewer's sound takes, headers included.
+#[derive(Debug)]
+struct Sound {
+    rate: Bitrate,
+    bytes: u64,
+    at: Option<Instant>,
+}
+
+impl Sound {
+    /// Before anything was measured: Opus at a rate that is usual for it.
+    const USUAL: Bitrate = Bitrate::kbps(80);
+    /// So long is measured.
+    const SPAN: Duration = Duration::from_secs(2);
+
+    /// So many bytes went out until now.
+    fn measure(&mut self, bytes: u64, now: Instant) {
+        let Some(at) = self.at else {
+            (self.at, self.bytes) = (Some(now), bytes);
+            return;
+        };
+        let span = now.saturating_duration_since(at);
+        if span >= Self::SPAN {
+            self.rate = Bitrate::of(bytes.saturating_sub(self.bytes), span);
+            (self.at, self.bytes) = (Some(now), bytes);
+        }
+    }
+}
+
+/// What is to be done for a viewer besides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Step {
+    /// It waits for a keyframe of this layer.
+    wants: Option<LayerId>,
+    /// It has begun with a keyframe that was kept.
+    pub(super) begins: bool,
+    /// Whatever it was sent of the past is over.
+    ends: bool,
+    /// It has gone up.
+    went_up: bool,
+    /// It has gone down.
+    went_down: bool,
+    /// Its picture was taken away, as its link carries none.
+    was_stopped: bool,
+}
+
+/// More flows than a link carries, or nothing as the layer has stopped.
+#[derive(Debug, Clone, Copy)]
+struct Excess {
+    lasts: Duration,
+    has_stopped: bool,
+}
+
+impl Excess {
+    /// A burst may keep a link busy for this part of a second.
+    const BUSY_MAX: f64 = 0.25;
+    /// And for this, where nothing else flows.
+    const BUSY_MAX_STOPPED: f64 = 1.0;
+}
+
+impl Selecting {
+    /// A viewer that tells nothing of its link in this time tells nothing at all.
+    const TELLS_WITHIN: Duration = Duration::from_secs(5);
+    /// So long more may flow than the link carries: a keyframe that was asked for takes a round
+    /// trip to the publisher and a picture or two. Beyond that a picture that stands is better than
+    /// one that is ever later.
+    const EXCESS_MAX: Duration = Duration::from_millis(400);
+    /// More than a link carries by less than this share passes.
+    const EXCESS: f64 = 1.1;
+    /// Not more often is anybody told.
+    const TOLD_EVERY: Duration = Duration::from_millis(250);
+    /// So often is told what layers carry where nothing else is new.
+    const REFRESHED_EVERY: Duration = Duration::from_secs(2);
+
+    /// For a viewer with this wish.
+    pub(super) fn new(choice: LayerChoice) -> Self {
+        Self {
+            choice,
+            allocator: Allocator::default(),
+            target: None,
+            estimate: None,
+            measured: None,
+            sound: Sound { rate: Sound::USUAL, bytes: 0, at: None },
+            excess_since: None,
+            flowed: None,
+            told: None,
+        }
+    }
+
+    /// Another publisher goes on: its layers are others.
+    pub(super) fn begin_term(&mut self) {
+        self.allocator = Allocator::default();
+        (self.target, self.excess_since, self.flowed) = (None, None, None);
+    }
+
+    /// What the link carries, where `estimate` is what is said of it now.
+    fn capacity(&mut self, estimate: Option<Bitrate>, now: Instant) -> Capacity {
+        let measured = *self.measured.get_or_insert(now);
+        let known = self.estimate;
+        self.estimate = estimate.or(known);
+        match (estimate, known) {
+            (Some(rate), _) => Capacity::Estimated(rate),
+            // It was known, and nothing is said any more: nothing changes.
+            (None, Some(rate)) => Capacity::Start(rate),
+            (None, None) if now < measured + Self::TELLS_WITHIN => Capacity::Start(Estimate::START),
+            (None, None) => Capacity::Unmeasured,
+        }
+    }
+
+    /// What its client is to be told now, if anything.
+    fn news(&mut self, selection: Selection, now: Instant) -> Option<Selection> {
+        if let Some((told, at)) = &self.told {
+            let is_due = now >= *at + Self::TOLD_EVERY && !is_like(told, &selection);
+            let is_stale = now >= *at + Self::REFRESHED_EVERY && *told != selection;
+            if !is_due && !is_stale {
+                return None;
+            }
+        }
+        self.told = Some((selection.clone(), now));
+        Some(selection)
+    }
+}
+
+/// Whether two are the same but for rates.
+fn is_like(one: &Selection, other: &Selection) -> bool {
+    let alike = |(one, other): (&LayerState, &LayerState)| {
+        (one.layer, one.is_active, one.dimensions, one.spatial_max, one.temporal.len())
+            == (
+                other.layer,
+                other.is_active,
+                other.dimensions,
+                other.spatial_max,
+                other.temporal.len(),
+            )
+    };
+    (one.current, one.target) == (other.current, other.target)
+        && one.layers.len() == other.layers.len()
+        && one.layers.iter().zip(other.layers.iter()).all(alike)
+}
+
+impl Viewing {
+    /// Looks at what it is to get of these layers, best first, and aims it there.
+    pub(super) fn select(&mut self, layers: &[LayerState], router: &Router, now: Instant) -> Step {
+        let mut step = Step::default();
+        let is_paused = self.selecting.choice.paused;
+        let flows = layers.iter().any(|layer| layer.is_active);
+        if self.subscription(Kind::Video).is_none() || !(flows || is_paused) {
+            return step;
+        }
+        self.notice(layers, &mut step);
+        match self.allot(layers, now) {
+            Some(target) => self.move_to(target, layers, router, now, &mut step),
+            None => self.stop(&mut step, !is_paused),
+        }
+        step
+    }
+
+    fn allot(&mut self, layers: &[LayerState], now: Instant) -> Option<SelectedLayer> {
+        let has_choice = has_choice(layers);
+        self.viewer.measure(has_choice, now);
+        let estimate = self.viewer.estimate(now).map(|estimate| estimate.bitrate);
+        let sound = self.viewer.tracks().find(|track| track.kind() == Kind::Audio);
+        let selecting = &mut self.selecting;
+        let sound = sound.map_or(Bitrate::default(), |track| {
+            selecting.sound.measure(track.counters().bytes, now);
+            selecting.sound.rate
+        });
+        let capacity = if has_choice {
+            selecting.capacity(estimate, now)
+        } else {
+            selecting.measured = None;
+            Capacity::Unmeasured
+        };
+        let choice = &selecting.choice;
+        let demand = Demand { layers, sound, choice, capacity };
+        let allotment = selecting.allocator.allot(demand, now);
+        selecting.target = allotment.target;
+        self.viewer.want(allotment.wanted.unwrap_or_default(), now);
+        allotment.target
+    }
+
+    /// Takes note of the layer that flows.
+    fn notice(&mut self, layers: &[LayerState], step: &mut Step) {
+        let flows = self.subscription(Kind::Video).and_then(Subscription::current);
+        let Some(layer) = flows else { return };
+        let place = |layer| layers.iter().position(|state| state.layer == layer);
+        let Some(before) = self.selecting.flowed.replace(layer).filter(|&it| it != layer) else {
+            return;
+        };
+        // The best is first.
+        step.went_up = place(layer) < place(before);
+        step.went_down = !step.went_up;
+    }
+
+    /// No picture flows from now on.
+    fn stop(&mut self, step: &mut Step, is_for_the_link: bool) {
+        let Some(video) = self.subscription(Kind::Video) else { return };
+        if video.target().is_none() {
+            return;
+        }
+        step.was_stopped = is_for_the_link && video.current().is_some();
+        step.ends = true;
+        self.lose_picture();
+        if let Some(video) = &mut self.subscriptions[Kind::Video.index()] {
+            video.stop();
+        }
+        self.selecting.excess_since = None;
+    }
+
+    /// It is to get this layer.
+    fn move_to(
+        &mut self,
+        target: SelectedLayer,
+        layers: &[LayerState],
+        router: &Router,
+        now: Instant,
+        step: &mut Step,
+    ) {
+        let Some(video) = &mut self.subscriptions[Kind::Video.index()] else { return };
+        let is_new = video.target() != Some(target.layer);
+        video.aim(target.layer);
+        if !video.is_moving() {
+            self.selecting.excess_since = None;
+            return;
+        }
+        let current = video.current();
+        let has_rested = self.has_rested(now);
+        if current.is_none() {
+            // It waits: with what is kept it need not.
+            if is_new && has_rested && self.catching_up.is_none() && self.catch_up_from(router, now)
+            {
+                step.begins = true;
+                return;
+            }
+        } else if let Some(excess) = self.excess(current, target, layers, now) {
+            let is_ignored = router.keyframe_requests_are_ignored(target.layer, now);
+            let is_over = excess.lasts >= Selecting::EXCESS_MAX;
+            if (is_over || is_ignored)
+                && self.is_cheap(router.cached_bytes(target.layer), excess)
+                && self.catch_up_from(router, now)
+            {
+                step.begins = true;
+                return;
+            }
+            if is_over {
+                self.lose_picture();
+                step.ends = true;
+            }
+        }
+        if self.catching_up.is_none() && !self.held {
+            step.wants = Some(target.layer);
+        }
+    }
+
+    /// How it is with the layer that it is to leave, if that is no good any more.
+    fn excess(
+        &mut self,
+        current: Option<LayerId>,
+        target: SelectedLayer,
+        layers: &[LayerState],
+        now: Instant,
+    ) -> Option<Excess> {
+        let state = |layer| layers.iter().find(|state| state.layer == layer);
+        let own = state(current?)?;
+        let is_less = state(target.layer)?.bitrate < own.bitrate;
+        let selecting = &mut self.selecting;
+        let takes = own.bitrate.as_bps() + selecting.sound.rate.as_bps();
+        let carries = selecting.estimate.map(|estimate| estimate.scaled(Selecting::EXCESS));
+        let is_excess = is_less && carries.is_some_and(|carries| takes > carries.as_bps());
+        if own.is_active && !is_excess {
+            selecting.excess_since = None;
+            return None;
+        }
+        let since = *selecting.excess_since.get_or_insert(now);
+        let lasts = now.saturating_duration_since(since);
+        Some(Excess { lasts, has_stopped: !own.is_active })
+    }
+
+    /// Whether what is kept of a layer is no burden to its link at once.
+    fn is_cheap(&self, bytes: usize, excess: Excess) -> bool {
+        let busy_max = if excess.has_stopped { Excess::BUSY_MAX_STOPPED } else { Excess::BUSY_MAX };
+        let estimate = self.selecting.estimate;
+        estimate.is_none_or(|rate| bytes as f64 * 8.0 <= rate.as_bps() as f64 * busy_max)
+    }
+
+    /// What flows to it, with what of it is to.
+    pub(super) fn flows(&self, layers: &[LayerState]) -> Option<SelectedLayer> {
+        let layer = self.subscription(Kind::Video)?.current()?;
+        let target = self.selecting.target.filter(|target| target.layer == layer);
+        target.or_else(|| {
+            let state = layers.iter().find(|state| state.layer == layer)?;
+            let temporal = state.temporal.len().saturating_sub(1) as u8;
+            Some(SelectedLayer { layer, spatial: state.spatial_max, temporal })
+        })
+    }
+}
+
+impl Stream {
+    /// Looks at what the layers carry, and when to do so again.
+    fn look(&mut self, now: Instant) {
+        self.layers = self.router.layers(now).into();
+        let is_worth_it = has_choice(&self.layers) && !self.viewers.is_empty();
+        self.choose_at = is_worth_it.then(|| now + INTERVAL);
+    }
+
+    /// Somebody listens to what the layers carry, be there a choice or not.
+    fn look_again(&mut self, now: Instant) {
+        self.choose_at.get_or_insert(now + IDLE_INTERVAL);
+    }
+
+    /// A viewer has come: aims it.
+    pub(super) fn welcome(&mut self, viewing: &mut Viewing, now: Instant) -> Step {
+        self.look(now);
+        viewing.select(&self.layers, &self.router, now)
+    }
+}
 
 impl Engine {
     /// Something has come of a stream: where layers begin or have other sizes by it, the choice is
@@ -28,36 +381,120 @@ impl Engine {
         }
     }
 
+    /// Looks at what each viewer of a stream is to get.
     fn choose(&mut self, index: usize, now: Instant) {
         let Some(stream) = self.streams.get_mut(index) else { return };
-        stream.choose_at = (stream.router.layers_len() > 1).then(|| now + INTERVAL);
-        let best = best(&stream.router.layers(now), stream.best);
-        if best == stream.best {
-            return;
+        stream.look(now);
+        let viewers = std::mem::take(&mut stream.viewers);
+        for &key in &viewers {
+            self.select(key, now);
         }
-        stream.best = best;
-        let Some(best) = best else { return };
-        let mut is_wanted = false;
-        stream.each_viewer(&mut self.peers, |_, viewing| {
-            if let Some(video) = &mut viewing.subscriptions[Kind::Video.index()] {
-                video.aim(best);
-                is_wanted |= video.is_moving();
+        if let Some(stream) = self.streams.get_mut(index) {
+            stream.viewers = viewers;
+        }
+        self.tell_watched(index);
+        self.request_keyframe(index, now);
+    }
+
+    /// Looks at what one viewer is to get.
+    fn select(&mut self, key: usize, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(peer.stream) else { return };
+        let session = peer.session;
+        let Side::Viewer(viewing) = &mut peer.side else { return };
+        let before = viewing.selecting.target;
+        let step = viewing.select(&stream.layers, &stream.router, now);
+        if before != viewing.selecting.target {
+            let estimate = viewing.selecting.estimate;
+            debug!(?session, from = ?before, to = ?viewing.selecting.target, ?estimate, "target");
+        }
+        if let Some(layer) = step.wants
+            && !stream.router.keyframe_waits(layer)
+        {
+            stream.router.want_keyframe(layer);
+        }
+        if step.ends || step.begins {
+            self.catch_ups.ended(key);
+        }
+        if step.begins {
+            self.catch_ups.started(key, Begins::Cached, now);
+        }
+        self.counters.layers_up += u64::from(step.went_up);
+        self.counters.layers_down += u64::from(step.went_down);
+        self.counters.pictures_stopped += u64::from(step.was_stopped);
+        if viewing.listens
+            && !stream.layers.is_empty()
+            && viewing.subscription(Kind::Video).is_some()
+        {
+            let selection = Selection {
+                layers: Arc::clone(&stream.layers),
+                current: viewing.flows(&stream.layers),
+                target: viewing.selecting.target,
+                estimate: viewing.selecting.estimate,
+            };
+            stream.look_again(now);
+            if let Some(selection) = viewing.selecting.news(selection, now) {
+                self.events.push_back(Event::Layers { session, selection });
             }
-        });
-        if is_wanted && !stream.router.keyframe_waits(best) {
-            stream.router.want_keyframe(best);
+        }
+    }
+
+    /// A viewer wishes to see this from now on.
+    pub(super) fn wish(&mut self, session: SessionId, choice: LayerChoice, now: Instant) {
+        let Some(key) = self.demux.by_session(session) else { return };
+        if let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|peer| &mut peer.side) {
+            viewing.selecting.choice = choice;
+            self.look_at(key, now);
+        }
+    }
+
+    /// A viewer's client listens from now on: it is told which layers there are.
+    pub(super) fn tell_layers(&mut self, key: usize, now: Instant) {
+        let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|peer| &mut peer.side) else {
+            return;
+        };
+        viewing.selecting.told = None;
+        self.look_at(key, now);
+    }
+
+    /// Looks at one viewer, if it takes part already.
+    fn look_at(&mut self, key: usize, now: Instant) {
+        let Some(index) = self.peers.get(key).map(|peer| peer.stream) else { return };
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.viewers.contains(&key) {
+            stream.look(now);
+            self.select(key, now);
             self.request_keyframe(index, now);
         }
     }
-}
 
-/// The best of the layers that flow; layers of one size that carry nearly the same do not take
-/// turns.
-fn best(states: &[LayerState], current: Option<LayerId>) -> Option<LayerId> {
-    let best = states.first()?;
-    let kept = states.iter().find(|state| Some(state.layer) == current && state.is_active);
-    let is_kept = kept.is_some_and(|kept| {
-        kept.dimensions == best.dimensions && best.bitrate < kept.bitrate.scaled(MARGIN)
-    });
-    if is_kept { current } else { Some(best.layer) }
+    /// A viewer has told of its link: where that carries less than was said before, it is looked at
+    /// at once.
+    pub(super) fn told_of_link(&mut self, key: usize, now: Instant) {
+        let Some(peer) = self.peers.get(key) else { return };
+        let Side::Viewer(viewing) = &peer.side else { return };
+        let before = viewing.selecting.estimate;
+        let estimate = viewing.viewer.estimate(now).map(|estimate| estimate.bitrate);
+        if estimate.is_some() && estimate < before {
+            self.select(key, now);
+        }
+    }
+
+    /// The publisher, if it is here, need not repair layers that nobody gets.
+    fn tell_watched(&mut self, index: usize) {
+        let Some(stream) = self.streams.get(index) else { return };
+        let all = !stream.followers.is_empty() || stream.is_tapped();
+        let mut watched = [all; LAYERS_MAX];
+        stream.each_viewer(&mut self.peers, |_, viewing| {
+            let video = viewing.subscription(Kind::Video);
+            let layers = video.map(|video| [video.target(), video.current()]);
+            for layer in layers.into_iter().flatten().flatten() {
+                watched[layer.index()] = true;
+            }
+        });
+        let publisher = stream.publisher.and_then(|key| self.peers.get_mut(key));
+        if let Some(Side::Publisher(publishing)) = publisher.map(|peer| &mut peer.side) {
+            publishing.receiver.set_watched(|layer| watched[layer.index()]);
+        }
+    }
 }

@@ -9,10 +9,12 @@ use super::report::{StreamState, TrackState};
 use super::tap::Tapping;
 use crate::media::codec::{Format, Kind};
 use crate::media::id::StreamName;
-use crate::media::layer::LayerId;
+use crate::media::layer::LayerState;
 use crate::media::time::Epoch;
+use crate::router::subscription::Subscription;
 use crate::router::{Router, RouterSettings};
 use slab::Slab;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What one publisher sends at a time, and who takes it.
@@ -49,8 +51,8 @@ pub(super) struct Stream {
     pub(super) unserved: Vec<usize>,
     /// Whether a batch is going out.
     pub(super) departing: bool,
-    /// The layer that viewers are sent.
-    pub(super) best: Option<LayerId>,
+    /// What the layers carried when that was looked at last, best first.
+    pub(super) layers: Arc<[LayerState]>,
     /// When that is looked at again.
     pub(super) choose_at: Option<Instant>,
     /// Moves on with every batch, so that nobody is always last.
@@ -86,7 +88,7 @@ impl Stream {
             changed: [None; 2],
             unserved: Vec::new(),
             departing: false,
-            best: None,
+            layers: Arc::default(),
             choose_at: None,
             rotation: 0,
             since: now,
@@ -154,7 +156,7 @@ impl Stream {
     pub(super) fn begin_term(&mut self, peers: &mut Slab<Peer>, catch_ups: &mut CatchUps) {
         self.vacant_until = None;
         self.router.begin_term();
-        (self.best, self.choose_at) = (None, None);
+        (self.layers, self.choose_at) = (Arc::default(), None);
         self.formats = [None, None];
         self.changed = [None; 2];
         self.unserved.clear();
@@ -173,12 +175,11 @@ impl Stream {
             viewing.set_format(format);
         }
         self.viewers.push(key);
-        let Some(video) = &mut viewing.subscriptions[Kind::Video.index()] else {
+        let step = self.welcome(viewing, now);
+        let Some(target) = viewing.subscription(Kind::Video).and_then(Subscription::target) else {
             return Begins::Sound;
         };
-        let target = self.best.unwrap_or_default();
-        video.aim(target);
-        if viewing.catch_up_from(&self.router, now) {
+        if step.begins || viewing.catch_up_from(&self.router, now) {
             return Begins::Cached;
         }
         self.router.want_keyframe(target);
@@ -191,6 +192,8 @@ impl Stream {
             let formats = Kind::ALL.into_iter().zip(&self.formats);
             formats.filter_map(|(kind, format)| Some((kind, format.clone()?)))
         };
+        let all = self.router.layers(now);
+        let layers = |kind| if kind == Kind::Video { all.clone() } else { Vec::new() };
         let tracks = match (publisher.map(|peer| &peer.side), &self.publication) {
             (Some(Side::Publisher(publishing)), _) => formats()
                 .map(|(kind, format)| {
@@ -202,6 +205,7 @@ impl Stream {
                         packets: counters.packets,
                         lost: counters.lost_packets,
                         keyframes: counters.keyframes,
+                        layers: layers(kind),
                     }
                 })
                 .collect(),
@@ -219,7 +223,7 @@ impl Stream {
             viewers: self
                 .viewers
                 .iter()
-                .filter_map(|&key| peers.get(key)?.viewer_report(now))
+                .filter_map(|&key| peers.get(key)?.viewer_report(&all, now))
                 .collect(),
         }
     }

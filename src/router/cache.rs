@@ -134,6 +134,11 @@ impl KeyframeCache {
         self.newest = None;
     }
 
+    /// How many bytes of payload are kept.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// All that is kept.
     pub fn packets(&self) -> impl Iterator<Item = &Departed> {
         self.packets.iter()

@@ -83,7 +83,7 @@ impl Measured {
 }
 
 impl Layers {
-    /// A packet has come that was not here before. True: with it a layer begins, or its picture has
+    /// A packet has come that was not here before. True: with it a layer begins, has others within it, or its picture has
     /// another size.
     pub fn packet(&mut self, packet: &Packet) -> bool {
         let (index, now) = (packet.layer.index(), packet.arrival);
@@ -103,6 +103,7 @@ impl Layers {
         layer.last = now;
         layer.pictures_of_others = 0;
         let temporal = usize::from(packet.scale.temporal).min(TEMPORAL_MAX - 1);
+        let extent = (layer.temporal_max, layer.spatial_max);
         layer.temporal_max = layer.temporal_max.max(temporal);
         layer.spatial_max = layer.spatial_max.max(packet.scale.spatial);
         layer.bytes[temporal].add(packet.payload.len(), now);
@@ -113,7 +114,8 @@ impl Layers {
         {
             layer.dimensions = Some(size);
         }
-        is_new || !was_active || before != layer.dimensions
+        let is_extended = extent != (layer.temporal_max, layer.spatial_max);
+        is_new || !was_active || is_extended || before != layer.dimensions
     }
 
     /// Whether something has come of the layer at this place.

@@ -70,6 +70,8 @@ pub struct Router {
     /// The layers, each at its place as soon as something has come of it or is asked of it.
     video: Vec<RtpStream>,
     layers: Layers,
+    /// The names of the layers, by their places in the publisher's offer.
+    rids: Arc<[String]>,
     batches: u64,
     /// Since when what departs has been stale.
     stale_since: Option<Instant>,
@@ -94,6 +96,7 @@ impl Router {
             audio: RtpStream::new(Lane::Audio, settings),
             video: vec![RtpStream::new(Lane::Video(LayerId::ONLY), settings)],
             layers: Layers::default(),
+            rids: Arc::default(),
             batches: 0,
             stale_since: None,
             time_line: TimeLine::new(epoch),
@@ -170,7 +173,23 @@ impl Router {
 
     /// What each layer of the video carries, best first.
     pub fn layers(&self, now: Instant) -> Vec<LayerState> {
-        self.layers.states(now)
+        let mut states = self.layers.states(now);
+        for state in &mut states {
+            if let Some(rid) = self.rids.get(state.layer.index()) {
+                state.rid.clone_from(rid);
+            }
+        }
+        states
+    }
+
+    /// The present publisher's layers have these names, in the order of its offer.
+    pub fn set_rids(&mut self, rids: Arc<[String]>) {
+        self.rids = rids;
+    }
+
+    /// The names of the layers.
+    pub fn rids(&self) -> Arc<[String]> {
+        Arc::clone(&self.rids)
     }
 
     /// How many layers have come.
@@ -296,6 +315,11 @@ impl Router {
     /// What a new viewer of a layer is sent to catch up.
     pub fn cache(&self, layer: LayerId) -> Option<&KeyframeCache> {
         self.video.get(layer.index()).map(|stream| &stream.cache)
+    }
+
+    /// How many bytes of payload are kept of a layer since its newest keyframe.
+    pub fn cached_bytes(&self, layer: LayerId) -> usize {
+        self.video.get(layer.index()).map_or(0, |stream| stream.cache.bytes())
     }
 
     /// What goes out of one lane, in order.

@@ -101,8 +101,8 @@ impl Past {
 #[derive(Debug, Clone, Copy)]
 pub struct Subscription {
     kind: Kind,
-    /// The layer with whose next keyframe it goes on.
-    target: LayerId,
+    /// The layer with whose next keyframe it goes on; none: nothing is to flow.
+    target: Option<LayerId>,
     /// Where it is; none: the target's next keyframe begins (video), or the next packet (audio).
     stay: Option<Stay>,
     /// Where it was before, latest first: what was lost of that is still found.
@@ -124,17 +124,23 @@ impl Subscription {
     /// Half the range is left before the first wrap, as RFC 3711 §3.3.1 advises: the rollover
     /// counter starts at zero on both sides.
     pub const fn new(kind: Kind, random: u16) -> Self {
-        let (next_out, target) = ((random & 0x7fff) as u64, LayerId::ONLY);
+        let (next_out, target) = ((random & 0x7fff) as u64, Some(LayerId::ONLY));
         Self { kind, target, stay: None, former: [None; 2], next_out, newest: 0 }
     }
 
     /// It goes on with this layer from its next keyframe on.
     pub const fn aim(&mut self, layer: LayerId) {
-        self.target = layer;
+        self.target = Some(layer);
     }
 
-    /// The layer that it goes on with.
-    pub const fn target(&self) -> LayerId {
+    /// Nothing flows until it is aimed again.
+    pub fn stop(&mut self) {
+        self.wait();
+        self.target = None;
+    }
+
+    /// The layer that it goes on with; none where nothing is to flow.
+    pub const fn target(&self) -> Option<LayerId> {
         self.target
     }
 
@@ -145,14 +151,14 @@ impl Subscription {
 
     /// Whether it waits for a keyframe of another layer than the one that flows, if one does.
     pub fn is_moving(&self) -> bool {
-        self.current() != Some(self.target)
+        self.current() != self.target
     }
 
     /// Whose packets it takes: first those among which may be the one that it moves with.
     pub fn lanes(&self) -> (Option<Lane>, Option<Lane>) {
-        let current = self.current().filter(|&layer| layer != self.target);
+        let current = self.current().filter(|&layer| Some(layer) != self.target);
         let lane = |layer| Lane::of(self.kind, layer);
-        (Some(lane(self.target)), current.map(lane))
+        (self.target.map(lane), current.map(lane))
     }
 
     /// How a packet goes to the viewer, or `None` if it does not: nothing before a keyframe,
@@ -164,7 +170,7 @@ impl Subscription {
         shift: impl FnOnce(Option<(LayerId, u64)>) -> u64,
     ) -> Option<Place> {
         let is_current = self.current() == Some(packet.layer);
-        if packet.layer == self.target && !is_current {
+        if Some(packet.layer) == self.target && !is_current {
             let begins = self.kind == Kind::Audio || packet.keyframe;
             if begins {
                 self.begin_at(packet, shift(self.moved()), packet.timestamp, 0);
@@ -214,7 +220,7 @@ impl Subscription {
         } else {
             Past::NONE
         };
-        self.target = packet.layer;
+        self.target = Some(packet.layer);
         self.stay = Some(Stay { layer: packet.layer, shift, first, first_out, past });
         present
     }
@@ -333,7 +339,7 @@ mod tests {
         assert_eq!(select(&mut subscription, &packet(100, true)), Some(0));
         assert_eq!(select(&mut subscription, &packet(101, false)), Some(1));
         subscription.begin_at(&packet(500, true), 0, 90_000, 0);
-        assert_eq!(select(&mut subscription, &packet(101, false)), None);
+        assert_eq!(select(&mut subscription, &packet(102, false)), None, "its turn is over");
         assert_eq!(select(&mut subscription, &packet(500, true)), Some(2));
         assert_eq!(source_of(&subscription, 1), Some((101, 1)));
         assert_eq!(source_of(&subscription, 2), Some((500, 2)));

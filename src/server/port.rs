@@ -11,6 +11,8 @@ use crate::bus::directory::DirectoryError;
 use crate::bus::publication::{self, Details, FrameCounts};
 use crate::engine::command::{EndReason, Role as SessionRole};
 use crate::engine::report::{SessionState, StreamState, TrackState, ViewerState};
+use crate::media::codec::Kind;
+use crate::media::layer::LayerState;
 use crate::media::time::Epoch;
 use crate::peer::offer::AnswerError;
 use crate::sessions::{self, Made, Sessions};
@@ -353,12 +355,14 @@ fn stream_report(details: Option<Details>, state: StreamState, wall: Duration) -
         frames: details.map(|details| frames_report(details.frames)),
         link: known.link.map(link_report),
     });
+    let layers = state.tracks.iter().find(|track| track.kind == Kind::Video);
+    let layers = layers.map_or(&[][..], |track| &track.layers);
     StreamReport {
         name: state.name.to_string(),
         since_unix_seconds: wall.saturating_sub(state.age).as_secs_f64(),
         publisher,
         tracks: state.tracks.iter().map(track_report).collect(),
-        viewers: state.viewers.iter().map(viewer_report).collect(),
+        viewers: state.viewers.iter().map(|it| viewer_report(it, layers)).collect(),
     }
 }
 
@@ -389,11 +393,11 @@ fn track_report(track: &TrackState) -> TrackReport {
         packets: track.packets,
         lost_packets: track.lost,
         keyframes: track.keyframes,
-        layers: Vec::new(),
+        layers: track.layers.iter().map(layers::report).collect(),
     }
 }
 
-fn viewer_report(viewer: &ViewerState) -> ViewerReport {
+fn viewer_report(viewer: &ViewerState, layers: &[LayerState]) -> ViewerReport {
     ViewerReport {
         session: short_id(&viewer.session),
         protocol: viewer.session.protocol.to_string(),
@@ -403,8 +407,8 @@ fn viewer_report(viewer: &ViewerState) -> ViewerReport {
         packets: viewer.packets,
         bytes: viewer.bytes,
         retransmitted_packets: viewer.retransmitted,
-        layer: None,
-        estimate_bps: None,
+        layer: viewer.layer.map(|layer| layers::selected(layer, layers)),
+        estimate_bps: viewer.estimate.map(|estimate| estimate.bitrate.as_bps()),
         age_seconds: viewer.session.age.as_secs_f64(),
     }
 }

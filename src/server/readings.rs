@@ -184,7 +184,7 @@ fn refused_samples(ledger: &Ledger) -> Samples {
 
 fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
     type Read = fn(&ShardCounts) -> u64;
-    let rows: [(Row, Read); 30] = [
+    let rows: [(Row, Read); 31] = [
         (metrics::DATAGRAMS_IN, |c| c.received.datagrams + c.tcp.received),
         (metrics::STRANGERS, |c| c.engine.strangers),
         (metrics::PACKETS_IN, |c| c.engine.packets_in),
@@ -214,6 +214,7 @@ fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
         (metrics::HANDSHAKES_DROPPED, |c| c.handshakes_dropped),
         (metrics::RECEIVE_DROPPED, |c| c.received.overflowed),
         (metrics::STARTS_AGAIN, |c| c.engine.starts_again),
+        (metrics::PICTURES_STOPPED, |c| c.engine.pictures_stopped),
         (metrics::TCP_CONNECTIONS, |c| c.tcp.open as u64),
         (metrics::TCP_DROPPED, |c| c.tcp.dropped),
         (metrics::FAULTS, |c| c.engine.faults),
@@ -224,5 +225,18 @@ fn shard_metrics(counts: &[(usize, ShardCounts)]) -> Vec<Metric> {
         };
         counts.iter().map(of_shard).collect()
     };
-    rows.into_iter().map(|(row, read)| metric(row, samples(read))).collect()
+    let mut all: Vec<_> = rows.into_iter().map(|(row, read)| metric(row, samples(read))).collect();
+    all.push(metric(metrics::LAYER_SWITCHES, switch_samples(counts)));
+    all
+}
+
+fn switch_samples(counts: &[(usize, ShardCounts)]) -> Samples {
+    let directions = |(index, counted): &(usize, ShardCounts)| {
+        let sample = |direction: &str, count: u64| {
+            let labels = vec![("shard", index.to_string()), ("direction", direction.to_owned())];
+            (labels, count as f64)
+        };
+        [sample("up", counted.engine.layers_up), sample("down", counted.engine.layers_down)]
+    };
+    counts.iter().flat_map(directions).collect()
 }

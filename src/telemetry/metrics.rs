@@ -179,6 +179,16 @@ pub const STARTS_AGAIN: Row = counter(
     "millrace_starts_again_total",
     "Viewers that lost the picture of a publisher that ignores requests and began again.",
 );
+/// Changes of the layers that viewers get.
+pub const LAYER_SWITCHES: Row = counter(
+    "millrace_layer_switches_total",
+    "Changes of the layer of the picture that a viewer gets, by direction: up or down.",
+);
+/// Pictures that were taken away for the sake of the sound.
+pub const PICTURES_STOPPED: Row = counter(
+    "millrace_pictures_stopped_total",
+    "Pictures taken away from viewers whose link carried not even the smallest layer.",
+);
 /// TCP connections that carry media.
 pub const TCP_CONNECTIONS: Row =
     gauge("millrace_tcp_connections", "TCP connections for media that are open.");
@@ -300,6 +310,8 @@ pub const ALL: &[Row] = &[
     MEMORY,
     MEMORY_MAX,
     STARTS_AGAIN,
+    LAYER_SWITCHES,
+    PICTURES_STOPPED,
     TCP_CONNECTIONS,
     TCP_DROPPED,
     FAULTS,

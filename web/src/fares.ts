@@ -3,13 +3,21 @@
 import { asFault, Fault, refusal } from "./fault.js";
 import type { Entry } from "./encoder.js";
 import { nameFault, part, pathFor, write } from "./page.js";
+import { layersText, type SentLayer } from "./sent_layers.js";
 import * as stats from "./stats.js";
 
 /** See `StreamReport` in `signaling/src/media_server.rs`; of it, what is shown here. */
 interface StreamReport {
   since_unix_seconds: number;
   publisher: PublisherReport | null;
-  tracks: { kind: string; codec: string; bitrate_bps: number }[];
+  tracks: { kind: string; codec: string; bitrate_bps: number; layers?: LayerReport[] }[];
+}
+
+interface LayerReport {
+  active: boolean;
+  bitrate_bps: number;
+  width: number | null;
+  height: number | null;
 }
 
 interface PublisherReport {
@@ -94,9 +102,11 @@ export class Fares {
     this.setBadge("Live", "live");
     const link = publisher.link;
     const cells: [string, string][] = [["Comes by", publisher.protocol.toUpperCase()]];
-    for (const { kind, codec, bitrate_bps: bps } of tracks) {
+    for (const { kind, codec, bitrate_bps: bps, layers = [] } of tracks) {
       const name = kind === "video" ? "Picture" : "Sound";
       cells.push([name, `${stats.codecName(codec)} · ${stats.bitrateText(bps)}`]);
+      if (layers.length < 2) continue;
+      cells.push(["Layers", layersText(flowing(layers)) || "One of several"]);
     }
     cells.push(["Live for", stats.ageText(Date.now() / 1000 - since)]);
     const roundTrip = link?.round_trip_ms ?? publisher.round_trip_ms;
@@ -137,6 +147,13 @@ export class Fares {
       if (value !== undefined) write(value, text);
     });
   }
+}
+
+/** Those layers of a picture that come now and whose size is known. */
+function flowing(layers: LayerReport[]): SentLayer[] {
+  return layers.flatMap(({ active, width, height, bitrate_bps: bitrateBps }) =>
+    active && width !== null && height !== null ? [{ width, height, bitrateBps }] : [],
+  );
 }
 
 /** What is worth a line only where there is some of it. */

@@ -23,9 +23,19 @@ pub(super) struct Rung {
 }
 
 impl Rung {
+    /// So many times the rate make a difference to a picture of the same size.
+    const MORE: f64 = 1.25;
+
     /// Whether it fits so many times.
     pub(super) fn fits(&self, bps: u64, times: f64) -> bool {
         self.needs as f64 * times <= bps as f64
+    }
+
+    /// Whether a layer shows nearly the same as another one: they would take turns.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.selected.layer != other.selected.layer
+            && self.dimensions == other.dimensions
+            && (self.needs as f64) < other.needs as f64 * Self::MORE
     }
 
     fn area(&self) -> Option<u32> {
@@ -54,12 +64,6 @@ impl Ladder {
         let mut ladder = Self { rungs: rungs.collect(), is_granted: named.is_some() };
         ladder.bound(choice);
         ladder
-    }
-
-    /// Whether there is anything to choose from in these layers.
-    pub(super) fn has_choice(layers: &[LayerState]) -> bool {
-        layers.len() > 1
-            || layers.iter().any(|layer| layer.spatial_max > 0 || layer.temporal.len() > 1)
     }
 
     /// Smallest first; none is empty.

@@ -124,6 +124,12 @@ impl Failures {
     }
 }
 
+/// Whether there is anything to choose from in these layers.
+pub fn has_choice(layers: &[LayerState]) -> bool {
+    let is_scalable = |layer: &LayerState| layer.spatial_max > 0 || layer.temporal.len() > 1;
+    layers.len() > 1 || layers.iter().any(is_scalable)
+}
+
 impl Allocator {
     /// What a layer needs must fit so many times for it to be gone up to: estimates tremble.
     const HEADROOM: f64 = 1.05;
@@ -310,10 +316,14 @@ impl Allocator {
         if is_fresh || (now >= since + Self::CLIMB_AFTER && self.may_go_up(now)) {
             let fits = |rung: &&Rung| rung.fits(least, Self::HEADROOM);
             let up = rungs[next..].iter().take_while(fits).count();
+            let to = next + up.saturating_sub(1);
+            if at.is_some_and(|at| rungs[to].is_like(&rungs[at])) {
+                return;
+            }
             if !is_fresh {
                 self.changed(now);
             }
-            self.go_up(rungs, next + up.saturating_sub(1), now);
+            self.go_up(rungs, to, now);
         }
     }
 
@@ -369,7 +379,7 @@ impl Budget {
         let sound = demand.sound.as_bps();
         let (estimate, is_start) = match demand.capacity {
             // Nobody finds out what a link carries for the sake of a single layer.
-            _ if !Ladder::has_choice(demand.layers) => (u64::MAX, false),
+            _ if !has_choice(demand.layers) => (u64::MAX, false),
             Capacity::Unmeasured => (u64::MAX, false),
             Capacity::Start(rate) => (rate.as_bps(), true),
             Capacity::Estimated(rate) => (rate.as_bps(), false),
