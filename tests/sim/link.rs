@@ -189,10 +189,21 @@ impl Link {
         self.rate = Some(rate);
     }
 
-    /// The longest that something had to wait in this while.
-    pub(crate) fn waited(&self, from: Instant, to: Instant) -> Duration {
-        let within = self.waits.iter().filter(|(at, _)| (from..to).contains(at));
-        within.map(|(_, wait)| *wait).max().unwrap_or_default()
+    /// Shorter than that something may wait while a burst leaves.
+    const BURST: Duration = Duration::from_millis(100);
+
+    /// The longest queue in this while that did not leave with a burst: of each [`Link::BURST`] the
+    /// shortest wait counts.
+    pub(crate) fn stood(&self, from: Instant, to: Instant) -> Duration {
+        let within: Vec<_> =
+            self.waits.iter().filter(|(at, _)| (from..to).contains(at)).copied().collect();
+        let mut longest = Duration::ZERO;
+        for (place, (at, wait)) in within.iter().enumerate() {
+            let rest = within[place..].iter().take_while(|(next, _)| *next < *at + Self::BURST);
+            let shortest = rest.map(|(_, wait)| *wait).min().unwrap_or(*wait);
+            longest = longest.max(shortest);
+        }
+        longest
     }
 }
 

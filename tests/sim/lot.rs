@@ -1,10 +1,11 @@
 //! A publisher of several layers and viewers behind links of their own: what scenarios of layers
 //! do, and what they look at.
 
+use crate::client::Side;
 use crate::link::Link;
 use crate::publisher::{BROWSER, Camera, Encoding, Publishing};
 use crate::sessions::session;
-use crate::viewer::Screen;
+use crate::viewer::{Screen, Watching};
 use crate::world::{World, ms, secs};
 use millrace::engine::command::{Command, LayerChoice};
 use millrace::media::bitrate::Bitrate;
@@ -84,6 +85,14 @@ impl Lot {
     pub(crate) fn link(&mut self) -> &mut Link {
         let ana = self.ana();
         &mut self.world.clients[ana].down
+    }
+
+    /// What a viewer is above its transport.
+    pub(crate) fn watching(&mut self, viewer: usize) -> &mut Watching {
+        match &mut self.world.clients[viewer].side {
+            Side::Viewer(watching) => watching,
+            Side::Publisher(_) => unreachable!("client {viewer} watches"),
+        }
     }
 
     /// That link carries so much from now on, in kb/s.
@@ -172,10 +181,11 @@ impl Lot {
         moved.filter(|pair| pair[1].0 >= since).count()
     }
 
-    /// The longest that something waited in front of the first viewer's link since then.
+    /// The longest queue that stood in front of the first viewer's link since then: a keyframe or a
+    /// probe is in it for a moment, what is more than the link carries stays.
     pub(crate) fn queue(&mut self, since: Instant) -> Duration {
         let now = self.world.now;
-        self.link().waited(since, now)
+        self.link().stood(since, now)
     }
 
     /// Settles at what a link of this rate carries, and stays there; tells what was received.

@@ -39,6 +39,7 @@
 //! - `reconnect`: viewers outlast their publisher and go on with the next
 //! - `seeds`: whatever clients and networks do, what must hold holds
 //! - `planted`: the oracle finds faults that are planted
+//! - `planted_layers`: the same of layers and estimates
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
 //! - `tapped`: whoever reads a stream gets it whole
@@ -81,6 +82,7 @@ mod path;
 mod planted;
 mod reconnect;
 mod seeds;
+mod planted_layers;
 mod sequence;
 mod shards;
 mod tapped;

@@ -76,6 +76,8 @@ pub(crate) struct Watching {
     /// Numbers of pictures' packets that it has asked for again.
     pub(crate) asked_again: HashSet<u16>,
     telling: Telling,
+    /// Makes of what it tells what a server would read that misreads it.
+    pub(crate) garble: Option<fn(Vec<u8>) -> Vec<u8>>,
 }
 
 impl Watching {
@@ -95,6 +97,7 @@ impl Watching {
             goodbye: false,
             asked_again: HashSet::new(),
             telling: Telling::new(screen.tells, first_ssrc, now),
+            garble: None,
         }
     }
 
@@ -107,7 +110,8 @@ impl Watching {
     pub(crate) fn turn(&mut self, now: Instant, peer: &mut TestClient, out: &mut Vec<Vec<u8>>) {
         let mut compounds = Vec::new();
         self.receiver.poll_rtcp(now, &mut |compound| compounds.push(compound.to_vec()));
-        compounds.extend(self.telling.poll(now));
+        let told = self.telling.poll(now);
+        compounds.extend(told.map(|told| self.garble.map_or(told.clone(), |garble| garble(told))));
         for compound in compounds {
             self.sends(&compound, now);
             out.push(peer.seal_rtcp(&compound));

@@ -35,9 +35,6 @@ pub(crate) type Plant = Box<dyn FnMut(Departing, &mut [Client]) -> Vec<Departing
 /// Makes of what the server tells what one with a fault would have told.
 pub(crate) type PlantEvent = Box<dyn FnMut(&mut Event)>;
 
-/// Makes of a client's RTCP what a server that misreads it would have read.
-pub(crate) type PlantRtcp = Box<dyn FnMut(usize, Vec<u8>) -> Vec<u8>>;
-
 impl World {
     /// A client sends a compound of its own making.
     pub(crate) fn send_rtcp(&mut self, number: usize, compound: &[u8]) {

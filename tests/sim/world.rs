@@ -8,7 +8,7 @@ use crate::oracle::bounds::{Outside, no_faults, nothing_left, within_bounds};
 use crate::publisher::{Camera, Publishing};
 use crate::sessions::{Waiting, client, prepare, session, settings};
 use crate::viewer::{Screen, Watching};
-use crate::wire::{InFlight, Plant, PlantEvent, PlantRtcp};
+use crate::wire::{InFlight, Plant, PlantEvent};
 use millrace::engine::command::{Agreement, Command, Event};
 use millrace::engine::message::Message;
 use millrace::engine::{Engine, EngineSettings, Input, Place};
@@ -55,8 +55,6 @@ pub(crate) struct World {
     pub(crate) plant: Option<Plant>,
     /// What is done to what the server tells, as a fault would.
     pub(crate) plant_event: Option<PlantEvent>,
-    /// What is done to a client's RTCP on its way, as a server would see it that misreads it.
-    pub(crate) plant_rtcp: Option<PlantRtcp>,
     /// Whether all viewers listen to which layers there are.
     pub(crate) listen: bool,
     /// Who does.
@@ -140,7 +138,6 @@ impl World {
             strict: true,
             plant: None,
             plant_event: None,
-            plant_rtcp: None,
             listen: false,
             listening: HashSet::new(),
             mute: None,

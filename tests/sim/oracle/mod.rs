@@ -17,6 +17,7 @@ mod track;
 
 use crate::client::{Client, Side};
 use crate::sessions::session;
+use crate::tells::Tells;
 use millrace::engine::command::{Agreement, Event};
 use millrace::media::bitrate::Bitrate;
 use millrace::media::id::SessionId;
@@ -398,6 +399,18 @@ impl Oracle {
             };
             let selected = &known.selected;
             let watch = Watch { stream: &known.stream, connected, now, selected };
+            if let (Side::Viewer(watching), Some(rate)) = (&client.side, client.down.rate)
+                && watching.screen.tells == Tells::Arrivals
+                && client.down.competing.is_none()
+            {
+                let since = known.steady_since.max(connected);
+                let carried = (rate, now.saturating_duration_since(since));
+                let has_choice = self.sources.of_stream(&known.stream);
+                let has_choice = has_choice.is_some_and(|(_, source)| source.has_choice());
+                let mut tracks = known.tracks.iter().filter(|track| track.is_picture());
+                let verdict = tracks.try_for_each(|track| track.fits(carried, now));
+                verdicts.push((number, verdict.or_else(|it| if has_choice { Err(it) } else { Ok(()) })));
+            }
             for track in &mut known.tracks {
                 verdicts.push((number, track.owed(&watch, &self.sources)));
                 verdicts.push((number, track.is_calm(known.steady_since)));

@@ -3,13 +3,14 @@
 use super::selected::Selected;
 use super::source::{Arrival, Source, Sources};
 use super::{Rule, Verdict, broken};
+use millrace::media::bitrate::Bitrate;
 use millrace::media::codec::{Codec, Kind};
 use millrace::media::layer::Lane;
 use millrace::media::time::{Unwrapper, micros_of_ticks, ticks_of};
 use millrace::peer::agreement::SentMedia;
 use millrace::peer::header::RtpHeader;
 use rtc_rtcp::sender_report::SenderReport;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// One packet of media as it was offered to the viewer.
@@ -56,6 +57,9 @@ pub(crate) struct Track {
     newest: Option<Newest>,
     /// When it went on with another layer of the same publisher.
     switches: Vec<Instant>,
+    /// What was sent of late, and when, in bytes.
+    recent: VecDeque<(Instant, usize)>,
+    recent_bytes: usize,
     /// Up to where it was looked whether it got what it is owed: whose packets, and how many.
     looked: (usize, usize),
     media_bytes: u64,
@@ -94,6 +98,11 @@ impl Track {
     const KEPT: Duration = Duration::from_secs(10);
     /// So long after it has asked a viewer may begin again.
     const ASKED: Duration = Duration::from_secs(2);
+    /// What is sent of late is of that while.
+    const RECENT: Duration = Duration::from_secs(3);
+    /// So long after its link has changed a viewer gets what it carries, but for a trial.
+    const SETTLES: Duration = Duration::from_secs(8);
+    const OVERLOAD: f64 = 1.15;
     /// So soon a layer is left that has stopped, while the others flow.
     const LEFT: Duration = Duration::from_millis(1_500);
     /// Where a keyframe was asked for just before it is not asked for again for so long.
@@ -113,6 +122,8 @@ impl Track {
             runs: Vec::new(),
             newest: None,
             switches: Vec::new(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
             looked: (0, 0),
             media_bytes: 0,
             again_bytes: 0,
@@ -157,6 +168,7 @@ impl Track {
             return self.again(opened.len);
         }
         self.media_bytes += opened.len as u64;
+        self.note_sent(opened);
         let Some((source, lane, index)) = all.find(payload) else {
             return broken(Rule::Content, format!("number {number} holds what nobody sent"));
         };
@@ -438,6 +450,31 @@ impl Track {
         if watch.now > left_by && others.any(flows) {
             let since = watch.now - last;
             return broken(Rule::Stopped, format!("{:?} has stopped {since:?} ago", run.lane));
+        }
+        Ok(())
+    }
+
+    fn note_sent(&mut self, opened: &Opened<'_>) {
+        self.recent.push_back((opened.at, opened.len));
+        self.recent_bytes += opened.len;
+        while let Some((_, len)) =
+            self.recent.pop_front_if(|(at, _)| *at + Self::RECENT < opened.at)
+        {
+            self.recent_bytes -= len;
+        }
+    }
+
+    pub(super) fn is_picture(&self) -> bool {
+        self.kind() == Kind::Video
+    }
+
+    /// A link that has been steady for long enough is not sent more than it carries, be it the
+    /// smallest layer.
+    pub(super) fn fits(&self, (rate, steady): (Bitrate, Duration), now: Instant) -> Verdict {
+        let is_recent = self.recent.back().is_some_and(|(at, _)| now < *at + Self::PROMPT);
+        let bps = self.recent_bytes as f64 * 8.0 / Self::RECENT.as_secs_f64();
+        if is_recent && steady > Self::SETTLES && bps > rate.as_bps() as f64 * Self::OVERLOAD {
+            return broken(Rule::Overload, format!("{bps:.0} b/s over a link of {rate:?}"));
         }
         Ok(())
     }
