@@ -17,6 +17,16 @@ pub(super) struct Probed {
     bytes: u64,
 }
 
+impl Probed {
+    const fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// What a packet without payload takes in the arena at most.
+const EMPTY_ROOM: usize = 400;
+
 /// So many packets before the newest are looked at: more than a step of any probe needs.
 const LOOKED_AT_MAX: u64 = 64;
 
@@ -54,8 +64,16 @@ pub(super) fn send(
                 break;
             }
             due = due.saturating_sub(bytes);
-            probed.packets += 1;
-            probed.bytes += bytes as u64;
+            probed.add(bytes);
+        }
+        // While no picture flows there is no packet of the past, but still something to learn.
+        while due > 0 && arena.remaining() > EMPTY_ROOM {
+            let bytes = track.probe_empty(sealer, (path, &mut *arena));
+            if bytes == 0 {
+                break;
+            }
+            due = due.saturating_sub(bytes);
+            probed.add(bytes);
         }
     }
     if probed.packets == 0 {

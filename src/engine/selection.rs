@@ -389,6 +389,8 @@ impl Engine {
         for &key in &viewers {
             self.select(key, now);
         }
+        // What is to be found out of a link may be due sooner by now.
+        viewers.iter().for_each(|&key| self.reschedule(key));
         if let Some(stream) = self.streams.get_mut(index) {
             stream.viewers = viewers;
         }
@@ -464,6 +466,7 @@ impl Engine {
         if stream.viewers.contains(&key) {
             stream.look(now);
             self.select(key, now);
+            self.reschedule(key);
             self.request_keyframe(index, now);
         }
     }

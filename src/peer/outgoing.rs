@@ -275,6 +275,39 @@ impl Outgoing {
         written
     }
 
+    /// The same where no packet of the past is at hand: nothing but padding, as libwebrtc's own
+    /// senders probe (RFC 3550 §5.1). Receivers drop it when they have noted its arrival.
+    pub fn probe_empty(
+        &mut self,
+        sealer: &mut Sealer,
+        to: (Path, &mut SendArena),
+        (history, now): Noting<'_>,
+    ) -> usize {
+        let can_probe = |types: &&PayloadTypes| types.rtx.is_some() && types.number.is_some();
+        let types = self.payload_types.iter().flatten().find(can_probe).copied();
+        let Some(PayloadTypes { rtx: Some(payload_type), number: Some(id), .. }) = types else {
+            return 0;
+        };
+        let Some(ssrc) = self.media.rtx_ssrc else { return 0 };
+        let extensions = Extensions::new(None, Some((id, history.next_number())));
+        let fields = RtpFields {
+            payload_type,
+            sequence: self.rtx_sequence,
+            ssrc,
+            extensions: extensions.as_slice(),
+            padding: u8::MAX,
+            ..RtpFields::default()
+        };
+        self.rtx_sequence += 1;
+        let written = seal_into(sealer, &fields, to);
+        if written > 0 {
+            history.departs(written, now);
+            self.counters.bytes += written as u64;
+            self.counters.probes += 1;
+        }
+        written
+    }
+
     /// Seals a packet of the past under a new number of the RTX SSRC (RFC 4588 §4).
     fn seal_rtx(
         &mut self,

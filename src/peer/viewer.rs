@@ -100,6 +100,14 @@ impl Sending<'_> {
         estimator.probed(bytes, self.now);
         bytes
     }
+
+    /// The same without a packet of the past.
+    pub fn probe_empty(&mut self, sealer: &mut Sealer, to: (Path, &mut SendArena)) -> usize {
+        let Some(estimator) = self.estimator.as_deref_mut() else { return 0 };
+        let bytes = self.track.probe_empty(sealer, to, (estimator.history(), self.now));
+        estimator.probed(bytes, self.now);
+        bytes
+    }
 }
 
 /// How much of what a viewer asks for is looked at: every packet of RTCP and every number in a NACK
@@ -423,6 +431,8 @@ mod tests {
     use crate::media::codec::{Codec, Format};
     use crate::media::layer::{LayerId, Scale};
     use crate::media::packet::Packet;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
     use std::net::SocketAddr;
 
     #[test]
@@ -514,5 +524,151 @@ mod tests {
         let in_a_second: u32 = (1..=1_000).map(|ms| heard(&nack, ms)).sum();
         assert!((3_000..=4_096).contains(&in_a_second), "{in_a_second}");
         assert_eq!(heard(&loss, 1_100), 1, "who rests is heard again");
+    }
+
+    /// A viewer of sound and picture that agreed to numbers.
+    fn numbered(rtx: bool, nack: bool, now: Instant) -> Viewer {
+        let section = |kind, codec, ssrc: u32| SentMedia {
+            kind,
+            mid: String::new(),
+            formats: vec![PayloadFormat {
+                payload_type: ssrc as u8,
+                format: Format { codec, parameters: String::new() },
+                rtx: rtx.then_some(120 + ssrc as u8),
+            }],
+            extensions: ExtensionIds {
+                transport_cc: Some(3),
+                playout_delay: Some(5),
+                ..ExtensionIds::default()
+            },
+            feedback: Feedback { nack, transport_cc: true, ..Feedback::default() },
+            ssrc,
+            rtx_ssrc: rtx.then_some(ssrc + 100),
+        };
+        let sections =
+            vec![section(Kind::Audio, Codec::Opus, 1), section(Kind::Video, Codec::Vp8, 2)];
+        Viewer::new(sections, "cname".into(), 0.5, [7; 2], now)
+    }
+
+    fn packet(codec: Codec, sequence: u64, arrival: Instant) -> Packet {
+        Packet {
+            codec,
+            layer: LayerId::ONLY,
+            scale: Scale::default(),
+            sequence,
+            timestamp: sequence,
+            marker: false,
+            keyframe: false,
+            arrival,
+            payload: vec![sequence as u8; 50],
+        }
+    }
+
+    /// What departs of a packet that is sent in one of four ways.
+    fn departs(
+        viewer: &mut Viewer,
+        way: u8,
+        codec: Codec,
+        at: u64,
+        sealer: &mut Sealer,
+    ) -> Vec<u8> {
+        let now = Instant::now();
+        let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);
+        let mut arena = SendArena::new(1_000);
+        let packet = packet(codec, at, now);
+        let numbered = Numbered { packet: &packet, padding: 0, sequence: at, timestamp: at };
+        let mut track = viewer.sending(codec.kind(), now).expect("agreed");
+        match way {
+            0 => drop(track.send(numbered, sealer, (path, &mut arena))),
+            1 => drop(track.resend(numbered, sealer, (path, &mut arena))),
+            2 => drop(track.probe_empty(sealer, (path, &mut arena))),
+            _ => drop(track.probe(numbered, sealer, (path, &mut arena))),
+        }
+        arena.datagrams().next().map_or(Vec::new(), |(_, datagram)| datagram.to_vec())
+    }
+
+    fn sealer() -> Sealer {
+        let master = MasterKey::new(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]);
+        Sealer::new(&master.expect("fitting lengths"))
+    }
+
+    /// The transport-wide number of a packet that carries one.
+    fn number(datagram: &[u8]) -> Option<u16> {
+        let has_extensions = datagram[0] & 0x10 != 0;
+        has_extensions.then(|| u16::from_be_bytes([datagram[17], datagram[18]]))
+    }
+
+    #[test]
+    fn packets_of_all_tracks_are_numbered_while_the_path_is_measured() {
+        let now = Instant::now();
+        let (mut viewer, mut sealer) = (numbered(true, true, now), sealer());
+        let mut send = |viewer: &mut Viewer, way, codec, at| {
+            number(&departs(viewer, way, codec, at, &mut sealer))
+        };
+        assert_eq!(send(&mut viewer, 0, Codec::Vp8, 1), None);
+        viewer.measure(true, now);
+        assert_eq!(viewer.estimate(now), None, "nothing was said yet");
+        assert_eq!(send(&mut viewer, 0, Codec::Vp8, 2), Some(0));
+        assert_eq!(send(&mut viewer, 0, Codec::Opus, 1), Some(1));
+        assert_eq!(send(&mut viewer, 1, Codec::Vp8, 1), Some(2));
+        assert_eq!(send(&mut viewer, 3, Codec::Vp8, 2), Some(3));
+        assert_eq!(send(&mut viewer, 2, Codec::Vp8, 2), Some(4));
+        let feedback = [
+            0x8f, 205, 0, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 4, 0, 0, 9, 1, 0x20, 4, 4, 4, 4, 4,
+            0, 0,
+        ];
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        viewer.handle_rtcp(&feedback, (now, wall), |_, _| ());
+        assert_eq!(viewer.feedback_packets(), 1);
+        assert!(viewer.estimate(now).is_some());
+        viewer.measure(false, now);
+        assert_eq!(send(&mut viewer, 0, Codec::Vp8, 3), None);
+        assert_eq!(viewer.estimate(now), None);
+    }
+
+    #[test]
+    fn who_asks_for_packets_and_takes_no_rtx_gets_them_again_and_no_numbers() {
+        let now = Instant::now();
+        let (mut viewer, mut sealer) = (numbered(false, true, now), sealer());
+        viewer.measure(true, now);
+        let first = departs(&mut viewer, 0, Codec::Vp8, 1, &mut sealer);
+        assert_eq!(number(&first), None);
+        assert_eq!(departs(&mut viewer, 1, Codec::Vp8, 1, &mut sealer), first);
+        assert!(departs(&mut viewer, 2, Codec::Vp8, 1, &mut sealer).is_empty());
+    }
+
+    proptest! {
+        /// The nonce rule (ARCHITECTURE.md).
+        #[test]
+        fn a_number_of_an_ssrc_never_stands_for_two_packets(
+            rtx: bool,
+            nack: bool,
+            steps in prop::collection::vec((0_u8..6, 0_u64..6, any::<bool>()), 1..200),
+        ) {
+            let now = Instant::now();
+            let (mut viewer, mut sealer) = (numbered(rtx, nack, now), sealer());
+            let mut departed = HashMap::new();
+            let mut next = [0_u64; 2];
+            for (way, back, of_sound) in steps {
+                if way >= 4 {
+                    viewer.measure(way == 4, now);
+                    continue;
+                }
+                let codec = if of_sound { Codec::Opus } else { Codec::Vp8 };
+                let next = &mut next[usize::from(of_sound)];
+                let at = if way == 0 { Some(*next) } else { next.checked_sub(back + 1) };
+                let Some(at) = at else {
+                    continue;
+                };
+                *next += u64::from(way == 0);
+                let datagram = departs(&mut viewer, way, codec, at, &mut sealer);
+                if datagram.is_empty() {
+                    continue;
+                }
+                let nonce = [&datagram[2..4], &datagram[8..12]].concat();
+                let before = departed.entry(nonce).or_insert_with(|| datagram.clone());
+                prop_assert_eq!(&*before, &datagram);
+            }
+        }
     }
 }

@@ -48,8 +48,8 @@ function showLayer(): void {
   const { layers, currentLayer, layerChoice } = player;
   part("layer-row", HTMLElement).hidden = layers.length < 2;
   const flows = layers.find(({ id }) => id === currentLayer);
-  const how = layerChoice === "auto" ? "automatic" : "chosen";
-  write(part("layer-cell", HTMLElement), flows === undefined ? "–" : `${sizeName(flows)}, ${how}`);
+  const how = layerChoice === "auto" ? " auto" : "";
+  write(part("layer-cell", HTMLElement), flows === undefined ? "–" : `${sizeName(flows)}${how}`);
 }
 
 function showNumbers(numbers: PlayerStats): void {

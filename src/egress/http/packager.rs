@@ -11,6 +11,7 @@ use crate::egress::source::{Found, Source};
 use crate::media::codec::Kind;
 use crate::media::frame::{AudioCoding, Coding};
 use crate::media::id::StreamName;
+use crate::media::layer::LayerState;
 use crate::media::sample::Sample;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(super) struct Packager<R> {
     takes_requests: bool,
     /// How far apart its own are.
     keyframes_apart: Option<Duration>,
+    /// What its layers carry.
+    layers: Vec<LayerState>,
     /// When there was a part for the first time.
     begun: Option<Instant>,
     /// The sound that is known to come.
@@ -61,6 +64,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             opening: Opening::Open,
             takes_requests: false,
             keyframes_apart: None,
+            layers: Vec::new(),
             begun: None,
             expected: Vec::new(),
             vacant_until,
@@ -113,6 +117,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 (self.takes_requests, self.keyframes_apart) = (takes_requests, keyframes_apart);
                 self.sound.begin();
                 self.expected.clear();
+                self.layers.clear();
                 self.opening = if takes_requests {
                     self.tap.want_keyframe();
                     Opening::asked(now)
@@ -133,7 +138,8 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 self.tap.want_keyframe();
             }
             Found::Layers(layers) => {
-                self.store.change(|presentation| presentation.set_layers(&layers));
+                self.layers = layers;
+                self.tell_layers();
             }
             Found::NotPlayable(reason) => self.store.refuse(reason),
             Found::Left => self.vacant_until = Some(now + self.tools.grace),
@@ -214,6 +220,12 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         }
         let run = format!("{:016x}", u64::from_be_bytes(random));
         self.store.begin(&run, keyframes_apart);
+        // They were told of when it came.
+        self.tell_layers();
+    }
+
+    fn tell_layers(&self) {
+        self.store.change(|presentation| presentation.set_layers(&self.layers));
     }
 
     fn expect_sound(&mut self, renditions: &[Rendition]) {

@@ -137,9 +137,10 @@ impl DelayMeter {
         if self.filled == 0 { 0 } else { self.slots[SLOTS - 1].delay - self.base() }
     }
 
-    /// How long packets waited lately.
+    /// How long the queue was that the newest packets found.
     pub(super) fn queue(&self) -> Duration {
-        Duration::from_micros(self.standing().max(0).cast_unsigned())
+        let newest = self.current.map_or(0, |slot| slot.delay - self.base());
+        Duration::from_micros(newest.max(0).cast_unsigned())
     }
 
     /// How long the newest packet waited.

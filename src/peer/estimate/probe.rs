@@ -21,6 +21,8 @@ const TAKES_MAX: Duration = Duration::from_millis(400);
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// No more than so much beyond the estimate is asked about at a time.
 const FACTOR_MAX: f64 = 2.0;
+/// Less than that is not asked about: it would take too long until it has all departed.
+const RATE_MIN: f64 = 300_000.0;
 /// Slightly more than what is wanted: an answer is a little less than what was asked.
 const BEYOND: f64 = 1.05;
 /// The path carried it if it came at this part of its rate.
@@ -170,7 +172,7 @@ impl Prober {
             return;
         }
         let target = target.as_bps() as f64;
-        let rate = (self.want * BEYOND).min(target * FACTOR_MAX);
+        let rate = (self.want * BEYOND).min((target * FACTOR_MAX).max(RATE_MIN));
         let cost = (rate * TAKES.as_secs_f64() / 8.0).max(BYTES_MIN);
         if !is_calm || self.credit < cost {
             self.next = Some(now + RETRY);

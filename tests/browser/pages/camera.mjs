@@ -2,13 +2,15 @@
 
 import { FRAMES_PER_SECOND, HEIGHT, WIDTH, draw } from "./burnt_clock.mjs";
 
-const MAX_BITRATE = 1_200_000;
+/** What is sent of the picture: one layer, as it is. */
+const ONE = { scale: 1, framesPerSecond: FRAMES_PER_SECOND, encodings: [{ maxBitrate: 1_200_000 }] };
 
 /** Each frame has the time at which it was drawn, as a camera's have that at which it saw. */
-function picture() {
+function picture({ scale, framesPerSecond }) {
   const canvas = document.querySelector("canvas");
-  [canvas.width, canvas.height] = [WIDTH, HEIGHT];
+  [canvas.width, canvas.height] = [WIDTH * scale, HEIGHT * scale];
   const pen = canvas.getContext("2d", { alpha: false });
+  pen.scale(scale, scale);
   const track = new MediaStreamTrackGenerator({ kind: "video" });
   const writer = track.writable.getWriter();
   let waiting = 0;
@@ -19,7 +21,7 @@ function picture() {
     draw(pen, unixMs);
     await writer.write(new VideoFrame(canvas, { timestamp }));
     waiting -= 1;
-  }, 1_000 / FRAMES_PER_SECOND);
+  }, 1_000 / framesPerSecond);
   return track;
 }
 
@@ -34,11 +36,11 @@ function sound() {
   return out.stream.getAudioTracks()[0];
 }
 
-/** Publishes at a WHIP endpoint (RFC 9725). */
-window.publish = async (url, token) => {
+/** Publishes at a WHIP endpoint (RFC 9725); `what` may have several encodings. */
+window.publish = async (url, token, what = ONE) => {
   const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
-  const sendEncodings = [{ maxBitrate: MAX_BITRATE }];
-  const media = new MediaStream([picture(), sound()]);
+  const sendEncodings = what.encodings;
+  const media = new MediaStream([picture(what), sound()]);
   const [shown, heard] = [media.getVideoTracks()[0], media.getAudioTracks()[0]];
   const how = { direction: "sendonly", streams: [media] };
   peer.addTransceiver(heard, how);

@@ -55,7 +55,7 @@ class Screen {
       if (hasPlayed && isSeen()) this.waits.push({ at: Date.now() });
     });
     video.addEventListener("error", () => this.fault(video.error.message));
-    const onFrame = (now, { expectedDisplayTime, mediaTime }) => {
+    const onFrame = (now, { expectedDisplayTime, mediaTime, width }) => {
       video.requestVideoFrameCallback(onFrame);
       if (!isSeen()) return;
       const clock = reader.read(video);
@@ -63,7 +63,7 @@ class Screen {
         this.unread += 1;
         return;
       }
-      const reading = { at: Date.now(), clock, mediaTime, asked: this.momentOf?.() };
+      const reading = { at: Date.now(), clock, mediaTime, width, asked: this.momentOf?.() };
       this.readings.push(reading);
       if (this.readings.length > READINGS_MAX) this.readings.shift();
       if (this.momentOf === undefined) return;
@@ -125,6 +125,7 @@ async function playHlsJs(screen, server, stream, lowLatencyMode) {
     target: hls.targetLatency,
     codecs: hls.levels[hls.currentLevel]?.attrs.CODECS,
   });
+  screen.hls = hls;
   hls.loadSource(playlist(server, stream));
   hls.attachMedia(video);
   await video.play();

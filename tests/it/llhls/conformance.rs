@@ -4,6 +4,7 @@ use super::{index, publish, push, video};
 use crate::harness::Server;
 use loadtest::hls::check::{CheckReport, Evidence, GatherOptions, Verdict, gather};
 use loadtest::source::Rhythm;
+use loadtest::whip::{Like, PublishOptions, Simulcast};
 use std::time::Duration;
 
 /// Segments of a second, and playlists that are long enough for delta updates.
@@ -70,4 +71,34 @@ async fn whip_at_60_frames_a_second_keeps_to_the_rules() -> anyhow::Result<()> {
 #[tokio::test]
 async fn whip_with_uneven_frames_keeps_to_the_rules() -> anyhow::Result<()> {
     whip(25, Rhythm::Uneven).await
+}
+
+/// Three layers, each a playlist of its own.
+async fn layers(like: Like) -> anyhow::Result<()> {
+    let server = Server::with(&OPTIONS).await?;
+    let simulcast = Some(Simulcast::three(like));
+    let video = Some(video(30, Rhythm::Even));
+    let options = PublishOptions { video, simulcast, ..PublishOptions::default() };
+    let publisher = server.publish("three", options).await?;
+    let evidence = keeps_to_the_rules(&server, "three").await?;
+    let pictures = evidence.renditions.iter().filter(|rendition| rendition.is_video);
+    assert_eq!(pictures.count(), 3);
+    let text = evidence.multivariant.text();
+    let text = String::from_utf8_lossy(&text);
+    let sizes: Vec<&str> = text.split("RESOLUTION=").skip(1).collect();
+    let begins = ["1280x720,", "640x360,", "320x180,"];
+    assert_eq!(sizes.len(), 3, "{text}");
+    assert!(sizes.iter().zip(begins).all(|(size, begin)| size.starts_with(begin)), "{text}");
+    publisher.end().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn three_layers_of_a_browser_keep_to_the_rules() -> anyhow::Result<()> {
+    layers(Like::Chromium).await
+}
+
+#[tokio::test]
+async fn three_layers_of_obs_keep_to_the_rules() -> anyhow::Result<()> {
+    layers(Like::Obs).await
 }

@@ -101,6 +101,10 @@ impl Ladder {
     /// What the publisher's layers carry.
     pub(super) fn set_layers(&mut self, layers: &[LayerState]) {
         self.told = layers.to_vec();
+        for it in self.told.iter_mut().filter(|it| it.rid.is_empty() && it.layer != LayerId::ONLY) {
+            // Without names there are places.
+            it.rid = it.layer.index().to_string();
+        }
         let size =
             |it: &LayerState| it.dimensions.map(|(width, height)| width as u32 * height as u32);
         self.told.sort_by_key(|it| std::cmp::Reverse((it.is_active, size(it), it.bitrate)));

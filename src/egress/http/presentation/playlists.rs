@@ -96,8 +96,9 @@ impl Playlists {
     /// A segment begins in one of them, at `at` in ticks of the publisher, which is said to be the
     /// moment `begins`.
     ///
-    /// Sound has its date from the picture beside it: hls.js places sound by the dates of both, and
-    /// two clocks that are measured each by itself differ by milliseconds that the media does not.
+    /// It has its date from the picture beside it, where a layer of that has begun the segment: hls.js
+    /// places sound, and another layer, by the dates of both, and two clocks that are measured each
+    /// by itself differ by milliseconds that the media does not.
     pub(super) fn open(
         &mut self,
         rendition: Rendition,
@@ -105,7 +106,8 @@ impl Playlists {
         at: i64,
         begins: WallTime,
     ) {
-        let beside = self.get(Rendition::VIDEO).date(boundary.msn, at);
+        let others = Rendition::all().filter(|it| it.is_video() && *it != rendition);
+        let beside = others.filter_map(|it| self.get(it).date(boundary.msn, at)).next();
         let date = Date { at, begins: beside.unwrap_or(begins), is_exact: beside.is_some() };
         self.all[rendition.index()].open(boundary, &self.boundaries, date);
     }
@@ -115,8 +117,8 @@ impl Playlists {
         let Some(closed) = closed else { return };
         self.playlist(rendition).add(closed, base);
         let window = self.settings.window.as_secs_f64();
-        // A live playlist holds three target durations at least (§6.2.2).
-        let least = 3.0 * self.target_duration as f64;
+        // A live playlist holds three target durations at least (§6.2.2), as segments are told.
+        let least = 3.0 * self.target_duration as f64 + 0.001;
         self.all.iter_mut().for_each(|playlist| playlist.trim(window, least));
         // What is not a part yet has its room.
         while self.held() > self.settings.bytes_max / 4 * 3 && self.give_up_oldest() {}

@@ -24,13 +24,20 @@ impl std::fmt::Display for Query<'_> {
 
 /// Sound is dated so many microseconds early.
 ///
-/// hls.js places sound by its date beside that of the picture, in whole milliseconds. Where that
-/// puts a segment behind the end of the one before, be it by a microsecond, and hls.js has at that
-/// time forgotten which parts it has (it does if it removes what was played while a part comes in),
-/// it waits for the hole to be filled, up to a segment: it stalls. What lies early never looks like
-/// a hole. Two dates that are rounded are a millisecond off at most; the rest is for durations, and
-/// for a clock that goes slower than was thought.
+/// hls.js places a segment by the durations of those before, and sound by its date beside that of
+/// the picture, in whole milliseconds. Where that puts it behind the end of what the browser has,
+/// be it by a microsecond, and hls.js has at that time forgotten which parts it has (it does if it
+/// removes what was played while a part comes in), it waits for the hole to be filled, up to a
+/// segment: it stalls. What lies early never looks like a hole. Two dates that are rounded are a
+/// millisecond off at most; the rest is for a clock that goes slower than was thought.
 pub(super) const SOUND_EARLY: i64 = 2_500;
+
+/// How long a segment is said to be, for the same reason: 10 to 20 microseconds less than it is.
+/// Browsers tell of what they have in whole microseconds.
+fn told(duration: f64) -> f64 {
+    const STEPS: f64 = 100_000.0;
+    ((duration * STEPS).floor() - 1.0).max(0.0) / STEPS
+}
 
 /// What comes may be more than what was measured so far.
 const HEADROOM: f64 = 1.2;
@@ -47,7 +54,7 @@ pub(super) fn media(
     let first = playlist.listed().next()?;
     let query = Query(query);
     let target = all.target_duration;
-    let window: f64 = playlist.listed().map(|segment| segment.duration).sum();
+    let window: f64 = playlist.listed().map(|segment| told(segment.duration)).sum();
     // At least six times the Target Duration (§4.4.3.8), and worth it.
     let boundary = 6.0 * target as f64;
     let skipped = if skip && !playlist.is_over() { older(playlist, boundary) } else { 0 };
@@ -85,7 +92,7 @@ fn older(playlist: &MediaPlaylist, boundary: f64) -> usize {
         if behind >= boundary {
             break;
         }
-        behind += segment.duration;
+        behind += told(segment.duration);
         recent += 1;
     }
     playlist.listed().count() - recent
@@ -141,7 +148,7 @@ fn segments(
             writeln!(out, "#EXT-X-MAP:URI=\"{}{query}\"", init.name)?;
         }
         if let Some(begins) = segment.begins {
-            let early = if matches!(rendition, Rendition::Video(_)) { 0 } else { SOUND_EARLY };
+            let early = if rendition.is_video() { 0 } else { SOUND_EARLY };
             writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", date_time(begins.offset_micros(-early)))?;
         }
         if is_recent {
@@ -152,7 +159,7 @@ fn segments(
                 writeln!(out, "#EXT-X-GAP")?;
             }
             let name = segment.name(rendition);
-            writeln!(out, "#EXTINF:{:.6},\n{name}{query}", segment.duration)?;
+            writeln!(out, "#EXTINF:{:.5},\n{name}{query}", told(segment.duration))?;
         }
     }
     Ok(())

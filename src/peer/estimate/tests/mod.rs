@@ -26,6 +26,8 @@ struct World {
     receiver: Receiver,
     estimator: Estimator,
     can_probe: bool,
+    /// Whether any picture flows.
+    has_picture: bool,
     /// What flows, and from when on another does.
     layer: usize,
     layers: usize,
@@ -57,6 +59,7 @@ impl World {
             receiver: Receiver::new(start),
             estimator: Estimator::new(can_probe, start),
             can_probe,
+            has_picture: true,
             layer: 1,
             layers: LAYERS.len(),
             next_layer: None,
@@ -137,7 +140,7 @@ impl World {
         self.choose(0.5);
         while self.next_frame <= now {
             // What the path does not carry waits for the keyframe of a lower layer.
-            if self.is_stopped() {
+            if self.is_stopped() || !self.has_picture {
                 self.next_frame += Duration::from_micros(33_333);
             } else {
                 self.send_frame();
@@ -203,6 +206,16 @@ impl World {
         self.switches.iter().filter(|(at, _)| *at >= Duration::from_secs(seconds)).count()
     }
 
+    /// The most switches in ten seconds.
+    fn most_switches(&self) -> usize {
+        let until = |from: Duration| from + Duration::from_secs(10);
+        let count = |(from, _): &(Duration, usize)| {
+            let within = |(at, _): &&(Duration, usize)| *at >= *from && *at < until(*from);
+            self.switches.iter().filter(within).count()
+        };
+        self.switches.iter().map(count).max().unwrap_or(0)
+    }
+
     /// One line for each second, for those who look.
     fn told(&self) -> String {
         let mut told = format!("switches {:?}\n", self.switches);
@@ -227,7 +240,7 @@ fn a_viewer_starts_and_climbs_to_what_its_link_carries() {
 }
 
 #[test]
-fn a_link_that_halves_is_followed() {
+fn a_link_that_halves_is_followed_and_so_is_its_recovery() {
     let mut world = World::new(Bitrate::kbps(3_000));
     world.run(10.0);
     assert_eq!(world.layer, 3);
@@ -235,10 +248,30 @@ fn a_link_that_halves_is_followed() {
     let before = world.now - world.start;
     world.link.rate = Bitrate::kbps(1_500);
     world.run(10.0);
-    let waited = world.waited();
     let reached = world.reached(before, |it| it <= 2);
     assert!(reached.is_some_and(|it| it < Duration::from_secs(2)), "{}", world.told());
-    assert!(waited < Duration::from_millis(400), "{waited:?}");
+    assert_eq!(world.layer, 2);
+    let waited = world.waited();
+    assert!(waited <= Duration::from_millis(200), "{waited:?}");
+    let estimate = world.estimate();
+    assert!(estimate >= Bitrate::kbps(1_200) && estimate <= Bitrate::kbps(1_500), "{estimate}");
+    world.link.rate = Bitrate::kbps(3_000);
+    let recovered = world.now - world.start;
+    world.run(15.0);
+    let reached = world.reached(recovered, |it| it == 3);
+    assert!(reached.is_some_and(|it| it < Duration::from_secs(8)), "{}", world.told());
+}
+
+#[test]
+fn a_link_that_falls_to_a_fifth_is_followed_and_so_is_its_recovery() {
+    let mut world = World::new(Bitrate::kbps(3_000));
+    world.run(10.0);
+    let before = world.now - world.start;
+    world.link.rate = Bitrate::kbps(600);
+    world.run(20.0);
+    let reached = world.reached(before, |it| it <= 1);
+    assert!(reached.is_some_and(|it| it < Duration::from_secs(1)), "{}", world.told());
+    assert!(world.estimate() <= Bitrate::kbps(600));
     world.link.rate = Bitrate::kbps(3_000);
     let recovered = world.now - world.start;
     world.run(15.0);
@@ -248,13 +281,64 @@ fn a_link_that_halves_is_followed() {
 
 #[test]
 fn a_steady_link_is_left_alone() {
-    for kbps in [400, 700, 1_000, 1_400, 1_800, 2_600, 3_500, 8_000] {
+    for kbps in [250, 400, 700, 1_000, 1_400, 1_800, 2_600, 2_800, 3_500, 8_000] {
         let mut world = World::new(Bitrate::kbps(kbps));
         world.run(60.0);
-        world.waited();
         let share = world.probe_bytes as f64 / world.media_bytes as f64;
-        assert!(world.switches_after(10) <= 3, "{kbps}: {:?}", world.switches);
-        assert!(share < 0.08, "{kbps}: {share}");
+        assert!(world.most_switches() <= 3, "{kbps}: {:?}", world.switches);
+        assert!(world.switches_after(10) <= 2, "{kbps}: {:?}", world.switches);
+        // 3 %, and what may be spent at once at the beginning.
+        assert!(share < 0.03 + 0.06, "{kbps}: {share}");
+    }
+}
+
+#[test]
+fn packets_that_are_late_by_chance_are_no_queue() {
+    for jitter in [5, 10, 20] {
+        let mut world = World::new(Bitrate::kbps(4_000));
+        world.link.jitter = Duration::from_millis(jitter);
+        world.run(60.0);
+        assert_eq!(world.layer, 3, "{jitter} ms");
+        assert!(world.switches_after(5) <= 2, "{jitter} ms: {:?}", world.switches);
+    }
+}
+
+#[test]
+fn a_path_that_loses_by_itself_keeps_its_layer() {
+    for percent in [1, 5, 12] {
+        let mut world = World::new(Bitrate::kbps(4_000));
+        world.link.loss = f64::from(percent) / 100.0;
+        world.run(60.0);
+        assert_eq!(world.layer, 3, "{percent} %");
+        assert!(world.most_switches() <= 4, "{percent} %: {:?}", world.switches);
+    }
+}
+
+#[test]
+fn a_short_queue_that_overflows_is_followed_by_its_losses() {
+    let mut world = World::new(Bitrate::kbps(3_000));
+    world.link.queue_max = Duration::from_millis(100);
+    world.run(10.0);
+    let before = world.now - world.start;
+    world.link.rate = Bitrate::kbps(1_500);
+    world.run(10.0);
+    let reached = world.reached(before, |it| it <= 2);
+    assert!(reached.is_some_and(|it| it < Duration::from_secs(2)), "{}", world.told());
+}
+
+#[test]
+fn traffic_of_others_is_made_room_for_and_what_it_leaves_is_taken() {
+    for (kbps, most) in [(500, 3), (1_500, 3), (2_500, 2)] {
+        let mut world = World::new(Bitrate::kbps(4_000));
+        world.run(10.0);
+        world.cross = Bitrate::kbps(kbps);
+        world.run(30.0);
+        let estimate = world.estimate();
+        assert!((1..=most).contains(&world.layer), "{kbps}: {estimate} {}", world.told());
+        assert!(world.most_switches() <= 6, "{kbps}: {:?}", world.switches);
+        world.cross = Bitrate::default();
+        world.run(35.0);
+        assert_eq!(world.layer, 3, "{kbps}: {}", world.told());
     }
 }
 
@@ -269,4 +353,67 @@ fn what_is_known_of_a_link_stays_while_little_is_sent() {
     let after = world.estimate();
     assert!(after >= before.scaled(0.9) && after <= before.scaled(1.1), "{before} {after}");
     assert_eq!(world.estimator.estimate(world.now).map(|it| it.basis), Some(Basis::Feedback));
+}
+
+#[test]
+fn the_way_up_is_found_while_nothing_but_sound_flows() {
+    let mut world = World::new(Bitrate::kbps(3_000));
+    world.run(5.0);
+    world.link.rate = Bitrate::kbps(50);
+    world.run(10.0);
+    let fell = world.estimate();
+    assert!(fell <= Bitrate::kbps(60), "{fell}");
+    world.has_picture = false;
+    world.link.rate = Bitrate::kbps(3_000);
+    world.run(15.0);
+    let estimate = world.estimate();
+    assert!(estimate >= Bitrate::kbps(250), "{estimate}: {}", world.told());
+    world.has_picture = true;
+    world.run(10.0);
+    assert_eq!(world.layer, 3, "{}", world.told());
+}
+
+#[test]
+fn without_probes_a_viewer_climbs_by_trying() {
+    let mut world = World::with_probes(Bitrate::kbps(4_000), false);
+    world.run(25.0);
+    assert_eq!(world.layer, 3, "{}", world.told());
+    let mut world = World::with_probes(Bitrate::kbps(2_000), false);
+    world.run(120.0);
+    assert_eq!(world.layer, 2, "{}", world.told());
+    assert!(world.most_switches() <= 3, "{:?}", world.switches);
+}
+
+#[test]
+fn a_receivers_own_estimate_counts_where_there_is_no_feedback() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut estimator = Estimator::new(false, start);
+    assert_eq!(estimator.estimate(start), None);
+    for second in 0..10_u64 {
+        let now = at(second * 1_000);
+        estimator.on_remb(Bitrate::kbps(400), now);
+        // 500 kb/s are sent.
+        estimator.on_report(0.0, second * 62_500, now);
+        let estimate = estimator.estimate(now).expect("it was told");
+        assert_eq!((estimate.basis, estimate.bitrate), (Basis::Remb, Bitrate::kbps(400)));
+    }
+    let later = estimator.estimate(at(30_000)).expect("reports stay");
+    assert_eq!(later.basis, Basis::Reports);
+}
+
+#[test]
+fn losses_in_reports_count_where_there_is_nothing_else() {
+    let start = Instant::now();
+    let mut estimator = Estimator::new(false, start);
+    let mut bytes = 0;
+    for (until, loss) in [(5, 0.0), (15, 0.3)] {
+        for second in until - 5..until {
+            bytes += 100_000;
+            estimator.on_report(loss, bytes, start + Duration::from_secs(second));
+        }
+    }
+    let estimate = estimator.estimate(start + Duration::from_secs(15)).expect("reported");
+    assert!(estimate.bitrate < Bitrate::kbps(800), "{}", estimate.bitrate);
+    assert_eq!(estimate.basis, Basis::Reports);
 }
