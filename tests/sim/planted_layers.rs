@@ -130,7 +130,8 @@ fn a_request_for_a_packet_of_before_that_is_answered_from_the_layer_of_now() {
         let mut rtx = plain[..12].to_vec();
         rtx[0] = 0x80;
         rtx[1] = plain[1] & 0x80 | rtx_payload_type(Kind::Video);
-        rtx[2..4].copy_from_slice(&9_u16.to_be_bytes());
+        // Behind all that were sent, be it as probes.
+        rtx[2..4].copy_from_slice(&0x9000_u16.to_be_bytes());
         rtx[8..12].copy_from_slice(&rtx_ssrc(viewer_ssrc(ANA), Kind::Video).to_be_bytes());
         rtx.extend(before.to_be_bytes());
         rtx.extend(header.payload(&plain).expect("a payload"));

@@ -390,7 +390,8 @@ impl Publishing {
 
     /// A packet that names its encoding, where there are several.
     fn named(&self, lane: Lane, header: &Rtp, id: u8, payload: &[&[u8]]) -> Vec<u8> {
-        let Some(encoding) = lane_index(lane).checked_sub(1).and_then(|at| self.camera.ladder.get(at))
+        let Some(encoding) =
+            lane_index(lane).checked_sub(1).and_then(|at| self.camera.ladder.get(at))
         else {
             return header.packet(payload);
         };

@@ -19,7 +19,6 @@ use crate::client::{Client, Side};
 use crate::sessions::session;
 use crate::tells::Tells;
 use millrace::engine::command::{Agreement, Event};
-use millrace::media::bitrate::Bitrate;
 use millrace::media::id::SessionId;
 use millrace::media::layer::{Lane, LayerId};
 use millrace::peer::header::RtpHeader;
@@ -322,8 +321,10 @@ impl Oracle {
         (at - self.epoch, number, &plain).hash(&mut self.digest);
         let header = RtpHeader::read(&plain).ok_or_else(unread)?;
         let payload = header.payload(&plain).ok_or_else(unread)?;
-        let opened = Opened { header, payload, len: sealed.len(), at, asked };
         let Some(known) = self.known.get_mut(&number) else { return Ok(()) };
+        let (len, probes) = (sealed.len(), known.selected.probes(at));
+        let wishes = known.selected.has_wishes();
+        let opened = Opened { header, payload, len, at, asked, probes, wishes };
         for track in &mut known.tracks {
             if track.agreed.ssrc == header.ssrc {
                 return track.media(&opened, &known.stream, &self.sources);
@@ -401,6 +402,7 @@ impl Oracle {
             let watch = Watch { stream: &known.stream, connected, now, selected };
             if let (Side::Viewer(watching), Some(rate)) = (&client.side, client.down.rate)
                 && watching.screen.tells == Tells::Arrivals
+                && watching.screen.rtx
                 && client.down.competing.is_none()
             {
                 let since = known.steady_since.max(connected);
@@ -409,7 +411,10 @@ impl Oracle {
                 let has_choice = has_choice.is_some_and(|(_, source)| source.has_choice());
                 let mut tracks = known.tracks.iter().filter(|track| track.is_picture());
                 let verdict = tracks.try_for_each(|track| track.fits(carried, now));
-                verdicts.push((number, verdict.or_else(|it| if has_choice { Err(it) } else { Ok(()) })));
+                verdicts.push((
+                    number,
+                    verdict.or_else(|it| if has_choice { Err(it) } else { Ok(()) }),
+                ));
             }
             for track in &mut known.tracks {
                 verdicts.push((number, track.owed(&watch, &self.sources)));
@@ -451,11 +456,6 @@ impl Oracle {
     /// A viewer has said what it wishes to see.
     pub(crate) fn wishes(&mut self, number: usize, paused: bool) {
         self.known.get_mut(&number).into_iter().for_each(|known| known.selected.wishes(paused));
-    }
-
-    /// What is taken of a viewer's link, as was told last.
-    pub(crate) fn estimate(&self, number: usize) -> Option<Bitrate> {
-        self.known.get(&number)?.selected.estimate()
     }
 
     /// Which layers of the picture a viewer was sent, and since when.

@@ -19,6 +19,9 @@ pub(super) struct Selected {
     beyond: Option<Instant>,
     changed: Option<Instant>,
     estimate: Option<Bitrate>,
+    /// The highest so far, and since when anything has been told.
+    highest: Option<Bitrate>,
+    since: Option<Instant>,
 }
 
 impl Selected {
@@ -26,12 +29,13 @@ impl Selected {
     pub(super) const TOLD: Duration = Duration::from_millis(400);
     /// A layer may take so much more than the estimate says, as that is never quiet.
     const SHORT: f64 = 1.3;
+    /// So long after it has wished for something it has it.
+    const SETTLES: Duration = Duration::from_secs(5);
+    /// What probes take of what a link carries, and at once in bytes.
+    const PROBES: f64 = 0.04;
+    const PROBES_AT_ONCE: u64 = 64_000;
     /// So long it may be more than that, while another layer is on its way.
     const BEYOND: Duration = Duration::from_secs(3);
-
-    pub(super) fn estimate(&self) -> Option<Bitrate> {
-        self.estimate
-    }
 
     pub(super) fn wishes(&mut self, paused: bool) {
         (self.wishes, self.paused) = (true, paused);
@@ -44,6 +48,8 @@ impl Selected {
     /// What it is to get was told.
     pub(super) fn told(&mut self, selection: &Selection, now: Instant) -> Verdict {
         self.estimate = selection.estimate;
+        self.highest = self.highest.max(selection.estimate);
+        self.since.get_or_insert(now);
         self.has_target = selection.target.is_some();
         let flows = selection.current.is_some() && self.has_target;
         let open = self.stopped.last_mut().filter(|(_, until)| until.is_none());
@@ -73,9 +79,23 @@ impl Selected {
         Ok(())
     }
 
-    /// Whether some picture is to flow, as far as is known.
-    pub(super) fn has_target(&self) -> bool {
-        !self.paused && (self.has_target || self.estimate.is_none())
+    /// How many bytes of probes it may have been sent until now: a part of what its link was taken
+    /// to carry, and some at once.
+    pub(super) fn probes(&self, now: Instant) -> u64 {
+        let (Some(highest), Some(since)) = (self.highest, self.since) else { return 0 };
+        let carried = highest.as_bps() as f64 / 8.0 * (now - since).as_secs_f64();
+        Self::PROBES_AT_ONCE + (carried * Self::PROBES) as u64
+    }
+
+    pub(super) fn has_wishes(&self) -> bool {
+        self.wishes
+    }
+
+    /// Whether some picture is to flow, as far as is known, and has been for a while.
+    pub(super) fn is_owed_picture(&self, now: Instant) -> bool {
+        let unsure = self.estimate.is_none() && !self.wishes;
+        let settled = !self.wishes || self.changed.is_none_or(|at| now > at + Self::SETTLES);
+        !self.paused && settled && (self.has_target || unsure)
     }
 
     /// Whether no picture flowed at a moment, or shortly before or after.

@@ -203,7 +203,14 @@ impl Sources {
                 self.by_payload.insert(digest(&sent.payload), found);
                 let (marker, timestamp) = (sent.header.marker, sent.header.timestamp);
                 let (begins, captured) = (sent.keyframe, sent.captured);
-                known.push(Original { begins, marker, timestamp, captured, rank: 0, arrived: None });
+                known.push(Original {
+                    begins,
+                    marker,
+                    timestamp,
+                    captured,
+                    rank: 0,
+                    arrived: None,
+                });
             }
         }
         if !source.is_live() {

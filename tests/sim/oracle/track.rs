@@ -3,6 +3,7 @@
 use super::selected::Selected;
 use super::source::{Arrival, Source, Sources};
 use super::{Rule, Verdict, broken};
+use crate::world::ms;
 use millrace::media::bitrate::Bitrate;
 use millrace::media::codec::{Codec, Kind};
 use millrace::media::layer::Lane;
@@ -75,6 +76,10 @@ pub(super) struct Opened<'a> {
     pub(super) at: Instant,
     /// When the viewer asked for a keyframe last.
     pub(super) asked: Option<Instant>,
+    /// How many bytes of probes it may have been sent by now.
+    pub(super) probes: u64,
+    /// It has said what it wishes to see.
+    pub(super) wishes: bool,
 }
 
 /// What a track must know of its viewer.
@@ -102,7 +107,9 @@ impl Track {
     const RECENT: Duration = Duration::from_secs(3);
     /// So long after its link has changed a viewer gets what it carries, but for a trial.
     const SETTLES: Duration = Duration::from_secs(8);
-    const OVERLOAD: f64 = 1.15;
+    const OVERLOAD: f64 = 1.3;
+    /// The smallest layers are tried whatever the link is taken to carry, bits per second.
+    const SMALLEST: f64 = 500_000.0;
     /// So soon a layer is left that has stopped, while the others flow.
     const LEFT: Duration = Duration::from_millis(1_500);
     /// Where a keyframe was asked for just before it is not asked for again for so long.
@@ -165,7 +172,7 @@ impl Track {
             if self.agreed.rtx_ssrc.is_some() {
                 return broken(Rule::Retransmission, format!("number {number} twice, not by RTX"));
             }
-            return self.again(opened.len);
+            return self.again(opened);
         }
         self.media_bytes += opened.len as u64;
         self.note_sent(opened);
@@ -252,13 +259,15 @@ impl Track {
         what: &str,
     ) -> Verdict {
         // Where layers are chosen from, the picture may have been stopped, and goes on.
-        let is_chosen = self.kind() == Kind::Video && publisher.has_choice();
-        let may_begin_again = is_chosen || self.runs.last().is_none_or(|run| {
-            let other = run.source != source || run.lane != lane;
-            let catches_up = opened.at <= run.began + Self::CATCH_UP;
-            let has_asked = opened.asked.is_some_and(|asked| opened.at <= asked + Self::ASKED);
-            other || (self.kind() == Kind::Video && (catches_up || has_asked))
-        });
+        let may_stop = publisher.has_choice() || opened.wishes;
+        let is_chosen = self.kind() == Kind::Video && may_stop;
+        let may_begin_again = is_chosen
+            || self.runs.last().is_none_or(|run| {
+                let other = run.source != source || run.lane != lane;
+                let catches_up = opened.at <= run.began + Self::CATCH_UP;
+                let has_asked = opened.asked.is_some_and(|asked| opened.at <= asked + Self::ASKED);
+                other || (self.kind() == Kind::Video && (catches_up || has_asked))
+            });
         if !may_begin_again {
             return broken(Rule::Gap, format!("{what} begins again without need"));
         }
@@ -333,6 +342,10 @@ impl Track {
     /// Looks at a packet under the SSRC of retransmissions (RFC 4588).
     pub(super) fn repair(&mut self, opened: &Opened<'_>, all: &Sources) -> Verdict {
         let Opened { header, payload, .. } = opened;
+        if payload.is_empty() {
+            // Nothing but padding: a probe where nothing else is at hand.
+            return self.again(opened);
+        }
         let Some((sequence, payload)) = payload.split_first_chunk::<2>() else {
             return broken(Rule::Retransmission, "it holds no number".to_owned());
         };
@@ -340,7 +353,9 @@ impl Track {
         let Some(offered) = self.offered.get(&number).copied() else {
             // What came to the server only after the viewer had begun anew fills a gap of before.
             let is_gap = self.offered.keys().any(|&other| other > number);
-            if is_gap && matches!(all.find(payload), Some((_, lane, _)) if lane.kind() == self.kind()) {
+            if is_gap
+                && matches!(all.find(payload), Some((_, lane, _)) if lane.kind() == self.kind())
+            {
                 return Ok(());
             }
             return broken(Rule::Retransmission, format!("number {number} was never sent"));
@@ -356,13 +371,13 @@ impl Track {
         if !same {
             return broken(Rule::Retransmission, format!("number {number} was another packet"));
         }
-        self.again(opened.len)
+        self.again(opened)
     }
 
-    fn again(&mut self, len: usize) -> Verdict {
-        self.again_bytes += len as u64;
+    fn again(&mut self, opened: &Opened<'_>) -> Verdict {
+        self.again_bytes += opened.len as u64;
         let (again, media) = (self.again_bytes, self.media_bytes);
-        if again > Self::CREDIT + media * Self::SHARE / 100 {
+        if again > Self::CREDIT + media * Self::SHARE / 100 + opened.probes {
             return broken(Rule::RtxShare, format!("{again} bytes again beside {media}"));
         }
         Ok(())
@@ -393,7 +408,8 @@ impl Track {
             };
             let begins = run.map_or(watch.connected, |run| run.began);
             // That no picture is to flow is told a little later.
-            let told = if source.has_choice() { Selected::TOLD } else { Duration::ZERO };
+            let may_stop = source.has_choice() || watch.selected.has_wishes();
+            let told = if may_stop { Selected::TOLD } else { Duration::ZERO };
             if watch.now < arrival.at.max(begins) + waits.max(told + Self::PROMPT) {
                 break;
             }
@@ -404,7 +420,7 @@ impl Track {
             }
             let what = format!("{lane:?} packet {index} of publisher {number}");
             let is_picture = lane != Lane::Audio;
-            if is_picture && source.has_choice() && watch.selected.is_stopped(arrival.at) {
+            if is_picture && watch.selected.is_stopped(arrival.at) {
                 continue;
             }
             if run.is_some() {
@@ -425,8 +441,7 @@ impl Track {
     /// Whether it was sent what has come, or needs not be.
     fn has_got(&self, source: usize, arrival: &Arrival) -> bool {
         let Arrival { lane, index, at, .. } = *arrival;
-        let holds =
-            |run: &Run| run.source == source && run.lane == lane && run.first.0 <= index;
+        let holds = |run: &Run| run.source == source && run.lane == lane && run.first.0 <= index;
         let Some(place) = self.runs.iter().rposition(holds) else { return true };
         let run = &self.runs[place];
         // What came when it had moved on, or about then, has no place in its numbers any more.
@@ -444,7 +459,9 @@ impl Track {
         let mut others = source.layers().filter(|&lane| lane != run.lane);
         // One that has flown all the time, and does.
         let flows = |lane| source.flows_since(lane, watch.now).is_some_and(|since| since <= last);
-        let asked = source.asked.values().any(|&at| at + Self::REQUESTS_APART > last);
+        // Before it could be noticed, that is.
+        let before = |at: Instant| at + Self::REQUESTS_APART > last && at < last + ms(250);
+        let asked = source.asked.values().any(|&at| before(at));
         let waits = if asked { Self::REQUESTS_APART } else { Duration::ZERO };
         let left_by = last.max(run.began) + Self::LEFT + waits;
         if watch.now > left_by && others.any(flows) {
@@ -473,6 +490,7 @@ impl Track {
     pub(super) fn fits(&self, (rate, steady): (Bitrate, Duration), now: Instant) -> Verdict {
         let is_recent = self.recent.back().is_some_and(|(at, _)| now < *at + Self::PROMPT);
         let bps = self.recent_bytes as f64 * 8.0 / Self::RECENT.as_secs_f64();
+        let is_recent = is_recent && bps > Self::SMALLEST;
         if is_recent && steady > Self::SETTLES && bps > rate.as_bps() as f64 * Self::OVERLOAD {
             return broken(Rule::Overload, format!("{bps:.0} b/s over a link of {rate:?}"));
         }
@@ -495,7 +513,7 @@ impl Track {
         let (Some(since), Some(published)) = (since, source.connected) else {
             return Ok(());
         };
-        if self.kind() == Kind::Audio || !watch.selected.has_target() {
+        if self.kind() == Kind::Audio || !watch.selected.is_owed_picture(watch.now) {
             return Ok(());
         }
         let both = watch.connected.max(published);
