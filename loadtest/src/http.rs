@@ -1,11 +1,15 @@
 //! The HTTP half of WHIP (RFC 9725) and WHEP (draft-ietf-wish-whep), for any server.
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderName, IF_MATCH, LINK, LOCATION};
 use reqwest::{Method, StatusCode, Url};
 use std::time::Duration;
 
 /// A server that does not answer within this time is gone.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The relation under which a viewer's session says where layers are chosen (draft-ietf-wish-whep,
+/// "Video Layer Selection Extension").
+const LAYER_RELATION: &str = "rel=\"urn:ietf:params:whep:ext:core:layer\"";
 
 /// Why a request did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,8 @@ pub struct Session {
     pub url: String,
     /// Its entity tag.
     pub etag: Option<String>,
+    /// Where a viewer chooses among layers, if the server lets it.
+    pub layer_url: Option<String>,
     /// The SDP answer.
     pub answer: String,
 }
@@ -95,17 +101,40 @@ impl Signaling {
             .send()
             .await?;
         let response = accepted(response, StatusCode::CREATED).await?;
-        let header = |name: reqwest::header::HeaderName| {
+        let header = |name: HeaderName| {
             response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
         };
         let location = header(LOCATION)
             .ok_or_else(|| SignalingError::Protocol("201 without Location".to_owned()))?;
-        // RFC 9110 §10.2.2: Location may be relative to the request.
-        let absolute = Url::parse(url)
-            .and_then(|base| base.join(&location))
-            .map_err(|error| SignalingError::Protocol(format!("Location {location}: {error}")))?;
-        let etag = header(ETAG);
-        Ok(Session { url: absolute.into(), etag, answer: response.text().await? })
+        // RFC 9110 §10.2.2: Location may be relative to the request; RFC 8288 §3.1: so may a link.
+        let absolute = |relative: &str| {
+            let joined = Url::parse(url).and_then(|base| base.join(relative));
+            joined.map_err(|error| SignalingError::Protocol(format!("{relative}: {error}")))
+        };
+        let links = response.headers().get_all(LINK).iter().filter_map(|link| link.to_str().ok());
+        let layer_url = links.flat_map(|links| links.split(',')).find_map(|link| {
+            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+            parameters.contains(LAYER_RELATION).then(|| absolute(target))
+        });
+        let layer_url = layer_url.transpose()?.map(String::from);
+        let (url, etag) = (absolute(&location)?.into(), header(ETAG));
+        Ok(Session { url, etag, layer_url, answer: response.text().await? })
+    }
+
+    /// Chooses a layer, or sets a ceiling: JSON of the layer extension.
+    ///
+    /// # Errors
+    ///
+    /// [`SignalingError`]; also where the server has no such extension.
+    pub async fn choose(
+        &self,
+        layer_url: Option<&str>,
+        choice: &str,
+    ) -> Result<(), SignalingError> {
+        let none = || SignalingError::Protocol("the session has no layers".to_owned());
+        let request = self.request(Method::POST, layer_url.ok_or_else(none)?);
+        let request = request.header(CONTENT_TYPE, "application/json").body(choice.to_owned());
+        accepted(request.send().await?, StatusCode::OK).await.map(drop)
     }
 
     /// Sends trickled candidates or an ICE restart.

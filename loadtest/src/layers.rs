@@ -10,6 +10,10 @@ use std::collections::BTreeMap;
 
 /// Stays that are kept; beyond them the last one is written over.
 const STAYS_MAX: usize = 256;
+/// Whoever has had nothing for so long may have a newer time line.
+const PAUSE_MICROS: u64 = 200_000;
+/// A picture that has stood for so long is another stay.
+const INTERRUPTED_MICROS: u64 = 500_000;
 /// Frames that a late packet may belong to, and RTP ticks in a millisecond.
 const FRAMES_REMEMBERED: usize = 64;
 const TICKS: f64 = 90.0;
@@ -32,6 +36,8 @@ pub struct Glimpse {
 pub struct Stay {
     /// The layer's place in the publisher's offer.
     pub layer: u8,
+    /// Where nobody stamps what is sent: the size of the picture instead.
+    pub size: Option<[u16; 2]>,
     /// When its first packet came, and its last.
     pub from_micros: u64,
     /// The latter.
@@ -62,8 +68,8 @@ pub struct LayerReport {
     pub made_gaps: u64,
     /// Timestamps that were before those of the packet before.
     pub backwards: u64,
-    /// The largest change, at a switch, of what RTP time is ahead of the publisher's clock: what
-    /// picture and sound would be apart by.
+    /// The largest change, at a switch without a pause, of what RTP time is ahead of the clock of
+    /// the publisher: what picture and sound would be apart by.
     pub clock_step_ms_max: f64,
 }
 
@@ -89,7 +95,7 @@ impl LayerWatch {
         let Some(newest) = self.newest else {
             self.newest = Some(glimpse);
             self.begin(glimpse);
-            self.count_frame(glimpse);
+            self.count_frame(glimpse.timestamp, glimpse.stamp.layer);
             return;
         };
         if glimpse.sequence > newest.sequence {
@@ -97,8 +103,23 @@ impl LayerWatch {
             self.newest = Some(glimpse);
         }
         if glimpse.timestamp != newest.timestamp {
-            self.count_frame(glimpse);
+            self.count_frame(glimpse.timestamp, glimpse.stamp.layer);
         }
+    }
+
+    /// Takes a packet without a stamp, and the size that a keyframe begins with.
+    pub fn take_unstamped(&mut self, timestamp: u32, size: Option<[u16; 2]>, at_micros: u64) {
+        let report = &mut self.report;
+        let before = report.stays.last().map(|stay| stay.size);
+        if before.is_none() || size.is_some() && before != Some(size) {
+            report.switches += u64::from(before.is_some());
+            let stay = Stay { size, from_micros: at_micros, ..Stay::default() };
+            self.push(stay);
+        }
+        if let Some(stay) = self.report.stays.last_mut() {
+            stay.to_micros = at_micros;
+        }
+        self.count_frame(timestamp, 0);
     }
 
     /// What it has seen so far.
@@ -115,7 +136,9 @@ impl LayerWatch {
             let packets = now.stamp.counter.saturating_sub(last.stamp.counter);
             // Fewer numbers than packets are frames that were left out.
             report.made_gaps += numbers.saturating_sub(packets);
-            if let Some(stay) = report.stays.last_mut() {
+            if now.at_micros.saturating_sub(last.at_micros) >= INTERRUPTED_MICROS {
+                self.begin(now);
+            } else if let Some(stay) = report.stays.last_mut() {
                 stay.to_micros = now.at_micros;
             }
             return;
@@ -123,7 +146,9 @@ impl LayerWatch {
         report.switches += 1;
         let sent = now.stamp.sent_micros as f64 - last.stamp.sent_micros as f64;
         let step = (f64::from(ticks) / TICKS - sent / 1e3).abs();
-        report.clock_step_ms_max = report.clock_step_ms_max.max(step);
+        if now.at_micros.saturating_sub(last.at_micros) < PAUSE_MICROS {
+            report.clock_step_ms_max = report.clock_step_ms_max.max(step);
+        }
         self.begin(now);
     }
 
@@ -131,6 +156,10 @@ impl LayerWatch {
         let at = first.at_micros;
         let stay =
             Stay { layer: first.stamp.layer, from_micros: at, to_micros: at, ..Stay::default() };
+        self.push(stay);
+    }
+
+    fn push(&mut self, stay: Stay) {
         let stays = &mut self.report.stays;
         if stays.len() == STAYS_MAX {
             stays.pop();
@@ -138,18 +167,18 @@ impl LayerWatch {
         stays.push(stay);
     }
 
-    fn count_frame(&mut self, glimpse: Glimpse) {
-        if self.remembered.contains(&glimpse.timestamp) {
+    fn count_frame(&mut self, timestamp: u32, layer: u8) {
+        if self.remembered.contains(&timestamp) {
             return;
         }
         if self.remembered.len() < FRAMES_REMEMBERED {
-            self.remembered.push(glimpse.timestamp);
+            self.remembered.push(timestamp);
         } else {
-            self.remembered[self.next] = glimpse.timestamp;
+            self.remembered[self.next] = timestamp;
             self.next = (self.next + 1) % FRAMES_REMEMBERED;
         }
-        *self.report.frames.entry(glimpse.stamp.layer).or_default() += 1;
-        let same = |stay: &&mut Stay| stay.layer == glimpse.stamp.layer;
+        *self.report.frames.entry(layer).or_default() += 1;
+        let same = |stay: &&mut Stay| stay.layer == layer;
         if let Some(stay) = self.report.stays.last_mut().filter(same) {
             stay.frames += 1;
         }
@@ -193,6 +222,13 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_that_stood_is_another_stay() {
+        let report = seen([glimpse(1, 1, 1, 0), glimpse(1, 2, 2, 400), glimpse(1, 3, 3, 1_000)]);
+        let frames: Vec<_> = report.stays.iter().map(|stay| stay.frames).collect();
+        assert_eq!((frames, report.switches), (vec![2, 1], 0));
+    }
+
+    #[test]
     fn a_gap_of_the_servers_making_is_none_of_the_network() {
         let report = seen([glimpse(0, 1, 1, 0), glimpse(0, 5, 5, 20), glimpse(0, 8, 6, 40)]);
         assert_eq!(report.made_gaps, 2);
@@ -202,6 +238,9 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_at_a_switch_is_noticed() {
+        let mut late = glimpse(1, 2, 7, 300);
+        late.timestamp = late.timestamp.wrapping_add(450);
+        assert!(seen([glimpse(0, 1, 1, 0), late]).clock_step_ms_max < 0.01, "after a pause");
         let mut ahead = glimpse(1, 2, 7, 20);
         ahead.timestamp = ahead.timestamp.wrapping_add(450);
         let report = seen([glimpse(0, 1, 1, 0), ahead]);

@@ -119,6 +119,7 @@ pub struct WhepClient {
     task: JoinHandle<LightPeer>,
     signaling: Signaling,
     session_url: String,
+    layer_url: Option<String>,
     /// The server's answer.
     pub answer: Answer,
     /// The SRTP profile that DTLS agreed.
@@ -142,6 +143,7 @@ impl WhepClient {
         let profile = peer.connected(CONNECT_WITHIN).await?;
         let log = Arc::new(Watched::new(ViewLog::default()));
         let (answer, session_url) = (peer.answer.clone(), peer.session.url.clone());
+        let layer_url = peer.session.layer_url.clone();
         let sender = peer.sender();
         let now = Instant::now();
         let state = Loop {
@@ -157,7 +159,8 @@ impl WhepClient {
             options,
         };
         let task = tokio::spawn(state.run(peer));
-        Ok(Self { log, sender, task, signaling: signaling.clone(), session_url, answer, profile })
+        let signaling = signaling.clone();
+        Ok(Self { log, sender, task, signaling, session_url, layer_url, answer, profile })
     }
 
     /// What it saw.
@@ -210,6 +213,15 @@ impl WhepClient {
     /// The session's URL.
     pub fn session_url(&self) -> &str {
         &self.session_url
+    }
+
+    /// Chooses a layer, or sets a ceiling: JSON of the layer extension.
+    ///
+    /// # Errors
+    ///
+    /// [`SignalingError`]; also where the server has no such extension.
+    pub async fn choose(&self, choice: &str) -> Result<(), SignalingError> {
+        self.signaling.choose(self.layer_url.as_deref(), choice).await
     }
 
     /// Stops and deletes the session.

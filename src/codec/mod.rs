@@ -15,6 +15,8 @@
 //! - `configuration`: what files say of a track, out of its frames
 //! - `parameter_sets`: what decoders must have before the first picture
 //! - `sync_frame`: MPEG audio and AC-3, which come in and are transcoded
+//! - `descriptor`: layers and numbers of a packet's frame, as VP8 and VP9 say them
+//! - `dependency`: layers of a packet's frame, as a header extension says them
 //! - `bits`: single bits and Exp-Golomb numbers
 
 pub mod access_unit;
@@ -22,6 +24,8 @@ pub mod av1;
 mod bits;
 pub mod configuration;
 pub mod depacketizer;
+pub mod dependency;
+pub mod descriptor;
 pub mod h264;
 pub mod h265;
 pub mod opus;

@@ -2,6 +2,9 @@
 //!
 //! Fuzz target: `codec_vp8`.
 
+use super::descriptor::Descriptor;
+use crate::media::codec::Codec;
+
 /// Whether a keyframe begins here: the start of the first partition, with the P bit clear.
 pub fn is_keyframe(payload: &[u8]) -> bool {
     frame_start(payload).is_some_and(|frame| frame.first().is_some_and(|first| first & 1 == 0))
@@ -20,28 +23,10 @@ pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
     super::size(side(w0, w1), side(h0, h1))
 }
 
-/// The VP8 frame that begins in this packet, without payload descriptor (RFC 7741 §4.2).
+/// The VP8 frame that begins in this packet, without payload descriptor.
 fn frame_start(payload: &[u8]) -> Option<&[u8]> {
-    let (&first, mut rest) = payload.split_first()?;
-    // S set and partition index 0: the frame's first packet.
-    if first & 0x10 == 0 || first & 0x07 != 0 {
-        return None;
-    }
-    if first & 0x80 != 0 {
-        let (&extended, tail) = rest.split_first()?;
-        rest = tail;
-        if extended & 0x80 != 0 {
-            let long = rest.first()? & 0x80 != 0;
-            rest = rest.get(if long { 2 } else { 1 }..)?;
-        }
-        if extended & 0x40 != 0 {
-            rest = rest.get(1..)?; // TL0PICIDX
-        }
-        if extended & 0x30 != 0 {
-            rest = rest.get(1..)?; // TID and KEYIDX share a byte
-        }
-    }
-    Some(rest)
+    let descriptor = Descriptor::read(Codec::Vp8, payload).filter(|it| it.begins)?;
+    payload.get(usize::from(descriptor.len)..)
 }
 
 #[cfg(test)]

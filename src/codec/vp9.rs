@@ -3,6 +3,11 @@
 //! Fuzz target: `codec_vp9`.
 
 use super::bits::BitReader;
+use super::descriptor::Descriptor;
+use crate::media::codec::Codec;
+
+/// A picture refers to so many others at most (RFC 9628 §4.2).
+pub(super) const REFERENCES_MAX: usize = 3;
 
 /// Whether a keyframe begins here: the start of the lowest spatial layer's frame, not predicted
 /// from another picture, whose own header says keyframe. Intra-only frames are no start.
@@ -23,29 +28,15 @@ struct Start<'a> {
     largest_layer: Option<(u16, u16)>,
 }
 
-/// Reads the payload descriptor (RFC 9628 §4.2) of a packet in which a frame of the lowest spatial
-/// layer begins that is not predicted from earlier pictures.
+/// Where a frame of the lowest spatial layer begins that is not predicted from earlier pictures.
 fn read(payload: &[u8]) -> Option<Start<'_>> {
-    let (&flags, mut rest) = payload.split_first()?;
-    let [picture_id, predicted, layers, flexible, begins, _ends, structure] =
-        [0x80, 0x40, 0x20, 0x10, 0x08, 0x04, 0x02].map(|bit| flags & bit != 0);
-    if predicted || !begins {
+    let descriptor = Descriptor::read(Codec::Vp9, payload)?;
+    if descriptor.is_predicted || !descriptor.begins || descriptor.spatial != 0 {
         return None;
     }
-    if picture_id {
-        let long = rest.first()? & 0x80 != 0;
-        rest = rest.get(if long { 2 } else { 1 }..)?;
-    }
-    if layers {
-        let (&indices, tail) = rest.split_first()?;
-        if indices >> 1 & 0x07 != 0 {
-            return None; // a higher spatial layer
-        }
-        // The non-flexible mode has TL0PICIDX after it.
-        rest = if flexible { tail } else { tail.get(1..)? };
-    }
+    let mut rest = payload.get(usize::from(descriptor.len)..)?;
     let mut largest_layer = None;
-    if structure {
+    if payload.first()? & 0x02 != 0 {
         rest = read_structure(rest, &mut largest_layer)?;
     }
     Some(Start { frame: rest, largest_layer })

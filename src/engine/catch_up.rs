@@ -303,8 +303,8 @@ fn advance(
                 }
                 walk.cursor += 1;
                 let Some(place) = subscription.select(packet, |_| shift) else { continue };
-                let Place { sequence, timestamp } = place;
-                let numbered = Numbered { packet, padding, sequence, timestamp };
+                let Place { sequence, timestamp, patch } = place;
+                let numbered = Numbered { packet, padding, sequence, timestamp, patch };
                 match track.send(numbered, sealer, (path, &mut *arena)) {
                     Sent::Yes => *sent += 1,
                     Sent::No => {}

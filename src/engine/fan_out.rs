@@ -271,8 +271,9 @@ pub(super) fn again<'r>(
     let (stay, source, sequence) = subscription.source_of(sequence)?;
     let lane = Lane::of(subscription.kind(), stay.layer);
     let (packet, padding) = router.past(lane, source)?;
-    let timestamp = stay.timestamp(packet.timestamp);
-    Some(Numbered { packet, padding, sequence, timestamp })
+    let Place { sequence, timestamp, patch } =
+        stay.again(packet).filter(|it| it.sequence == sequence)?;
+    Some(Numbered { packet, padding, sequence, timestamp, patch })
 }
 
 /// Lets a batch go out to everybody who is there now, each time from another one on; tells how many
@@ -325,8 +326,8 @@ fn serve_one(
         let mut forward = |subscription: &mut Subscription, packet: &Packet, padding| {
             let shift = |after| router.shift(packet.lane(), after, now);
             let Some(place) = subscription.select(packet, shift) else { return true };
-            let Place { sequence, timestamp } = place;
-            let numbered = Numbered { packet, padding, sequence, timestamp };
+            let Place { sequence, timestamp, patch } = place;
+            let numbered = Numbered { packet, padding, sequence, timestamp, patch };
             let sent = track.send(numbered, sealer, (path, &mut *arena));
             counters.packets_out += u64::from(sent == Sent::Yes);
             sent != Sent::NotAgreed

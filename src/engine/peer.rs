@@ -200,7 +200,7 @@ impl Peer {
             }
             Agreement::Viewer(agreement) => {
                 let (starts, rtx_starts) = ([number(0), number(1)], [number(2), number(3)]);
-                let mut subscriptions = [None; 2];
+                let mut subscriptions = [None, None];
                 for section in &agreement.media {
                     let index = section.kind.index();
                     subscriptions[index] = Some(Subscription::new(section.kind, starts[index]));

@@ -17,6 +17,7 @@ use crate::media::layer::{LAYERS_MAX, LayerId, LayerState, SelectedLayer};
 use crate::peer::estimate::Estimate;
 use crate::router::Router;
 use crate::router::allocator::{Allocator, Capacity, Demand, has_choice};
+use crate::router::rewriter::Limits;
 use crate::router::subscription::Subscription;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -267,8 +268,12 @@ impl Viewing {
         let Some(video) = &mut self.subscriptions[Kind::Video.index()] else { return };
         let is_new = video.target() != Some(target.layer);
         video.aim(target.layer);
+        video.limit(Limits::of(target, layers));
         if !video.is_moving() {
             self.selecting.excess_since = None;
+            if video.needs_keyframe() && self.catching_up.is_none() && !self.held {
+                step.wants = Some(target.layer);
+            }
             return;
         }
         let current = video.current();
@@ -390,7 +395,9 @@ impl Engine {
             self.select(key, now);
         }
         // What is to be found out of a link may be due sooner by now.
-        viewers.iter().for_each(|&key| self.reschedule(key));
+        for &key in &viewers {
+            self.reschedule(key);
+        }
         if let Some(stream) = self.streams.get_mut(index) {
             stream.viewers = viewers;
         }

@@ -73,6 +73,9 @@ pub struct Scale {
     /// Whoever has had all lower temporal layers can go up to this one here (RFC 7741 `Y`, RFC 9628
     /// `U`, AV1 `S` or a decode target's switch).
     pub is_switch: bool,
+    /// Whether this packet is the last of its frame, which has others of higher spatial layers
+    /// behind it, or the marker.
+    pub ends: bool,
 }
 
 /// A layer with what of it is sent to somebody, or is to be.

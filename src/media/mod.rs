@@ -9,6 +9,7 @@
 //! - `layer`: which layers a track has, and what a packet is within its own
 //! - `meter`: the rate of the last second, or of another while
 //! - `packet`: one RTP packet with its shared payload, and the pool that recycles them
+//! - `patch`: how a packet goes to one viewer otherwise than it came
 //! - `protocol`: how a session's media comes in or goes out
 //! - `sample`: the same on a common time line, for ways out that are packaged
 //! - `spacing`: how far apart keyframes are
@@ -23,6 +24,7 @@ pub mod id;
 pub mod layer;
 pub mod meter;
 pub mod packet;
+pub mod patch;
 pub mod protocol;
 pub mod sample;
 pub mod spacing;

@@ -79,6 +79,8 @@ pub struct ExtensionIds {
     pub transport_cc: Option<u8>,
     /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`.
     pub playout_delay: Option<u8>,
+    /// The dependency descriptor (AOM "RTP Payload Format For AV1" 1.0, Appendix A.9).
+    pub dependency_descriptor: Option<u8>,
 }
 
 /// RTCP feedback that was agreed for an `m=` section (RFC 4585, RFC 5104).

@@ -7,6 +7,7 @@ use super::seal::{RtpFields, Sealer};
 use crate::media::arena::{Path, SendArena};
 use crate::media::codec::{Codec, Format, Kind};
 use crate::media::packet::Packet;
+use crate::media::patch::Patch;
 use crate::media::time::WallTime;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::sender_report::SenderReport;
@@ -34,6 +35,20 @@ pub struct Numbered<'p> {
     pub sequence: u64,
     /// Its extended RTP timestamp for this viewer.
     pub timestamp: u64,
+    /// How it differs for this viewer from what it is.
+    pub patch: Patch,
+}
+
+impl Numbered<'_> {
+    /// What is left of its payload.
+    fn payload(&self) -> &[u8] {
+        if self.patch.is_blank { &[] } else { &self.packet.payload }
+    }
+
+    /// The padding it departs with: of nothing else there is at least one byte.
+    const fn padding(&self) -> u8 {
+        if self.patch.is_blank && self.padding == 0 { 1 } else { self.padding }
+    }
 }
 
 /// What a viewer was sent of one track, and what it said of it.
@@ -202,7 +217,7 @@ impl Outgoing {
         let noting = noting.zip(types.number);
         let number = noting.as_ref().map(|((history, _), id)| (*id, history.next_number()));
         let extensions = Extensions::new(self.playout_delay.extension(numbered.sequence), number);
-        let fields = self.fields(numbered, types, &extensions);
+        let fields = self.fields(&numbered, types, &extensions);
         let written = seal_into(sealer, &fields, to);
         if written == 0 {
             return Sent::No;
@@ -212,7 +227,7 @@ impl Outgoing {
         }
         self.counters.packets += 1;
         self.counters.bytes += written as u64;
-        self.counters.payload_bytes += packet.payload.len() as u64;
+        self.counters.payload_bytes += numbered.payload().len() as u64;
         let earned = self.credit + written as f64 * self.credit_share;
         self.credit = earned.min(Self::CREDIT_MAX);
         Sent::Yes
@@ -236,11 +251,11 @@ impl Outgoing {
         };
         let written = if types.rtx.is_some() {
             self.seal_rtx(numbered, types, sealer, to, noting)
-        } else if types.number.is_none() {
+        } else if types.number.is_none() && self.playout_delay.knows(sequence) {
             let extensions = Extensions::new(self.playout_delay.extension(sequence), None);
-            seal_into(sealer, &self.fields(numbered, types, &extensions), to)
+            seal_into(sealer, &self.fields(&numbered, types, &extensions), to)
         } else {
-            // It may have gone out with a number.
+            // It may have gone out with a number, or with another limit.
             self.counters.refused += 1;
             return Sent::No;
         };
@@ -329,7 +344,7 @@ impl Outgoing {
             sequence: self.rtx_sequence,
             prefix: &original,
             padding: 0,
-            ..self.fields(numbered, types, &extensions)
+            ..self.fields(&numbered, types, &extensions)
         };
         self.rtx_sequence += 1;
         let written = seal_into(sealer, &fields, to);
@@ -347,21 +362,21 @@ impl Outgoing {
 
     fn fields<'p>(
         &self,
-        numbered: Numbered<'p>,
+        numbered: &'p Numbered<'p>,
         types: PayloadTypes,
         extensions: &'p Extensions,
     ) -> RtpFields<'p> {
-        let Numbered { packet, padding, sequence, timestamp } = numbered;
         RtpFields {
             payload_type: types.media,
-            marker: packet.marker,
-            sequence,
-            timestamp: timestamp as u32,
+            marker: (numbered.packet.marker || numbered.patch.marker) && !numbered.patch.is_blank,
+            sequence: numbered.sequence,
+            timestamp: numbered.timestamp as u32,
             ssrc: self.media.ssrc,
             extensions: extensions.as_slice(),
             prefix: &[],
-            payload: &packet.payload,
-            padding,
+            payload: numbered.payload(),
+            head: numbered.patch.head(),
+            padding: numbered.padding(),
         }
     }
 

@@ -10,19 +10,12 @@
 #[derive(Debug, Clone)]
 pub struct PlayoutDelay {
     blocks: Option<Blocks>,
-    /// Latest first: as many as a subscription has stays whose packets are still sent again.
-    spans: [Span; 3],
-}
-
-/// A time in which the viewer caught up, and what came after it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Span {
-    /// It is of the packets from this extended sequence number on.
-    begins: u64,
     /// Packets before this extended sequence number are of the past.
     lifts_from: u64,
     /// Packets from this extended sequence number on carry nothing.
     ends_at: u64,
+    /// What packets before this extended sequence number carried is not known any more.
+    known_from: u64,
 }
 
 /// An extension block with its header.
@@ -52,40 +45,42 @@ impl PlayoutDelay {
             [0xbe, 0xde, 0, 1, id << 4 | 2, 0, high & 0x0f, low]
         };
         let blocks = |id| Blocks { at_once: block(id, 0), lifted: block(id, Self::MAX) };
-        Self { blocks: id.map(blocks), spans: [Span::default(); 3] }
+        Self { blocks: id.map(blocks), lifts_from: 0, ends_at: 0, known_from: 0 }
     }
 
     /// The viewer begins in the past: all that it is sent from this extended sequence number on is
-    /// to be shown at once. What was sent before stays as it was.
-    pub fn catches_up(&mut self, next: u64) {
-        if self.spans[0].begins != next {
-            self.spans.rotate_right(1);
-        }
-        self.spans[0] = Span { begins: next, lifts_from: u64::MAX, ends_at: u64::MAX };
+    /// to be shown at once.
+    pub const fn catches_up(&mut self, next: u64) {
+        self.known_from = next;
+        self.lifts_from = u64::MAX;
+        self.ends_at = u64::MAX;
     }
 
     /// What the viewer is sent from this extended sequence number on is live.
     pub const fn is_live(&mut self, next: u64) {
-        self.spans[0].lifts_from = next;
+        self.lifts_from = next;
     }
 
     /// A batch of live packets begins with this extended sequence number. Whether packets carry
     /// limits changes between batches only: their sizes differ, and one message takes equal ones.
     pub const fn batch_begins(&mut self, next: u64) {
-        let Span { lifts_from, ends_at, .. } = &mut self.spans[0];
-        if *ends_at == u64::MAX && next >= lifts_from.saturating_add(Self::LIFTING) {
-            *ends_at = next;
+        if self.ends_at == u64::MAX && next >= self.lifts_from.saturating_add(Self::LIFTING) {
+            self.ends_at = next;
         }
+    }
+
+    /// Whether a packet would carry now what it has carried.
+    pub const fn knows(&self, sequence: u64) -> bool {
+        self.blocks.is_none() || sequence >= self.known_from
     }
 
     /// The extension block of a packet, if it carries one.
     pub fn extension(&self, sequence: u64) -> Option<Block> {
         let Blocks { at_once, lifted } = self.blocks?;
-        let span = self.spans.iter().find(|span| span.begins <= sequence)?;
-        if sequence < span.lifts_from {
+        if sequence < self.lifts_from {
             return Some(at_once);
         }
-        (sequence < span.ends_at).then_some(lifted)
+        (sequence < self.ends_at).then_some(lifted)
     }
 }
 
@@ -100,7 +95,7 @@ mod tests {
     fn the_past_is_shown_at_once_and_the_first_of_the_present_lift_that() {
         let mut delay = PlayoutDelay::new(Some(5));
         assert_eq!(delay.extension(7), None, "who begins live is told nothing");
-        delay.catches_up(1_000);
+        delay.catches_up(0);
         assert_eq!(delay.extension(1_000), AT_ONCE);
         delay.is_live(1_100);
         for next in [1_100, 1_160, 1_170] {
@@ -112,23 +107,19 @@ mod tests {
         assert_eq!(of(1_170), None);
     }
 
+    /// Else it could be sent again with other bytes under the same number.
     #[test]
-    fn what_was_sent_before_the_past_came_once_more_stays_as_it_was() {
+    fn what_was_sent_before_the_viewer_began_again_is_not_known() {
         let mut delay = PlayoutDelay::new(Some(5));
-        delay.catches_up(1_000);
-        delay.is_live(1_100);
-        delay.batch_begins(1_180);
-        delay.catches_up(2_000);
-        delay.catches_up(2_000);
-        let of = |sequence| delay.extension(sequence);
-        assert_eq!((of(999), of(1_050), of(1_100)), (None, AT_ONCE, LIFTED));
-        assert_eq!((of(1_999), of(2_000)), (None, AT_ONCE));
+        assert!(delay.knows(10));
+        delay.catches_up(100);
+        assert!(!delay.knows(99) && delay.knows(100));
     }
 
     #[test]
     fn a_viewer_that_did_not_agree_is_told_nothing() {
         let mut delay = PlayoutDelay::new(None);
-        delay.catches_up(1_000);
+        delay.catches_up(0);
         assert_eq!(delay.extension(1_000), None);
     }
 }

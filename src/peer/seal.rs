@@ -30,6 +30,8 @@ pub struct RtpFields<'a> {
     pub prefix: &'a [u8],
     /// The payload.
     pub payload: &'a [u8],
+    /// What is written over its beginning: no longer than it.
+    pub head: &'a [u8],
     /// Bytes of RTP padding to add (RFC 3550 §5.1); 0 for none.
     pub padding: u8,
 }
@@ -59,6 +61,9 @@ impl RtpFields<'_> {
         prefix.copy_from_slice(self.prefix);
         let (payload, padding) = rest.split_at_mut(self.payload.len());
         payload.copy_from_slice(self.payload);
+        if let Some(head) = payload.get_mut(..self.head.len()) {
+            head.copy_from_slice(self.head);
+        }
         if let Some((count, zeros)) = padding.split_last_mut() {
             zeros.fill(0);
             *count = self.padding;
@@ -289,7 +294,8 @@ mod tests {
                     ssrc: 5,
                     extensions: &[0xbe, 0xde, 0, 1, 0x10, b'0', 0, 0],
                     prefix: &[1, 2],
-                    payload: b"payload",
+                    payload: b"Xxyload",
+                    head: b"pa",
                     padding: 3,
                 };
                 let mut out = [0; 100];

@@ -431,6 +431,7 @@ mod tests {
     use crate::media::codec::{Codec, Format};
     use crate::media::layer::{LayerId, Scale};
     use crate::media::packet::Packet;
+    use crate::media::patch::Patch;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::net::SocketAddr;
@@ -461,7 +462,8 @@ mod tests {
             arrival: now,
             payload: vec![0; 20],
         };
-        let numbered = Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0 };
+        let numbered =
+            Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0, patch: Patch::NONE };
         let master = MasterKey::new(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]);
         let mut sealer = Sealer::new(&master.expect("fitting lengths"));
         let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);
@@ -576,7 +578,8 @@ mod tests {
         let path = Path::udp(SocketAddr::from(([192, 0, 2, 1], 9)), None);
         let mut arena = SendArena::new(1_000);
         let packet = packet(codec, at, now);
-        let numbered = Numbered { packet: &packet, padding: 0, sequence: at, timestamp: at };
+        let (padding, patch) = (0, Patch::NONE);
+        let numbered = Numbered { packet: &packet, padding, sequence: at, timestamp: at, patch };
         let mut track = viewer.sending(codec.kind(), now).expect("agreed");
         match way {
             0 => drop(track.send(numbered, sealer, (path, &mut arena))),

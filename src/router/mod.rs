@@ -8,6 +8,7 @@
 //! - `keyframe`: many viewers' requests become few PLIs
 //! - `layers`: what each layer carries, best first
 //! - `pacer`: a keyframe departs in slices
+//! - `rewriter`: which packets of a lane a viewer is sent, and the numbers they get
 //! - `rtp_stream`: one lane on its way through: the sound, or one layer of the picture
 //! - `shift`: the timestamps of a later publisher go on from those of the one before
 //! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers,
@@ -22,6 +23,7 @@ pub mod history;
 pub mod keyframe;
 pub mod layers;
 pub mod pacer;
+pub mod rewriter;
 mod rtp_stream;
 pub mod shift;
 pub mod subscription;

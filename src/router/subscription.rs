@@ -1,22 +1,22 @@
 //! One viewer's hold on one track: waits for a decodable start, then renumbers packet by packet,
 //! whichever layer they come from.
 
+use super::rewriter::{After, Limits, Numbers, Rewriter, Verdict};
 use crate::media::codec::Kind;
 use crate::media::layer::{Lane, LayerId};
 use crate::media::packet::Packet;
+use crate::media::patch::Patch;
 
-/// A viewer's time with one layer: everything from the source sequence number `first` on, which
-/// goes out as `first_out`, with timestamps moved by `shift`. What is of the past goes out
-/// compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A viewer's time with one layer, from a keyframe on, with timestamps moved by `shift`. What is of
+/// the past goes out compressed.
+#[derive(Debug)]
 pub struct Stay {
     /// Of which layer; of sound [`LayerId::ONLY`].
     pub layer: LayerId,
     /// What its timestamps are moved by.
     pub shift: u64,
-    first: u64,
-    first_out: u64,
     past: Past,
+    rewriter: Rewriter,
 }
 
 impl Stay {
@@ -27,8 +27,14 @@ impl Stay {
         self.past.compress(timestamp.wrapping_add(self.shift))
     }
 
-    fn out(&self, sequence: u64) -> Option<u64> {
-        sequence.checked_sub(self.first)?.checked_add(self.first_out)
+    /// How a packet went to the viewer, if that is known.
+    pub fn again(&self, packet: &Packet) -> Option<Place> {
+        self.place(packet, self.rewriter.again(packet))
+    }
+
+    fn place(&self, packet: &Packet, verdict: Verdict) -> Option<Place> {
+        let Verdict::Send(sequence, patch) = verdict else { return None };
+        Some(Place { sequence, timestamp: self.timestamp(packet.timestamp), patch })
     }
 }
 
@@ -39,6 +45,8 @@ pub struct Place {
     pub sequence: u64,
     /// Its extended RTP timestamp.
     pub timestamp: u64,
+    /// How it differs from what the publisher sent.
+    pub patch: Patch,
 }
 
 /// What was there before a viewer came goes out with compressed RTP timestamps.
@@ -94,11 +102,12 @@ impl Past {
 
 /// A viewer's place in a track, and the sequence numbers it sees.
 ///
-/// While it stays with a layer its numbers are those of the publisher moved by a constant, so that
-/// a packet lost on the way in is a gap that a late retransmission still fills, and a NACK finds
-/// its packet. It leaves a layer where a keyframe of the one it aims at begins, and what it has not
-/// got by then of the one before still comes.
-#[derive(Debug, Clone, Copy)]
+/// While it stays with a layer its numbers are those of the publisher moved by a constant, or,
+/// where frames are left out, by what the [`Rewriter`] knows: a packet lost on the way in is a gap
+/// that a late retransmission still fills, and a NACK finds its packet. It leaves a layer where a
+/// keyframe of the one it aims at begins, and what it has not got by then of the one before still
+/// comes.
+#[derive(Debug)]
 pub struct Subscription {
     kind: Kind,
     /// The layer with whose next keyframe it goes on; none: nothing is to flow.
@@ -106,7 +115,11 @@ pub struct Subscription {
     /// Where it is; none: the target's next keyframe begins (video), or the next packet (audio).
     stay: Option<Stay>,
     /// Where it was before, latest first: what was lost of that is still found.
-    former: [Option<Stay>; 2],
+    former: [Option<Box<Stay>>; 2],
+    /// The highest layers within a layer that it takes.
+    limits: Limits,
+    /// The highest numbers of frames sent before the present stay.
+    numbers: Numbers,
     /// The extended sequence number after the highest sent; the first one before that.
     next_out: u64,
     /// The highest RTP timestamp sent; zero before that.
@@ -125,12 +138,42 @@ impl Subscription {
     /// counter starts at zero on both sides.
     pub const fn new(kind: Kind, random: u16) -> Self {
         let (next_out, target) = ((random & 0x7fff) as u64, Some(LayerId::ONLY));
-        Self { kind, target, stay: None, former: [None; 2], next_out, newest: 0 }
+        Self {
+            kind,
+            target,
+            stay: None,
+            former: [None, None],
+            limits: Limits::ALL,
+            numbers: Numbers::NONE,
+            next_out,
+            newest: 0,
+        }
     }
 
     /// It goes on with this layer from its next keyframe on.
     pub const fn aim(&mut self, layer: LayerId) {
         self.target = Some(layer);
+    }
+
+    /// It takes no more than these layers within the layer that it is aimed at: what is above goes
+    /// at once, and comes back where that is possible.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+        if !self.is_moving()
+            && let Some(stay) = &mut self.stay
+        {
+            stay.rewriter.set_target(limits);
+        }
+    }
+
+    /// What passes at present of the layer that flows.
+    pub fn limits(&self) -> Limits {
+        self.stay.as_ref().map_or(self.limits, |stay| stay.rewriter.current())
+    }
+
+    /// Whether it lacks layers within the layer that flows, which nothing but a keyframe brings.
+    pub fn needs_keyframe(&self) -> bool {
+        self.stay.as_ref().is_some_and(|stay| stay.rewriter.needs_keyframe())
     }
 
     /// Nothing flows until it is aimed again.
@@ -146,7 +189,7 @@ impl Subscription {
 
     /// The layer that flows.
     pub fn current(&self) -> Option<LayerId> {
-        self.stay.map(|stay| stay.layer)
+        self.stay.as_ref().map(|stay| stay.layer)
     }
 
     /// Whether it waits for a keyframe of another layer than the one that flows, if one does.
@@ -176,32 +219,26 @@ impl Subscription {
                 self.begin_at(packet, shift(self.moved()), packet.timestamp, 0);
             }
         }
-        let (stay, end) = self.stay_of(packet)?;
-        let sequence = stay.out(packet.sequence).filter(|&out| out < end)?;
-        let timestamp = stay.timestamp(packet.timestamp);
-        self.next_out = self.next_out.max(sequence + 1);
-        self.newest = self.newest.max(timestamp);
-        Some(Place { sequence, timestamp })
+        let former = self.former.iter_mut().flatten().map(|stay| &mut **stay);
+        let mut stays = self.stay.iter_mut().chain(former);
+        let can_be = |stay: &&mut Stay| stay.layer == packet.layer && stay.rewriter.reaches(packet);
+        let stay = stays.find(can_be)?;
+        let verdict = stay.rewriter.take(packet);
+        // What is left out may leave a number behind for what is missing before it.
+        self.next_out = self.next_out.max(stay.rewriter.next_out());
+        let place = stay.place(packet, verdict)?;
+        self.newest = self.newest.max(place.timestamp);
+        Some(place)
     }
 
-    /// The latest stay that a packet can be of, and where its numbers end.
-    fn stay_of(&self, packet: &Packet) -> Option<(Stay, u64)> {
-        let can_be = |stay: &Stay| stay.layer == packet.layer && stay.first <= packet.sequence;
-        self.stays().find(|(stay, _)| can_be(stay))
-    }
-
-    /// Its stays, latest first, each with the number after its last.
-    fn stays(&self) -> impl Iterator<Item = (Stay, u64)> {
-        let mut end = self.stay.map_or(self.next_out, |_| u64::MAX);
-        std::iter::once(self.stay).chain(self.former).flatten().map(move |stay| {
-            let ends = std::mem::replace(&mut end, stay.first_out);
-            (stay, ends)
-        })
+    /// Its stays, latest first.
+    fn stays(&self) -> impl Iterator<Item = &Stay> {
+        self.stay.iter().chain(self.former.iter().flatten().map(|stay| &**stay))
     }
 
     /// The layer whose timestamps the viewer has seen last, and what they are moved by.
     pub fn moved(&self) -> Option<(LayerId, u64)> {
-        self.stays().next().map(|(stay, _)| (stay.layer, stay.shift))
+        self.stays().next().map(|stay| (stay.layer, stay.shift))
     }
 
     /// From here on flows what begins with this packet, its timestamps moved by `shift`; what is
@@ -214,41 +251,47 @@ impl Subscription {
         let next = self.newest.saturating_add(1);
         let follows = next <= present.saturating_add(Self::BACK_MAX);
         let present = if follows { present.max(next) } else { present };
-        let (first, first_out) = (packet.sequence, self.next_out);
         let past = if present.saturating_sub(begins) <= Self::PAST_MAX {
             Past::between(begins, present, least)
         } else {
             Past::NONE
         };
         self.target = Some(packet.layer);
-        self.stay = Some(Stay { layer: packet.layer, shift, first, first_out, past });
+        let after = After { out: self.next_out, numbers: self.numbers };
+        let mut rewriter = Rewriter::begin(packet, after);
+        rewriter.set_target(self.limits);
+        self.stay = Some(Stay { layer: packet.layer, shift, past, rewriter });
         present
     }
 
     /// Whether a packet with this RTP timestamp is of the past, and goes out compressed.
     pub fn is_past(&self, timestamp: u64) -> bool {
-        self.stay.is_some_and(|stay| stay.past.covers(timestamp.wrapping_add(stay.shift)))
+        let stay = self.stay.as_ref();
+        stay.is_some_and(|stay| stay.past.covers(timestamp.wrapping_add(stay.shift)))
     }
 
     /// Nothing new flows until the next start.
     pub fn wait(&mut self) {
-        let Some(stay) = self.stay.take() else { return };
+        let Some(mut stay) = self.stay.take() else { return };
+        self.numbers = stay.rewriter.after().numbers;
+        stay.rewriter.finish();
         // Of what was sent nothing there is nothing to find.
-        if self.next_out > stay.first_out {
-            self.former = [Some(stay), self.former[0]];
+        if self.next_out > stay.rewriter.first_out() {
+            self.former.swap(0, 1);
+            self.former[0] = Some(Box::new(stay));
         }
     }
 
     /// The same, and what flowed before is forgotten: its numbers say nothing any more.
-    pub const fn forget(&mut self) {
-        self.stay = None;
-        self.former = [None; 2];
+    pub fn forget(&mut self) {
+        self.wait();
+        self.former = [None, None];
     }
 
     /// The RTP timestamp with which a packet of this one goes to the viewer, from the layer that
     /// flows.
     pub fn timestamp(&self, timestamp: u64) -> u64 {
-        self.stay.map_or(timestamp, |stay| stay.timestamp(timestamp))
+        self.stay.as_ref().map_or(timestamp, |stay| stay.timestamp(timestamp))
     }
 
     /// The extended sequence number after the highest sent; the first one before that.
@@ -268,12 +311,12 @@ impl Subscription {
 
     /// The lane and the publisher's sequence number of a packet that went to the viewer with this
     /// one, its extended form, and the stay that it was of.
-    pub fn source_of(&self, sequence: u16) -> Option<(Stay, u64, u64)> {
+    pub fn source_of(&self, sequence: u16) -> Option<(&Stay, u64, u64)> {
         let newest = self.next_out.checked_sub(1)?;
         let back = u64::from((newest as u16).wrapping_sub(sequence));
         let out = newest.checked_sub(back)?;
-        let (stay, _) = self.stays().find(|(stay, _)| stay.first_out <= out)?;
-        Some((stay, out.checked_sub(stay.first_out)?.checked_add(stay.first)?, out))
+        let stay = self.stays().find(|stay| stay.rewriter.first_out() <= out)?;
+        Some((stay, stay.rewriter.source_of(out)?, out))
     }
 }
 
@@ -363,7 +406,7 @@ mod tests {
             assert_eq!(before, Some((LayerId::ONLY, 0)));
             8_000
         });
-        assert_eq!(place, Some(Place { sequence: 3, timestamp: 9_000 }));
+        assert_eq!(place, Some(Place { sequence: 3, timestamp: 9_000, patch: Patch::NONE }));
         assert_eq!(subscription.current(), Some(upper));
         assert_eq!(select(&mut subscription, &of_layer(0, 103, 9_000, false)), None, "it is left");
         assert_eq!(select(&mut subscription, &of_layer(0, 101, 3_000, false)), Some(1), "late");

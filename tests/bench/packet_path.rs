@@ -23,6 +23,7 @@ use millrace::media::arena::{Path, SendArena};
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::layer::{Lane, LayerId, Scale};
 use millrace::media::packet::Packet;
+use millrace::media::patch::Patch;
 use millrace::peer::agreement::{ExtensionIds, Feedback, PayloadFormat, SentMedia};
 use millrace::peer::estimate::history::SendHistory;
 use millrace::peer::outgoing::{Numbered, Outgoing, Sent};
@@ -125,7 +126,8 @@ impl Ours {
             }
             let Self { outgoing, sealer, arena, packet, sequence, history } = self;
             let (padding, sequence_now, timestamp) = (0, *sequence, packet.timestamp);
-            let numbered = Numbered { packet, padding, sequence: sequence_now, timestamp };
+            let numbered =
+                Numbered { packet, padding, sequence: sequence_now, timestamp, patch: Patch::NONE };
             let noting = history.as_mut().map(|history| (history, packet.arrival));
             let sent = outgoing.send(numbered, sealer, (path(1), arena), noting);
             assert_eq!(black_box(sent), Sent::Yes);
@@ -193,7 +195,8 @@ fn seal_against_bare() -> bool {
 fn route(viewers: usize) -> f64 {
     let epoch = Clock::system().epoch();
     let mut router = Router::new(RouterSettings::default(), epoch);
-    let mut subscriptions = vec![Subscription::new(Kind::Video, 0); viewers];
+    let mut subscriptions: Vec<_> =
+        (0..viewers).map(|_| Subscription::new(Kind::Video, 0)).collect();
     let mut rounds = Vec::new();
     let mut sequence = 70_000;
     for picture in 0..2_000 {

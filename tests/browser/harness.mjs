@@ -5,7 +5,7 @@
 // loopback, browsers are those of the system and are never downloaded.
 
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -157,17 +157,30 @@ class World {
   }
 
   /**
-   * A network that loses so much each way, with so much delay each way. Gives the address to use in
-   * place of the server's; each client gets a path of its own.
+   * A network that loses so much each way, with so much delay each way; `kbps` is all that the way
+   * to clients lets through, and `queueMs` the most that waits there. Later it is as the `steps`
+   * say, in the words of `millrace-loadtest impair`; what passes is written to the file `trace`.
+   * Gives the address to use in place of the server's; each client gets a path of its own.
    */
-  async impair(server, { lossPercent, delayMs, seed }) {
+  async impair(server, { lossPercent = 0, delayMs = 0, seed = 1, kbps, queueMs, steps, trace }) {
     const way = `loss_percent=${lossPercent},delay_ms=${delayMs}`;
+    const limit = kbps === undefined ? "" : `,rate_kbps=${kbps},queue_ms=${queueMs}`;
     const addresses = ["--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
     const servers = ["--server", server.media, "--http-server", new URL(server.url).host];
-    const options = [...addresses, ...servers, "--up", way, "--down", way, "--seed", `${seed}`];
+    const ways = ["--up", way, "--down", way + limit, "--seed", `${seed}`];
+    const options = [...addresses, ...servers, ...ways];
+    if (trace !== undefined) options.push("--trace", trace);
+    let directory;
+    if (steps !== undefined) {
+      directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
+      const script = join(directory, "script.toml");
+      const lines = steps.map(([at, down]) => `[[step]]\nat_s = ${at}\ndown = { ${down} }\n`);
+      writeFileSync(script, lines.join("\n"));
+      options.push("--script", script);
+    }
     const stdio = ["ignore", "ignore", "pipe"];
     const network = spawn(loadtest, ["impair", ...options], { stdio });
-    this.#networks.push(network);
+    this.#networks.push({ network, directory });
     let log = "";
     network.stderr.on("data", (chunk) => (log += chunk));
     const address = await until("the network says where it is", () => {
@@ -175,6 +188,24 @@ class World {
       return /use (http:\S+)/.exec(log);
     });
     return address[1];
+  }
+
+  /**
+   * Viewers of the load generator, which tell of packets as browsers do. Gives what they report
+   * after so many seconds.
+   */
+  async lightViewers(url, stream, { viewers = 1, seconds }) {
+    const watched = [`${url}/whep/${stream}`, "--viewers", `${viewers}`, "--seconds", `${seconds}`];
+    const options = [...watched, "--feedback", "transport-cc", "--nack", "--json"];
+    const stdio = ["ignore", "pipe", "pipe"];
+    const watching = spawn(loadtest, ["view", ...options], { stdio });
+    this.#networks.push({ network: watching });
+    let [report, log] = ["", ""];
+    watching.stdout.on("data", (chunk) => (report += chunk));
+    watching.stderr.on("data", (chunk) => (log += chunk));
+    const code = await new Promise((resolve) => watching.once("close", resolve));
+    if (code !== 0) throw new Error(`the viewers exited with ${code}\n${log}`);
+    return JSON.parse(report);
   }
 
   /**
@@ -248,7 +279,10 @@ class World {
       rmSync(directory, { recursive: true, force: true });
     }
     for (const encoder of this.#encoders) await encoder.kill();
-    for (const network of this.#networks) await interrupt(network);
+    for (const { network, directory } of this.#networks) {
+      await interrupt(network);
+      if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+    }
     for (const server of this.#servers) await server.end();
   }
 }

@@ -26,8 +26,11 @@ const SENT = {
 const SWITCHES = [2, 0, 1, 2, 1, 0, 2, 0];
 /** For so long a level is looked at. */
 const LOOK_MS = 4_000;
-/** A picture that stands so long is seen to stand. */
-const STALL_MS = 1_000;
+/**
+ * At the live edge hls.js begins with a level within a segment, and has its first picture at a
+ * keyframe, of which there is one in a segment; sound goes on meanwhile.
+ */
+const STAND_MS = 2_000;
 /** Where WebRTC's own picture stood for so long, the machine was too busy to judge players by. */
 const BUSY_GAP_MS = 400;
 
@@ -55,8 +58,8 @@ scenarioInParts("players of LL-HLS move between layers", async (world, part) => 
     for (const [index, level] of SWITCHES.entries()) {
       let look = await moveTo(wall, WIDTHS[level]);
       print(index, WIDTHS[level], look);
-      if (longestGap(look.hls) >= STALL_MS) {
-        console.log("it stood: the same change once more");
+      if (hasStalled(look)) {
+        console.log("it stalled: the same change once more");
         await moveTo(wall, before);
         look = await moveTo(wall, WIDTHS[level]);
         print(index, WIDTHS[level], look);
@@ -75,8 +78,9 @@ scenarioInParts("players of LL-HLS move between layers", async (world, part) => 
     await part("no change stops the picture", () => {
       const fair = seen.filter(({ whep }) => longestGap(whep) < BUSY_GAP_MS);
       console.log(`${fair.length} of ${seen.length} changes are judged`);
-      for (const { hls } of fair) {
-        assert.ok(longestGap(hls) < STALL_MS, `it stood for ${longestGap(hls)} ms`);
+      for (const look of fair) {
+        const stood = `it stood for ${longestGap(look.hls)} ms`;
+        assert.ok(!hasStalled(look), `${look.waits} waits, ${stood}`);
       }
     });
     await part("the same moment is shown at the same time in all levels", () => {
@@ -120,7 +124,7 @@ async function hang(wall, name, kind, server, choice) {
 
 /** Asks for the level of that width; what is seen until it is shown, and for a while after. */
 async function moveTo(wall, width) {
-  await wall.evaluate(() => window.taken());
+  const known = (await wall.evaluate(() => window.taken()))["hls.js"].waits.length;
   const began = Date.now();
   await wall.evaluate((width) => {
     const { hls } = window.screens["hls.js"];
@@ -131,7 +135,12 @@ async function moveTo(wall, width) {
   const took = Date.now() - began;
   await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   const { "hls.js": hls, WHEP: whep } = await wall.evaluate(() => window.taken());
-  return { took, hls, whep };
+  return { took, hls, whep, waits: hls.waits.length - known };
+}
+
+/** Whether the player had nothing to play, or the picture stood longer than it has to. */
+function hasStalled({ waits, hls }) {
+  return waits > 0 || longestGap(hls) >= STAND_MS;
 }
 
 function longestGap({ readings }) {
@@ -146,11 +155,11 @@ function jumps({ readings }) {
   return changes.map(([before, after]) => offset(after) - offset(before));
 }
 
-function print(index, width, { took, hls, whep }) {
+function print(index, width, { took, hls, whep, waits }) {
   const counts = new Map();
   for (const { width } of hls.readings) counts.set(width, (counts.get(width) ?? 0) + 1);
   const shown = [...counts].map(([width, count]) => `${count} of ${width}`).join(", ");
   const gaps = `${longestGap(hls)} ms (WHEP ${longestGap(whep)})`;
   console.log(`${index}: to ${width} in ${took} ms; longest gap ${gaps}; frames: ${shown}; ` +
-    `waits ${hls.waits.length}, unread ${hls.unread}`);
+    `waits ${waits}, unread ${hls.unread}`);
 }

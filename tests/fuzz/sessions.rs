@@ -200,6 +200,7 @@ pub(crate) fn media(rids: &[&str]) -> Vec<ReceivedMedia> {
         repaired_rid: Some(11),
         abs_send_time: Some(2),
         transport_cc: Some(3),
+        dependency_descriptor: Some(12),
         playout_delay: None,
     };
     let asked = Feedback { nack: true, pli: true, fir: true, ..Feedback::default() };
@@ -222,7 +223,7 @@ pub(crate) fn media(rids: &[&str]) -> Vec<ReceivedMedia> {
 
 #[test]
 fn the_corpora_get_as_far_as_they_are_meant_to() {
-    assert_eq!(forwarded(include_bytes!("corpus/publisher/two_layers"), &["q", "h"]), 24);
+    assert_eq!(forwarded(include_bytes!("corpus/publisher/two_layers"), &["q", "h"]), 36);
     assert_eq!(forwarded(include_bytes!("corpus/publisher/vp8_gaps"), &[]), 8);
     assert!(handshake(include_bytes!("corpus/client_hello/two_fragments"), DtlsRole::Server) > 0);
     assert_eq!(wishes(include_bytes!("corpus/viewer_rtcp/rr_nack")), 3);

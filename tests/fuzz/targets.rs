@@ -5,6 +5,8 @@
 
 use crate::{engines, frames, handshake, rtmp, sdp_check, sessions, source};
 use millrace::codec;
+use millrace::codec::dependency::Dependency;
+use millrace::codec::descriptor::Descriptor;
 use millrace::egress::http::presentation::names;
 use millrace::ingest::srt::mpegts::Demuxer;
 use millrace::ingest::srt::stream_id;
@@ -67,6 +69,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_vp8", |bytes| payload(Codec::Vp8, bytes)),
     Target::new("codec_vp9", |bytes| payload(Codec::Vp9, bytes)),
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
+    Target::new("codec_descriptor", descriptor),
+    Target::new("codec_dependency", dependency),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
     Target::new("configuration", frames::configuration),
     Target::new("depacketizer", frames::depacketizer),
@@ -287,6 +291,37 @@ fn payload(codec: Codec, bytes: &[u8]) {
         assert!(width > 0 && height > 0);
     }
     assert!(!starts || !bytes.is_empty(), "a keyframe of nothing");
+}
+
+/// What is said to stand somewhere stands there.
+fn descriptor(bytes: &[u8]) {
+    for codec in [Codec::Vp8, Codec::Vp9] {
+        let Some(read) = Descriptor::read(codec, bytes) else { continue };
+        assert!(usize::from(read.len) <= bytes.len() && read.spatial < 8 && read.temporal < 8);
+        if let Some(id) = read.picture_id {
+            assert!(id.value <= id.mask() && usize::from(id.at) + 1 < Descriptor::NUMBERS_MAX);
+            let first = bytes[usize::from(id.at)];
+            assert_eq!(first & 0x80 != 0, id.is_long);
+        }
+        if let Some(index) = read.base_index {
+            assert_eq!(bytes[usize::from(index.at)], index.value);
+            assert!(usize::from(index.at) < Descriptor::NUMBERS_MAX);
+        }
+    }
+}
+
+/// Values of an extension, each with its length before it: layers stay within their bounds.
+fn dependency(mut bytes: &[u8]) {
+    let mut known = None;
+    while let Some((&len, rest)) = bytes.split_first() {
+        let (value, tail) = rest.split_at(rest.len().min(usize::from(len)));
+        bytes = tail;
+        let Some(read) = Dependency::read(value, &mut known) else { continue };
+        let (spatial, temporal) = known.as_ref().expect("or nothing is known").highest();
+        assert!(read.spatial <= spatial && read.temporal <= temporal);
+        assert!(spatial < 4 && temporal < 8);
+        assert!(read.opens.is_none_or(|opens| (read.temporal..=temporal).contains(&opens)));
+    }
 }
 
 /// The operator's words are not hostile, but a slip of the pen must get an error, not a panic.

@@ -20,6 +20,7 @@
 //! - `relay`: a UDP relay that drops or changes what a test wants it to
 //! - `rtmp`: RTMP and RTMPS in
 //! - `sessions`: how sessions end
+//! - `simulcast`: a publisher of several layers, and viewers on links of their own
 //! - `spread`: a way to the server with many addresses at its end
 //! - `shutdown`: SIGTERM
 //! - `shard`: a whole shard, seen from outside
@@ -57,6 +58,7 @@ mod sessions;
 mod shard;
 mod shards;
 mod shutdown;
+mod simulcast;
 mod spread;
 mod srt;
 mod swarm;

@@ -89,8 +89,12 @@ async fn a_client_that_never_completes_dtls_is_ended_in_time() -> anyhow::Result
     assert!(peer.connected(Duration::from_secs(1)).await.is_err());
     let url = peer.session.url.clone();
     let gone = async || {
-        let session =
-            loadtest::http::Session { url: url.clone(), etag: None, answer: String::new() };
+        let session = loadtest::http::Session {
+            url: url.clone(),
+            etag: None,
+            layer_url: None,
+            answer: String::new(),
+        };
         let fragment = "a=ice-ufrag:none\r\na=ice-pwd:nonenonenonenonenonenone\r\n";
         let answer = server.publisher().request(reqwest::Method::PATCH, &session.url);
         let answer = answer

@@ -30,7 +30,15 @@ pub(crate) async fn watch(
     let options = SwarmOptions { identity, groups: 1, nack, feedback, server_process: None };
     let swarm = Arc::new(Swarm::start(options)?);
     let client = Signaling::new(None)?;
-    let joining = JoinOptions { url, group: 0, viewers, rate: None, in_flight: 4, retry: false };
+    let joining = JoinOptions {
+        url,
+        group: 0,
+        viewers,
+        rate: None,
+        in_flight: 4,
+        retry: false,
+        choices: Vec::new(),
+    };
     let joined = Joined::post(&swarm, &client, &joining).await?;
     until("the viewers have seen enough", async || enough(swarm.status()).then_some(())).await?;
     swarm.finish().await;

@@ -4,9 +4,15 @@ use super::{progress, wait};
 use anyhow::Context;
 use clap::Args;
 use loadtest::impair::{Change, Front, LinkSettings, Relay, RelayOptions, Script};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two lines of a trace.
+const TRACE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What `impair` takes.
 ///
@@ -40,6 +46,10 @@ pub(crate) struct Impair {
     /// `down = { rate_kbps = 800, loss_percent = 2 }`.
     #[arg(long, value_name = "FILE")]
     script: Option<PathBuf>,
+    /// Writes a line of CSV to this file each 100 ms: seconds since the start, kb/s to clients, the
+    /// longest queue to one in milliseconds, and datagrams lost so far.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// The seed of losses and jitter.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -77,10 +87,39 @@ pub(crate) async fn run(arguments: Impair) -> anyhow::Result<()> {
         let http = front.insert(started.context("the HTTP address")?).address();
         progress(format_args!("use http://{http} in place of the server; media passes {media}"));
     }
-    wait(arguments.seconds).await?;
+    match &arguments.trace {
+        Some(path) => {
+            let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
+            tokio::select! {
+                waited = wait(arguments.seconds) => drop(waited?),
+                failed = trace(&relay, file) => failed.context("the trace")?,
+            }
+        }
+        None => drop(wait(arguments.seconds).await?),
+    }
     let counters = relay.counters();
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     progress(format_args!("{} passed, {} lost", count(&counters.passed), count(&counters.lost)));
     drop(front);
     Ok(())
+}
+
+/// Writes what passes, for as long as that goes.
+async fn trace(relay: &Relay, mut file: std::fs::File) -> std::io::Result<()> {
+    writeln!(file, "seconds,kbps,queue_ms,lost")?;
+    let start = Instant::now();
+    let mut ticks = tokio::time::interval_at(start + TRACE_INTERVAL, TRACE_INTERVAL);
+    let (mut last, mut bytes_before) = (start, 0);
+    loop {
+        let now = ticks.tick().await;
+        let counters = relay.counters();
+        let bytes = counters.down_bytes.load(Ordering::Relaxed);
+        let seconds = (now - last).as_secs_f64().max(0.001);
+        let kbps = (bytes - bytes_before) as f64 * 8.0 / 1_000.0 / seconds;
+        let queue_ms = counters.down_queue_micros.swap(0, Ordering::Relaxed) as f64 / 1_000.0;
+        let lost = counters.lost.load(Ordering::Relaxed);
+        let since = (now - start).as_secs_f64();
+        writeln!(file, "{since:.1},{kbps:.0},{queue_ms:.1},{lost}")?;
+        (last, bytes_before) = (now, bytes);
+    }
 }

@@ -17,8 +17,8 @@ struct LayerRow {
 /// The viewers of a group.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct LayersReport {
-    /// By the layer's place in the publisher's offer.
-    last: BTreeMap<u8, LayerRow>,
+    /// By the layer's place in the publisher's offer, or by its size.
+    last: BTreeMap<String, LayerRow>,
     switches: u64,
     /// Of the viewer with the most.
     switches_max: u64,
@@ -30,7 +30,10 @@ pub(super) struct LayersReport {
 impl LayersReport {
     /// Nothing, where nobody got any layer but the first.
     pub(super) fn of<'a>(viewers: impl Iterator<Item = &'a LayerReport> + Clone) -> Option<Self> {
-        let is_other = |report: &LayerReport| report.frames.keys().any(|layer| *layer > 0);
+        let is_other = |report: &LayerReport| {
+            let has_size = report.stays.iter().any(|stay| stay.size.is_some());
+            has_size || report.frames.keys().any(|layer| *layer > 0)
+        };
         viewers.clone().any(is_other).then_some(())?;
         let mut this = Self::default();
         for report in viewers {
@@ -40,7 +43,11 @@ impl LayersReport {
             this.backwards += report.backwards;
             this.clock_step_ms_max = this.clock_step_ms_max.max(report.clock_step_ms_max);
             let Some(stay) = report.stays.last() else { continue };
-            let (row, rate) = (this.last.entry(stay.layer).or_default(), stay.frame_rate());
+            let name = stay.size.map_or_else(
+                || stay.layer.to_string(),
+                |[width, height]| format!("{width}x{height}"),
+            );
+            let (row, rate) = (this.last.entry(name).or_default(), stay.frame_rate());
             let is_first = row.viewers == 0;
             row.frame_rate_min = if is_first { rate } else { row.frame_rate_min.min(rate) };
             row.frame_rate_mean += rate;
@@ -50,6 +57,12 @@ impl LayersReport {
             row.frame_rate_mean /= row.viewers as f64;
         }
         Some(this)
+    }
+
+    /// Who is with which, in a word: `0:100,2:50`.
+    pub(super) fn counts(&self) -> String {
+        let counts = self.last.iter().map(|(layer, row)| format!("{layer}:{}", row.viewers));
+        counts.collect::<Vec<_>>().join(",")
     }
 }
 
@@ -82,7 +95,7 @@ mod tests {
     use loadtest::layers::Stay;
 
     fn viewer(layer: u8, frames: u64) -> LayerReport {
-        let stay = Stay { layer, from_micros: 0, to_micros: 1_000_000, frames };
+        let stay = Stay { layer, to_micros: 1_000_000, frames, ..Stay::default() };
         let frames = BTreeMap::from([(layer, frames)]);
         LayerReport { stays: vec![stay], frames, switches: u64::from(layer), ..Default::default() }
     }
@@ -91,8 +104,8 @@ mod tests {
     fn viewers_are_counted_by_the_layer_they_are_with() {
         let report = LayersReport::of([viewer(0, 31), viewer(2, 16), viewer(2, 11)].iter());
         let report = report.expect("there are several layers");
-        assert_eq!(report.last[&0].viewers, 1);
-        let last = &report.last[&2];
+        assert_eq!(report.last["0"].viewers, 1);
+        let last = &report.last["2"];
         assert_eq!((last.viewers, last.frame_rate_min, last.frame_rate_mean), (2, 10.0, 12.5));
         assert_eq!((report.switches, report.switches_max), (4, 2));
     }

@@ -80,6 +80,10 @@ struct Measure {
     /// What viewers tell of how packets arrive: transport-cc as browsers do, remb=KBPS, or none.
     #[arg(long, default_value = "none")]
     feedback: Feedback,
+    /// What viewers choose among layers, in turn where it is given several times: JSON, as in
+    /// `{"maxHeight":360}`.
+    #[arg(long = "choice", value_name = "JSON")]
+    choices: Vec<String>,
     /// Viewers refused with 503 try again when the server says.
     #[arg(long)]
     retry: bool,
@@ -211,6 +215,7 @@ async fn join(
         rate,
         in_flight: plan.measure.in_flight,
         retry: plan.measure.retry,
+        choices: plan.measure.choices.clone(),
     };
     let joined = Joined::post(swarm, signaling, &options).await?;
     let invited = joined.joins.answered + if group == BURST { plan.watching } else { 0 };

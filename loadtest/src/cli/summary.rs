@@ -1,12 +1,13 @@
 //! The results of a ramp in one line for each phase, for a table of many runs.
 
+use super::layers::LayersReport;
 use super::report::{CostReport, Report, cell};
 use super::spread::Spread;
 use serde::Serialize;
 use std::fmt;
 
 /// The line above the others; `scripts/load` prints it by `summary-head`.
-const HEAD: [(&str, usize); 16] = [
+const HEAD: [(&str, usize); 18] = [
     ("run", 30),
     ("phase", 7),
     ("viewers", 8),
@@ -23,6 +24,8 @@ const HEAD: [(&str, usize); 16] = [
     ("behind p99", 11),
     ("KiB/viewer", 11),
     ("PLI/s", 6),
+    ("us/viewer/s", 13),
+    ("layers", 20),
 ];
 
 /// One phase of one run. Losses and latencies are those of the viewers who were there first.
@@ -65,6 +68,8 @@ fn row(name: &str, cost: &CostReport, report: &Report, sendto_us: Option<f64>) -
     let ratio = cost.server_us_per_packet.zip(sendto_us).map(|(ours, bare)| ours / bare);
     let kibibytes = report.server_resident_bytes_per_viewer.map(|it| it as f64 / 1_024.0);
     let requests = report.publisher.as_ref().map(|it| it.keyframe_requests_a_second_max as u64);
+    let viewers = group.map(|it| it.connected.max(1) as f64);
+    let layers = group.and_then(|it| it.layers.as_ref());
     let refused = group.map(|it| it.joins.refused.values().sum::<usize>() as u64);
     Row {
         cells: vec![
@@ -84,6 +89,8 @@ fn row(name: &str, cost: &CostReport, report: &Report, sendto_us: Option<f64>) -
             cell(group.and_then(|it| it.behind_ms.p99)),
             cell(kibibytes),
             number(requests),
+            cell(cost.server_cpu_percent.zip(viewers).map(|(percent, all)| percent * 1e4 / all)),
+            layers.map_or_else(|| "-".to_owned(), LayersReport::counts),
         ],
     }
 }

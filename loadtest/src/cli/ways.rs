@@ -177,6 +177,7 @@ async fn watch(
         rate: None,
         in_flight: 4,
         retry: false,
+        choices: Vec::new(),
     };
     let mut joined = Vec::new();
     for group in 0..count {

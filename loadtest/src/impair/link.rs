@@ -59,6 +59,11 @@ impl Link {
         Some(out)
     }
 
+    /// How long a datagram that comes now waits for those before it.
+    pub fn backlog(&self, now: Instant) -> Duration {
+        self.free_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now))
+    }
+
     /// When the line has sent it, if there is room for it in the queue.
     fn queue(&mut self, bytes: u64, now: Instant) -> Option<Instant> {
         let Some(rate) = self.settings.rate_bps.filter(|rate| *rate > 0) else {

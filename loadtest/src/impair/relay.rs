@@ -51,6 +51,10 @@ pub struct RelayCounters {
     pub passed: AtomicU64,
     /// Datagrams lost on purpose, or for want of room in a queue.
     pub lost: AtomicU64,
+    /// Bytes on their way to clients.
+    pub down_bytes: AtomicU64,
+    /// The longest that a queue to a client has been, in microseconds, since that was taken.
+    pub down_queue_micros: AtomicU64,
 }
 
 /// A running relay; dropping it cuts the path.
@@ -209,6 +213,11 @@ impl State {
         self.accepted += 1;
         let number = self.accepted;
         let up = way == Way::Up;
+        if !up {
+            let queue = link.backlog(now).as_micros() as u64;
+            self.counters.down_queue_micros.fetch_max(queue, Ordering::Relaxed);
+            self.counters.down_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
         self.under_way.push(Reverse(UnderWay { at, number, client: address, up, bytes }));
     }
 

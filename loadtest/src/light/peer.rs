@@ -363,7 +363,7 @@ mod tests {
         offer.fingerprint = Some(identity.fingerprint());
         let (answerer, answer) =
             Box::pin(Answerer::answer(&offer.to_string(), Codec::H264)).await?;
-        let session = Session { url: String::new(), etag: None, answer };
+        let session = Session { url: String::new(), etag: None, layer_url: None, answer };
         let mut peer = LightPeer::join(offer, identity, session, LightOptions::default()).await?;
         peer.connected(Duration::from_secs(10)).await?;
         let payload_type = peer.answer.payload_type(Codec::H264).expect("H.264 was agreed");

@@ -37,6 +37,8 @@ pub struct JoinOptions {
     pub in_flight: usize,
     /// Whether those refused with 503 try again when they are told to.
     pub retry: bool,
+    /// What viewers choose, in turn: JSON of the layer extension. Nothing, where there is none.
+    pub choices: Vec<String>,
 }
 
 /// What became of one POST or more.
@@ -93,7 +95,8 @@ impl Joined {
             let permit = permits.clone().acquire_owned().await?;
             let (swarm, signaling, options) = (swarm.clone(), signaling.clone(), options.clone());
             posts.spawn(async move {
-                let joining = join(&swarm, &signaling, &options).await;
+                let choice = options.choices.get(number % options.choices.len().max(1));
+                let joining = join(&swarm, &signaling, &options, choice).await;
                 drop(permit);
                 joining
             });
@@ -157,7 +160,12 @@ impl Joined {
 }
 
 /// Posts one viewer's offer, again and again if that is wanted.
-async fn join(swarm: &Swarm, signaling: &Signaling, options: &JoinOptions) -> Joining {
+async fn join(
+    swarm: &Swarm,
+    signaling: &Signaling,
+    options: &JoinOptions,
+    choice: Option<&String>,
+) -> Joining {
     let (mut tries, mut early) = (0, 0);
     loop {
         let mut offer = Offer::view().congestion(swarm.feedback);
@@ -169,6 +177,12 @@ async fn join(swarm: &Swarm, signaling: &Signaling, options: &JoinOptions) -> Jo
                     Ok(answer) => answer,
                     Err(error) => return Joining::Failed(error.to_string()),
                 };
+                let layer_url = session.layer_url.as_deref();
+                if let Some(choice) = choice
+                    && let Err(error) = signaling.choose(layer_url, choice).await
+                {
+                    return Joining::Failed(error.to_string());
+                }
                 let local = (offer.ufrag, offer.password);
                 let (group, feedback) = (options.group, swarm.feedback);
                 swarm.join(Invitation { group, local, answer, feedback, posted });

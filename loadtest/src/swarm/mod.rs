@@ -10,6 +10,7 @@
 //! - `joining`: the HTTP side: offers, refusals, ends
 //! - `keystream`: a few bytes of a sealed packet
 //! - `lag`: how far newcomers are behind
+//! - `picture`: how large the picture of a keyframe is
 //! - `process`: CPU time, memory, descriptors
 //! - `sequence`: losses, duplicates, reordering
 //! - `stats`: what is counted
@@ -22,6 +23,7 @@ mod inbox;
 mod joining;
 mod keystream;
 mod lag;
+mod picture;
 mod process;
 mod sequence;
 mod stats;

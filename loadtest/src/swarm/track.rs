@@ -1,6 +1,7 @@
 //! One RTP stream that a viewer receives: its sequence, its stamps, its first keyframe.
 
 use super::keystream::{Keystream, Nonce};
+use super::picture;
 use super::sequence::{Place, SequenceWindow};
 use crate::codec::{Codec, Kind};
 use crate::layers::{Glimpse, LayerWatch};
@@ -8,6 +9,8 @@ use crate::source::{STAMP_BYTES, Stamp};
 
 /// The fixed part of an RTP header (RFC 3550 §5.1).
 const HEADER: usize = 12;
+/// Packets without a stamp that a publisher who stamps may begin with: parameter sets.
+const UNSTAMPED: u32 = 3;
 
 /// What is read of a packet's header, in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +124,9 @@ pub(super) struct Track {
     pub(super) newest: Option<Sample>,
     /// Of video: which layers it is made of.
     pub(super) layers: LayerWatch,
+    /// Packets without a stamp before the first with one, and the size that they told.
+    unstamped: u32,
+    size: Option<[u16; 2]>,
     /// The RTP time of the first keyframe, until the whole of it is there.
     starting: Option<u32>,
 }
@@ -134,6 +140,8 @@ impl Track {
             window: SequenceWindow::default(),
             newest: None,
             layers: LayerWatch::default(),
+            unstamped: 0,
+            size: None,
             starting: None,
         }
     }
@@ -194,6 +202,16 @@ impl Track {
         {
             let timestamp = header.timestamp;
             self.layers.take(Glimpse { sequence: extended, timestamp, stamp, at_micros });
+        } else if let Format::Media(codec) = self.format
+            && self.newest.is_none()
+            && codec.kind() == Kind::Video
+        {
+            let start = keys.open::<{ picture::LOOKED_AT }>(nonce, payload, 0);
+            self.size = start.and_then(|start| picture::size(codec, &start)).or(self.size);
+            self.unstamped += 1;
+            if self.unstamped > UNSTAMPED {
+                self.layers.take_unstamped(header.timestamp, self.size.take(), at_micros);
+            }
         }
         seen.sample = stamp.map(|stamp| Sample { stamp, timestamp: header.timestamp });
         if let Some(sample) = seen.sample

@@ -11,6 +11,8 @@ const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-se
 const TRANSPORT_CC: &str =
     "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
 const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+const DEPENDENCY_DESCRIPTOR: &str =
+    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 /// Offered by libwebrtc and nobody else.
 const VIDEO_TIMING: &str = "http://www.webrtc.org/experiments/rtp-hdrext/video-timing";
 
@@ -34,7 +36,9 @@ pub(super) fn agree(
     agreed_before: &[Extension],
 ) -> Vec<Extension> {
     let known: &[&'static str] = match side {
-        Side::Receives => &[MID, RID, REPAIRED_RID, ABS_SEND_TIME, TRANSPORT_CC],
+        Side::Receives => {
+            &[MID, RID, REPAIRED_RID, ABS_SEND_TIME, TRANSPORT_CC, DEPENDENCY_DESCRIPTOR]
+        }
         Side::Sends => &[MID, ABS_SEND_TIME, TRANSPORT_CC, PLAYOUT_DELAY],
     };
     // We write the one-byte form; reading the other needs the offer's word that it may come.
@@ -69,12 +73,19 @@ pub(super) fn ids(agreed: &[Extension]) -> ExtensionIds {
         abs_send_time: id(ABS_SEND_TIME),
         transport_cc: id(TRANSPORT_CC),
         playout_delay: id(PLAYOUT_DELAY),
+        dependency_descriptor: id(DEPENDENCY_DESCRIPTOR),
     }
 }
 
 /// Leaves out transport-wide sequence numbers: without the feedback they are for they say nothing.
 pub(super) fn remove_transport_cc(agreed: &mut Vec<Extension>) {
     agreed.retain(|extension| extension.uri != TRANSPORT_CC);
+}
+
+/// Leaves out the dependency descriptor: from publishers of VP8 libwebrtc then takes away the
+/// picture ids and layers in the payload, by which viewers know what they can do without.
+pub(super) fn remove_dependency_descriptor(agreed: &mut Vec<Extension>) {
+    agreed.retain(|extension| extension.uri != DEPENDENCY_DESCRIPTOR);
 }
 
 /// Whether one-byte and two-byte extensions may be mixed (RFC 8285 §4.1.2).

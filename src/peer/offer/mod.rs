@@ -21,6 +21,7 @@ use super::agreement::{
     Credentials, Feedback, Fingerprint, PublisherAgreement, ReceivedMedia, SentMedia,
     TransportAgreement, ViewerAgreement,
 };
+use crate::codec::descriptor::Descriptor;
 use crate::media::arena::TransportAddress;
 use crate::media::codec::{Codec, Format, Kind};
 use answer::{Accepted, Answer};
@@ -214,6 +215,10 @@ fn negotiate<'a>(
         let before: Vec<_> = accepted.iter().flat_map(|a| a.extensions.clone()).collect();
         let mut extensions = extensions::agree(&offer, section, side, &before);
         agree_transport_cc(&mut formats, &mut extensions);
+        // What a publisher sends is the first of the answer.
+        if formats.first().is_some_and(|first| Descriptor::is_of(first.codec)) {
+            extensions::remove_dependency_descriptor(&mut extensions);
+        }
         let has_rid = extensions::ids(&extensions).rid.is_some();
         let layers = match kind {
             Kind::Video if side == Side::Receives && has_rid => sources::layers(section, &formats)?,

@@ -1,9 +1,11 @@
 //! One encoding as it is received: its numbering, what is missing of it, where it can start.
 
 use super::nack::{MissingPackets, RoundTrip, Struck};
+use super::scaling::{Piece, Scaling};
 use super::window::Window;
 use crate::codec;
 use crate::media::codec::{Codec, Kind};
+use crate::media::layer::Scale;
 use crate::media::meter::Meter;
 use crate::media::time::{Unwrapper, ticks_of};
 use std::time::{Duration, Instant};
@@ -30,6 +32,8 @@ pub(super) struct Arrival<'a> {
     /// It is a retransmission.
     pub(super) repair: bool,
     pub(super) payload: &'a [u8],
+    /// The value of the dependency descriptor, where it came.
+    pub(super) dependency: Option<&'a [u8]>,
     pub(super) now: Instant,
 }
 
@@ -39,6 +43,7 @@ pub(super) struct Received {
     pub(super) sequence: u64,
     pub(super) timestamp: u64,
     pub(super) keyframe: bool,
+    pub(super) scale: Scale,
 }
 
 /// Where the sender's numbering lies in the unbroken one in which a layer is handed on.
@@ -131,6 +136,8 @@ pub(super) struct Layer {
     first: Option<u64>,
     /// Where the newest keyframe starts: timestamp and sequence number.
     keyframe: Option<(u64, u64)>,
+    /// What frames are within it.
+    scaling: Scaling,
     pub(super) request: KeyframeRequest,
     mapping: Option<Mapping>,
     newest: Option<Newest>,
@@ -156,6 +163,7 @@ impl Layer {
             dimensions: None,
             first: None,
             keyframe: None,
+            scaling: Scaling::default(),
             request: KeyframeRequest::default(),
             mapping: None,
             newest: None,
@@ -176,6 +184,7 @@ impl Layer {
         self.lost_packets += self.missing.clear();
         self.first = None;
         self.keyframe = None;
+        self.scaling = Scaling::default();
         self.mapping = None;
     }
 
@@ -231,7 +240,8 @@ impl Layer {
             // The parameter sets were lost, or the publisher had begun before it was connected.
             self.request.ask_in_turn(now);
         }
-        Some(Received { sequence, timestamp, keyframe })
+        let scale = self.scaling.scale(&Piece { sequence, timestamp, keyframe, arrival });
+        Some(Received { sequence, timestamp, keyframe, scale })
     }
 
     /// Whether the packet goes on with the numbering; starts anew when two packets in a row agree

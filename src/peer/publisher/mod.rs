@@ -8,6 +8,7 @@
 //! - `remb`: a ceiling for publishers that take no feedback per packet
 //! - `rtcp`: a reader for the RTCP that comes, writers for what goes
 //! - `rtx`: retransmissions as RFC 4588 wraps them
+//! - `scaling`: temporal and spatial layers within one encoding
 //! - `tests`: every behaviour of the whole
 //! - `track`: one track out of its layers
 //! - `transport_cc`: transport-wide feedback
@@ -19,6 +20,7 @@ mod nack;
 mod remb;
 pub mod rtcp;
 pub mod rtx;
+mod scaling;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -151,6 +153,7 @@ impl Receiver {
             marker: header.marker,
             repair: target.repair,
             payload,
+            dependency: track.dependency_descriptor.and_then(|id| header.extension(datagram, id)),
             now,
         };
         let fields = track.receive(target.layer, meaning, &arrival, &mut self.round_trip)?;

@@ -4,8 +4,7 @@ use super::layer::{Arrival, Layer};
 use super::nack::RoundTrip;
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::{Codec, Format, Kind};
-use crate::media::layer::LAYERS_MAX;
-use crate::media::layer::{LayerId, Scale};
+use crate::media::layer::{LAYERS_MAX, LayerId};
 use crate::media::packet::PacketFields;
 use crate::peer::agreement::{Feedback, PayloadFormat, ReceivedMedia};
 use std::time::Instant;
@@ -28,6 +27,8 @@ pub(super) struct Track {
     pub(super) mid: String,
     pub(super) feedback: Feedback,
     pub(super) layers: Vec<Layer>,
+    /// The id of that extension, where it was agreed.
+    pub(super) dependency_descriptor: Option<u8>,
     formats: Vec<PayloadFormat>,
     by_payload_type: [Option<Meaning>; 128],
     flowing: Option<u8>,
@@ -63,6 +64,7 @@ impl Track {
             mid: media.mid.clone(),
             feedback: media.feedback,
             layers,
+            dependency_descriptor: media.extensions.dependency_descriptor,
             formats: media.formats.clone(),
             by_payload_type,
             flowing: None,
@@ -118,7 +120,7 @@ impl Track {
         Some(PacketFields {
             codec: meaning.codec,
             layer: LayerId::at(index)?,
-            scale: Scale::default(),
+            scale: received.scale,
             sequence,
             timestamp,
             marker: arrival.marker,

@@ -77,6 +77,8 @@ pub struct Allocator {
     failures: Failures,
     /// The last two times that the link, or a layer that stopped, has changed what flows.
     changes: [Option<Instant>; 2],
+    /// When it was moved down last.
+    lowered: Option<Instant>,
 }
 
 /// Where a viewer is.
@@ -139,6 +141,8 @@ impl Allocator {
     const SHORT_MAX: f64 = 0.9;
     /// Where a little less than all is there, after this time.
     const SHORT_FOR: Duration = Duration::from_secs(2);
+    /// Falls that follow each other within that time are one.
+    const ONE_FALL: Duration = Duration::from_secs(2);
     /// Who has been moved twice within that time does not go up.
     const CALM: Duration = Duration::from_secs(10);
     /// A layer that is left again so soon was no success.
@@ -259,8 +263,19 @@ impl Allocator {
             let before = rungs.iter().rposition(|rung| before == Position::On(rung.selected));
             to = to.min(before).max(budget.scaled(Self::FAILED_SHARE).place(rungs));
         }
-        self.changed(now);
+        self.lower(now);
         self.go(rungs, to, now);
+    }
+
+    /// It is moved down. A link that gives way does so in steps: those count as one change.
+    fn lower(&mut self, now: Instant) {
+        let is_one = |lowered: Instant| now < lowered + Self::ONE_FALL;
+        if self.lowered.is_some_and(is_one) && self.lowered == self.changes[1] {
+            self.changes[1] = Some(now);
+        } else {
+            self.changed(now);
+        }
+        self.lowered = Some(now);
     }
 
     /// If it went up just now, that was no success; tells from where it did.

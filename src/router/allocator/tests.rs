@@ -159,6 +159,16 @@ fn a_little_too_little_is_borne_for_two_seconds() {
     assert_eq!(world.run(0.1, 2_500), "h0");
 }
 
+/// A machine that stood still for a moment looks like that.
+#[test]
+fn a_link_that_gives_way_for_a_moment_is_made_use_of_again_soon() {
+    let mut world = World::new();
+    assert_eq!(world.run(20.0, 5_000), "f0");
+    assert_eq!(world.run(0.1, 1_500), "h0");
+    assert_eq!(world.run(0.3, 500), "q2");
+    assert_eq!(world.run(1.2, 5_000), "f0");
+}
+
 #[test]
 fn a_way_up_that_fails_is_tried_again_ever_later() {
     let mut world = World::new();

@@ -3,7 +3,8 @@
 import { FRAMES_PER_SECOND, HEIGHT, WIDTH, draw } from "./burnt_clock.mjs";
 
 /** What is sent of the picture: one layer, as it is. */
-const ONE = { scale: 1, framesPerSecond: FRAMES_PER_SECOND, encodings: [{ maxBitrate: 1_200_000 }] };
+const ENCODINGS = [{ maxBitrate: 1_200_000 }];
+const ONE = { scale: 1, framesPerSecond: FRAMES_PER_SECOND, encodings: ENCODINGS };
 
 /** Each frame has the time at which it was drawn, as a camera's have that at which it saw. */
 function picture({ scale, framesPerSecond }) {

@@ -96,9 +96,9 @@ impl Playlists {
     /// A segment begins in one of them, at `at` in ticks of the publisher, which is said to be the
     /// moment `begins`.
     ///
-    /// It has its date from the picture beside it, where a layer of that has begun the segment: hls.js
-    /// places sound, and another layer, by the dates of both, and two clocks that are measured each
-    /// by itself differ by milliseconds that the media does not.
+    /// It has its date from the picture beside it, where a layer of that has begun the segment:
+    /// hls.js places sound, and another layer, by the dates of both, and two clocks that are
+    /// measured each by itself differ by milliseconds that the media does not.
     pub(super) fn open(
         &mut self,
         rendition: Rendition,
@@ -106,8 +106,8 @@ impl Playlists {
         at: i64,
         begins: WallTime,
     ) {
-        let others = Rendition::all().filter(|it| it.is_video() && *it != rendition);
-        let beside = others.filter_map(|it| self.get(it).date(boundary.msn, at)).next();
+        let mut others = Rendition::all().filter(|it| it.is_video() && *it != rendition);
+        let beside = others.find_map(|it| self.get(it).date(boundary.msn, at));
         let date = Date { at, begins: beside.unwrap_or(begins), is_exact: beside.is_some() };
         self.all[rendition.index()].open(boundary, &self.boundaries, date);
     }

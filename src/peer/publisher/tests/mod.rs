@@ -46,7 +46,7 @@ fn video() -> ReceivedMedia {
             repaired_rid: Some(REPAIRED),
             abs_send_time: Some(SEND_TIME),
             transport_cc: Some(TRANSPORT),
-            playout_delay: None,
+            ..ExtensionIds::default()
         },
         feedback: Feedback {
             nack: true,

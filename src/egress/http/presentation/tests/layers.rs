@@ -356,7 +356,9 @@ fn whatever_layers_do_each_playlist_follows_the_one_before() {
 fn layers_without_names_are_told_apart_by_their_places() {
     let mut made = presentation([]);
     let mut nameless = told(&ALL_FLOW);
-    nameless.iter_mut().for_each(|state| state.rid.clear());
+    for state in &mut nameless {
+        state.rid.clear();
+    }
     made.set_layers(&nameless);
     for sample in mixed([layer(0, 0.0, 5.0), layer(1, 0.0, 5.0), layer(2, 0.0, 5.0)]) {
         made.push(sample);
