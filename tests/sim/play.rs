@@ -200,7 +200,7 @@ impl Player<'_> {
             }
             Act::Chooses(choice) => {
                 world.oracle.disturb(number, world.now);
-                world.oracle.wishes(number, choice.paused);
+                world.oracle.wishes(number, choice.paused, world.now);
                 for shard in 0..self.plan.shards {
                     world.command_at(shard, Command::Choose(session(number), choice.clone()));
                 }

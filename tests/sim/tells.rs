@@ -1,4 +1,4 @@
-//! What a viewer tells of the path to it: when each packet came, or what it takes the path to carry.
+//! What a viewer tells of the path to it: when each packet came, or what it carries.
 
 use crate::agreed::TRANSPORT_CC;
 use crate::sessions::ssrc;
@@ -6,7 +6,7 @@ use loadtest::light::TransportFeedback;
 use millrace::media::codec::Kind;
 use millrace::peer::header::RtpHeader;
 use rtc_rtcp::packet::{Packet, marshal};
-use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use std::time::{Duration, Instant};
 
 /// What a viewer tells of the path to it, beside receiver reports.
@@ -31,8 +31,8 @@ pub(crate) struct Telling {
     estimate: Estimate,
 }
 
-/// A receiver's own estimate: up by a twelfth a second while pictures come in time, though never far
-/// above what comes; down to less than what comes once they are late.
+/// A receiver's own estimate: up by a twelfth a second while pictures come in time, though never
+/// far above what comes; down to less than what comes once they are late.
 #[derive(Debug)]
 struct Estimate {
     bitrate: f64,
@@ -95,7 +95,7 @@ impl Telling {
         }
         let bitrate = self.estimate.poll(now) as f32;
         let ssrcs = Kind::ALL.map(|kind| ssrc(self.first_ssrc, kind)).to_vec();
-        let remb = ReceiverEstimatedMaximumBitrate { sender_ssrc: 77, bitrate, ssrcs };
+        let remb = remb::ReceiverEstimatedMaximumBitrate { sender_ssrc: 77, bitrate, ssrcs };
         marshal(&[Box::new(remb) as Box<dyn Packet>]).ok().map(|compound| compound.to_vec())
     }
 }

@@ -7,12 +7,14 @@
 //! - `nonce`: nothing is sealed twice with different bytes
 //! - `selected`: what viewers are to get
 //! - `source`: what the publishers have sent, and what of it has reached the server
+//! - `tallies`: how much was seen
 //! - `track`: one track to one viewer, what it gets and what it is owed
 
 pub(crate) mod bounds;
 mod nonce;
 mod selected;
 mod source;
+mod tallies;
 mod track;
 
 use crate::client::{Client, Side};
@@ -20,7 +22,6 @@ use crate::sessions::session;
 use crate::tells::Tells;
 use millrace::engine::command::{Agreement, Event};
 use millrace::media::id::SessionId;
-use millrace::media::layer::{Lane, LayerId};
 use millrace::peer::header::RtpHeader;
 use millrace::peer::stun::{DatagramKind, classify};
 use nonce::Nonces;
@@ -32,7 +33,7 @@ use selected::Selected;
 use source::Sources;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use track::{Opened, Track, Watch};
@@ -441,63 +442,11 @@ impl Oracle {
         }
     }
 
-    /// How often a viewer has gone on from one publisher to another.
-    pub(crate) fn went_on(&self) -> usize {
-        let tracks = self.known.values().flat_map(|known| &known.tracks);
-        tracks.map(Track::went_on).sum()
-    }
-
-    /// How often a viewer has gone on with another layer of the same publisher.
-    pub(crate) fn switched(&self) -> usize {
-        let tracks = self.known.values().flat_map(|known| &known.tracks);
-        tracks.map(Track::switched).sum()
-    }
-
-    /// A viewer has said what it wishes to see.
-    pub(crate) fn wishes(&mut self, number: usize, paused: bool) {
-        self.known.get_mut(&number).into_iter().for_each(|known| known.selected.wishes(paused));
-    }
-
-    /// Which layers of the picture a viewer was sent, and since when.
-    pub(crate) fn stays(&self, number: usize) -> Vec<(Instant, LayerId)> {
-        let tracks = self.known.get(&number).into_iter().flat_map(|known| &known.tracks);
-        let layer = |(at, lane)| match lane {
-            Lane::Audio => None,
-            Lane::Video(layer) => Some((at, layer)),
-        };
-        tracks.flat_map(Track::stays).filter_map(layer).collect()
-    }
-
     /// Something has changed for a viewer: layers may take turns until it is settled.
     pub(crate) fn disturb(&mut self, number: usize, now: Instant) {
         if let Some(known) = self.known.get_mut(&number) {
             known.steady_since = now;
             known.selected.disturb(now);
         }
-    }
-
-    /// How many packets were sent again as they were.
-    pub(crate) fn repeated(&self) -> u64 {
-        self.nonces.repeated
-    }
-
-    /// Their bytes.
-    pub(crate) fn repeated_bytes(&self) -> u64 {
-        self.nonces.repeated_bytes
-    }
-
-    /// How many different packets it has seen.
-    pub(crate) fn packets(&self) -> usize {
-        self.nonces.packets()
-    }
-
-    /// How many numberings have come around.
-    pub(crate) fn rollovers(&self) -> usize {
-        self.nonces.rollovers()
-    }
-
-    /// Everything that viewers were sent, when, and which sessions began and ended.
-    pub(crate) fn digest(&self) -> u64 {
-        self.digest.finish()
     }
 }

@@ -37,8 +37,11 @@ impl Selected {
     /// So long it may be more than that, while another layer is on its way.
     const BEYOND: Duration = Duration::from_secs(3);
 
-    pub(super) fn wishes(&mut self, paused: bool) {
+    pub(super) fn wishes(&mut self, paused: bool, now: Instant) {
         (self.wishes, self.paused) = (true, paused);
+        if paused && self.stopped.last().is_none_or(|(_, until)| until.is_some()) {
+            self.stopped.push((now, None));
+        }
     }
 
     pub(super) fn disturb(&mut self, now: Instant) {
@@ -55,7 +58,7 @@ impl Selected {
         let open = self.stopped.last_mut().filter(|(_, until)| until.is_none());
         match open {
             None if !flows => self.stopped.push((now, None)),
-            Some((_, until)) if flows => *until = Some(now),
+            Some((_, until)) if flows && !self.paused => *until = Some(now),
             _ => {}
         }
         let (Some(target), Some(estimate)) = (selection.target, selection.estimate) else {
