@@ -115,7 +115,7 @@ impl Lot {
     }
 
     /// A viewer wishes to see this.
-    pub(crate) fn choose(&mut self, viewer: usize, choice: LayerChoice) {
+    pub(crate) fn choose(&mut self, viewer: usize, choice: &LayerChoice) {
         self.world.oracle.disturb(viewer, self.world.now);
         self.world.oracle.wishes(viewer, choice.paused, self.world.now);
         for shard in 0..self.world.shards().count() {

@@ -57,20 +57,20 @@ fn assert_caught(rule: Rule, plant: impl FnMut(Packets<'_>) -> Vec<Departing> + 
 struct Moves {
     size: Option<Vec<u8>>,
     /// How often that was.
-    moved: usize,
+    moved: i16,
 }
 
 impl Moves {
     /// Looks at a packet of the picture; whether the viewer goes on to another layer with it.
     fn look(&mut self, plain: &[u8]) -> bool {
-        let payload = RtpHeader::read(plain).and_then(|header| Some(header.payload(plain)?));
+        let payload = RtpHeader::read(plain).and_then(|header| header.payload(plain));
         let Some(payload) = payload.filter(|payload| payload.first() == Some(&0x67)) else {
             return false;
         };
         let size = payload[..payload.len() - 10].to_vec();
         let moves = self.size.as_ref().is_some_and(|before| *before != size);
         self.size = Some(size);
-        self.moved += usize::from(moves);
+        self.moved += i16::from(moves);
         moves
     }
 }
@@ -88,7 +88,7 @@ fn another_layer_without_the_beginning_of_its_keyframe() {
         if moves.look(&plain) {
             return Vec::new();
         }
-        renumber(&mut plain, -(moves.moved as i16));
+        renumber(&mut plain, -moves.moved);
         packets.instead(&plain)
     });
 }
