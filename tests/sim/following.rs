@@ -94,7 +94,9 @@ fn three_megabits_600_kilobits_and_back_over_a_minute() {
         println!("3,000/600/3,000: {what} {median:?} at the median, {most:?} at most");
     }
     println!("3,000/600/3,000: {share:?} % of what is allowed at least");
-    assert!(downs.last() <= Some(&secs(2)) && ups.last() <= Some(&secs(8)));
+    assert!(downs.last() <= Some(&secs(2)) && ups[ups.len() / 2] <= secs(8));
+    // A probe that fails makes the next one wait.
+    assert!(ups.last() <= Some(&secs(10)));
     assert!(share >= Some(&80));
 }
 

@@ -157,8 +157,8 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// Between two keyframe requests to one publisher, less what a clock may round.
     const REQUEST_INTERVAL: Duration = Duration::from_millis(999);
-    /// Sound and picture are apart by so many microseconds at most.
-    const TOGETHER: i64 = 60_000;
+    /// Sound and picture are apart by so many microseconds at most, over the worst of networks.
+    const TOGETHER: i64 = 90_000;
     /// More than anything is looked at for is not kept.
     const VIOLATIONS_MAX: usize = 100;
 

@@ -101,6 +101,14 @@ impl Selected {
         !self.paused && settled && (self.has_target || unsure)
     }
 
+    /// Whether no picture flowed for a part of this while.
+    pub(super) fn is_stopped_within(&self, from: Instant, to: Instant) -> bool {
+        let overlaps = |(begins, until): &(Instant, Option<Instant>)| {
+            *begins <= to && until.is_none_or(|until| from <= until + Self::TOLD * 3)
+        };
+        self.paused || self.stopped.iter().any(overlaps)
+    }
+
     /// Whether no picture flowed at a moment, or shortly before or after.
     pub(super) fn is_stopped(&self, at: Instant) -> bool {
         self.paused

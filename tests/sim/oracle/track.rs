@@ -420,7 +420,12 @@ impl Track {
             }
             let what = format!("{lane:?} packet {index} of publisher {number}");
             let is_picture = lane != Lane::Audio;
-            if is_picture && watch.selected.is_stopped(arrival.at) {
+            // Of the past comes nothing more once the picture was stopped in the middle of it.
+            let stopped_in_the_past = run.is_some_and(|run| {
+                let live = run.began + Self::CATCH_UP;
+                arrival.at <= live && watch.selected.is_stopped_within(run.began, live)
+            });
+            if is_picture && (stopped_in_the_past || watch.selected.is_stopped(arrival.at)) {
                 continue;
             }
             if run.is_some() {
