@@ -1,6 +1,9 @@
 //! What is agreed in a world: the codecs, and the payload types on which they travel.
 
+use crate::publisher::{Camera, RID, Repair};
 use crate::sessions;
+use crate::tells::Tells;
+use crate::viewer::Screen;
 use millrace::engine::command::Agreement;
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::peer::agreement::{PayloadFormat, ReceivedMedia};
@@ -21,23 +24,43 @@ pub(crate) fn payload_types(codec: Codec) -> [u8; 2] {
     }
 }
 
-/// What is agreed with a publisher that may send pictures of every codec.
-pub(crate) fn publisher(peer: &TestClient, rtx: bool) -> Agreement {
+/// What is agreed with a publisher that may send pictures of every codec, in so many encodings.
+pub(crate) fn publisher(peer: &TestClient, camera: &Camera) -> Agreement {
+    let rtx = camera.repair == Repair::Rtx;
     let mut agreement = sessions::publisher(peer, rtx);
     if let Agreement::Publisher(agreement) = &mut agreement {
         for media in &mut agreement.media {
             media.formats = formats(media.kind, &VIDEO, rtx);
+            if media.kind == Kind::Video && !camera.ladder.is_empty() {
+                // As offers of simulcast are: rids, and no SSRC.
+                media.ssrcs.clear();
+                media.rids = camera.ladder.iter().map(|it| it.rid.to_owned()).collect();
+                media.extensions.rid = Some(RID[0]);
+                media.extensions.repaired_rid = Some(RID[1]);
+            }
         }
     }
     agreement
 }
 
+/// The id of transport-wide numbers.
+pub(crate) const TRANSPORT_CC: u8 = 6;
+
 /// What is agreed with the viewer of this number, who knows these codecs of pictures.
-pub(crate) fn viewer(peer: &TestClient, number: usize, rtx: bool, codecs: &[Codec]) -> Agreement {
-    let mut agreement = sessions::viewer(peer, number, rtx);
+pub(crate) fn viewer(
+    peer: &TestClient,
+    number: usize,
+    screen: Screen,
+    codecs: &[Codec],
+) -> Agreement {
+    let mut agreement = sessions::viewer(peer, number, screen.rtx);
     if let Agreement::Viewer(agreement) = &mut agreement {
         for media in &mut agreement.media {
-            media.formats = formats(media.kind, codecs, rtx);
+            media.formats = formats(media.kind, codecs, screen.rtx);
+            let arrivals = screen.tells == Tells::Arrivals;
+            media.extensions.transport_cc = arrivals.then_some(TRANSPORT_CC);
+            media.feedback.transport_cc = arrivals;
+            media.feedback.remb = arrivals || screen.tells == Tells::Remb;
         }
     }
     agreement

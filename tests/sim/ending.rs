@@ -16,7 +16,7 @@ fn lot(seed: u64) -> World {
     let mut world = World::seeded(seed);
     world.publish("lot-42", Camera::default());
     world.view("lot-42", Screen::default());
-    world.view("lot-42", Screen { rtx: false, nack: true });
+    world.view("lot-42", Screen { rtx: false, nack: true, ..Screen::default() });
     world.run_for(secs(2));
     assert!((0..3).all(|number| world.connected(number) && world.ended(number).is_none()));
     world

@@ -57,7 +57,7 @@ fn quiet_beside(rtx: bool, floods: bool) -> (Vec<(Duration, u64)>, World) {
     let mut world = World::seeded(61);
     let camera = Camera { payload_bytes: 1_000, ..Camera::default() };
     world.publish("lot-42", camera);
-    let greedy = world.view("lot-42", Screen { rtx, nack: true });
+    let greedy = world.view("lot-42", Screen { rtx, nack: true, ..Screen::default() });
     let quiet = world.view("lot-42", Screen::default());
     for _ in 0..150 {
         world.run_for(ms(100));
@@ -116,7 +116,7 @@ fn a_flood_of_keyframe_requests_costs_the_publisher_one_a_second() {
 fn quiet_beside_requests(asks: bool) -> (Vec<(Duration, u64)>, World) {
     let mut world = World::seeded(63);
     world.publish("lot-42", Camera { group: 150, obliges: false, ..Camera::default() });
-    let greedy = world.view("lot-42", Screen { rtx: false, nack: false });
+    let greedy = world.view("lot-42", Screen { rtx: false, nack: false, ..Screen::default() });
     let quiet = world.view("lot-42", Screen::default());
     let media_ssrc = ssrc(viewer_ssrc(greedy), Kind::Video);
     world.run_for(secs(1));

@@ -133,7 +133,7 @@ fn what_is_lost_of_the_past_is_sent_again() {
         let mut world = World::seeded(seed);
         let camera = world.publish("lot-42", keyframe_every(10));
         world.run_for(secs(9));
-        let newcomer = world.view("lot-42", Screen { rtx, nack: true });
+        let newcomer = world.view("lot-42", Screen { rtx, nack: true, ..Screen::default() });
         world.clients[newcomer].down.loss = 0.05;
         world.run_for(secs(2));
         // What comes last would not be missed.
@@ -208,7 +208,7 @@ fn who_has_lost_the_picture_of_a_publisher_that_does_not_answer_begins_again_at_
     let mut world = World::seeded(73);
     let camera = world.publish("lot-42", keyframe_every(10));
     world.run_for(ms(100));
-    let viewer = world.view("lot-42", Screen { rtx: true, nack: false });
+    let viewer = world.view("lot-42", Screen { rtx: true, nack: false, ..Screen::default() });
     world.run_for(secs(5));
     world.clients[viewer].down.loss = 1.0;
     world.run_for(ms(300));

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 pub(crate) const UNASKED_NEVER: Camera = Camera {
     codec: Codec::H264,
     frame_rate: 15,
+    ladder: &[],
+    together: false,
     packets: 1,
     payload_bytes: 300,
     group: u64::MAX,

@@ -50,8 +50,14 @@ pub(crate) struct Link {
     pub(crate) reordering: f64,
     /// The share that arrives twice.
     pub(crate) duplication: f64,
-    /// How much it carries; what would wait longer than [`Link::QUEUE`] is lost.
+    /// How much it carries; what would wait longer than its queue is long is lost.
     pub(crate) rate: Option<Bitrate>,
+    /// The longest that something waits in front of it, where it has a rate.
+    pub(crate) queue: Duration,
+    /// Who else sends through it, where it has a rate.
+    pub(crate) competing: Option<Competing>,
+    /// When something was to leave, and how long it had to wait, where it has a rate.
+    pub(crate) waits: Vec<(Instant, Duration)>,
     /// With which share a burst of losses begins, and how many it takes.
     pub(crate) bursts: (f64, u32),
     /// Nothing gets through meanwhile.
@@ -70,8 +76,10 @@ pub(crate) struct Link {
 impl Link {
     /// How late a datagram is that is overtaken, at most.
     const OVERTAKEN: Duration = Duration::from_millis(30);
-    /// The longest queue in front of a link with a rate.
+    /// How long a queue is by itself.
     const QUEUE: Duration = Duration::from_millis(100);
+    /// So finely others' traffic is mixed in.
+    const MIX: Duration = Duration::from_millis(5);
 
     /// A link without faults.
     pub(crate) fn new(random: Random) -> Self {
@@ -82,6 +90,9 @@ impl Link {
             reordering: 0.0,
             duplication: 0.0,
             rate: None,
+            queue: Self::QUEUE,
+            competing: None,
+            waits: Vec::new(),
             bursts: (0.0, 0),
             outages: Vec::new(),
             lose: None,
@@ -142,12 +153,110 @@ impl Link {
     /// When its last bit has left.
     fn transmit(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
         let Some(rate) = self.rate else { return Some(now) };
+        self.mix_in(rate, now);
         let begins = self.busy_until.map_or(now, |busy| busy.max(now));
-        if begins - now > Self::QUEUE {
+        self.waits.push((now, begins - now));
+        if begins - now > self.queue {
             return None;
         }
-        let takes = Duration::from_secs_f64(bytes as f64 * 8.0 / rate.as_bps() as f64);
-        self.busy_until = Some(begins + takes);
+        self.busy_until = Some(begins + takes(bytes as f64, rate));
         self.busy_until
+    }
+
+    /// Lets others send what they have sent until now.
+    fn mix_in(&mut self, rate: Bitrate, now: Instant) {
+        let Some(competing) = &mut self.competing else { return };
+        while competing.until + Self::MIX <= now {
+            let at = competing.until;
+            competing.until += Self::MIX;
+            let begins = self.busy_until.map_or(at, |busy| busy.max(at));
+            let is_full = begins - at > self.queue;
+            let bytes = competing.sends(is_full, Self::MIX, at);
+            if !is_full {
+                self.busy_until = Some(begins + takes(bytes, rate));
+            }
+        }
+    }
+
+    /// From now on it carries so much; what waits then waits longer, or shorter.
+    pub(crate) fn set_rate(&mut self, rate: Bitrate, now: Instant) {
+        if let (Some(before), Some(busy)) = (self.rate, self.busy_until)
+            && busy > now
+        {
+            let times = before.as_bps() as f64 / rate.as_bps() as f64;
+            self.busy_until = Some(now + (busy - now).mul_f64(times));
+        }
+        self.rate = Some(rate);
+    }
+
+    /// Shorter than that something may wait while a burst leaves.
+    const BURST: Duration = Duration::from_millis(100);
+
+    /// The longest queue in this while that did not leave with a burst: of each [`Link::BURST`] the
+    /// shortest wait counts.
+    pub(crate) fn stood(&self, from: Instant, to: Instant) -> Duration {
+        let within: Vec<_> =
+            self.waits.iter().filter(|(at, _)| (from..to).contains(at)).copied().collect();
+        let mut longest = Duration::ZERO;
+        for (place, (at, wait)) in within.iter().enumerate() {
+            let rest = within[place..].iter().take_while(|(next, _)| *next < *at + Self::BURST);
+            let shortest = rest.map(|(_, wait)| *wait).min().unwrap_or(*wait);
+            longest = longest.max(shortest);
+        }
+        longest
+    }
+}
+
+fn takes(bytes: f64, rate: Bitrate) -> Duration {
+    Duration::from_secs_f64(bytes * 8.0 / rate.as_bps() as f64)
+}
+
+/// Somebody else's traffic through a link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Competing {
+    sort: Sort,
+    began: Instant,
+    /// Up to when it has sent.
+    until: Instant,
+    /// Bits per second.
+    rate: f64,
+}
+
+/// How somebody else sends.
+#[derive(Debug, Clone, Copy)]
+enum Sort {
+    /// For so long at its rate, then for as long nothing.
+    OnOff(Duration),
+    /// More and more until something is lost, then half as much, as TCP does.
+    Greedy,
+}
+
+impl Competing {
+    /// What a greedy one adds per second, in bits per second: a segment in each round trip of a
+    /// tenth of a second.
+    const GROWTH: f64 = 960_000.0;
+
+    pub(crate) fn on_off(rate: Bitrate, each: Duration, now: Instant) -> Self {
+        let rate = rate.as_bps() as f64;
+        Self { sort: Sort::OnOff(each), began: now, until: now, rate }
+    }
+
+    pub(crate) fn greedy(now: Instant) -> Self {
+        Self { sort: Sort::Greedy, began: now, until: now, rate: 100_000.0 }
+    }
+
+    /// How many bytes it sends in a span.
+    fn sends(&mut self, is_full: bool, span: Duration, at: Instant) -> f64 {
+        match self.sort {
+            Sort::Greedy if is_full => self.rate = (self.rate / 2.0).max(50_000.0),
+            Sort::Greedy => self.rate += Self::GROWTH * span.as_secs_f64(),
+            Sort::OnOff(each) => {
+                let turn = (at - self.began).as_nanos() / each.as_nanos();
+                if turn % 2 == 1 {
+                    return 0.0;
+                }
+            }
+        }
+        self.rate * span.as_secs_f64() / 8.0
     }
 }

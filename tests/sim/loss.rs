@@ -17,9 +17,9 @@ fn five_percent_loss_each_way_is_repaired_to_under_a_thousandth_and_not_without_
         let mut world = World::seeded(seed);
         let camera = world.publish("lot-42", Camera::default());
         let viewers = [
-            Screen { rtx: true, nack: true },
-            Screen { rtx: false, nack: true },
-            Screen { rtx: false, nack: false },
+            Screen { rtx: true, nack: true, ..Screen::default() },
+            Screen { rtx: false, nack: true, ..Screen::default() },
+            Screen { rtx: false, nack: false, ..Screen::default() },
         ]
         .map(|screen| world.view("lot-42", screen));
         for &viewer in &viewers {

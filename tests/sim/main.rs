@@ -5,11 +5,13 @@
 //! - `agreed`: the codecs that are agreed, and their payload types
 //! - `client`: one client, its transport and its links
 //! - `link`: one direction of a network
+//! - `lot`: a publisher of several layers, and viewers behind links of their own
 //! - `oracle`: what must always hold
 //! - `picture`: packets of pictures, codec by codec
 //! - `plan`: what happens in a world, drawn from a seed
 //! - `play`: lets happen what is planned
 //! - `publisher`: a simulated publisher above its transport
+//! - `tells`: what a viewer tells of the path to it
 //! - `told`: what the engines have told of a session
 //! - `viewer`: a simulated viewer above its transport
 //! - `wire`: what goes over the networks, and what the engines tell
@@ -19,14 +21,17 @@
 //! What it proves:
 //!
 //! - `backlog`: a viewer whose connection takes less than it is sent
+//! - `choosing`: a viewer gets the layer that it wishes to see
 //! - `ending`: how sessions end, and what stays of them
 //! - `fault`: a fault in one session ends that session only
 //! - `flood`: a viewer that asks for everything gets little, and the others notice nothing
+//! - `following`: a viewer gets the layer that its link carries, as that changes
 //! - `handshake`: clients connect over bad links
 //! - `instant_start`: a viewer begins with the past and is live soon
 //! - `keyframes`: many viewers cost the publisher few keyframes
 //! - `lip_sync`: sound and picture stay together
 //! - `listening`: what viewers are told of the time who listen
+//! - `layers`: what publishers do with their layers
 //! - `loss`: what retransmission makes of a bad link
 //! - `nonce`: nothing is sealed twice with different bytes
 //! - `pacing`: a keyframe comes in slices, any other picture at once
@@ -34,6 +39,7 @@
 //! - `reconnect`: viewers outlast their publisher and go on with the next
 //! - `seeds`: whatever clients and networks do, what must hold holds
 //! - `planted`: the oracle finds faults that are planted
+//! - `planted_layers`: the same of layers and estimates
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
 //! - `tapped`: whoever reads a stream gets it whole
@@ -42,6 +48,7 @@
 mod agreed;
 mod client;
 mod link;
+mod lot;
 mod oracle;
 mod picture;
 mod plan;
@@ -49,6 +56,7 @@ mod play;
 mod publisher;
 #[path = "../support/sessions.rs"]
 mod sessions;
+mod tells;
 mod told;
 mod viewer;
 mod wire;
@@ -56,12 +64,15 @@ mod world;
 mod written;
 
 mod backlog;
+mod choosing;
 mod ending;
 mod fault;
 mod flood;
+mod following;
 mod handshake;
 mod instant_start;
 mod keyframes;
+mod layers;
 mod lip_sync;
 mod listening;
 mod loss;
@@ -69,6 +80,7 @@ mod nonce;
 mod pacing;
 mod path;
 mod planted;
+mod planted_layers;
 mod reconnect;
 mod seeds;
 mod sequence;

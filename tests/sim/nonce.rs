@@ -13,7 +13,7 @@ fn no_nonce_is_used_twice_whatever_is_lost_reordered_doubled_and_sent_again() {
         world.publish("lot-42", Camera { packets: 6, repair, ..Camera::default() });
         let mut viewers = Vec::new();
         for rtx in [true, false, false] {
-            viewers.push(world.view("lot-42", Screen { rtx, nack: true }));
+            viewers.push(world.view("lot-42", Screen { rtx, nack: true, ..Screen::default() }));
         }
         for client in &mut world.clients {
             for link in [&mut client.up, &mut client.down] {
@@ -43,7 +43,7 @@ fn no_nonce_is_used_twice_while_viewers_catch_up() {
         let viewers: Vec<_> = (0..8)
             .map(|number| {
                 let rtx = number % 2 == 0;
-                let viewer = world.view("lot-42", Screen { rtx, nack: true });
+                let viewer = world.view("lot-42", Screen { rtx, nack: true, ..Screen::default() });
                 let down = &mut world.clients[viewer].down;
                 (down.loss, down.reordering) = (0.05, 0.1);
                 world.run_for(ms(730));
@@ -68,7 +68,7 @@ fn no_nonce_is_used_twice_across_the_rollover() {
     let camera =
         Camera { packets: 40, payload_bytes: 30, frame_rate: 100, audio, ..Camera::default() };
     world.publish("lot-42", camera);
-    let viewer = world.view("lot-42", Screen { rtx: false, nack: true });
+    let viewer = world.view("lot-42", Screen { rtx: false, nack: true, ..Screen::default() });
     world.clients[viewer].down.loss = 0.01;
     world.run_for(secs(9));
     let (missing, expected) = world.viewer(viewer).missing();

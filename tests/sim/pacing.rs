@@ -9,6 +9,8 @@ use millrace::media::codec::Codec;
 const LARGE: Camera = Camera {
     codec: Codec::H264,
     frame_rate: 30,
+    ladder: &[],
+    together: false,
     packets: 14,
     payload_bytes: 1_000,
     group: 30,

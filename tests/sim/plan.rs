@@ -2,9 +2,11 @@
 
 use crate::agreed::VIDEO;
 use crate::link::{Link, Random};
-use crate::publisher::{Camera, Repair};
+use crate::publisher::{BROWSER, Camera, Encoding, OBS, Repair, SAME_SIZE, TWO};
+use crate::tells::Tells;
 use crate::viewer::Screen;
 use crate::world::{ROLES, ms};
+use millrace::engine::command::LayerChoice;
 use millrace::media::bitrate::Bitrate;
 use millrace::media::codec::Codec;
 use millrace::peer::testing::{ClientOptions, Profiles};
@@ -56,6 +58,12 @@ pub(crate) enum Act {
     Moves,
     /// It asks for a thousand packets again and for a hundred keyframes, all at once.
     Floods,
+    /// It sends nothing of one of its encodings any more, or something again.
+    Stops(usize, bool),
+    /// It wishes to see something else.
+    Chooses(LayerChoice),
+    /// Its link from the server has another rate.
+    Carries(Bitrate),
     /// Nothing gets through from it, or to it, for so long.
     Outage {
         up: bool,
@@ -164,12 +172,31 @@ impl Draw {
         }
     }
 
+    /// The encodings of a camera: half of them have one.
+    fn ladder(&mut self) -> &'static [Encoding] {
+        self.one_of(&[&[], &[], &[], BROWSER, OBS, TWO, SAME_SIZE])
+    }
+
+    /// What somebody wishes to see.
+    fn choice(&mut self) -> LayerChoice {
+        let mut choice = LayerChoice::default();
+        match self.upto(5) {
+            0 => choice.paused = true,
+            1 | 2 => choice.rid = Some(self.one_of(&["q", "h", "f", "0", "low", "x"]).to_owned()),
+            3 => choice.ceiling.width = Some(self.one_of(&[300, 640, 1_000])),
+            _ => {}
+        }
+        choice
+    }
+
     fn camera(&mut self) -> Camera {
         let frame_rate = self.one_of(&[10, 15, 24, 30]);
         let group = self.one_of(&[10, 30, 60, 150, u64::MAX]);
         Camera {
             codec: self.one_of(&VIDEO),
             frame_rate,
+            ladder: self.ladder(),
+            together: self.random.happens(0.5),
             packets: 1 + self.upto(4) as usize,
             payload_bytes: 60 + self.upto(1_000) as usize,
             group,
@@ -217,6 +244,13 @@ impl Draw {
         let at = ms(self.upto(600));
         let mut camera = self.camera();
         let mut who = self.comes(at, stream, Coming::Publisher(camera), 0.0);
+        if camera.ladder.len() > 1 && self.random.happens(0.4) {
+            let encoding = self.upto(camera.ladder.len() as u64) as usize;
+            let first = self.moment(at);
+            let again = self.moment(first + ms(300));
+            self.acts.push((first, who, Act::Stops(encoding, true)));
+            self.acts.push((again, who, Act::Stops(encoding, false)));
+        }
         let mut since = at;
         for _ in 0..self.upto(3) {
             let moment = self.moment(since + ms(300));
@@ -237,10 +271,24 @@ impl Draw {
 
     fn viewer(&mut self, stream: &str) {
         let at = self.moment(Duration::ZERO);
-        let screen = Screen { rtx: self.random.happens(0.6), nack: self.random.happens(0.85) };
+        let screen = Screen {
+            rtx: self.random.happens(0.6),
+            nack: self.random.happens(0.85),
+            tells: self.one_of(&[Tells::Arrivals, Tells::Arrivals, Tells::Remb, Tells::Nothing]),
+        };
         let lacks = self.one_of(&[None, None, None, Some(Codec::H265), Some(Codec::Av1)]);
         let knows = VIDEO.into_iter().filter(|&codec| Some(codec) != lacks).collect();
         let who = self.comes(at, stream, Coming::Viewer(screen, knows), 0.04);
+        if self.random.happens(0.25) {
+            let (moment, rate) = (self.moment(at), 200 + self.upto(3_000));
+            self.acts.push((moment, who, Act::Carries(Bitrate::bps(rate * 1_000))));
+        }
+        if self.random.happens(0.25) {
+            for _ in 0..=self.upto(3) {
+                let (moment, choice) = (self.moment(at), self.choice());
+                self.acts.push((moment, who, Act::Chooses(choice)));
+            }
+        }
         if self.random.happens(0.1) {
             let first = self.moment(at);
             self.acts.extend((0..4).map(|n| (first + ms(n * 50), who, Act::Floods)));
@@ -285,6 +333,12 @@ impl fmt::Display for Act {
             Self::Leaves(Leaving::Vanishes) => out.write_str("vanishes"),
             Self::Floods => out.write_str("asks for everything again"),
             Self::Moves => out.write_str("moves to another address"),
+            Self::Stops(encoding, stopped) => {
+                let does = if *stopped { "stops" } else { "resumes" };
+                write!(out, "{does} its encoding {encoding}")
+            }
+            Self::Chooses(choice) => write!(out, "wishes to see {choice:?}"),
+            Self::Carries(rate) => write!(out, "has {} kb/s from now on", rate.as_bps() / 1_000),
             Self::Outage { up, down, lasts } => {
                 let way = match (up, down) {
                     (true, true) => "both ways",

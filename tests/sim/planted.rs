@@ -31,8 +31,8 @@ fn lot(seed: u64) -> World {
     let mut world = World::sharded(seed, SHARDS);
     world.strict = false;
     world.publish("lot-42", Camera { group: 60, ..Camera::default() });
-    world.view("lot-42", Screen { rtx: true, nack: true });
-    world.view("lot-42", Screen { rtx: false, nack: false });
+    world.view("lot-42", Screen { rtx: true, nack: true, ..Screen::default() });
+    world.view("lot-42", Screen { rtx: false, nack: false, ..Screen::default() });
     world
 }
 
@@ -63,14 +63,14 @@ fn assert_caught(rule: Rule, plant: impl FnMut(Packets<'_>) -> Vec<Departing> + 
 }
 
 /// A datagram that departs, and what is needed to make another of it.
-struct Packets<'c> {
-    departing: Departing,
-    clients: &'c mut [Client],
+pub(crate) struct Packets<'c> {
+    pub(crate) departing: Departing,
+    pub(crate) clients: &'c mut [Client],
 }
 
 impl Packets<'_> {
     /// A packet of this kind to this viewer, opened; nothing of others.
-    fn media(&mut self, viewer: usize, kind: Kind) -> Option<Vec<u8>> {
+    pub(crate) fn media(&mut self, viewer: usize, kind: Kind) -> Option<Vec<u8>> {
         let Departing { client, datagram, .. } = &self.departing;
         if *client != viewer || classify(datagram) != DatagramKind::Rtp {
             return None;
@@ -83,17 +83,17 @@ impl Packets<'_> {
     }
 
     /// Another packet in its place.
-    fn instead(&mut self, plain: &[u8]) -> Vec<Departing> {
+    pub(crate) fn instead(&mut self, plain: &[u8]) -> Vec<Departing> {
         vec![self.sealed(plain)]
     }
 
-    fn sealed(&mut self, plain: &[u8]) -> Departing {
+    pub(crate) fn sealed(&mut self, plain: &[u8]) -> Departing {
         let tap = self.clients[self.departing.client].tap().expect("it was opened");
         Departing { datagram: tap.seal(plain), ..self.departing.clone() }
     }
 
     /// As it is.
-    fn same(self) -> Vec<Departing> {
+    pub(crate) fn same(self) -> Vec<Departing> {
         vec![self.departing]
     }
 }

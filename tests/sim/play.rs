@@ -34,6 +34,8 @@ pub(crate) struct Counts {
     pub(crate) forwarded: u64,
     pub(crate) went_on: usize,
     pub(crate) impostors: usize,
+    pub(crate) switched: usize,
+    pub(crate) probes: u64,
 }
 
 impl AddAssign for Counts {
@@ -48,6 +50,8 @@ impl AddAssign for Counts {
         self.forwarded += other.forwarded;
         self.went_on += other.went_on;
         self.impostors += other.impostors;
+        self.switched += other.switched;
+        self.probes += other.probes;
     }
 }
 
@@ -74,6 +78,7 @@ pub(crate) fn play(plan: &Plan) -> Played {
 pub(crate) fn play_with(plan: &Plan, prepare: impl FnOnce(&mut World)) -> Played {
     let mut world = World::sharded(plan.seed, plan.shards);
     (world.eager, world.burst_max, world.strict) = (plan.eager, plan.burst_max, false);
+    world.listen = true;
     prepare(&mut world);
     let (clients, settled) = (HashMap::new(), HashSet::new());
     let mut player = Player { plan, world, clients, settled, moved: 0 };
@@ -85,6 +90,7 @@ pub(crate) fn play_with(plan: &Plan, prepare: impl FnOnce(&mut World)) -> Played
         packets: world.oracle.packets(),
         repeated: world.oracle.repeated(),
         went_on: world.oracle.went_on(),
+        switched: world.oracle.switched(),
         impostors: world.clients.iter().filter(|client| client.is_impostor).count(),
         ..Counts::default()
     };
@@ -95,6 +101,7 @@ pub(crate) fn play_with(plan: &Plan, prepare: impl FnOnce(&mut World)) -> Played
         counts.requested += counters.starts_requested;
         counts.keyframe_requests += counters.keyframe_requests;
         counts.forwarded += counters.datagrams_forwarded;
+        counts.probes += counters.probe_packets;
     }
     let violation = world.oracle.violations.first().cloned();
     Played { violation, digest: world.oracle.digest(), counts }
@@ -185,6 +192,24 @@ impl Player<'_> {
                 (0..100).for_each(|request| ask_for_keyframe(world, number, request));
             }
             Act::Comes { .. } | Act::Floods => {}
+            Act::Stops(encoding, stopped) => {
+                if let Side::Publisher(publishing) = &mut world.clients[number].side {
+                    publishing.stop(*encoding, *stopped);
+                }
+                (0..world.clients.len()).for_each(|it| world.oracle.disturb(it, world.now));
+            }
+            Act::Chooses(choice) => {
+                world.oracle.disturb(number, world.now);
+                world.oracle.wishes(number, choice.paused, world.now);
+                for shard in 0..self.plan.shards {
+                    world.command_at(shard, Command::Choose(session(number), choice.clone()));
+                }
+            }
+            Act::Carries(rate) => {
+                let now = world.now;
+                world.clients[number].down.set_rate(*rate, now);
+                world.oracle.disturb(number, now);
+            }
             Act::Moves => {
                 self.moved += 1;
                 world.rebind(number, 20_000 + self.moved);

@@ -4,13 +4,16 @@ use crate::agreed::payload_types;
 use crate::picture::{self, Place, Stamp};
 use crate::sessions::{PUBLISHER_SSRC, Rtp, rtx_ssrc, ssrc};
 use millrace::media::codec::{Codec, Kind};
+use millrace::media::layer::{Lane, LayerId};
 use millrace::media::time::{WallTime, ticks_of};
 use millrace::peer::header::RtpHeader;
 use millrace::peer::testing::TestClient;
 use rtc_rtcp::packet::{Packet, marshal, unmarshal};
+use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How a publisher answers a NACK.
@@ -24,6 +27,58 @@ pub(crate) enum Repair {
     Resend,
 }
 
+/// One of several encodings of a camera's pictures (RFC 8853).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Encoding {
+    pub(crate) rid: &'static str,
+    pub(crate) size: (u16, u16),
+    /// Packets of a picture; a keyframe has four times as many.
+    pub(crate) packets: usize,
+    /// Bytes of a packet's payload, give or take two.
+    pub(crate) payload_bytes: usize,
+    /// Of so many of the camera's pictures it has one.
+    pub(crate) every: u64,
+}
+
+impl fmt::Debug for Encoding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rid, size: (width, height), packets, payload_bytes, every } = self;
+        write!(out, "{rid:?}: {width}x{height}, {packets} of {payload_bytes} bytes, 1/{every}")
+    }
+}
+
+const fn encoding(rid: &'static str, size: (u16, u16), [packets, bytes]: [usize; 2]) -> Encoding {
+    Encoding { rid, size, packets, payload_bytes: bytes, every: 1 }
+}
+
+/// As browsers send them, in kb/s at 30 pictures a second: 150, 600, 2,000.
+pub(crate) const BROWSER: &[Encoding] = &[
+    encoding("q", (320, 192), [1, 1_250]),
+    encoding("h", (640, 368), [3, 1_000]),
+    encoding("f", (1_280, 720), [8, 1_110]),
+];
+
+/// As OBS does, the largest first; the middle one has half the pictures.
+pub(crate) const OBS: &[Encoding] = &[
+    encoding("0", (1_920, 1_072), [8, 1_150]),
+    Encoding { every: 2, ..encoding("1", (1_280, 720), [4, 1_100]) },
+    encoding("2", (640, 368), [1, 900]),
+];
+
+/// Two whose names say the wrong thing.
+pub(crate) const TWO: &[Encoding] =
+    &[encoding("low", (960, 544), [4, 900]), encoding("high", (480, 272), [1, 800])];
+
+/// Two of one size, which differ by their rates alone.
+pub(crate) const SAME_SIZE: &[Encoding] =
+    &[encoding("a", (640, 368), [1, 700]), encoding("b", (640, 368), [3, 1_000])];
+
+/// The most encodings of a camera.
+pub(crate) const ENCODINGS_MAX: usize = 3;
+
+/// The header extensions in which encodings are named: of media, and of retransmissions.
+pub(crate) const RID: [u8; 2] = [2, 3];
+
 /// What a publisher sends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Camera {
@@ -31,6 +86,10 @@ pub(crate) struct Camera {
     pub(crate) codec: Codec,
     /// Pictures per second.
     pub(crate) frame_rate: u32,
+    /// Its encodings, in the order of its offer; one without a name where there is none.
+    pub(crate) ladder: &'static [Encoding],
+    /// Whether all encodings have a keyframe when one does.
+    pub(crate) together: bool,
     /// Packets of a picture; a keyframe has four times as many.
     pub(crate) packets: usize,
     /// Bytes of a video packet's payload, give or take two.
@@ -49,8 +108,19 @@ impl Default for Camera {
     fn default() -> Self {
         let (frame_rate, packets, payload_bytes, group) = (30, 4, 300, 300);
         let (audio, repair, obliges) = (true, Repair::Rtx, true);
-        let codec = Codec::H264;
-        Self { codec, frame_rate, packets, payload_bytes, group, audio, repair, obliges }
+        let (codec, ladder, together) = (Codec::H264, [].as_slice(), false);
+        Self {
+            codec,
+            frame_rate,
+            ladder,
+            together,
+            packets,
+            payload_bytes,
+            group,
+            audio,
+            repair,
+            obliges,
+        }
     }
 }
 
@@ -62,6 +132,44 @@ impl Camera {
             Kind::Video => self.codec,
         }
     }
+
+    /// Its encodings.
+    pub(crate) fn encodings(&self) -> Vec<Encoding> {
+        if self.ladder.is_empty() {
+            return vec![encoding("", (1_280, 720), [self.packets, self.payload_bytes])];
+        }
+        self.ladder.to_vec()
+    }
+
+    /// What it numbers: its sound and its encodings.
+    pub(crate) fn lanes(&self) -> usize {
+        1 + self.ladder.len().max(1)
+    }
+}
+
+/// The place of a lane among those of a publisher: its sound, then its encodings.
+pub(crate) fn lane_index(lane: Lane) -> usize {
+    match lane {
+        Lane::Audio => 0,
+        Lane::Video(layer) => 1 + layer.index(),
+    }
+}
+
+/// The lane at this place.
+pub(crate) fn lane_at(index: usize) -> Lane {
+    match index.checked_sub(1) {
+        None => Lane::Audio,
+        Some(layer) => Lane::Video(LayerId::at(layer).expect("few")),
+    }
+}
+
+/// The SSRCs of a lane: of media, and of its retransmissions.
+pub(crate) fn ssrcs(lane: Lane) -> [u32; 2] {
+    let first = match lane {
+        Lane::Audio => PUBLISHER_SSRC,
+        Lane::Video(layer) => PUBLISHER_SSRC + 10 * layer.index() as u32,
+    };
+    [ssrc(first, lane.kind()), rtx_ssrc(first, lane.kind())]
 }
 
 /// One packet as it was sent.
@@ -69,6 +177,8 @@ impl Camera {
 pub(crate) struct Sent {
     pub(crate) header: Rtp,
     pub(crate) payload: Vec<u8>,
+    /// How long after it began to send it was captured.
+    pub(crate) captured: Duration,
     /// A keyframe begins with it.
     pub(crate) keyframe: bool,
 }
@@ -83,14 +193,18 @@ pub(crate) struct Publishing {
     pictures: u64,
     sounds: u64,
     reports: u64,
-    since_keyframe: u64,
-    keyframe_asked: bool,
-    /// Which packets it has sent again by RTX, by kind, in the order of their own numbering.
-    repaired: [Vec<usize>; 2],
+    encodings: Vec<Encoding>,
+    /// By encoding.
+    since_keyframe: Vec<u64>,
+    keyframe_asked: Vec<bool>,
+    /// Which packets it has sent again by RTX, by lane, in the order of their own numbering.
+    repaired: Vec<Vec<usize>>,
     /// Whether anything is sent at all.
     pub(crate) sends: bool,
-    /// Everything it sent, by kind.
-    pub(crate) sent: [Vec<Sent>; 2],
+    /// Encodings of which nothing is sent.
+    pub(crate) stopped: [bool; ENCODINGS_MAX],
+    /// Everything it sent, by lane: its sound, then its encodings.
+    pub(crate) sent: Vec<Vec<Sent>>,
     /// When PLIs arrived.
     pub(crate) keyframe_requests: Vec<Instant>,
     /// Packets it was asked for again.
@@ -100,15 +214,19 @@ pub(crate) struct Publishing {
 /// Between sender reports: two a second at first would be as good.
 const REPORTS: Duration = Duration::from_millis(500);
 const SOUND: Duration = Duration::from_millis(20);
-/// Its numbering begins shortly before a turn.
-const FIRST_SEQUENCE: u16 = 65_400;
-/// That of its retransmissions, by kind.
-const FIRST_REPAIRS: [u16; 2] = [8, 10];
+/// Its numberings begin shortly before a turn, or elsewhere.
+const FIRST_SEQUENCE: [u16; 1 + ENCODINGS_MAX] = [65_400, 65_400, 120, 40_000];
+/// Those of its retransmissions.
+const FIRST_REPAIRS: [u16; 1 + ENCODINGS_MAX] = [8, 10, 65_530, 14];
+/// Its clocks begin shortly before a turn, or elsewhere.
+const FIRST_TIMESTAMP: [u32; 1 + ENCODINGS_MAX] =
+    [u32::MAX - 100_000, u32::MAX - 300_000, 7_000, 2_000_000_000];
 /// Its clock is not the server's.
 const CLOCK: Duration = Duration::from_secs(1_000_000_123);
 
 impl Publishing {
     pub(crate) fn new(camera: Camera, number: usize) -> Self {
+        let encodings = camera.encodings();
         Self {
             camera,
             number,
@@ -116,11 +234,13 @@ impl Publishing {
             pictures: 0,
             sounds: 0,
             reports: 0,
-            since_keyframe: 0,
-            keyframe_asked: false,
-            repaired: [Vec::new(), Vec::new()],
+            since_keyframe: vec![0; encodings.len()],
+            keyframe_asked: vec![false; encodings.len()],
+            encodings,
+            repaired: vec![Vec::new(); camera.lanes()],
             sends: true,
-            sent: [Vec::new(), Vec::new()],
+            stopped: [false; ENCODINGS_MAX],
+            sent: vec![Vec::new(); camera.lanes()],
             keyframe_requests: Vec::new(),
             asked_again: 0,
         }
@@ -128,10 +248,19 @@ impl Publishing {
 
     /// The RTP timestamp of what is captured so long after the begin.
     pub(crate) fn timestamp(kind: Kind, since_began: Duration) -> u32 {
-        match kind {
-            Kind::Audio => (u32::MAX - 100_000).wrapping_add(ticks_of(since_began, 48_000) as u32),
-            Kind::Video => (u32::MAX - 300_000).wrapping_add(ticks_of(since_began, 90_000) as u32),
-        }
+        Self::timestamp_of(Lane::of(kind, LayerId::ONLY), since_began)
+    }
+
+    /// The same in a lane.
+    fn timestamp_of(lane: Lane, since_began: Duration) -> u32 {
+        let clock_rate = if lane == Lane::Audio { 48_000 } else { 90_000 };
+        FIRST_TIMESTAMP[lane_index(lane)].wrapping_add(ticks_of(since_began, clock_rate) as u32)
+    }
+
+    /// It sends nothing of an encoding from now on, or something again, from a keyframe on.
+    pub(crate) fn stop(&mut self, encoding: usize, stopped: bool) {
+        self.stopped[encoding] = stopped;
+        self.since_keyframe[encoding] = 0;
     }
 
     /// When it has something to do, once connected.
@@ -164,11 +293,11 @@ impl Publishing {
             self.picture(at, peer, out);
         }
         while self.camera.audio && began + self.sound_time() <= now {
-            let timestamp = Self::timestamp(Kind::Audio, self.sound_time());
             let mut payload = vec![self.sounds as u8; 80 + (self.sounds % 3) as usize];
-            payload[..Stamp::LEN].copy_from_slice(&self.stamp(Kind::Audio).bytes());
+            payload[..Stamp::LEN].copy_from_slice(&self.stamp(Lane::Audio).bytes());
             let place = Place { keyframe: false, first: false, last: false };
-            self.send(Kind::Audio, timestamp, place, payload, peer, out);
+            let at = self.sound_time();
+            self.send(Lane::Audio, at, place, payload, peer, out);
             self.sounds += 1;
         }
         while began + REPORTS * self.reports as u32 <= now {
@@ -178,90 +307,137 @@ impl Publishing {
         }
     }
 
-    fn stamp(&self, kind: Kind) -> Stamp {
-        Stamp { publisher: self.number, number: self.sent[kind.index()].len() }
+    fn stamp(&self, lane: Lane) -> Stamp {
+        let lane = lane_index(lane);
+        Stamp { publisher: self.number, lane, number: self.sent[lane].len() }
     }
 
+    /// Sends a picture in each encoding that has it.
     fn picture(&mut self, at: Duration, peer: &mut TestClient, out: &mut Vec<Vec<u8>>) {
-        let Camera { codec, packets, payload_bytes, group, .. } = self.camera;
-        let timestamp = Self::timestamp(Kind::Video, at);
-        let keyframe = self.keyframe_asked || self.since_keyframe.is_multiple_of(group);
+        let Camera { group, together, .. } = self.camera;
+        let wants = |place: usize| {
+            self.keyframe_asked[place] || self.since_keyframe[place].is_multiple_of(group)
+        };
+        let wanted: Vec<bool> = (0..self.encodings.len()).map(wants).collect();
+        let any = wanted.iter().any(|&wanted| wanted);
+        for (place, wanted) in wanted.into_iter().enumerate() {
+            let has_it = self.pictures.is_multiple_of(self.encodings[place].every);
+            if self.stopped[place] || !(has_it || wanted) {
+                continue;
+            }
+            self.encode(place, wanted || (together && any), at, peer, out);
+        }
+        self.pictures += 1;
+    }
+
+    fn encode(
+        &mut self,
+        encoding: usize,
+        keyframe: bool,
+        at: Duration,
+        peer: &mut TestClient,
+        out: &mut Vec<Vec<u8>>,
+    ) {
+        let (codec, lane) = (self.camera.codec, lane_at(1 + encoding));
+        let Encoding { size, packets, payload_bytes, .. } = self.encodings[encoding];
         let mut first = true;
         if keyframe {
-            self.since_keyframe = 0;
-            self.keyframe_asked = false;
+            self.since_keyframe[encoding] = 0;
+            self.keyframe_asked[encoding] = false;
             // Parameter sets apart from the picture, as most encoders have them.
-            for parameters in picture::parameters(codec) {
-                let payload = [parameters, self.stamp(Kind::Video).bytes().as_slice()].concat();
+            for parameters in picture::parameters(codec, size) {
+                let payload = [&parameters, self.stamp(lane).bytes().as_slice()].concat();
                 let place = Place { keyframe, first, last: false };
-                self.send(Kind::Video, timestamp, place, payload, peer, out);
+                self.send(lane, at, place, payload, peer, out);
                 first = false;
             }
         }
         let count = packets * if keyframe { 4 } else { 1 };
         for index in 0..count {
             // Nearly equal sizes, the last one shorter.
-            let stamp = self.stamp(Kind::Video);
+            let stamp = self.stamp(lane);
             let full = payload_bytes + stamp.number * 7 % 3;
             let last = index + 1 == count;
             let len = if last { full / 2 } else { full };
             let place = Place { keyframe, first: index == 0, last };
-            let payload = picture::packet(codec, place, stamp, len);
+            let payload = picture::packet(codec, place, size, stamp, len);
             let begins = Place { first: first && index == 0, ..place };
-            self.send(Kind::Video, timestamp, begins, payload, peer, out);
+            self.send(lane, at, begins, payload, peer, out);
         }
-        self.pictures += 1;
-        self.since_keyframe += 1;
+        self.since_keyframe[encoding] += 1;
     }
 
     fn send(
         &mut self,
-        kind: Kind,
-        timestamp: u32,
+        lane: Lane,
+        captured: Duration,
         place: Place,
         payload: Vec<u8>,
         peer: &mut TestClient,
         out: &mut Vec<Vec<u8>>,
     ) {
-        let [payload_type, _] = payload_types(self.camera.codec_of(kind));
-        let sent = &mut self.sent[kind.index()];
-        let sequence = FIRST_SEQUENCE.wrapping_add(sent.len() as u16);
-        let (marker, ssrc) = (place.last, ssrc(PUBLISHER_SSRC, kind));
+        let [payload_type, _] = payload_types(self.camera.codec_of(lane.kind()));
+        let timestamp = Self::timestamp_of(lane, captured);
+        let place_of_lane = lane_index(lane);
+        let sent = &self.sent[place_of_lane];
+        let sequence = FIRST_SEQUENCE[place_of_lane].wrapping_add(sent.len() as u16);
+        let (marker, [ssrc, _]) = (place.last, ssrcs(lane));
         let header = Rtp { payload_type, marker, sequence, timestamp, ssrc };
-        out.push(peer.seal(&header.packet(&[&payload])));
-        sent.push(Sent { header, payload, keyframe: place.keyframe && place.first });
+        out.push(peer.seal(&self.named(lane, &header, RID[0], &[&payload])));
+        let keyframe = place.keyframe && place.first;
+        self.sent[place_of_lane].push(Sent { header, payload, captured, keyframe });
+    }
+
+    /// A packet that names its encoding, where there are several.
+    fn named(&self, lane: Lane, header: &Rtp, id: u8, payload: &[&[u8]]) -> Vec<u8> {
+        let Some(encoding) =
+            lane_index(lane).checked_sub(1).and_then(|at| self.camera.ladder.get(at))
+        else {
+            return header.packet(payload);
+        };
+        let rid = encoding.rid.as_bytes();
+        // One element of a one-byte header (RFC 8285 §4.2).
+        let mut element = [&[id << 4 | (rid.len() - 1) as u8], rid].concat();
+        element.resize(element.len().next_multiple_of(4), 0);
+        let words = (element.len() / 4) as u8;
+        let mut packet = header.packet(&[&[0xbe, 0xde, 0, words], &element, &payload.concat()]);
+        packet[0] |= 0x10;
+        packet
     }
 
     /// Which of its packets a datagram of its carries, first time or again.
-    pub(crate) fn carried(&self, datagram: &[u8]) -> Option<(Kind, usize)> {
+    pub(crate) fn carried(&self, datagram: &[u8]) -> Option<(Lane, usize)> {
         let header = RtpHeader::read(datagram)?;
-        for kind in Kind::ALL {
-            let sent = &self.sent[kind.index()];
-            if header.ssrc == rtx_ssrc(PUBLISHER_SSRC, kind) {
-                let place = header.sequence.wrapping_sub(FIRST_REPAIRS[kind.index()]);
-                return Some((kind, *self.repaired[kind.index()].get(usize::from(place))?));
+        for (place, sent) in self.sent.iter().enumerate() {
+            let lane = lane_at(place);
+            let [media, repairs] = ssrcs(lane);
+            if header.ssrc == repairs {
+                let index = header.sequence.wrapping_sub(FIRST_REPAIRS[place]);
+                return Some((lane, *self.repaired[place].get(usize::from(index))?));
             }
-            if header.ssrc == ssrc(PUBLISHER_SSRC, kind) {
+            if header.ssrc == media {
                 let newest = sent.len().checked_sub(1)?;
-                let newest_sequence = FIRST_SEQUENCE.wrapping_add(newest as u16);
+                let newest_sequence = FIRST_SEQUENCE[place].wrapping_add(newest as u16);
                 let back = usize::from(newest_sequence.wrapping_sub(header.sequence));
-                return Some((kind, newest.checked_sub(back)?));
+                return Some((lane, newest.checked_sub(back)?));
             }
         }
         None
     }
 
     fn sender_reports(&self, elapsed: Duration) -> Vec<u8> {
-        let report = |kind| -> Box<dyn Packet> {
+        let report = |(place, sent): (usize, &Vec<Sent>)| -> Box<dyn Packet> {
+            let lane = lane_at(place);
             Box::new(SenderReport {
-                ssrc: ssrc(PUBLISHER_SSRC, kind),
+                ssrc: ssrcs(lane)[0],
                 ntp_time: WallTime::since_unix_epoch(CLOCK + elapsed).to_ntp(),
-                rtp_time: Self::timestamp(kind, elapsed),
-                packet_count: self.sent[kind.index()].len() as u32,
+                rtp_time: Self::timestamp_of(lane, elapsed),
+                packet_count: sent.len() as u32,
                 ..SenderReport::default()
             })
         };
-        marshal(&Kind::ALL.map(report)).expect("a compound").to_vec()
+        let reports: Vec<_> = self.sent.iter().enumerate().map(report).collect();
+        marshal(&reports).expect("a compound").to_vec()
     }
 
     /// Reads the server's RTCP.
@@ -275,9 +451,17 @@ impl Publishing {
         let mut bytes = compound;
         for packet in unmarshal(&mut bytes).expect("the server's RTCP is sound") {
             let packet = packet.as_any();
-            if packet.is::<PictureLossIndication>() {
-                self.keyframe_asked = self.camera.obliges;
+            let asked = packet.downcast_ref::<PictureLossIndication>().map(|pli| pli.media_ssrc);
+            let asked = asked.or_else(|| {
+                packet.downcast_ref::<FullIntraRequest>()?.fir.first().map(|entry| entry.ssrc)
+            });
+            if let Some(media) = asked {
                 self.keyframe_requests.push(now);
+                let mut lanes = 1..self.sent.len();
+                let lane = lanes.find(|&it| ssrcs(lane_at(it))[0] == media);
+                if let Some(lane) = lane {
+                    self.keyframe_asked[lane - 1] = self.camera.obliges;
+                }
             } else if let Some(nack) = packet.downcast_ref::<TransportLayerNack>() {
                 for sequence in nack.nacks.iter().flat_map(|pair| pair.into_iter()) {
                     self.again(nack.media_ssrc, sequence, peer, out);
@@ -288,25 +472,26 @@ impl Publishing {
 
     fn again(&mut self, media: u32, sequence: u16, peer: &mut TestClient, out: &mut Vec<Vec<u8>>) {
         self.asked_again += 1;
-        let kind = Kind::ALL.into_iter().find(|&kind| ssrc(PUBLISHER_SSRC, kind) == media);
-        let kind = kind.expect("it is asked for what it sends");
-        let newest_first = self.sent[kind.index()].iter().enumerate().rev();
+        let place = (0..self.sent.len()).find(|&it| ssrcs(lane_at(it))[0] == media);
+        let place = place.expect("it is asked for what it sends");
+        let lane = lane_at(place);
+        let newest_first = self.sent[place].iter().enumerate().rev();
         let found = newest_first.take(5_000).find(|(_, sent)| sent.header.sequence == sequence);
         let (index, Sent { header, payload, .. }) = found.expect("it is asked for what it sent");
         match self.camera.repair {
             Repair::No => {}
-            Repair::Resend => out.push(peer.seal(&header.packet(&[payload]))),
+            Repair::Resend => out.push(peer.seal(&self.named(lane, header, RID[0], &[payload]))),
             Repair::Rtx => {
-                let repaired = &mut self.repaired[kind.index()];
-                let place = repaired.len() as u16;
-                repaired.push(index);
                 let rtx = Rtp {
-                    payload_type: payload_types(self.camera.codec_of(kind))[1],
-                    ssrc: rtx_ssrc(PUBLISHER_SSRC, kind),
-                    sequence: FIRST_REPAIRS[kind.index()].wrapping_add(place),
+                    payload_type: payload_types(self.camera.codec_of(lane.kind()))[1],
+                    ssrc: ssrcs(lane)[1],
+                    sequence: FIRST_REPAIRS[place].wrapping_add(self.repaired[place].len() as u16),
                     ..*header
                 };
-                out.push(peer.seal(&rtx.packet(&[&sequence.to_be_bytes(), payload])));
+                let sequence = sequence.to_be_bytes();
+                let payload = [sequence.as_slice(), payload];
+                out.push(peer.seal(&self.named(lane, &rtx, RID[1], &payload)));
+                self.repaired[place].push(index);
             }
         }
     }

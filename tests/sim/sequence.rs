@@ -34,7 +34,10 @@ pub(crate) fn assert_unbroken(kind: Kind, sent: &[Sent], got: &[Got]) {
 /// Runs a world with viewers of all sorts that come at different times.
 fn run(world: &mut World, camera: usize) -> Vec<usize> {
     let mut viewers = Vec::new();
-    for screen in [Screen { rtx: true, nack: true }, Screen { rtx: false, nack: false }] {
+    for screen in [
+        Screen { rtx: true, nack: true, ..Screen::default() },
+        Screen { rtx: false, nack: false, ..Screen::default() },
+    ] {
         viewers.push(world.view("lot-42", screen));
         world.run_for(ms(2_345));
     }

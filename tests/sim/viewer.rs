@@ -4,6 +4,7 @@
 
 use crate::agreed::received;
 use crate::sessions::{PLAYOUT_DELAY, ssrc, viewer_ssrc};
+use crate::tells::{Telling, Tells};
 use millrace::media::codec::Kind;
 use millrace::media::packet::PacketPool;
 use millrace::peer::header::RtpHeader;
@@ -14,6 +15,8 @@ use rtc_rtcp::packet::unmarshal;
 use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc_rtcp::sender_report::SenderReport;
+use rtc_rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
+use std::collections::HashSet;
 use std::time::Instant;
 
 /// What a viewer has agreed to.
@@ -23,11 +26,12 @@ pub(crate) struct Screen {
     pub(crate) rtx: bool,
     /// It asks again for what is lost.
     pub(crate) nack: bool,
+    pub(crate) tells: Tells,
 }
 
 impl Default for Screen {
     fn default() -> Self {
-        Self { rtx: true, nack: true }
+        Self { rtx: true, nack: true, tells: Tells::Arrivals }
     }
 }
 
@@ -69,6 +73,11 @@ pub(crate) struct Watching {
     pub(crate) asked: Option<Instant>,
     /// The server has said BYE.
     pub(crate) goodbye: bool,
+    /// Numbers of pictures' packets that it has asked for again.
+    pub(crate) asked_again: HashSet<u16>,
+    telling: Telling,
+    /// Makes of what it tells what a server would read that misreads it.
+    pub(crate) garble: Option<fn(Vec<u8>) -> Vec<u8>>,
 }
 
 impl Watching {
@@ -86,18 +95,23 @@ impl Watching {
             reports: Vec::new(),
             asked: None,
             goodbye: false,
+            asked_again: HashSet::new(),
+            telling: Telling::new(screen.tells, first_ssrc, now),
+            garble: None,
         }
     }
 
     /// When it has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.receiver.deadline()
+        [self.receiver.deadline(), self.telling.deadline()].into_iter().flatten().min()
     }
 
     /// Sends the RTCP that is due.
     pub(crate) fn turn(&mut self, now: Instant, peer: &mut TestClient, out: &mut Vec<Vec<u8>>) {
         let mut compounds = Vec::new();
         self.receiver.poll_rtcp(now, &mut |compound| compounds.push(compound.to_vec()));
+        let told = self.telling.poll(now);
+        compounds.extend(told.map(|told| self.garble.map_or(told.clone(), |garble| garble(told))));
         for compound in compounds {
             self.sends(&compound, now);
             out.push(peer.seal_rtcp(&compound));
@@ -109,6 +123,13 @@ impl Watching {
         if asks_for_keyframe(compound) {
             self.asked = Some(now);
         }
+        let mut bytes = compound;
+        for packet in unmarshal(&mut bytes).into_iter().flatten() {
+            let Some(nack) = packet.as_any().downcast_ref::<TransportLayerNack>() else { continue };
+            if nack.media_ssrc == ssrc(self.first_ssrc, Kind::Video) {
+                self.asked_again.extend(nack.nacks.iter().flat_map(|pair| pair.into_iter()));
+            }
+        }
     }
 
     /// Takes in an opened packet.
@@ -118,6 +139,7 @@ impl Watching {
         let arrived = if is_media { &mut self.media } else { &mut self.rtx };
         arrived.packets += 1;
         arrived.bytes += datagram.len() as u64;
+        self.telling.arrives(&header, datagram, now);
         let packet = self.receiver.handle_rtp(&header, datagram, now, &mut self.pool);
         let Some(packet) = packet else { return };
         self.got[packet.codec.kind().index()].push(Got {

@@ -32,6 +32,9 @@ pub(crate) struct Departing {
 /// Makes of a datagram what a server with a fault would have sent.
 pub(crate) type Plant = Box<dyn FnMut(Departing, &mut [Client]) -> Vec<Departing>>;
 
+/// Makes of what the server tells what one with a fault would have told.
+pub(crate) type PlantEvent = Box<dyn FnMut(&mut Event)>;
+
 impl World {
     /// A client sends a compound of its own making.
     pub(crate) fn send_rtcp(&mut self, number: usize, compound: &[u8]) {
@@ -113,7 +116,10 @@ impl World {
     pub(crate) fn flush(&mut self) {
         let told = self.events.len();
         for shard in 0..self.shards().count() {
-            while let Some(event) = self.shard(shard).poll() {
+            while let Some(mut event) = self.shard(shard).poll() {
+                if let Some(plant) = &mut self.plant_event {
+                    plant(&mut event);
+                }
                 self.events.push((self.now, event));
             }
         }

@@ -5,10 +5,10 @@ use crate::client::{Client, Side};
 use crate::link::{Link, Random};
 use crate::oracle::Oracle;
 use crate::oracle::bounds::{Outside, no_faults, nothing_left, within_bounds};
-use crate::publisher::{Camera, Publishing, Repair};
+use crate::publisher::{Camera, Publishing};
 use crate::sessions::{Waiting, client, prepare, session, settings};
 use crate::viewer::{Screen, Watching};
-use crate::wire::{InFlight, Plant};
+use crate::wire::{InFlight, Plant, PlantEvent};
 use millrace::engine::command::{Agreement, Command, Event};
 use millrace::engine::message::Message;
 use millrace::engine::{Engine, EngineSettings, Input, Place};
@@ -53,6 +53,12 @@ pub(crate) struct World {
     pub(crate) strict: bool,
     /// What is done to the server's datagrams on their way to the network, as a fault would.
     pub(crate) plant: Option<Plant>,
+    /// What is done to what the server tells, as a fault would.
+    pub(crate) plant_event: Option<PlantEvent>,
+    /// Whether all viewers listen to which layers there are.
+    pub(crate) listen: bool,
+    /// Who does.
+    listening: HashSet<usize>,
     /// A shard whose messages to others nobody takes.
     pub(crate) mute: Option<usize>,
     /// Whether whatever waits is sent at the end of each turn, as a shard does that is not busy.
@@ -131,6 +137,9 @@ impl World {
             oracle: Oracle::new(now),
             strict: true,
             plant: None,
+            plant_event: None,
+            listen: false,
+            listening: HashSet::new(),
             mute: None,
             eager: false,
             slow: None,
@@ -160,7 +169,7 @@ impl World {
     ) -> usize {
         let number = self.clients.len();
         let peer = client(number, options);
-        let agreement = agreed::publisher(&peer, camera.repair == Repair::Rtx);
+        let agreement = agreed::publisher(&peer, &camera);
         let side = Side::Publisher(Box::new(Publishing::new(camera, number)));
         self.add(stream, peer, side, (agreement, options))
     }
@@ -186,7 +195,7 @@ impl World {
     ) -> usize {
         let number = self.clients.len();
         let peer = client(number, options);
-        let agreement = agreed::viewer(&peer, number, screen.rtx, codecs);
+        let agreement = agreed::viewer(&peer, number, screen, codecs);
         let side = Side::Viewer(Box::new(Watching::new(number, screen, self.now)));
         self.add(stream, peer, side, (agreement, options))
     }
@@ -406,6 +415,7 @@ impl World {
             self.with_arena(shard, |engine, now, arena| engine.catch_up(now, burst_max, arena));
         }
         self.deliver_messages();
+        self.let_listen();
         self.overdue += u64::from(self.engine_deadline().is_some_and(|due| due <= self.now));
         let mut out = Vec::new();
         for number in 0..self.clients.len() {
@@ -418,6 +428,23 @@ impl World {
             }
         }
         self.look();
+    }
+
+    /// Whoever is connected listens, if all do.
+    fn let_listen(&mut self) {
+        if !self.listen {
+            return;
+        }
+        for number in 0..self.clients.len() {
+            let is_new = matches!(self.clients[number].side, Side::Viewer(_))
+                && self.connected(number)
+                && self.listening.insert(number);
+            if is_new {
+                for shard in 0..=self.others.len() {
+                    self.command_at(shard, Command::Listen(session(number), true));
+                }
+            }
+        }
     }
 
     /// Lets the oracle look at how things stand.

@@ -5,16 +5,21 @@
 //!
 //! - `bounds`: no queue grows without end, and nothing is left when all is over
 //! - `nonce`: nothing is sealed twice with different bytes
+//! - `selected`: what viewers are to get
 //! - `source`: what the publishers have sent, and what of it has reached the server
+//! - `tallies`: how much was seen
 //! - `track`: one track to one viewer, what it gets and what it is owed
 
 pub(crate) mod bounds;
 mod nonce;
+mod selected;
 mod source;
+mod tallies;
 mod track;
 
 use crate::client::{Client, Side};
 use crate::sessions::session;
+use crate::tells::Tells;
 use millrace::engine::command::{Agreement, Event};
 use millrace::media::id::SessionId;
 use millrace::peer::header::RtpHeader;
@@ -24,10 +29,11 @@ use rtc_rtcp::packet::unmarshal;
 use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc_rtcp::sender_report::SenderReport;
+use selected::Selected;
 use source::Sources;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hash};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use track::{Opened, Track, Watch};
@@ -71,6 +77,16 @@ pub(crate) enum Rule {
     Starved,
     /// A sender report tells the timestamp of its moment.
     Report,
+    /// By the sender reports sound and picture stay together, whichever layer it is.
+    LipSync,
+    /// A layer that has stopped is left.
+    Stopped,
+    /// On a steady link layers do not take turns.
+    Oscillation,
+    /// A viewer is to get what its link is taken to carry.
+    Target,
+    /// What a viewer gets for long is what its link carries.
+    Overload,
     /// No code panics, and no message between shards is lost.
     Fault,
     /// Whatever an engine keeps has a bound.
@@ -115,6 +131,10 @@ struct Known {
     is_impostor: bool,
     connected: Option<Instant>,
     ended: bool,
+    /// Of a viewer: what it is to get, as far as that is told.
+    selected: Selected,
+    /// Since when nothing was changed about it: its link, its choice, what its stream sends.
+    steady_since: Instant,
     /// Where its checks have come from.
     checked: HashSet<SocketAddr>,
     /// What was sent to it before it had its keys.
@@ -137,6 +157,8 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// Between two keyframe requests to one publisher, less what a clock may round.
     const REQUEST_INTERVAL: Duration = Duration::from_millis(999);
+    /// Sound and picture are apart by so many microseconds at most, over the worst of networks.
+    const TOGETHER: i64 = 90_000;
     /// More than anything is looked at for is not kept.
     const VIOLATIONS_MAX: usize = 100;
 
@@ -167,6 +189,8 @@ impl Oracle {
             is_impostor: client.is_impostor,
             connected: None,
             ended: false,
+            selected: Selected::default(),
+            steady_since: self.epoch,
             checked: HashSet::new(),
             early: Vec::new(),
         };
@@ -189,6 +213,12 @@ impl Oracle {
 
     /// An engine tells something.
     pub(crate) fn told(&mut self, event: &Event, now: Instant) {
+        if let Event::Layers { session, selection } = event {
+            let Some(&number) = self.sessions.get(session) else { return };
+            let Some(known) = self.known.get_mut(&number) else { return };
+            let verdict = known.selected.told(selection, now);
+            return self.judge(Some(number), now, verdict);
+        }
         let (Event::Connected { session, .. } | Event::Ended { session, .. }) = event else {
             return;
         };
@@ -292,8 +322,10 @@ impl Oracle {
         (at - self.epoch, number, &plain).hash(&mut self.digest);
         let header = RtpHeader::read(&plain).ok_or_else(unread)?;
         let payload = header.payload(&plain).ok_or_else(unread)?;
-        let opened = Opened { header, payload, len: sealed.len(), at, asked };
         let Some(known) = self.known.get_mut(&number) else { return Ok(()) };
+        let (len, probes) = (sealed.len(), known.selected.probes(at));
+        let wishes = known.selected.has_wishes();
+        let opened = Opened { header, payload, len, at, asked, probes, wishes };
         for track in &mut known.tracks {
             if track.agreed.ssrc == header.ssrc {
                 return track.media(&opened, &known.stream, &self.sources);
@@ -316,18 +348,34 @@ impl Oracle {
             };
             track.reported(report.rtp_time, at)?;
         }
+        let clocks: Vec<_> = packets
+            .iter()
+            .filter_map(|packet| packet.as_any().downcast_ref::<SenderReport>())
+            .filter_map(|report| {
+                let track = known.tracks.iter().find(|it| it.agreed.ssrc == report.ssrc)?;
+                track.capture_clock(report, at)
+            })
+            .collect();
+        if let [(source, one), (same, other)] = clocks[..]
+            && source == same
+            && (one - other).abs() > Self::TOGETHER
+        {
+            return broken(Rule::LipSync, format!("{} us apart", one - other));
+        }
         Ok(())
     }
 
     /// What a publisher is told: keyframe requests are counted.
     fn asked(&mut self, number: usize, mut compound: &[u8], at: Instant) -> Verdict {
         let packets = unmarshal(&mut compound).map_err(|error| (Rule::Keys, error.to_string()))?;
-        let requests = packets.iter().map(|packet| packet.as_any()).filter(|packet| {
-            packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>()
+        let requests = packets.iter().map(|packet| packet.as_any()).filter_map(|packet| {
+            let pli = packet.downcast_ref::<PictureLossIndication>().map(|it| it.media_ssrc);
+            let fir = || packet.downcast_ref::<FullIntraRequest>()?.fir.first().map(|it| it.ssrc);
+            pli.or_else(fir)
         });
         let Some(source) = self.sources.get_mut(number) else { return Ok(()) };
-        for _ in requests {
-            let before = source.asked.replace(at);
+        for media in requests {
+            let before = source.asked.insert(media, at);
             if let Some(before) = before.filter(|before| at < *before + Self::REQUEST_INTERVAL) {
                 return broken(Rule::KeyframeRequests, format!("two within {:?}", at - before));
             }
@@ -351,9 +399,27 @@ impl Oracle {
             else {
                 continue;
             };
-            let watch = Watch { stream: &known.stream, connected, now };
+            let selected = &known.selected;
+            let watch = Watch { stream: &known.stream, connected, now, selected };
+            if let (Side::Viewer(watching), Some(rate)) = (&client.side, client.down.rate)
+                && watching.screen.tells == Tells::Arrivals
+                && watching.screen.rtx
+                && client.down.competing.is_none()
+            {
+                let since = known.steady_since.max(connected);
+                let carried = (rate, now.saturating_duration_since(since));
+                let has_choice = self.sources.of_stream(&known.stream);
+                let has_choice = has_choice.is_some_and(|(_, source)| source.has_choice());
+                let mut tracks = known.tracks.iter().filter(|track| track.is_picture());
+                let verdict = tracks.try_for_each(|track| track.fits(carried, now));
+                verdicts.push((
+                    number,
+                    verdict.or_else(|it| if has_choice { Err(it) } else { Ok(()) }),
+                ));
+            }
             for track in &mut known.tracks {
                 verdicts.push((number, track.owed(&watch, &self.sources)));
+                verdicts.push((number, track.is_calm(known.steady_since)));
             }
         }
         for (number, verdict) in verdicts.into_iter().filter(|(_, verdict)| verdict.is_err()) {
@@ -376,34 +442,11 @@ impl Oracle {
         }
     }
 
-    /// How often a viewer has gone on from one publisher to another.
-    pub(crate) fn went_on(&self) -> usize {
-        let tracks = self.known.values().flat_map(|known| &known.tracks);
-        tracks.map(Track::went_on).sum()
-    }
-
-    /// How many packets were sent again as they were.
-    pub(crate) fn repeated(&self) -> u64 {
-        self.nonces.repeated
-    }
-
-    /// Their bytes.
-    pub(crate) fn repeated_bytes(&self) -> u64 {
-        self.nonces.repeated_bytes
-    }
-
-    /// How many different packets it has seen.
-    pub(crate) fn packets(&self) -> usize {
-        self.nonces.packets()
-    }
-
-    /// How many numberings have come around.
-    pub(crate) fn rollovers(&self) -> usize {
-        self.nonces.rollovers()
-    }
-
-    /// Everything that viewers were sent, when, and which sessions began and ended.
-    pub(crate) fn digest(&self) -> u64 {
-        self.digest.finish()
+    /// Something has changed for a viewer: layers may take turns until it is settled.
+    pub(crate) fn disturb(&mut self, number: usize, now: Instant) {
+        if let Some(known) = self.known.get_mut(&number) {
+            known.steady_since = now;
+            known.selected.disturb(now);
+        }
     }
 }

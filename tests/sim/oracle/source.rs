@@ -1,7 +1,8 @@
 //! What the publishers have sent, and what of it has reached the server.
 
-use crate::publisher::Publishing;
+use crate::publisher::{Publishing, lane_at, lane_index};
 use millrace::media::codec::{Codec, Kind};
+use millrace::media::layer::Lane;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ pub(crate) struct Original {
     pub(crate) begins: bool,
     pub(crate) marker: bool,
     pub(crate) timestamp: u32,
+    /// How long after its publisher began.
+    pub(crate) captured: Duration,
     /// Which of the publisher's packets to reach the server it was, counted from one; zero before.
     pub(crate) rank: usize,
     arrived: Option<Instant>,
@@ -22,7 +25,7 @@ pub(crate) struct Original {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
     pub(crate) at: Instant,
-    pub(crate) kind: Kind,
+    pub(crate) lane: Lane,
     pub(crate) index: usize,
     /// It came so late that the server need not pass it on.
     pub(crate) late: bool,
@@ -37,17 +40,18 @@ pub(crate) struct Source {
     pub(crate) obliges: bool,
     pub(crate) connected: Option<Instant>,
     pub(crate) ended: bool,
-    packets: [Vec<Original>; 2],
-    /// The lowest packet, by kind, that is still taken, once any has been let go.
-    low: [Option<usize>; 2],
+    /// By lane.
+    packets: Vec<Vec<Original>>,
+    /// The lowest packet of each lane that is still taken, once any has been let go.
+    low: Vec<Option<usize>>,
     /// What has reached the server, in that order.
     pub(crate) arrivals: Vec<Arrival>,
-    /// Since when pictures come without a longer pause, and when the last came.
-    flow: Option<(Instant, Instant)>,
-    /// When the newest keyframe began to arrive.
-    pub(crate) keyframe: Option<Instant>,
-    /// When it was asked for a keyframe last.
-    pub(crate) asked: Option<Instant>,
+    /// Since when packets of each lane come without a longer pause, and when the last came.
+    flows: Vec<Option<(Instant, Instant)>>,
+    /// When the newest keyframe of each lane began to arrive.
+    keyframes: Vec<Option<Instant>>,
+    /// When it was asked for a keyframe of an SSRC last.
+    pub(crate) asked: HashMap<u32, Instant>,
 }
 
 /// All of them, by the numbers of their clients.
@@ -55,7 +59,7 @@ pub(crate) struct Source {
 pub(crate) struct Sources {
     all: BTreeMap<usize, Source>,
     /// Whose packet a payload is, and which.
-    by_payload: HashMap<u64, (usize, Kind, usize)>,
+    by_payload: HashMap<u64, (usize, Lane, usize)>,
 }
 
 /// A hash that tells payloads apart.
@@ -71,8 +75,28 @@ impl Source {
     /// A longer pause ends the flow of pictures.
     const PAUSE: Duration = Duration::from_millis(500);
 
-    pub(crate) fn original(&self, kind: Kind, index: usize) -> Original {
-        self.packets[kind.index()][index]
+    pub(crate) fn original(&self, lane: Lane, index: usize) -> Original {
+        self.packets[lane_index(lane)][index]
+    }
+
+    /// Its lanes of pictures.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = Lane> {
+        (1..self.packets.len()).map(lane_at)
+    }
+
+    /// Whether its pictures come in several encodings.
+    pub(crate) fn has_choice(&self) -> bool {
+        self.packets.len() > 2
+    }
+
+    /// When a lane's newest keyframe began to arrive.
+    pub(crate) fn keyframe(&self, lane: Lane) -> Option<Instant> {
+        self.keyframes[lane_index(lane)]
+    }
+
+    /// When something of a lane came last, if anything has.
+    pub(crate) fn last(&self, lane: Lane) -> Option<Instant> {
+        self.flows[lane_index(lane)].map(|(_, last)| last)
     }
 
     pub(crate) fn codec(&self, kind: Kind) -> Codec {
@@ -87,37 +111,34 @@ impl Source {
         self.connected.is_some() && !self.ended
     }
 
-    /// Since when pictures flow, if they do.
-    pub(crate) fn flows_since(&self, now: Instant) -> Option<Instant> {
-        let (since, last) = self.flow?;
+    /// Since when a lane flows, if it does.
+    pub(crate) fn flows_since(&self, lane: Lane, now: Instant) -> Option<Instant> {
+        let (since, last) = self.flows[lane_index(lane)]?;
         (now < last + Self::PAUSE).then_some(since)
     }
 
-    fn arrived(&mut self, kind: Kind, index: usize, now: Instant) {
+    fn arrived(&mut self, lane: Lane, index: usize, now: Instant) {
         let rank = self.arrivals.len() + 1;
-        let packet = &mut self.packets[kind.index()][index];
+        let place = lane_index(lane);
+        let packet = &mut self.packets[place][index];
         let begins = packet.begins;
         if packet.rank != 0 {
             return;
         }
         packet.rank = rank;
         packet.arrived = Some(now);
-        let late = self.low[kind.index()].is_some_and(|low| index < low);
-        if kind == Kind::Video {
-            if begins && !late {
-                self.keyframe = Some(now);
-            }
-            let flows = self.flow.filter(|(_, last)| now < *last + Self::PAUSE);
-            self.flow = Some((flows.map_or(now, |(since, _)| since), now));
+        let late = self.low[place].is_some_and(|low| index < low);
+        if begins && !late {
+            self.keyframes[place] = Some(now);
         }
-        self.let_go(kind, now);
-        self.arrivals.push(Arrival { at: now, kind, index, late });
+        let flows = self.flows[place].filter(|(_, last)| now < *last + Self::PAUSE);
+        self.flows[place] = Some((flows.map_or(now, |(since, _)| since), now));
+        self.let_go(place, now);
+        self.arrivals.push(Arrival { at: now, lane, index, late });
     }
-}
 
-impl Source {
-    fn let_go(&mut self, kind: Kind, now: Instant) {
-        let (packets, low) = (&self.packets[kind.index()], &mut self.low[kind.index()]);
+    fn let_go(&mut self, place: usize, now: Instant) {
+        let (packets, low) = (&self.packets[place], &mut self.low[place]);
         let newest = packets.iter().rposition(|packet| packet.arrived.is_some()).unwrap_or(0);
         for (index, packet) in packets.iter().enumerate().take(newest).skip(low.unwrap_or(0)) {
             match packet.arrived {
@@ -131,18 +152,19 @@ impl Source {
 
 impl Sources {
     pub(crate) fn add(&mut self, number: usize, stream: &str, publishing: &Publishing) {
+        let lanes = publishing.camera.lanes();
         let source = Source {
             stream: stream.to_owned(),
             codec: publishing.camera.codec,
             obliges: false,
             connected: None,
             ended: false,
-            packets: [Vec::new(), Vec::new()],
-            low: [None; 2],
+            packets: vec![Vec::new(); lanes],
+            low: vec![None; lanes],
             arrivals: Vec::new(),
-            flow: None,
-            keyframe: None,
-            asked: None,
+            flows: vec![None; lanes],
+            keyframes: vec![None; lanes],
+            asked: HashMap::new(),
         };
         self.all.insert(number, source);
     }
@@ -162,7 +184,7 @@ impl Sources {
     }
 
     /// Whose packet this payload is.
-    pub(crate) fn find(&self, payload: &[u8]) -> Option<(usize, Kind, usize)> {
+    pub(crate) fn find(&self, payload: &[u8]) -> Option<(usize, Lane, usize)> {
         self.by_payload.get(&digest(payload)).copied()
     }
 
@@ -175,20 +197,27 @@ impl Sources {
         now: Instant,
     ) {
         let Some(source) = self.all.get_mut(&number) else { return };
-        for kind in Kind::ALL {
-            let known = &mut source.packets[kind.index()];
-            for sent in &publishing.sent[kind.index()][known.len()..] {
-                self.by_payload.insert(digest(&sent.payload), (number, kind, known.len()));
+        for (place, known) in source.packets.iter_mut().enumerate() {
+            for sent in &publishing.sent[place][known.len()..] {
+                let found = (number, lane_at(place), known.len());
+                self.by_payload.insert(digest(&sent.payload), found);
                 let (marker, timestamp) = (sent.header.marker, sent.header.timestamp);
-                let begins = sent.keyframe;
-                known.push(Original { begins, marker, timestamp, rank: 0, arrived: None });
+                let (begins, captured) = (sent.keyframe, sent.captured);
+                known.push(Original {
+                    begins,
+                    marker,
+                    timestamp,
+                    captured,
+                    rank: 0,
+                    arrived: None,
+                });
             }
         }
         if !source.is_live() {
             return;
         }
-        if let Some((kind, index)) = publishing.carried(datagram) {
-            source.arrived(kind, index, now);
+        if let Some((lane, index)) = publishing.carried(datagram) {
+            source.arrived(lane, index, now);
         }
     }
 }

@@ -1,18 +1,24 @@
 //! One track to one viewer: whose packets it gets, under which numbers, and what it is owed.
 
-use super::source::{Source, Sources};
+mod layers;
+
+use super::selected::Selected;
+use super::source::{Arrival, Source, Sources};
 use super::{Rule, Verdict, broken};
 use millrace::media::codec::{Codec, Kind};
-use millrace::media::time::{Unwrapper, ticks_of};
+use millrace::media::layer::Lane;
+use millrace::media::time::{Unwrapper, micros_of_ticks, ticks_of};
 use millrace::peer::agreement::SentMedia;
 use millrace::peer::header::RtpHeader;
-use std::collections::{BTreeMap, HashSet};
+use rtc_rtcp::sender_report::SenderReport;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// One packet of media as it was offered to the viewer.
 #[derive(Debug, Clone, Copy)]
 struct Offered {
     source: usize,
+    lane: Lane,
     index: usize,
     timestamp: u32,
     marker: bool,
@@ -22,12 +28,24 @@ struct Offered {
 #[derive(Debug)]
 struct Run {
     source: usize,
+    lane: Lane,
     /// The publisher's packet that it begins with, and its number to the viewer.
     first: (usize, u64),
     began: Instant,
     offered: HashSet<usize>,
     /// The highest rank so far of a packet that came when the run was live.
     newest_rank: usize,
+}
+
+/// The highest number of a track.
+#[derive(Debug, Clone, Copy)]
+struct Newest {
+    timestamp: u32,
+    clock_rate: u32,
+    sent: Instant,
+    source: usize,
+    /// When its publisher captured it, since it began.
+    captured: Duration,
 }
 
 /// One track.
@@ -37,8 +55,12 @@ pub(crate) struct Track {
     numbering: Unwrapper,
     offered: BTreeMap<u64, Offered>,
     runs: Vec<Run>,
-    /// The highest number's timestamp, its clock, and when it was sent.
-    newest: Option<(u32, u32, Instant)>,
+    newest: Option<Newest>,
+    /// When it went on with another layer of the same publisher.
+    switches: Vec<Instant>,
+    /// What was sent of late, and when, in bytes.
+    recent: VecDeque<(Instant, usize)>,
+    recent_bytes: usize,
     /// Up to where it was looked whether it got what it is owed: whose packets, and how many.
     looked: (usize, usize),
     media_bytes: u64,
@@ -54,6 +76,10 @@ pub(super) struct Opened<'a> {
     pub(super) at: Instant,
     /// When the viewer asked for a keyframe last.
     pub(super) asked: Option<Instant>,
+    /// How many bytes of probes it may have been sent by now.
+    pub(super) probes: u64,
+    /// It has said what it wishes to see.
+    pub(super) wishes: bool,
 }
 
 /// What a track must know of its viewer.
@@ -61,6 +87,7 @@ pub(super) struct Watch<'a> {
     pub(super) stream: &'a str,
     pub(super) connected: Instant,
     pub(super) now: Instant,
+    pub(super) selected: &'a Selected,
 }
 
 impl Track {
@@ -76,6 +103,19 @@ impl Track {
     const KEPT: Duration = Duration::from_secs(10);
     /// So long after it has asked a viewer may begin again.
     const ASKED: Duration = Duration::from_secs(2);
+    /// What is sent of late is of that while.
+    const RECENT: Duration = Duration::from_secs(3);
+    /// So long after its link has changed a viewer gets what it carries, but for a trial.
+    const SETTLES: Duration = Duration::from_secs(8);
+    const OVERLOAD: f64 = 1.3;
+    /// The smallest layers are tried whatever the link is taken to carry, bits per second.
+    const SMALLEST: f64 = 500_000.0;
+    /// So soon a layer is left that has stopped, while the others flow.
+    const LEFT: Duration = Duration::from_millis(1_500);
+    /// Where a keyframe was asked for just before it is not asked for again for so long.
+    const REQUESTS_APART: Duration = Duration::from_secs(1);
+    /// A viewer is sent so many layers in turn within this while, at most.
+    const SWITCHES: (usize, Duration) = (3, Duration::from_secs(10));
     /// What may be sent again before anything is earned, and the packet that uses it up.
     const CREDIT: u64 = 96 * 1024 + 1_500;
     /// Of what is sent, in hundredths.
@@ -88,6 +128,9 @@ impl Track {
             offered: BTreeMap::new(),
             runs: Vec::new(),
             newest: None,
+            switches: Vec::new(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
             looked: (0, 0),
             media_bytes: 0,
             again_bytes: 0,
@@ -97,6 +140,16 @@ impl Track {
     /// How often it went on from one publisher to another.
     pub(super) fn went_on(&self) -> usize {
         self.runs.windows(2).filter(|pair| pair[0].source != pair[1].source).count()
+    }
+
+    /// How often it went on with another layer of the same publisher.
+    pub(super) fn switched(&self) -> usize {
+        self.switches.len()
+    }
+
+    /// Which of the publisher's lanes it is sent, since when.
+    pub(super) fn stays(&self) -> impl Iterator<Item = (Instant, Lane)> {
+        self.runs.iter().map(|run| (run.began, run.lane))
     }
 
     fn kind(&self) -> Kind {
@@ -119,17 +172,18 @@ impl Track {
             if self.agreed.rtx_ssrc.is_some() {
                 return broken(Rule::Retransmission, format!("number {number} twice, not by RTX"));
             }
-            return self.again(opened.len);
+            return self.again(opened);
         }
         self.media_bytes += opened.len as u64;
-        let Some((source, kind, index)) = all.find(payload) else {
+        self.note_sent(opened);
+        let Some((source, lane, index)) = all.find(payload) else {
             return broken(Rule::Content, format!("number {number} holds what nobody sent"));
         };
         let Some(publisher) = all.get(source).filter(|it| it.stream == to) else {
             return broken(Rule::Content, format!("number {number} is of another stream"));
         };
-        let original = publisher.original(kind, index);
-        let what = format!("number {number}, {kind} packet {index} of publisher {source}");
+        let (kind, original) = (lane.kind(), publisher.original(lane, index));
+        let what = format!("number {number}, {lane:?} packet {index} of publisher {source}");
         if kind != self.kind() {
             return broken(Rule::Ssrc, format!("{what} under the SSRC of {}", self.kind()));
         }
@@ -145,12 +199,14 @@ impl Track {
         if header.marker != original.marker {
             return broken(Rule::Marker, what);
         }
-        self.place(number, (source, index), publisher, opened, &what)?;
+        self.place(number, (source, lane, index), publisher, opened, &what)?;
         let (timestamp, marker) = (header.timestamp, header.marker);
         if self.offered.last_key_value().is_none_or(|(&newest, _)| newest < number) {
-            self.newest = Some((timestamp, codec.clock_rate(), opened.at));
+            let (clock_rate, sent) = (codec.clock_rate(), opened.at);
+            let captured = original.captured;
+            self.newest = Some(Newest { timestamp, clock_rate, sent, source, captured });
         }
-        self.offered.insert(number, Offered { source, index, timestamp, marker });
+        self.offered.insert(number, Offered { source, lane, index, timestamp, marker });
         self.timestamps_rise(number, publisher, &what)
     }
 
@@ -158,20 +214,22 @@ impl Track {
     fn place(
         &mut self,
         number: u64,
-        (source, index): (usize, usize),
+        (source, lane, index): (usize, Lane, usize),
         publisher: &Source,
         opened: &Opened<'_>,
         what: &str,
     ) -> Verdict {
-        let original = publisher.original(self.kind(), index);
-        if let Some(run) = self.runs.last_mut()
-            && run.source == source
+        let original = publisher.original(lane, index);
+        let place = self.runs.iter().rposition(|run| run.first.1 <= number);
+        let is_last = place.is_some_and(|place| place + 1 == self.runs.len());
+        if let Some(run) = place.and_then(|place| self.runs.get_mut(place))
+            && (run.source, run.lane) == (source, lane)
             && index >= run.first.0
             && (index - run.first.0) as u64 + run.first.1 == number
         {
             run.offered.insert(index);
             let arrival = publisher.arrivals[original.rank - 1];
-            if arrival.at > run.began + Self::CATCH_UP {
+            if is_last && arrival.at > run.began + Self::CATCH_UP {
                 if original.rank < run.newest_rank {
                     return broken(Rule::Order, format!("{what} after such that came later"));
                 }
@@ -182,24 +240,43 @@ impl Track {
         if let Some((&newest, _)) = self.offered.last_key_value()
             && number != newest + 1
         {
-            let run = self.runs.last().map(|run| (run.source, run.first));
+            let run = self.runs.last().map(|run| (run.source, run.lane, run.first));
             return broken(Rule::Gap, format!("{what} after {newest}; the run is {run:?}"));
         }
         if self.kind() == Kind::Video && !original.begins {
             return broken(Rule::Keyframe, format!("{what} is not where a keyframe begins"));
         }
-        let may_begin_again = self.runs.last().is_none_or(|run| {
-            let other = run.source != source;
-            let catches_up = opened.at <= run.began + Self::CATCH_UP;
-            let has_asked = opened.asked.is_some_and(|asked| opened.at <= asked + Self::ASKED);
-            other || (self.kind() == Kind::Video && (catches_up || has_asked))
-        });
+        self.begin((source, lane, index), number, publisher, opened, what)
+    }
+
+    /// Another run begins, where that is right.
+    fn begin(
+        &mut self,
+        (source, lane, index): (usize, Lane, usize),
+        number: u64,
+        publisher: &Source,
+        opened: &Opened<'_>,
+        what: &str,
+    ) -> Verdict {
+        // Where layers are chosen from, the picture may have been stopped, and goes on.
+        let may_stop = publisher.has_choice() || opened.wishes;
+        let is_chosen = self.kind() == Kind::Video && may_stop;
+        let may_begin_again = is_chosen
+            || self.runs.last().is_none_or(|run| {
+                let other = run.source != source || run.lane != lane;
+                let catches_up = opened.at <= run.began + Self::CATCH_UP;
+                let has_asked = opened.asked.is_some_and(|asked| opened.at <= asked + Self::ASKED);
+                other || (self.kind() == Kind::Video && (catches_up || has_asked))
+            });
         if !may_begin_again {
             return broken(Rule::Gap, format!("{what} begins again without need"));
         }
+        if self.runs.last().is_some_and(|run| run.source == source && run.lane != lane) {
+            self.switches.push(opened.at);
+        }
         let (first, began) = ((index, number), opened.at);
         let offered = HashSet::from([index]);
-        self.runs.push(Run { source, first, began, offered, newest_rank: 0 });
+        self.runs.push(Run { source, lane, first, began, offered, newest_rank: 0 });
         Ok(())
     }
 
@@ -212,17 +289,18 @@ impl Track {
         for (before, after) in pairs.into_iter().flatten() {
             let step = after.timestamp.wrapping_sub(before.timestamp).cast_signed();
             // The last packet of a picture may be missing; all sounds differ.
-            let goes_on = before.marker || self.kind() == Kind::Audio;
+            let other = (before.source, before.lane) != (after.source, after.lane);
+            let goes_on = before.marker || self.kind() == Kind::Audio || other;
             if step < 0 || (goes_on && step == 0) {
                 return broken(Rule::Timestamp, format!("{what}: {step} ticks on"));
             }
             let Some(run) = self.runs.last().filter(|run| run.source == before.source) else {
                 continue;
             };
-            let at = |offered: Offered| publisher.original(self.kind(), offered.index);
+            let at = |offered: Offered| publisher.original(offered.lane, offered.index);
             let arrival = |offered: Offered| publisher.arrivals[at(offered).rank - 1].at;
             let live = run.began + Self::CATCH_UP;
-            if before.source == after.source && arrival(before) > live && arrival(after) > live {
+            if !other && arrival(before) > live && arrival(after) > live {
                 let sent = at(after).timestamp.wrapping_sub(at(before).timestamp).cast_signed();
                 if sent != step {
                     return broken(Rule::Timestamp, format!("{what}: {step} ticks, not {sent}"));
@@ -235,12 +313,9 @@ impl Track {
     /// Looks at what a sender report says is the timestamp of this moment: while the track is live
     /// it is near that of the newest packet.
     pub(super) fn reported(&self, timestamp: u32, at: Instant) -> Verdict {
-        let Some((newest, clock_rate, sent)) = self.newest else { return Ok(()) };
-        let is_live = self.runs.last().is_some_and(|run| at > run.began + Self::CATCH_UP);
-        if !is_live || at > sent + Self::PROMPT {
-            return Ok(());
-        }
-        let expected = newest.wrapping_add(ticks_of(at - sent, clock_rate) as u32);
+        let Some(newest) = self.live(at) else { return Ok(()) };
+        let Newest { clock_rate, sent, .. } = newest;
+        let expected = newest.timestamp.wrapping_add(ticks_of(at - sent, clock_rate) as u32);
         let off = timestamp.wrapping_sub(expected).cast_signed();
         if off.unsigned_abs() > clock_rate / 2 {
             return broken(Rule::Report, format!("{} is {off} ticks off", self.kind()));
@@ -248,9 +323,29 @@ impl Track {
         Ok(())
     }
 
+    /// What it was sent last, while it is live.
+    fn live(&self, at: Instant) -> Option<Newest> {
+        let newest = self.newest?;
+        let is_live = self.runs.last().is_some_and(|run| at > run.began + Self::CATCH_UP);
+        (is_live && at <= newest.sent + Self::PROMPT).then_some(newest)
+    }
+
+    /// By how many microseconds what it shows at a moment of the report's clock was captured after
+    /// its publisher began; and which publisher that is.
+    pub(super) fn capture_clock(&self, report: &SenderReport, at: Instant) -> Option<(usize, i64)> {
+        let newest = self.live(at)?;
+        let ticks = newest.timestamp.wrapping_sub(report.rtp_time).cast_signed();
+        let after_report = micros_of_ticks(ticks.into(), newest.clock_rate);
+        Some((newest.source, newest.captured.as_micros() as i64 - after_report))
+    }
+
     /// Looks at a packet under the SSRC of retransmissions (RFC 4588).
     pub(super) fn repair(&mut self, opened: &Opened<'_>, all: &Sources) -> Verdict {
         let Opened { header, payload, .. } = opened;
+        if payload.is_empty() {
+            // Nothing but padding: a probe where nothing else is at hand.
+            return self.again(opened);
+        }
         let Some((sequence, payload)) = payload.split_first_chunk::<2>() else {
             return broken(Rule::Retransmission, "it holds no number".to_owned());
         };
@@ -258,7 +353,9 @@ impl Track {
         let Some(offered) = self.offered.get(&number).copied() else {
             // What came to the server only after the viewer had begun anew fills a gap of before.
             let is_gap = self.offered.keys().any(|&other| other > number);
-            if is_gap && matches!(all.find(payload), Some((_, kind, _)) if kind == self.kind()) {
+            if is_gap
+                && matches!(all.find(payload), Some((_, lane, _)) if lane.kind() == self.kind())
+            {
                 return Ok(());
             }
             return broken(Rule::Retransmission, format!("number {number} was never sent"));
@@ -268,19 +365,19 @@ impl Track {
         if types.and_then(|(_, rtx)| rtx) != Some(header.payload_type) {
             return broken(Rule::PayloadType, format!("{} for RTX", header.payload_type));
         }
-        let same = all.find(payload) == Some((offered.source, self.kind(), offered.index))
+        let same = all.find(payload) == Some((offered.source, offered.lane, offered.index))
             && header.timestamp == offered.timestamp
             && header.marker == offered.marker;
         if !same {
             return broken(Rule::Retransmission, format!("number {number} was another packet"));
         }
-        self.again(opened.len)
+        self.again(opened)
     }
 
-    fn again(&mut self, len: usize) -> Verdict {
-        self.again_bytes += len as u64;
+    fn again(&mut self, opened: &Opened<'_>) -> Verdict {
+        self.again_bytes += opened.len as u64;
         let (again, media) = (self.again_bytes, self.media_bytes);
-        if again > Self::CREDIT + media * Self::SHARE / 100 {
+        if again > Self::CREDIT + media * Self::SHARE / 100 + opened.probes {
             return broken(Rule::RtxShare, format!("{again} bytes again beside {media}"));
         }
         Ok(())
@@ -296,8 +393,12 @@ impl Track {
             self.looked = (number, 0);
         }
         let run = self.runs.last().filter(|run| run.source == number);
-        if run.is_none() {
-            self.is_fed(watch, number, source)?;
+        match run {
+            None => self.is_fed(watch, number, source)?,
+            Some(run) if self.kind() == Kind::Video && !watch.selected.is_stopped(watch.now) => {
+                Self::has_left(run, watch, source)?;
+            }
+            Some(_) => {}
         }
         while let Some(arrival) = source.arrivals.get(self.looked.1) {
             let waits = match run {
@@ -306,40 +407,76 @@ impl Track {
                 Some(_) => Self::PROMPT,
             };
             let begins = run.map_or(watch.connected, |run| run.began);
-            if watch.now < arrival.at.max(begins) + waits {
+            // That no picture is to flow is told a little later.
+            let may_stop = source.has_choice() || watch.selected.has_wishes();
+            let told = if may_stop { Selected::TOLD } else { Duration::ZERO };
+            if watch.now < arrival.at.max(begins) + waits.max(told + Self::PROMPT) {
                 break;
             }
             self.looked.1 += 1;
-            if arrival.kind != self.kind() || arrival.late {
+            let Arrival { lane, index, .. } = *arrival;
+            if lane.kind() != self.kind() || arrival.late {
                 continue;
             }
-            let what = format!("{} packet {} of publisher {number}", arrival.kind, arrival.index);
-            if let Some(run) = run {
-                if arrival.index >= run.first.0 && !run.offered.contains(&arrival.index) {
+            let what = format!("{lane:?} packet {index} of publisher {number}");
+            let is_picture = lane != Lane::Audio;
+            // Of the past comes nothing more once the picture was stopped in the middle of it.
+            let stopped_in_the_past = run.is_some_and(|run| {
+                let live = run.began + Self::CATCH_UP;
+                arrival.at <= live && watch.selected.is_stopped_within(run.began, live)
+            });
+            if is_picture && (stopped_in_the_past || watch.selected.is_stopped(arrival.at)) {
+                continue;
+            }
+            if run.is_some() {
+                if !self.has_got(number, arrival) {
                     return broken(Rule::Missing, what);
                 }
                 continue;
             }
-            let begins = source.original(arrival.kind, arrival.index).begins;
-            if (begins || arrival.kind == Kind::Audio) && arrival.at >= watch.connected {
+            // Of several layers it may wait for another one.
+            let begins = source.original(lane, index).begins && !source.has_choice();
+            if (begins || lane == Lane::Audio) && arrival.at >= watch.connected {
                 return broken(Rule::Starved, format!("it did not begin with {what}"));
             }
         }
         Ok(())
     }
 
+    /// Whether it was sent what has come, or needs not be.
+    fn has_got(&self, source: usize, arrival: &Arrival) -> bool {
+        let Arrival { lane, index, at, .. } = *arrival;
+        let holds = |run: &Run| run.source == source && run.lane == lane && run.first.0 <= index;
+        let Some(place) = self.runs.iter().rposition(holds) else { return true };
+        let run = &self.runs[place];
+        // What came when it had moved on, or about then, has no place in its numbers any more.
+        let has_moved_on = self.runs.get(place + 1).is_some_and(|next| {
+            let number = run.first.1 + (index - run.first.0) as u64;
+            let left_the_past = next.began <= run.began + Self::CATCH_UP;
+            number >= next.first.1 || at + Self::PROMPT > next.began || left_the_past
+        });
+        run.offered.contains(&index) || has_moved_on
+    }
+
+    pub(super) fn is_picture(&self) -> bool {
+        self.kind() == Kind::Video
+    }
+
     /// Whoever sees nothing yet does soon, where a keyframe is kept or the publisher sends one.
     fn is_fed(&self, watch: &Watch<'_>, number: usize, source: &Source) -> Verdict {
-        let (Some(since), Some(published)) = (source.flows_since(watch.now), source.connected)
-        else {
+        let since = source.layers().filter_map(|lane| source.flows_since(lane, watch.now)).max();
+        let (Some(since), Some(published)) = (since, source.connected) else {
             return Ok(());
         };
-        if self.kind() == Kind::Audio {
+        if self.kind() == Kind::Audio || !watch.selected.is_owed_picture(watch.now) {
             return Ok(());
         }
         let both = watch.connected.max(published);
-        let kept = source.keyframe.is_some_and(|at| watch.now < at + Self::KEPT);
-        if kept && source.keyframe < Some(both) && watch.now > both + Self::START {
+        let is_kept = |lane| {
+            let keyframe = source.keyframe(lane);
+            keyframe.is_some_and(|at| watch.now < at + Self::KEPT && at < both)
+        };
+        if source.layers().all(is_kept) && watch.now > both + Self::START {
             return broken(Rule::Starved, format!("publisher {number}'s keyframe is there"));
         }
         if source.obliges && watch.now > both.max(since) + Self::OBLIGED {
