@@ -20,6 +20,7 @@
 //! - `publishers`: whose media a stream is, where from, and what it is asked for
 //! - `report`: what is live, as plain data
 //! - `selection`: which layer viewers are sent
+//! - `sound`: what sound takes of a link
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `tap`: what a stream gives to those who package it
 //! - `timers`: who is to be looked at when
@@ -42,6 +43,7 @@ mod publication;
 mod publishers;
 pub mod report;
 mod selection;
+mod sound;
 mod stream;
 pub mod tap;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::Engine;
 use super::catch_up::Begins;
 use super::command::{Event, LayerChoice, Selection};
 use super::peer::{Side, Viewing};
+use super::sound::Sound;
 use super::stream::Stream;
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::Kind;
@@ -46,34 +47,6 @@ pub(super) struct Selecting {
     flowed: Option<LayerId>,
     /// What its client was told, and when.
     told: Option<(Selection, Instant)>,
-}
-
-/// What a viewer's sound takes, headers included.
-#[derive(Debug)]
-struct Sound {
-    rate: Bitrate,
-    bytes: u64,
-    at: Option<Instant>,
-}
-
-impl Sound {
-    /// Before anything was measured: Opus at a rate that is usual for it.
-    const USUAL: Bitrate = Bitrate::kbps(80);
-    /// So long is measured.
-    const SPAN: Duration = Duration::from_secs(2);
-
-    /// So many bytes went out until now.
-    fn measure(&mut self, bytes: u64, now: Instant) {
-        let Some(at) = self.at else {
-            (self.at, self.bytes) = (Some(now), bytes);
-            return;
-        };
-        let span = now.saturating_duration_since(at);
-        if span >= Self::SPAN {
-            self.rate = Bitrate::of(bytes.saturating_sub(self.bytes), span);
-            (self.at, self.bytes) = (Some(now), bytes);
-        }
-    }
 }
 
 /// What is to be done for a viewer besides.
@@ -129,7 +102,7 @@ impl Selecting {
             target: None,
             estimate: None,
             measured: None,
-            sound: Sound { rate: Sound::USUAL, bytes: 0, at: None },
+            sound: Sound::new(),
             excess_since: None,
             flowed: None,
             told: None,

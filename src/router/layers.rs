@@ -83,8 +83,8 @@ impl Measured {
 }
 
 impl Layers {
-    /// A packet has come that was not here before. True: with it a layer begins or has others within
-    /// it, or its picture has another size.
+    /// A packet has come that was not here before. True: with it a layer begins, or has others
+    /// within it, or its picture has another size.
     pub fn packet(&mut self, packet: &Packet) -> bool {
         let (index, now) = (packet.layer.index(), packet.arrival);
         if self.0.len() <= index {
