@@ -47,7 +47,7 @@ pub(super) struct Store<R> {
 
 struct Inside<R> {
     presentation: Presentation,
-    /// Of the presentation as it is.
+    /// Each of a playlist as it is.
     renderings: HashMap<Rendering, R>,
     asked: Instant,
 }
@@ -104,16 +104,21 @@ impl<R: Clone> Store<R> {
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut Presentation) -> T) -> T {
         let mut inside = self.lock();
         let changed = change(&mut inside.presentation);
-        let mut is_news = false;
+        let mut moved = [false; Rendition::COUNT];
         let mut positions = [None; Rendition::COUNT];
         for rendition in Rendition::all() {
             let position = inside.presentation.position(rendition);
             positions[rendition.index()] = position;
-            is_news |= *self.edges[rendition.index()].borrow() != position;
+            moved[rendition.index()] = *self.edges[rendition.index()].borrow() != position;
         }
         let is_ready = self.is_opening() && inside.presentation.is_ready();
-        if is_news || is_ready {
-            inside.renderings.clear();
+        if is_ready || moved.contains(&true) {
+            // A playlist that is no further stays as it was, reports of the others included: under
+            // one URL a cache finds one playlist.
+            inside.renderings.retain(|rendering, _| match rendering.target {
+                Target::Multivariant => false,
+                Target::Media(rendition) => !is_ready && !moved[rendition.index()],
+            });
             drop(inside);
             for (edge, position) in self.edges.iter().zip(positions) {
                 edge.send_if_modified(|known| std::mem::replace(known, position) != position);

@@ -54,21 +54,25 @@ impl Rig {
     fn sound(&mut self, frames: i64) {
         for _ in 0..frames {
             let ticks = self.frames * 1_920;
-            let millis = ticks.unsigned_abs() / 90;
             self.frames += 1;
-            self.store.change(|presentation| {
-                presentation.push(Sample {
-                    coding: Coding::Audio(AudioCoding::Aac(Arc::from([0x11, 0x90].as_slice()))),
-                    layer: LayerId::ONLY,
-                    decode_ticks: ticks,
-                    present_ticks: ticks,
-                    wall: WallTime::since_unix_epoch(Duration::from_millis(millis)),
-                    starts: true,
-                    arrival: self.start + Duration::from_millis(millis),
-                    data: Bytes::from_static(&[0x21; 300]),
-                });
-            });
+            self.push(AudioCoding::Aac(Arc::from([0x11, 0x90].as_slice())), ticks);
         }
+    }
+
+    fn push(&self, coding: AudioCoding, ticks: i64) {
+        let millis = ticks.unsigned_abs() / 90;
+        self.store.change(|presentation| {
+            presentation.push(Sample {
+                coding: Coding::Audio(coding),
+                layer: LayerId::ONLY,
+                decode_ticks: ticks,
+                present_ticks: ticks,
+                wall: WallTime::since_unix_epoch(Duration::from_millis(millis)),
+                starts: true,
+                arrival: self.start + Duration::from_millis(millis),
+                data: Bytes::from_static(&[0x21; 300]),
+            });
+        });
     }
 
     fn position(&self) -> Position {
@@ -156,6 +160,27 @@ async fn all_who_ask_for_the_same_get_one_rendering() {
     rig.sound(10);
     let later = rig.playlist(Directives::default()).await.expect("a playlist");
     assert_ne!(first, later);
+}
+
+/// Two who ask a cache and the server must not find two playlists under one URL.
+#[tokio::test]
+async fn a_playlist_stays_as_it_was_rendered_while_only_others_go_on() {
+    let mut rig = rig();
+    for frame in 0..60 {
+        rig.push(AudioCoding::Opus, frame * 1_800);
+    }
+    rig.sound(60);
+    let first = rig.playlist(Directives::default()).await.expect("a playlist");
+    for frame in 60..90 {
+        rig.push(AudioCoding::Opus, frame * 1_800);
+    }
+    let other = rig.store.edge(Rendition::Opus).borrow().expect("there are parts");
+    let again = rig.playlist(Directives::default()).await.expect("a playlist");
+    assert!(Arc::ptr_eq(&first, &again));
+    rig.sound(10);
+    let later = rig.playlist(Directives::default()).await.expect("a playlist");
+    let told = format!("LAST-MSN={},LAST-PART={}", other.msn, other.parts.saturating_sub(1));
+    assert!(later.contains(&told) && !first.contains(&told), "{told}: {later}");
 }
 
 #[tokio::test]
