@@ -31,7 +31,7 @@ use control::{Control, Signals};
 use delay::DelayMeter;
 use feedback::{Feedback, TICKS_PER_MILLISECOND};
 use history::{Departed, SendHistory};
-use loss::LossMeter;
+use loss::{LossMeter, Verdict};
 use probe::Prober;
 use received::Received;
 use std::time::{Duration, Instant};
@@ -96,6 +96,8 @@ pub struct Estimator {
     feedback_packets: u64,
     remb: Option<(Bitrate, Instant)>,
     reported: Option<Report>,
+    /// When reports last told of losses that the rate had made.
+    lost_at: Option<Instant>,
 }
 
 /// Of the last receiver report.
@@ -113,6 +115,9 @@ impl Estimator {
     const FEEDBACK_LASTS: Duration = Duration::from_secs(3);
     /// Receivers repeat theirs each second.
     const REMB_LASTS: Duration = Duration::from_secs(5);
+    /// So long losses in reports are a limit. Without any they say of none: whoever is sent little
+    /// would be sent little for ever, since nothing else tells what its path carries.
+    const LOSSES_LAST: Duration = Duration::from_secs(30);
     /// Reports closer to each other are taken together.
     const REPORTS_APART: Duration = Duration::from_millis(200);
 
@@ -131,6 +136,7 @@ impl Estimator {
             feedback_packets: 0,
             remb: None,
             reported: None,
+            lost_at: None,
         }
     }
 
@@ -145,6 +151,10 @@ impl Estimator {
         let mut bitrate = self.control.target();
         if let (Basis::Remb, Some((remb, _))) = (basis, self.remb) {
             bitrate = self.capped(remb, bitrate);
+        }
+        let is_limited = self.lost_at.is_some_and(|at| now < at + Self::LOSSES_LAST);
+        if basis == Basis::Reports && !is_limited {
+            bitrate = Estimate::CEILING;
         }
         Some(Estimate { bitrate, queue: self.delay.queue(), loss: self.loss.fraction(), basis })
     }
@@ -254,6 +264,10 @@ impl Estimator {
         let sent = Bitrate::of(bytes.saturating_sub(last.bytes), span);
         self.reported = Some(Report { at: now, bytes, rate: Some(sent) });
         let received = sent.scaled(1.0 - loss.clamp(0.0, 1.0));
+        let verdict = self.loss.reported(loss, received);
+        if matches!(verdict, Verdict::TooHigh(_)) {
+            self.lost_at = Some(now);
+        }
         let signals = Signals {
             now,
             is_overused: false,
@@ -262,7 +276,7 @@ impl Estimator {
             received: Some(received),
             departed: None,
             bottleneck: None,
-            loss: self.loss.reported(loss, received),
+            loss: verdict,
             round_trip: Duration::from_millis(100),
         };
         self.control.update(&signals);

@@ -416,4 +416,19 @@ fn losses_in_reports_count_where_there_is_nothing_else() {
     let estimate = estimator.estimate(start + Duration::from_secs(15)).expect("reported");
     assert!(estimate.bitrate < Bitrate::kbps(800), "{}", estimate.bitrate);
     assert_eq!(estimate.basis, Basis::Reports);
+    let later = estimator.estimate(start + Duration::from_mins(1)).expect("reports stay");
+    assert_eq!(later.bitrate, Estimate::CEILING, "a limit is not for ever");
+}
+
+/// Players that know no feedback per packet could else never leave the layer they began with.
+#[test]
+fn reports_without_losses_tell_of_no_limit() {
+    let start = Instant::now();
+    let mut estimator = Estimator::new(true, start);
+    for second in 0..10_u64 {
+        let now = start + Duration::from_secs(second);
+        estimator.on_report(0.0, second * 30_000, now);
+        let estimate = estimator.estimate(now).expect("reported");
+        assert_eq!((estimate.basis, estimate.bitrate), (Basis::Reports, Estimate::CEILING));
+    }
 }
