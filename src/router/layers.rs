@@ -123,14 +123,13 @@ impl Layers {
         self.0.get(index).is_some_and(Option::is_some)
     }
 
-    /// How many there have been.
-    pub fn len(&self) -> usize {
-        self.0.iter().flatten().count()
-    }
-
-    /// Whether nothing has come yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Whether a keyframe of the layer at this place can be had for the asking: it flows, or nothing
+    /// has come of any yet. One that has stopped begins with a keyframe when it comes back.
+    pub fn may_answer(&self, index: usize, now: Instant) -> bool {
+        match self.0.get(index) {
+            Some(Some(layer)) => layer.is_active(now),
+            _ => self.0.iter().all(Option::is_none),
+        }
     }
 
     /// What each carries; best first: those that flow before those that have stopped, by the size

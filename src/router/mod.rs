@@ -194,11 +194,6 @@ impl Router {
         Arc::clone(&self.rids)
     }
 
-    /// How many layers have come.
-    pub fn layers_len(&self) -> usize {
-        self.layers.len()
-    }
-
     /// Whether layers have come, or come back, or have other sizes, since this was last asked.
     pub const fn take_changed(&mut self) -> bool {
         std::mem::replace(&mut self.changed, false)
@@ -377,9 +372,15 @@ impl Router {
     }
 
     /// The next layer of which the publisher should be asked for a keyframe now; counts as asked.
+    /// So does one that does not flow, which is left out: who waits for it is aimed at another one,
+    /// and the publisher would be asked for ever.
     pub fn keyframe_request_due(&mut self, now: Instant) -> Option<LayerId> {
-        let place = self.video.iter_mut().position(|stream| stream.keyframe.poll(now))?;
-        LayerId::at(place)
+        let Self { video, layers, .. } = self;
+        let due = |(place, stream): (usize, &mut RtpStream)| {
+            stream.keyframe.poll(now).then_some(place)
+        };
+        let mut due = video.iter_mut().enumerate().filter_map(due);
+        due.find(|&place| layers.may_answer(place, now)).and_then(LayerId::at)
     }
 
     /// When a wanted keyframe may be asked for again.
@@ -450,6 +451,42 @@ mod tests {
         assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
         router.push(&packet(Codec::Vp8));
         assert_eq!(router.keyframe_deadline(), None);
+    }
+
+    /// Whoever came before any layer did would else have the others begin anew each second.
+    #[test]
+    fn a_layer_that_does_not_flow_is_not_asked_for_a_keyframe() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        let mut router = Router::new(RouterSettings::default(), Epoch { instant: start, wall });
+        let (first, second) = (LayerId::ONLY, LayerId::at(1).expect("two"));
+        let push = |router: &mut Router, layer, sequence, ms| {
+            router.push(&Arc::new(Packet {
+                codec: Codec::Vp8,
+                layer,
+                scale: Scale::default(),
+                sequence,
+                timestamp: 0,
+                marker: true,
+                keyframe: false,
+                arrival: at(ms),
+                payload: vec![0],
+            }));
+        };
+        router.want_keyframe(first);
+        assert_eq!(router.keyframe_request_due(at(0)), Some(first), "nobody knows which will come");
+        push(&mut router, second, 1, 500);
+        assert_eq!(router.keyframe_request_due(at(1_000)), None, "only the other one has come");
+        assert_eq!(router.keyframe_deadline(), Some(at(2_000)), "it may come yet");
+        push(&mut router, first, 1, 1_900);
+        assert_eq!(router.keyframe_request_due(at(2_000)), Some(first), "it came without one");
+        for picture in 0..30 {
+            push(&mut router, second, 2 + picture, 2_000 + picture * 33);
+        }
+        assert_eq!(router.keyframe_request_due(at(3_000)), None, "it has stopped");
+        push(&mut router, first, 2, 3_900);
+        assert_eq!(router.keyframe_request_due(at(4_000)), Some(first));
     }
 
     /// Told with the numbers of the publisher before, it would tear sound and picture apart.
