@@ -322,16 +322,17 @@ impl Viewing {
 }
 
 impl Stream {
-    /// Looks at what the layers carry, and when to do so again.
+    /// Looks at what the layers carry; where there is a choice, all viewers are looked at again.
     fn look(&mut self, now: Instant) {
         self.layers = self.router.layers(now).into();
-        let is_worth_it = has_choice(&self.layers) && !self.viewers.is_empty();
-        self.choose_at = is_worth_it.then(|| now + INTERVAL);
+        if has_choice(&self.layers) && !self.viewers.is_empty() {
+            self.look_again(now + INTERVAL);
+        }
     }
 
-    /// Somebody listens to what the layers carry, be there a choice or not.
-    fn look_again(&mut self, now: Instant) {
-        self.choose_at.get_or_insert(now + IDLE_INTERVAL);
+    /// All viewers are looked at again by then: whoever comes meanwhile does not put that off.
+    fn look_again(&mut self, at: Instant) {
+        self.choose_at = Some(self.choose_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// A viewer has come: aims it.
@@ -362,6 +363,7 @@ impl Engine {
     /// Looks at what each viewer of a stream is to get.
     fn choose(&mut self, index: usize, now: Instant) {
         let Some(stream) = self.streams.get_mut(index) else { return };
+        stream.choose_at = None;
         stream.look(now);
         let viewers = std::mem::take(&mut stream.viewers);
         for &key in &viewers {
@@ -414,7 +416,8 @@ impl Engine {
                 target: viewing.selecting.target,
                 estimate: viewing.selecting.estimate,
             };
-            stream.look_again(now);
+            // Somebody listens to what the layers carry, be there a choice or not.
+            stream.look_again(now + IDLE_INTERVAL);
             if let Some(selection) = viewing.selecting.news(selection, now) {
                 self.events.push_back(Event::Layers { session, selection });
             }
@@ -479,5 +482,52 @@ impl Engine {
         if let Some(Side::Publisher(publishing)) = publisher.map(|peer| &mut peer.side) {
             publishing.receiver.set_watched(|layer| watched[layer.index()]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::codec::Codec;
+    use crate::media::id::StreamName;
+    use crate::media::layer::Scale;
+    use crate::media::packet::Packet;
+    use crate::media::time::{Epoch, WallTime};
+    use crate::router::RouterSettings;
+
+    /// A crowd that comes one by one must not keep those who are there from being looked at.
+    #[test]
+    fn whoever_comes_does_not_put_off_the_look_at_those_who_are_there() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let epoch = Epoch { instant: start, wall: WallTime::since_unix_epoch(Duration::ZERO) };
+        let name = StreamName::parse("lot-42").expect("a name");
+        let mut stream = Stream::new(name, RouterSettings::default(), epoch, start);
+        stream.viewers.push(0);
+        for layer in (0..2).filter_map(LayerId::at) {
+            stream.router.push(&Arc::new(Packet {
+                codec: Codec::Vp8,
+                layer,
+                scale: Scale::default(),
+                sequence: 1,
+                timestamp: 0,
+                marker: true,
+                keyframe: true,
+                arrival: start,
+                payload: vec![0],
+            }));
+        }
+        stream.look(at(0));
+        let due = stream.choose_at;
+        assert_eq!(due, Some(at(100)));
+        stream.look(at(50));
+        stream.look_again(at(60) + IDLE_INTERVAL);
+        assert_eq!(stream.choose_at, due);
+        // Who listens where there is no choice is told again as well.
+        stream.router.begin_term();
+        stream.choose_at = None;
+        stream.look_again(at(200));
+        stream.look(at(150));
+        assert_eq!(stream.choose_at, Some(at(200)));
     }
 }
