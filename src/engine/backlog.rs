@@ -9,7 +9,6 @@ use super::catch_up::Begins;
 use super::peer::{Side, Viewing};
 use crate::media::arena::Path;
 use crate::media::codec::Kind;
-use crate::router::subscription::Subscription;
 use std::time::Instant;
 
 /// How it stands with what waits for a connection to take it.
@@ -70,7 +69,7 @@ impl Engine {
             self.catch_ups.ended(key);
             self.catch_ups.started(key, Begins::Cached, now);
         } else if viewing.waits_for_video()
-            && let Some(target) = viewing.subscription(Kind::Video).and_then(Subscription::target)
+            && let Some(target) = viewing.target()
             && let Some(stream) = self.streams.get_mut(index)
         {
             stream.router.want_keyframe(target);

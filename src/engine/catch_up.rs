@@ -169,7 +169,7 @@ impl Engine {
         let asked_before = now.checked_sub(held_back);
         if viewing.has_rested(now)
             && viewing.catching_up.is_none()
-            && let Some(target) = viewing.subscription(Kind::Video).and_then(Subscription::target)
+            && let Some(target) = viewing.target()
             && asked_before
                 .is_some_and(|then| stream.router.keyframe_requests_are_ignored(target, then))
             && viewing.catch_up_from(&stream.router, now)
@@ -232,8 +232,7 @@ impl Engine {
                 Ok(Progress::Live | Progress::Held) => {}
                 Ok(Progress::Waits) => {
                     if let Side::Viewer(viewing) = &peer.side
-                        && let Some(target) =
-                            viewing.subscription(Kind::Video).and_then(Subscription::target)
+                        && let Some(target) = viewing.target()
                     {
                         stream.router.want_keyframe(target);
                     }

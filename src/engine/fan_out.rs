@@ -248,9 +248,7 @@ impl Engine {
                 });
                 counters.feedback_packets += viewing.viewer.feedback_packets() - feedback_before;
                 if is_lost {
-                    if let Some(target) =
-                        viewing.subscription(Kind::Video).and_then(Subscription::target)
-                    {
+                    if let Some(target) = viewing.target() {
                         stream.router.want_keyframe(target);
                     }
                     self.begin_again(key, now);

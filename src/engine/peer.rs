@@ -9,7 +9,7 @@ use super::selection::Selecting;
 use crate::media::arena::{Path, SendArena, TransportAddress};
 use crate::media::codec::{Format, Kind};
 use crate::media::id::SessionId;
-use crate::media::layer::{Lane, LayerState};
+use crate::media::layer::{Lane, LayerId, LayerState};
 use crate::media::packet::{Packet, PacketPool};
 use crate::media::protocol::Protocol;
 use crate::media::time::WallTime;
@@ -112,6 +112,11 @@ impl Publishing {
 impl Viewing {
     pub(super) fn subscription(&self, kind: Kind) -> Option<&Subscription> {
         self.subscriptions[kind.index()].as_ref()
+    }
+
+    /// The layer with which its picture goes on; none where none is to flow.
+    pub(super) fn target(&self) -> Option<LayerId> {
+        self.subscription(Kind::Video)?.target()
     }
 
     /// Whether it takes what the batch of this number has of a kind: one who catches up has it

@@ -11,7 +11,6 @@ use crate::media::codec::{Format, Kind};
 use crate::media::id::StreamName;
 use crate::media::layer::LayerState;
 use crate::media::time::Epoch;
-use crate::router::subscription::Subscription;
 use crate::router::{Router, RouterSettings};
 use slab::Slab;
 use std::sync::Arc;
@@ -176,9 +175,7 @@ impl Stream {
         }
         self.viewers.push(key);
         let step = self.welcome(viewing, now);
-        let Some(target) = viewing.subscription(Kind::Video).and_then(Subscription::target) else {
-            return Begins::Sound;
-        };
+        let Some(target) = viewing.target() else { return Begins::Sound };
         if step.begins || viewing.catch_up_from(&self.router, now) {
             return Begins::Cached;
         }
