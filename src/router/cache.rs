@@ -3,6 +3,7 @@
 //! Packets are kept as they departed, in the order in which they did and with the padding they
 //! had: a packet is only ever sent with that padding, or the nonce rule would break. Whoever walks
 //! through the cache is known to it by nothing but a cursor.
+
 use crate::media::packet::Packet;
 use crate::media::time::ticks_of;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! The last seconds of one track, shared by all its viewers: tells duplicates, answers NACKs.
+
 use crate::media::codec::Kind;
 use crate::media::packet::Packet;
 use std::sync::Arc;

@@ -28,6 +28,7 @@ mod rtp_stream;
 pub mod shift;
 pub mod subscription;
 pub mod time_line;
+
 use crate::media::codec::Kind;
 use crate::media::layer::{Lane, LayerId, LayerState};
 use crate::media::packet::Packet;

@@ -17,23 +17,16 @@ pub struct Shifts([Shift; 2]);
 #[derive(Debug, Clone, Copy, Default)]
 struct Shift {
     by: u64,
-    /// Whose timestamps they are.
+    /// Whose timestamps they are; none before a publisher's first packet.
     lane: Option<Lane>,
     /// The highest moved timestamp, and when its packet arrived.
     newest: Option<(u64, Instant)>,
-    /// The next packet is another publisher's first.
-    begins: bool,
 }
 
 impl Shifts {
     /// What a timestamp of this kind is moved by, to be added with wrapping.
     pub const fn by(&self, kind: Kind) -> u64 {
         self.0[kind.index()].by
-    }
-
-    /// Whether that is known of the present publisher: it is from the first packet on.
-    pub const fn is_known(&self, kind: Kind) -> bool {
-        !self.0[kind.index()].begins
     }
 
     /// Whose timestamps they are that are moved so: the lane of which something came first.
@@ -44,7 +37,6 @@ impl Shifts {
     /// Another publisher goes on.
     pub fn begin_term(&mut self) {
         for shift in &mut self.0 {
-            shift.begins = shift.newest.is_some();
             shift.lane = None;
         }
     }
@@ -52,14 +44,14 @@ impl Shifts {
     /// A packet arrived.
     pub fn packet(&mut self, lane: Lane, timestamp: u64, clock_rate: u32, arrival: Instant) {
         let shift = &mut self.0[lane.kind().index()];
+        let begins = shift.lane.is_none();
         if *shift.lane.get_or_insert(lane) != lane {
             return;
         }
-        if let (true, Some((newest, at))) = (shift.begins, shift.newest) {
+        if let (true, Some((newest, at))) = (begins, shift.newest) {
             let passed = ticks_of(arrival.saturating_duration_since(at), clock_rate).max(1);
             shift.by = newest.saturating_add(passed).wrapping_sub(timestamp);
         }
-        shift.begins = false;
         let moved = timestamp.wrapping_add(shift.by);
         if shift.newest.is_none_or(|(newest, _)| newest < moved) {
             shift.newest = Some((moved, arrival));

@@ -166,11 +166,6 @@ impl Subscription {
         }
     }
 
-    /// What passes at present of the layer that flows.
-    pub fn limits(&self) -> Limits {
-        self.stay.as_ref().map_or(self.limits, |stay| stay.rewriter.current())
-    }
-
     /// Whether it lacks layers within the layer that flows, which nothing but a keyframe brings.
     pub fn needs_keyframe(&self) -> bool {
         self.stay.as_ref().is_some_and(|stay| stay.rewriter.needs_keyframe())
@@ -309,8 +304,8 @@ impl Subscription {
         self.stay.is_none()
     }
 
-    /// The lane and the publisher's sequence number of a packet that went to the viewer with this
-    /// one, its extended form, and the stay that it was of.
+    /// The stay in which a packet went to the viewer under this sequence number, the publisher's own
+    /// of it, and this one's extended form.
     pub fn source_of(&self, sequence: u16) -> Option<(&Stay, u64, u64)> {
         let newest = self.next_out.checked_sub(1)?;
         let back = u64::from((newest as u16).wrapping_sub(sequence));

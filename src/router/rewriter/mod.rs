@@ -76,12 +76,6 @@ impl Limits {
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self::ALL
-    }
-}
-
 /// What a stay goes on from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct After {
