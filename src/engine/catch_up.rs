@@ -337,8 +337,7 @@ impl Counters {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::Scale;
-    use crate::media::packet::Packet;
+    use crate::media::packet::PacketFields;
     use crate::router::cache::{Departed, KeyframeCache};
     use std::sync::Arc;
 
@@ -361,18 +360,11 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let push = |cache: &mut KeyframeCache, n: u64, arrival: u64| {
-            let packet = Packet {
-                codec: Codec::Vp8,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence: 70_000 + n,
-                timestamp: (1 << 32) + n * 33 * 90,
-                marker: true,
-                keyframe: n == 0,
-                arrival: at(arrival),
-                payload: vec![0; 100],
-            };
-            cache.push(Departed { packet: Arc::new(packet), padding: 0 }, std::iter::empty());
+            let timestamp = (1 << 32) + n * 33 * 90;
+            let fields = PacketFields::single(Codec::Vp8, 70_000 + n, timestamp, at(arrival));
+            let fields = PacketFields { marker: true, keyframe: n == 0, ..fields };
+            let packet = Arc::new(fields.with(vec![0; 100]));
+            cache.push(Departed { packet, padding: 0 }, std::iter::empty());
         };
         for late in [0, 20, 60, 220] {
             let mut cache = KeyframeCache::default();

@@ -490,8 +490,7 @@ mod tests {
     use super::*;
     use crate::media::codec::Codec;
     use crate::media::id::StreamName;
-    use crate::media::layer::Scale;
-    use crate::media::packet::Packet;
+    use crate::media::packet::PacketFields;
     use crate::media::time::{Epoch, WallTime};
     use crate::router::RouterSettings;
 
@@ -505,17 +504,9 @@ mod tests {
         let mut stream = Stream::new(name, RouterSettings::default(), epoch, start);
         stream.viewers.push(0);
         for layer in (0..2).filter_map(LayerId::at) {
-            stream.router.push(&Arc::new(Packet {
-                codec: Codec::Vp8,
-                layer,
-                scale: Scale::default(),
-                sequence: 1,
-                timestamp: 0,
-                marker: true,
-                keyframe: true,
-                arrival: start,
-                payload: vec![0],
-            }));
+            let fields = PacketFields::single(Codec::Vp8, 1, 0, start);
+            let fields = PacketFields { layer, keyframe: true, ..fields };
+            stream.router.push(&Arc::new(fields.with(vec![0])));
         }
         stream.look(at(0));
         let due = stream.choose_at;

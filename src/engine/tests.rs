@@ -3,8 +3,7 @@
 use super::*;
 use crate::media::arena::TransportAddress;
 use crate::media::codec::{Codec, Kind};
-use crate::media::layer::{LayerId, Scale};
-use crate::media::packet::Packet;
+use crate::media::packet::PacketFields;
 use crate::media::time::WallTime;
 use crate::peer::agreement::{Credentials, ExtensionIds, Feedback, SentMedia, ViewerAgreement};
 use crate::peer::testing::{ClientOptions, TestClient};
@@ -73,17 +72,9 @@ pub(super) fn stream_with_packet(
     now: Instant,
 ) -> usize {
     let index = engine.stream_named(&StreamName::parse(name).expect("a name"), now);
-    engine.streams[index].router.push(&Arc::new(Packet {
-        codec: Codec::Vp8,
-        layer: LayerId::ONLY,
-        scale: Scale::default(),
-        sequence: 1,
-        timestamp: 0,
-        marker: complete,
-        keyframe: true,
-        arrival: now,
-        payload: vec![0; 1_000],
-    }));
+    let fields = PacketFields::single(Codec::Vp8, 1, 0, now);
+    let fields = PacketFields { marker: complete, keyframe: true, ..fields };
+    engine.streams[index].router.push(&Arc::new(fields.with(vec![0; 1_000])));
     engine.waiting.push(index);
     index
 }

@@ -3,7 +3,6 @@
 use crate::codec::packetizer::Packetizer;
 use crate::codec::{carries_parameters, is_keyframe, opus};
 use crate::media::codec::{Codec, Format};
-use crate::media::layer::{LayerId, Scale};
 use crate::media::packet::{Packet, PacketFields, PacketPool};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -83,17 +82,8 @@ impl VideoTrack {
             if !*begun && !starts {
                 return;
             }
-            let (sequence, Place { ticks: timestamp, arrival }) = (*next, place);
-            let fields = PacketFields {
-                codec,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence,
-                timestamp,
-                marker,
-                keyframe,
-                arrival,
-            };
+            let fields = PacketFields::single(codec, *next, place.ticks, place.arrival);
+            let fields = PacketFields { marker, keyframe, ..fields };
             packets.push(pool.make(fields, payload));
             *next += 1;
         });
@@ -133,16 +123,8 @@ impl AudioTrack {
         let (timestamp, is_spurt) = self.timestamp(place.ticks);
         let Self { packetizer, next, due } = self;
         packetizer.packetize(frame, &mut |payload, _| {
-            let fields = PacketFields {
-                codec: Codec::Opus,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence: *next,
-                timestamp,
-                marker: is_spurt,
-                keyframe: true,
-                arrival: place.arrival,
-            };
+            let fields = PacketFields::single(Codec::Opus, *next, timestamp, place.arrival);
+            let fields = PacketFields { marker: is_spurt, keyframe: true, ..fields };
             packets.push(pool.make(fields, payload));
             *next += 1;
             *due = Some((timestamp + u64::from(samples), timestamp));

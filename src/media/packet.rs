@@ -115,6 +115,21 @@ pub struct PacketFields {
     pub arrival: Instant,
 }
 
+impl PacketFields {
+    /// Of a track with one layer and nothing within it: neither first nor last of its frame.
+    pub fn single(codec: Codec, sequence: u64, timestamp: u64, arrival: Instant) -> Self {
+        let (layer, scale) = (LayerId::ONLY, Scale::default());
+        let (marker, keyframe) = (false, false);
+        Self { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival }
+    }
+
+    /// A packet of no pool, with this payload.
+    pub const fn with(self, payload: Vec<u8>) -> Packet {
+        let Self { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival } = self;
+        Packet { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival, payload }
+    }
+}
+
 impl Packet {
     /// Most packets are as long as the path allows; memory of that size serves them all.
     const CAPACITY: usize = 1280;
@@ -124,14 +139,8 @@ impl Packet {
         Lane::of(self.codec.kind(), self.layer)
     }
 
-    fn with(fields: PacketFields, payload: Vec<u8>) -> Self {
-        let PacketFields { codec, layer, scale, sequence, timestamp, .. } = fields;
-        let PacketFields { marker, keyframe, arrival, .. } = fields;
-        Self { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival, payload }
-    }
-
     fn empty(fields: PacketFields) -> Self {
-        Self::with(fields, Vec::with_capacity(Self::CAPACITY))
+        fields.with(Vec::with_capacity(Self::CAPACITY))
     }
 
     fn new(fields: PacketFields, payload: &[u8]) -> Self {
@@ -145,7 +154,7 @@ impl Packet {
         let mut memory = std::mem::take(&mut self.payload);
         memory.clear();
         memory.extend_from_slice(payload);
-        *self = Self::with(fields, memory);
+        *self = fields.with(memory);
     }
 }
 
@@ -154,10 +163,7 @@ mod tests {
     use super::*;
 
     fn fields(sequence: u64) -> PacketFields {
-        let arrival = Instant::now();
-        let (codec, layer, scale) = (Codec::Vp8, LayerId::ONLY, Scale::default());
-        let (timestamp, marker, keyframe) = (0, false, false);
-        PacketFields { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival }
+        PacketFields::single(Codec::Vp8, sequence, 0, Instant::now())
     }
 
     #[test]

@@ -429,8 +429,7 @@ mod tests {
     use super::*;
     use crate::media::arena::{Path, SendArena};
     use crate::media::codec::{Codec, Format};
-    use crate::media::layer::{LayerId, Scale};
-    use crate::media::packet::Packet;
+    use crate::media::packet::{Packet, PacketFields};
     use crate::media::patch::Patch;
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -451,17 +450,7 @@ mod tests {
     }
 
     fn send_one(track: &mut Outgoing, now: Instant) {
-        let packet = Packet {
-            codec: Codec::Opus,
-            layer: LayerId::ONLY,
-            scale: Scale::default(),
-            sequence: 1,
-            timestamp: 0,
-            marker: false,
-            keyframe: false,
-            arrival: now,
-            payload: vec![0; 20],
-        };
+        let packet = PacketFields::single(Codec::Opus, 1, 0, now).with(vec![0; 20]);
         let numbered =
             Numbered { packet: &packet, padding: 0, sequence: 1, timestamp: 0, patch: Patch::NONE };
         let master = MasterKey::new(SrtpProfile::AeadAes128Gcm, &[1; 16], &[2; 12]);
@@ -553,17 +542,8 @@ mod tests {
     }
 
     fn packet(codec: Codec, sequence: u64, arrival: Instant) -> Packet {
-        Packet {
-            codec,
-            layer: LayerId::ONLY,
-            scale: Scale::default(),
-            sequence,
-            timestamp: sequence,
-            marker: false,
-            keyframe: false,
-            arrival,
-            payload: vec![sequence as u8; 50],
-        }
+        let fields = PacketFields::single(codec, sequence, sequence, arrival);
+        fields.with(vec![sequence as u8; 50])
     }
 
     /// What departs of a packet that is sent in one of four ways.

@@ -195,22 +195,13 @@ fn run_length(waiting: &[Waiting]) -> usize {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::{LayerId, Scale};
+    use crate::media::packet::PacketFields;
 
     fn batch_of(sizes: &[usize], arrival: Instant) -> Batch {
         let mut batch = Batch::new(Kind::Video, Duration::from_millis(4));
         for (sequence, &size) in sizes.iter().enumerate() {
-            batch.push(Arc::new(Packet {
-                codec: Codec::Vp8,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence: sequence as u64,
-                timestamp: 0,
-                marker: false,
-                keyframe: false,
-                arrival,
-                payload: vec![0; size],
-            }));
+            let fields = PacketFields::single(Codec::Vp8, sequence as u64, 0, arrival);
+            batch.push(Arc::new(fields.with(vec![0; size])));
         }
         batch
     }

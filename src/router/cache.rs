@@ -174,24 +174,13 @@ impl KeyframeCache {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::{LayerId, Scale};
+    use crate::media::packet::PacketFields;
     use std::time::Instant;
 
     /// A packet of the frame with this timestamp.
     fn packet(sequence: u64, timestamp: u64, keyframe: bool) -> Packet {
-        let (codec, marker, arrival) = (Codec::H264, false, Instant::now());
-        let payload = vec![0; 100];
-        Packet {
-            codec,
-            layer: LayerId::ONLY,
-            scale: Scale::default(),
-            sequence,
-            timestamp,
-            marker,
-            keyframe,
-            arrival,
-            payload,
-        }
+        let fields = PacketFields::single(Codec::H264, sequence, timestamp, Instant::now());
+        PacketFields { keyframe, ..fields }.with(vec![0; 100])
     }
 
     fn push(cache: &mut KeyframeCache, packet: Packet) {

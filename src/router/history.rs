@@ -141,21 +141,12 @@ impl History {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::{LayerId, Scale};
+    use crate::media::packet::PacketFields;
     use std::time::Instant;
 
     fn packet(start: Instant, sequence: u64, at_ms: u64) -> Arc<Packet> {
-        Arc::new(Packet {
-            codec: Codec::Vp8,
-            layer: LayerId::ONLY,
-            scale: Scale::default(),
-            sequence,
-            timestamp: 0,
-            marker: false,
-            keyframe: false,
-            arrival: start + Duration::from_millis(at_ms),
-            payload: vec![1],
-        })
+        let arrival = start + Duration::from_millis(at_ms);
+        Arc::new(PacketFields::single(Codec::Vp8, sequence, 0, arrival).with(vec![1]))
     }
 
     #[test]

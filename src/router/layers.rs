@@ -154,6 +154,7 @@ mod tests {
     use super::*;
     use crate::media::codec::Codec;
     use crate::media::layer::Scale;
+    use crate::media::packet::PacketFields;
 
     /// VP8, one-byte descriptor: a key frame of that width and height.
     fn keyframe(width: u8, height: u8) -> Vec<u8> {
@@ -182,17 +183,15 @@ mod tests {
             let mut payload =
                 size.map_or(vec![0x10, 0x11], |(width, height)| keyframe(width, height));
             payload.resize(bytes, 0);
-            self.layers.packet(&Packet {
-                codec: Codec::Vp8,
+            let arrival = self.start + Duration::from_millis(at_ms);
+            let fields = PacketFields {
                 layer: LayerId::at(layer).expect("few"),
                 scale: Scale { temporal: (self.sent % 2) as u8, ..Scale::default() },
-                sequence: self.sent,
-                timestamp: at_ms * 90,
                 marker: true,
                 keyframe: size.is_some(),
-                arrival: self.start + Duration::from_millis(at_ms),
-                payload,
-            })
+                ..PacketFields::single(Codec::Vp8, self.sent, at_ms * 90, arrival)
+            };
+            self.layers.packet(&fields.with(payload))
         }
 
         fn order(&self, at_ms: u64) -> Vec<usize> {

@@ -377,9 +377,8 @@ impl Router {
     /// and the publisher would be asked for ever.
     pub fn keyframe_request_due(&mut self, now: Instant) -> Option<LayerId> {
         let Self { video, layers, .. } = self;
-        let due = |(place, stream): (usize, &mut RtpStream)| {
-            stream.keyframe.poll(now).then_some(place)
-        };
+        let due =
+            |(place, stream): (usize, &mut RtpStream)| stream.keyframe.poll(now).then_some(place);
         let mut due = video.iter_mut().enumerate().filter_map(due);
         due.find(|&place| layers.may_answer(place, now)).and_then(LayerId::at)
     }
@@ -421,30 +420,22 @@ mod tests {
     use super::batch::Batch;
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::Scale;
+    use crate::media::packet::PacketFields;
 
     const VIDEO: Lane = Lane::Video(LayerId::ONLY);
+
+    fn router(now: Instant) -> Router {
+        let wall = WallTime::since_unix_epoch(Duration::ZERO);
+        Router::new(RouterSettings::default(), Epoch { instant: now, wall })
+    }
 
     #[test]
     fn sound_does_not_end_the_wait_for_a_keyframe() {
         let now = Instant::now();
-        let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let mut router = router(now);
         let packet = |codec| {
-            let arrival = now;
-            let (sequence, timestamp, marker, keyframe) = (1, 0, true, true);
-            let payload = vec![0];
-            Arc::new(Packet {
-                codec,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence,
-                timestamp,
-                marker,
-                keyframe,
-                arrival,
-                payload,
-            })
+            let fields = PacketFields::single(codec, 1, 0, now);
+            Arc::new(PacketFields { marker: true, keyframe: true, ..fields }.with(vec![0]))
         };
         router.want_keyframe(LayerId::ONLY);
         assert!(router.keyframe_request_due(now).is_some());
@@ -459,21 +450,11 @@ mod tests {
     fn a_layer_that_does_not_flow_is_not_asked_for_a_keyframe() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: start, wall });
+        let mut router = router(start);
         let (first, second) = (LayerId::ONLY, LayerId::at(1).expect("two"));
         let push = |router: &mut Router, layer, sequence, ms| {
-            router.push(&Arc::new(Packet {
-                codec: Codec::Vp8,
-                layer,
-                scale: Scale::default(),
-                sequence,
-                timestamp: 0,
-                marker: true,
-                keyframe: false,
-                arrival: at(ms),
-                payload: vec![0],
-            }));
+            let fields = PacketFields::single(Codec::Vp8, sequence, 0, at(ms));
+            router.push(&Arc::new(PacketFields { layer, marker: true, ..fields }.with(vec![0])));
         };
         router.want_keyframe(first);
         assert_eq!(router.keyframe_request_due(at(0)), Some(first), "nobody knows which will come");
@@ -494,22 +475,11 @@ mod tests {
     #[test]
     fn a_timestamp_is_not_told_before_it_is_known_by_what_it_is_moved() {
         let now = Instant::now();
-        let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let mut router = router(now);
+        let wall = router.epoch.wall;
         let sound = |sequence, timestamp| {
-            let (codec, arrival, payload) = (Codec::Opus, now, vec![0]);
-            let (marker, keyframe) = (false, false);
-            Arc::new(Packet {
-                codec,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence,
-                timestamp,
-                marker,
-                keyframe,
-                arrival,
-                payload,
-            })
+            let fields = PacketFields::single(Codec::Opus, sequence, timestamp, now);
+            Arc::new(fields.with(vec![0]))
         };
         router.push(&sound(1, 5_000_000));
         router.sender_report(Lane::Audio, wall, 5_000_000, now);
@@ -530,24 +500,13 @@ mod tests {
     #[test]
     fn what_came_before_a_late_packet_has_passed_it_whichever_batch_it_went_out_with() {
         let now = Instant::now();
-        let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(
-            RouterSettings { batch_wait: Duration::ZERO, ..RouterSettings::default() },
-            Epoch { instant: now, wall },
-        );
+        let mut router = router(now);
+        router.set_batch_wait(Duration::ZERO);
         let depart = |router: &mut Router, sequences: &[u64]| {
             for &sequence in sequences {
-                router.push(&Arc::new(Packet {
-                    codec: Codec::H264,
-                    layer: LayerId::ONLY,
-                    scale: Scale::default(),
-                    sequence,
-                    timestamp: 0,
-                    marker: false,
-                    keyframe: sequence == 70_000,
-                    arrival: now,
-                    payload: vec![0],
-                }));
+                let fields = PacketFields::single(Codec::H264, sequence, 0, now);
+                let fields = PacketFields { keyframe: sequence == 70_000, ..fields };
+                router.push(&Arc::new(fields.with(vec![0])));
             }
             router.finish_batch();
             router.begin_batch(now);
@@ -562,20 +521,10 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_when_viewers_are_served_too_slowly() {
         let now = Instant::now();
-        let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: now, wall });
+        let mut router = router(now);
         let push = |router: &mut Router, sequence| {
-            router.push(&Arc::new(Packet {
-                codec: Codec::Vp8,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence,
-                timestamp: 0,
-                marker: true,
-                keyframe: false,
-                arrival: now,
-                payload: vec![0],
-            }))
+            let fields = PacketFields::single(Codec::Vp8, sequence, 0, now);
+            router.push(&Arc::new(PacketFields { marker: true, ..fields }.with(vec![0])))
         };
         push(&mut router, 0);
         router.begin_batch(now);
@@ -600,20 +549,10 @@ mod tests {
     fn what_has_waited_too_long_is_lost_up_to_the_next_keyframe() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(RouterSettings::default(), Epoch { instant: start, wall });
+        let mut router = router(start);
         let push = |router: &mut Router, number: u64, keyframe| {
-            router.push(&Arc::new(Packet {
-                codec: Codec::Vp8,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence: number,
-                timestamp: number * 3_000,
-                marker: true,
-                keyframe,
-                arrival: at(number * 100),
-                payload: vec![0],
-            }))
+            let fields = PacketFields::single(Codec::Vp8, number, number * 3_000, at(number * 100));
+            router.push(&Arc::new(PacketFields { marker: true, keyframe, ..fields }.with(vec![0])))
         };
         let sent = |router: &mut Router, ms| {
             router.begin_batch(at(ms));
@@ -646,23 +585,11 @@ mod tests {
     #[test]
     fn a_packet_that_waits_cannot_be_sent_again() {
         let now = Instant::now();
-        let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        let mut router = Router::new(
-            RouterSettings { batch_wait: Duration::ZERO, ..RouterSettings::default() },
-            Epoch { instant: now, wall },
-        );
+        let mut router = router(now);
+        router.set_batch_wait(Duration::ZERO);
         for (sequence, size) in [(70_000, 1_000), (70_001, 998)] {
-            router.push(&Arc::new(Packet {
-                codec: Codec::Vp8,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence,
-                timestamp: 0,
-                marker: false,
-                keyframe: false,
-                arrival: now,
-                payload: vec![0; size],
-            }));
+            let fields = PacketFields::single(Codec::Vp8, sequence, 0, now);
+            router.push(&Arc::new(fields.with(vec![0; size])));
         }
         assert!(router.past(VIDEO, 70_001).is_none());
         router.begin_batch(now);

@@ -319,23 +319,14 @@ impl Subscription {
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::layer::{LayerId, Scale};
+    use crate::media::packet::PacketFields;
     use proptest::prelude::*;
     use std::collections::HashMap;
     use std::time::Instant;
 
     fn packet(sequence: u64, keyframe: bool) -> Packet {
-        Packet {
-            codec: Codec::Vp8,
-            layer: LayerId::ONLY,
-            scale: Scale::default(),
-            sequence,
-            timestamp: 0,
-            marker: false,
-            keyframe,
-            arrival: Instant::now(),
-            payload: Vec::new(),
-        }
+        let fields = PacketFields::single(Codec::Vp8, sequence, 0, Instant::now());
+        PacketFields { keyframe, ..fields }.with(Vec::new())
     }
 
     fn of_layer(layer: usize, sequence: u64, timestamp: u64, keyframe: bool) -> Packet {

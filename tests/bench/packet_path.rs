@@ -21,8 +21,8 @@ use millrace::clock::Clock;
 use millrace::engine::Input;
 use millrace::media::arena::{Path, SendArena};
 use millrace::media::codec::{Codec, Format, Kind};
-use millrace::media::layer::{Lane, LayerId, Scale};
-use millrace::media::packet::Packet;
+use millrace::media::layer::{Lane, LayerId};
+use millrace::media::packet::{Packet, PacketFields};
 use millrace::media::patch::Patch;
 use millrace::peer::agreement::{ExtensionIds, Feedback, PayloadFormat, SentMedia};
 use millrace::peer::estimate::history::SendHistory;
@@ -68,17 +68,10 @@ fn per(count: usize, work: impl FnOnce()) -> f64 {
 }
 
 fn video_packet(sequence: u64, arrival: Instant) -> Arc<Packet> {
-    Arc::new(Packet {
-        codec: Codec::H264,
-        layer: LayerId::ONLY,
-        scale: Scale::default(),
-        sequence,
-        timestamp: sequence / PICTURE as u64 * 3_000,
-        marker: sequence % PICTURE as u64 == PICTURE as u64 - 1,
-        keyframe: true,
-        arrival,
-        payload: vec![0xa5; PAYLOAD],
-    })
+    let picture = PICTURE as u64;
+    let fields = PacketFields::single(Codec::H264, sequence, sequence / picture * 3_000, arrival);
+    let marker = sequence % picture == picture - 1;
+    Arc::new(PacketFields { marker, keyframe: true, ..fields }.with(vec![0xa5; PAYLOAD]))
 }
 
 /// Header, cipher and arena.

@@ -9,8 +9,8 @@ use millrace::engine::command::{Command, EndReason, Event, Opening, Written};
 use millrace::engine::message::SenderReport;
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::id::{SessionId, StreamName};
-use millrace::media::layer::{Lane, LayerId, Scale};
-use millrace::media::packet::Packet;
+use millrace::media::layer::{Lane, LayerId};
+use millrace::media::packet::PacketFields;
 use millrace::media::protocol::Protocol;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -57,19 +57,9 @@ impl Author {
             let mut payload = vec![0x60 | unit; 200];
             payload[1..9].copy_from_slice(&(number * 3 + index).to_be_bytes());
             payload[9] = self.session.to_string().as_bytes()[1];
-            let (codec, marker) = (Codec::H264, index == 2);
-            let (sequence, arrival) = ((1 << 20) + number * 3 + index, world.now);
-            Arc::new(Packet {
-                codec,
-                layer: LayerId::ONLY,
-                scale: Scale::default(),
-                sequence,
-                timestamp,
-                marker,
-                keyframe,
-                arrival,
-                payload,
-            })
+            let sequence = (1 << 20) + number * 3 + index;
+            let fields = PacketFields::single(Codec::H264, sequence, timestamp, world.now);
+            Arc::new(PacketFields { marker: index == 2, keyframe, ..fields }.with(payload))
         };
         let packets: Vec<_> = (0..3).map(packet).collect();
         self.sent.extend(packets.iter().map(|packet| packet.payload.clone()));
