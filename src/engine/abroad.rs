@@ -374,6 +374,7 @@ impl Engine {
         let (formats, rids) = (stream.formats.clone(), stream.router.rids());
         let start = Start { formats, rids, time_line, packets };
         stream.followers.push(from);
+        self.tell_watched(index);
         self.tell(from, Message::Start(name.clone(), Box::new(start)));
     }
 }

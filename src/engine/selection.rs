@@ -466,10 +466,12 @@ impl Engine {
         }
     }
 
-    /// The publisher, if it is here, need not repair layers that nobody gets.
-    fn tell_watched(&mut self, index: usize) {
+    /// The publisher, if it is here, need not repair layers that nobody gets; a single one it does,
+    /// as whoever comes begins with what is kept of it.
+    pub(super) fn tell_watched(&mut self, index: usize) {
         let Some(stream) = self.streams.get(index) else { return };
-        let all = !stream.followers.is_empty() || stream.is_tapped();
+        let is_taken = !stream.followers.is_empty() || stream.is_tapped();
+        let all = is_taken || !has_choice(&stream.layers);
         let mut watched = [all; LAYERS_MAX];
         stream.each_viewer(&mut self.peers, |_, viewing| {
             let video = viewing.subscription(Kind::Video);

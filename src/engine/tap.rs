@@ -193,12 +193,14 @@ impl Engine {
         taps.retain(|(other, sink)| sink.is_open() && *other != id);
         taps.push((id, Arc::clone(sink)));
         let taps = taps.clone();
-        let Some(stream) = index.and_then(|index| self.streams.get_mut(index)) else { return };
+        let Some(index) = index else { return };
+        let Some(stream) = self.streams.get_mut(index) else { return };
         match &mut stream.tapping {
             Some(tapping) => tapping.taps = taps,
             none => *none = Some(Box::new(Tapping::of(taps))),
         }
         stream.tell_newcomer(&**sink, now);
+        self.tell_watched(index);
     }
 
     /// Nobody reads a stream by this name any more.

@@ -80,6 +80,19 @@ fn a_keyframe_request_that_is_lost_is_made_again() {
     assert!(!world.viewer(viewer).got[1].is_empty());
 }
 
+/// Whoever comes next begins with what is kept since a keyframe.
+#[test]
+fn damage_on_the_way_in_is_mended_before_anybody_watches() {
+    let mut world = World::seeded(540);
+    let camera = world.publish("lot-42", UNASKED_NEVER);
+    world.run_for(secs(1));
+    world.clients[camera].up.loss = 0.1;
+    world.run_for(secs(10));
+    let requests = &world.publisher(camera).keyframe_requests;
+    assert!(requests.len() >= 5, "{}", requests.len());
+    assert_one_per_second(requests);
+}
+
 #[test]
 fn damage_on_the_way_in_and_viewers_who_ask_cost_one_request_a_second_together() {
     for seed in 530..540 {

@@ -1,7 +1,7 @@
 //! Whoever reads a stream is handed what its publisher sends next to the viewers, each packet once.
 
 use crate::keyframes::{UNASKED_NEVER, assert_one_per_second};
-use crate::publisher::{Camera, Publishing};
+use crate::publisher::{Camera, Publishing, TWO};
 use crate::sessions::session;
 use crate::shards::{SHARDS, place, publish_at, view_at};
 use crate::world::{World, ms, secs};
@@ -116,6 +116,20 @@ fn every_packet_is_handed_over_once_next_to_viewers_here_and_elsewhere() {
     let packets =
         notes.packets(camera, Kind::Video).len() + notes.packets(camera, Kind::Audio).len();
     assert!(batches * 2 < packets, "{batches} for {packets}: a frame at a time");
+}
+
+#[test]
+fn damage_of_any_layer_is_mended_for_whoever_reads_the_stream_and_nobody_else() {
+    let mut world = World::sharded(707, SHARDS);
+    let camera = publish_at(&mut world, 1, Camera { ladder: TWO, ..UNASKED_NEVER });
+    world.run_for(secs(1));
+    world.clients[camera].up.loss = 0.1;
+    world.run_for(secs(5));
+    assert!(world.publisher(camera).keyframe_requests.is_empty(), "nobody gets it");
+    tap(&mut world, 1);
+    world.run_for(secs(5));
+    let requests = world.publisher(camera).keyframe_requests.len();
+    assert!(requests >= 5, "{requests}");
 }
 
 #[test]
