@@ -8,7 +8,7 @@
 //!
 //! A stay is a viewer's time with one lane; each has a rewriter, which goes on where the one before
 //! has ended. While nothing is left out a stay's numbers are those of the publisher moved by
-//! constants. From the first frame that is left out on a [`Filter`] knows where that happened.
+//! constants. From the first frame that is left out on a `Filter` knows where that happened.
 //!
 //! A packet that is missing may belong to a frame that is left out: its number is kept free all the
 //! same, since nobody knows. Where it comes after all it goes out as padding, under its number. The
