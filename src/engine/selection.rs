@@ -37,6 +37,8 @@ pub(super) struct Selecting {
     target: Option<SelectedLayer>,
     /// What its link carries, as was said last.
     estimate: Option<Bitrate>,
+    /// How long a queue stands in front of it.
+    queue: Duration,
     /// Since when that has been measured.
     measured: Option<Instant>,
     sound: Sound,
@@ -78,6 +80,10 @@ impl Excess {
     const BUSY_MAX: f64 = 0.25;
     /// And for this, where nothing else flows.
     const BUSY_MAX_STOPPED: f64 = 1.0;
+
+    const fn busy_max(self) -> f64 {
+        if self.has_stopped { Self::BUSY_MAX_STOPPED } else { Self::BUSY_MAX }
+    }
 }
 
 impl Selecting {
@@ -87,6 +93,8 @@ impl Selecting {
     /// trip to the publisher and a picture or two. Beyond that a picture that stands is better than
     /// one that is ever later.
     const EXCESS_MAX: Duration = Duration::from_millis(400);
+    /// And it stands at once where so long a queue stands already: what is in it by then is late.
+    const QUEUE_MAX: Duration = Duration::from_millis(60);
     /// More than a link carries by less than this share passes.
     const EXCESS: f64 = 1.1;
     /// Not more often is anybody told.
@@ -101,6 +109,7 @@ impl Selecting {
             allocator: Allocator::default(),
             target: None,
             estimate: None,
+            queue: Duration::ZERO,
             measured: None,
             sound: Sound::new(),
             excess_since: None,
@@ -180,7 +189,9 @@ impl Viewing {
     fn allot(&mut self, layers: &[LayerState], now: Instant) -> Option<SelectedLayer> {
         let has_choice = has_choice(layers);
         self.viewer.measure(has_choice, now);
-        let estimate = self.viewer.estimate(now).map(|estimate| estimate.bitrate);
+        let estimate = self.viewer.estimate(now);
+        self.selecting.queue = estimate.map_or(Duration::ZERO, |estimate| estimate.queue);
+        let estimate = estimate.map(|estimate| estimate.bitrate);
         let sound = self.viewer.tracks().find(|track| track.kind() == Kind::Audio);
         let selecting = &mut self.selecting;
         let sound = sound.map_or(Bitrate::default(), |track| {
@@ -252,17 +263,21 @@ impl Viewing {
         let current = video.current();
         let has_rested = self.has_rested(now);
         if current.is_none() {
-            // It waits: with what is kept it need not.
-            if is_new && has_rested && self.catching_up.is_none() && self.catch_up_from(router, now)
+            // It waits: with what is kept it need not, where its link is not full of that for long.
+            let is_due = is_new && has_rested && self.catching_up.is_none();
+            if is_due
+                && self.is_cheap(router.cached_bytes(target.layer), Excess::BUSY_MAX_STOPPED)
+                && self.catch_up_from(router, now)
             {
                 step.begins = true;
                 return;
             }
         } else if let Some(excess) = self.excess(current, target, layers, now) {
             let is_ignored = router.keyframe_requests_are_ignored(target.layer, now);
-            let is_over = excess.lasts >= Selecting::EXCESS_MAX;
+            let is_late = !excess.has_stopped && self.selecting.queue >= Selecting::QUEUE_MAX;
+            let is_over = is_late || excess.lasts >= Selecting::EXCESS_MAX;
             if (is_over || is_ignored)
-                && self.is_cheap(router.cached_bytes(target.layer), excess)
+                && self.is_cheap(router.cached_bytes(target.layer), excess.busy_max())
                 && self.catch_up_from(router, now)
             {
                 step.begins = true;
@@ -303,8 +318,7 @@ impl Viewing {
     }
 
     /// Whether what is kept of a layer is no burden to its link at once.
-    fn is_cheap(&self, bytes: usize, excess: Excess) -> bool {
-        let busy_max = if excess.has_stopped { Excess::BUSY_MAX_STOPPED } else { Excess::BUSY_MAX };
+    fn is_cheap(&self, bytes: usize, busy_max: f64) -> bool {
         let estimate = self.selecting.estimate;
         estimate.is_none_or(|rate| bytes as f64 * 8.0 <= rate.as_bps() as f64 * busy_max)
     }

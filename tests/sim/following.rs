@@ -16,9 +16,11 @@ use std::time::Duration;
 /// A link with room for the best layer, of which the half carries the middle one.
 const WHOLE: u64 = 2_800;
 const HALF: u64 = 1_400;
-/// What stands in front of a link that got slower, until its viewer has another layer: it takes two
-/// or three words of feedback to see that, a round trip to the publisher, and a keyframe.
-const QUEUE: Duration = Duration::from_millis(480);
+/// What stands in front of a link that got slower, until its viewer has another layer: word of it
+/// comes a round trip and a tenth of a second later.
+const QUEUE: Duration = Duration::from_millis(200);
+/// The same where a keyframe of the best layer has just gone out: over the half it takes 200 ms.
+const QUEUE_WITH_KEYFRAME: Duration = Duration::from_millis(360);
 
 #[test]
 fn steady_links_of_three_rates_get_three_layers_and_keep_them() {
@@ -47,15 +49,23 @@ fn change(lot: &mut Lot, to: u64) -> (Duration, Duration) {
 
 #[test]
 fn a_link_that_halves_is_followed_within_two_seconds_and_climbed_again_within_eight() {
-    for seed in 10..13 {
+    for seed in 10..10 + if env::var("SEEDS").is_ok() { 50 } else { 4 } {
         let mut lot = Lot::viewed(seed, browser(), WHOLE);
         let ana = lot.ana();
         lot.assert_steady(ana, WHOLE);
+        // Keyframes come each ten seconds: just now, or a while ago.
+        let most = if seed == 10 { QUEUE_WITH_KEYFRAME } else { QUEUE };
+        lot.world.run_for(ms(seed % 10 * 937));
+        let since = lot.world.now;
         let (down, queue) = change(&mut lot, HALF);
+        let still = lot.gap(ana, Kind::Video, since, lot.world.now);
         let received = lot.assert_steady(ana, HALF);
         let (up, _) = change(&mut lot, WHOLE);
-        println!("halved: down in {down:?}, queue {queue:?}, {received} kb/s, up in {up:?}");
-        assert!(down <= secs(2) && queue <= QUEUE && up <= secs(8));
+        println!(
+            "halved: down in {down:?}, queue {queue:?}, still {still:?}, {received} kb/s, up in {up:?}"
+        );
+        assert!(down <= secs(2) && queue <= most && up <= secs(8), "seed {seed}");
+        assert!(still <= ms(150), "seed {seed}: {still:?}");
         lot.assert_steady(ana, WHOLE);
     }
 }
@@ -94,9 +104,7 @@ fn three_megabits_600_kilobits_and_back_over_a_minute() {
         println!("3,000/600/3,000: {what} {median:?} at the median, {most:?} at most");
     }
     println!("3,000/600/3,000: {share:?} % of what is allowed at least");
-    assert!(downs.last() <= Some(&secs(2)) && ups[ups.len() / 2] <= secs(8));
-    // A probe that fails makes the next one wait.
-    assert!(ups.last() <= Some(&secs(10)));
+    assert!(downs.last() <= Some(&secs(2)) && ups.last() <= Some(&secs(8)));
     assert!(share >= Some(&80));
 }
 
@@ -122,6 +130,7 @@ fn a_queue_of_three_seconds_is_not_filled() {
     lot.link().queue = secs(3);
     let ana = lot.ana();
     lot.assert_steady(ana, WHOLE);
+    lot.world.run_for(secs(3));
     let (down, queue) = change(&mut lot, HALF);
     println!("bufferbloat: down in {down:?}, queue {queue:?}");
     assert!(down <= secs(2) && queue <= QUEUE);
@@ -177,6 +186,7 @@ fn a_thin_way_back_is_enough() {
     let up = &mut lot.world.clients[ana].up;
     (up.rate, up.jitter, up.delay, up.queue) = (Some(kbps(64)), ms(30), ms(60), secs(1));
     lot.assert_steady(ana, WHOLE);
+    lot.world.run_for(secs(3));
     let (down, queue) = change(&mut lot, HALF);
     println!("asymmetric: down in {down:?}, queue {queue:?}");
     assert!(down <= secs(2) && queue <= QUEUE);
@@ -281,7 +291,7 @@ fn without_retransmissions_of_its_own_a_viewer_has_a_picture_again_when_its_link
     lot.world.run_for(secs(30));
     let after = lot.layer(ana);
     println!("no RTX: {before}, at 350 kb/s {slow}, queue {queue:?}, half a minute later {after}");
-    assert!(!after.is_empty());
+    assert!(slow == "q" && after == "f", "{slow:?}, {after:?}");
 }
 
 #[test]

@@ -54,12 +54,16 @@ pub(crate) struct Link {
     pub(crate) rate: Option<Bitrate>,
     /// The longest that something waits in front of it, where it has a rate.
     pub(crate) queue: Duration,
+    /// So many bytes pass at once where it has rested, as through a token bucket.
+    pub(crate) bucket: usize,
     /// Who else sends through it, where it has a rate.
     pub(crate) competing: Option<Competing>,
     /// When something was to leave, and how long it had to wait, where it has a rate.
     pub(crate) waits: Vec<(Instant, Duration)>,
     /// With which share a burst of losses begins, and how many it takes.
     pub(crate) bursts: (f64, u32),
+    /// So often, on average, it stands still, and for how long at most: as radio links do.
+    pub(crate) stalls: Option<(Duration, Duration)>,
     /// Nothing gets through meanwhile.
     pub(crate) outages: Vec<(Instant, Instant)>,
     /// Loses what this says, whatever chance says.
@@ -69,6 +73,7 @@ pub(crate) struct Link {
     burst_random: Random,
     /// How many more the burst takes.
     bursting: u32,
+    stalls_at: Option<Instant>,
     busy_until: Option<Instant>,
     last_arrival: Option<Instant>,
 }
@@ -91,14 +96,17 @@ impl Link {
             duplication: 0.0,
             rate: None,
             queue: Self::QUEUE,
+            bucket: 0,
             competing: None,
             waits: Vec::new(),
             bursts: (0.0, 0),
+            stalls: None,
             outages: Vec::new(),
             lose: None,
             burst_random: Random(!random.0),
             random,
             bursting: 0,
+            stalls_at: None,
             busy_until: None,
             last_arrival: None,
         }
@@ -154,13 +162,29 @@ impl Link {
     fn transmit(&mut self, bytes: usize, now: Instant) -> Option<Instant> {
         let Some(rate) = self.rate else { return Some(now) };
         self.mix_in(rate, now);
-        let begins = self.busy_until.map_or(now, |busy| busy.max(now));
-        self.waits.push((now, begins - now));
-        if begins - now > self.queue {
+        self.stall(now);
+        let rested = now.checked_sub(takes(self.bucket as f64, rate)).unwrap_or(now);
+        let begins = self.busy_until.map_or(rested, |busy| busy.max(rested));
+        let waits = begins.saturating_duration_since(now);
+        self.waits.push((now, waits));
+        if waits > self.queue {
             return None;
         }
-        self.busy_until = Some(begins + takes(bytes as f64, rate));
-        self.busy_until
+        let ends = begins + takes(bytes as f64, rate);
+        self.busy_until = Some(ends);
+        Some(ends.max(now))
+    }
+
+    /// Stands still, if that is due.
+    fn stall(&mut self, now: Instant) {
+        let Some((apart, most)) = self.stalls else { return };
+        if self.stalls_at.is_some_and(|at| at <= now) {
+            let busy = self.busy_until.map_or(now, |busy| busy.max(now));
+            self.busy_until = Some(busy + self.burst_random.below(most));
+            self.stalls_at = None;
+        }
+        let next = || now + self.burst_random.below(apart * 2);
+        self.stalls_at.get_or_insert_with(next);
     }
 
     /// Lets others send what they have sent until now.

@@ -2,8 +2,9 @@
 //! do, and what they look at.
 
 use crate::client::Side;
+use crate::encoding::{BROWSER, Encoding};
 use crate::link::Link;
-use crate::publisher::{BROWSER, Camera, Encoding, Publishing};
+use crate::publisher::{Camera, Publishing};
 use crate::sessions::session;
 use crate::viewer::{Screen, Watching};
 use crate::world::{World, ms, secs};
@@ -151,7 +152,12 @@ impl Lot {
 
     /// The longest that a viewer went without a sound between the two.
     pub(crate) fn silence(&self, viewer: usize, from: Instant, to: Instant) -> Duration {
-        let got = self.world.viewer(viewer).got[Kind::Audio.index()].iter().map(|got| got.at);
+        self.gap(viewer, Kind::Audio, from, to)
+    }
+
+    /// The longest that it went without anything of a kind.
+    pub(crate) fn gap(&self, viewer: usize, kind: Kind, from: Instant, to: Instant) -> Duration {
+        let got = self.world.viewer(viewer).got[kind.index()].iter().map(|got| got.at);
         let within = got.filter(|at| (from..to).contains(at));
         let times: Vec<Instant> = [from].into_iter().chain(within).chain([to]).collect();
         times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()

@@ -4,6 +4,7 @@
 //!
 //! - `agreed`: the codecs that are agreed, and their payload types
 //! - `client`: one client, its transport and its links
+//! - `encoding`: the layers that a publisher sends
 //! - `link`: one direction of a network
 //! - `lot`: a publisher of several layers, and viewers behind links of their own
 //! - `oracle`: what must always hold
@@ -22,6 +23,7 @@
 //!
 //! - `backlog`: a viewer whose connection takes less than it is sent
 //! - `choosing`: a viewer gets the layer that it wishes to see
+//! - `climbing`: a viewer climbs to what its link carries and no further
 //! - `ending`: how sessions end, and what stays of them
 //! - `fault`: a fault in one session ends that session only
 //! - `flood`: a viewer that asks for everything gets little, and the others notice nothing
@@ -47,6 +49,7 @@
 
 mod agreed;
 mod client;
+mod encoding;
 mod link;
 mod lot;
 mod oracle;
@@ -65,6 +68,7 @@ mod written;
 
 mod backlog;
 mod choosing;
+mod climbing;
 mod ending;
 mod fault;
 mod flood;

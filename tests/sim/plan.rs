@@ -1,8 +1,9 @@
 //! What happens in a world, drawn from one seed, and told in words.
 
 use crate::agreed::VIDEO;
+use crate::encoding::{BROWSER, Encoding, OBS, SAME_SIZE, TWO};
 use crate::link::{Link, Random};
-use crate::publisher::{BROWSER, Camera, Encoding, OBS, Repair, SAME_SIZE, TWO};
+use crate::publisher::{Camera, Repair};
 use crate::tells::Tells;
 use crate::viewer::Screen;
 use crate::world::{ROLES, ms};

@@ -1,6 +1,7 @@
 //! A simulated publisher above its transport: a camera and a microphone, and what it answers.
 
 use crate::agreed::payload_types;
+use crate::encoding::{ENCODINGS_MAX, Encoding, encoding};
 use crate::picture::{self, Place, Stamp};
 use crate::sessions::{PUBLISHER_SSRC, Rtp, rtx_ssrc, ssrc};
 use millrace::media::codec::{Codec, Kind};
@@ -13,7 +14,6 @@ use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How a publisher answers a NACK.
@@ -26,55 +26,6 @@ pub(crate) enum Repair {
     /// With the same packet again.
     Resend,
 }
-
-/// One of several encodings of a camera's pictures (RFC 8853).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Encoding {
-    pub(crate) rid: &'static str,
-    pub(crate) size: (u16, u16),
-    /// Packets of a picture; a keyframe has four times as many.
-    pub(crate) packets: usize,
-    /// Bytes of a packet's payload, give or take two.
-    pub(crate) payload_bytes: usize,
-    /// Of so many of the camera's pictures it has one.
-    pub(crate) every: u64,
-}
-
-impl fmt::Debug for Encoding {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { rid, size: (width, height), packets, payload_bytes, every } = self;
-        write!(out, "{rid:?}: {width}x{height}, {packets} of {payload_bytes} bytes, 1/{every}")
-    }
-}
-
-const fn encoding(rid: &'static str, size: (u16, u16), [packets, bytes]: [usize; 2]) -> Encoding {
-    Encoding { rid, size, packets, payload_bytes: bytes, every: 1 }
-}
-
-/// As browsers send them, in kb/s at 30 pictures a second: 150, 600, 2,000.
-pub(crate) const BROWSER: &[Encoding] = &[
-    encoding("q", (320, 192), [1, 1_250]),
-    encoding("h", (640, 368), [3, 1_000]),
-    encoding("f", (1_280, 720), [8, 1_110]),
-];
-
-/// As OBS does, the largest first; the middle one has half the pictures.
-pub(crate) const OBS: &[Encoding] = &[
-    encoding("0", (1_920, 1_072), [8, 1_150]),
-    Encoding { every: 2, ..encoding("1", (1_280, 720), [4, 1_100]) },
-    encoding("2", (640, 368), [1, 900]),
-];
-
-/// Two whose names say the wrong thing.
-pub(crate) const TWO: &[Encoding] =
-    &[encoding("low", (960, 544), [4, 900]), encoding("high", (480, 272), [1, 800])];
-
-/// Two of one size, which differ by their rates alone.
-pub(crate) const SAME_SIZE: &[Encoding] =
-    &[encoding("a", (640, 368), [1, 700]), encoding("b", (640, 368), [3, 1_000])];
-
-/// The most encodings of a camera.
-pub(crate) const ENCODINGS_MAX: usize = 3;
 
 /// The header extensions in which encodings are named: of media, and of retransmissions.
 pub(crate) const RID: [u8; 2] = [2, 3];
@@ -339,7 +290,8 @@ impl Publishing {
         out: &mut Vec<Vec<u8>>,
     ) {
         let (codec, lane) = (self.camera.codec, lane_at(1 + encoding));
-        let Encoding { size, packets, payload_bytes, .. } = self.encodings[encoding];
+        let Encoding { size, packets, payload_bytes, .. } =
+            self.encodings[encoding].at(self.pictures);
         let mut first = true;
         if keyframe {
             self.since_keyframe[encoding] = 0;

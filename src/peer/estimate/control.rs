@@ -20,6 +20,8 @@ const DECREASE: f64 = 0.85;
 const DECREASE_MEASURED: f64 = 0.9;
 /// Whoever sends less than this part of what the path carries makes no queue, whatever delays say.
 const FILLS: f64 = 0.95;
+/// What a probe that filled the path came at is what it carries, but for what is not certain.
+const SATURATED: f64 = 0.97;
 /// Whoever sends that much more makes one, before delays say so.
 const OVERFILLS: f64 = 1.2;
 /// Within such a time it falls no further than to this part: a machine that stood still for a
@@ -54,6 +56,8 @@ pub(super) struct Signals {
     pub(super) is_queueing: bool,
     /// The newest packet had to wait.
     pub(super) has_waited: bool,
+    /// The rate at which a queue is served that gets longer and longer.
+    pub(super) filling: Option<Bitrate>,
     /// The rate at which packets came.
     pub(super) received: Option<Bitrate>,
     /// The rate at which those had departed, in half a second and in a whole one.
@@ -71,8 +75,10 @@ impl Signals {
             let received = self.received.filter(|_| self.is_overused).map(bits)?;
             return Some((received, received * DECREASE));
         };
-        let (lately, _) = self.departed?;
-        let is_too_much = self.is_overused && bits(lately) >= carried * FILLS;
+        // A keyframe alone may fill half a second, and what it leaves drains.
+        let (lately, longer) = self.departed?;
+        let departed = f64::midpoint(bits(lately), bits(longer));
+        let is_too_much = self.is_overused && departed >= carried * FILLS;
         (is_too_much || overfills).then_some((carried, carried * DECREASE_MEASURED))
     }
 
@@ -82,6 +88,12 @@ impl Signals {
             return false;
         };
         self.has_waited && lately.min(longer) >= carried.scaled(OVERFILLS)
+    }
+
+    /// Where there is one by that already, and no doubt: what the path carries.
+    fn filled(&self) -> Option<f64> {
+        let (carried, (lately, longer)) = (self.filling?, self.departed?);
+        (lately.min(longer) >= carried.scaled(OVERFILLS)).then_some(bits(carried))
     }
 }
 
@@ -143,9 +155,12 @@ impl Control {
         let now = signals.now;
         let passed = now.saturating_duration_since(self.updated.replace(now).unwrap_or(now));
         let before = self.target;
-        // Twice in a row: packets that are late by chance look alike.
+        // Twice in a row, or with a queue: packets that are late by chance look alike.
         let overfilled = std::mem::replace(&mut self.overfills, signals.overfills());
-        if let Some((carried, target)) = signals.carried(overfilled && self.overfills) {
+        if let Some(carried) = signals.filled() {
+            self.limit = Some(carried);
+            self.target = self.target.min(carried * DECREASE_MEASURED);
+        } else if let Some((carried, target)) = signals.carried(overfilled && self.overfills) {
             self.limit = Some(carried);
             self.fall_to(target, now);
         } else if let Verdict::TooHigh(loss) = signals.loss {
@@ -229,8 +244,7 @@ impl Control {
     pub(super) fn probed(&mut self, outcome: Outcome, now: Instant) {
         let rate = match outcome {
             Outcome::Carried(rate) => bits(rate),
-            // It filled the path; the queue that it left must drain.
-            Outcome::Saturated(rate) => bits(rate) * DECREASE_MEASURED,
+            Outcome::Saturated(rate) => bits(rate) * SATURATED,
             Outcome::Lost => return,
         };
         if self.limit.is_some_and(|limit| rate > limit * 1.2) {

@@ -19,6 +19,11 @@ const SLOTS: usize = 8;
 const BASE_SPAN: Duration = Duration::from_secs(10);
 /// A shorter queue is none: receivers of some links get packets up to such a distance together.
 const QUEUE_MIN: i64 = 20_000;
+/// A queue of that length, or of so many times what delays waver by, is one that fills.
+const FILLS_MIN: i64 = 40_000;
+const FILLS_TIMES: i64 = 4;
+/// So many slots tell by how much delays waver from one to the next.
+const WAVERS_SLOTS: i64 = 32;
 /// Brings the slope of the trend (milliseconds per millisecond) to the scale of the detector's
 /// threshold, which begins at 12.5: a queue that grows by 5 % of the time is one too much.
 const GAIN: f64 = 250.0;
@@ -46,6 +51,8 @@ pub(super) struct DelayMeter {
     span_began: i64,
     /// How long the newest packet waited.
     waited: i64,
+    /// By how much the delays of slots differ from those before, on average.
+    wavers: i64,
 }
 
 impl DelayMeter {
@@ -60,6 +67,7 @@ impl DelayMeter {
             least: [i64::MAX; 2],
             span_began: 0,
             waited: 0,
+            wavers: 0,
         }
     }
 
@@ -92,6 +100,10 @@ impl DelayMeter {
 
     fn close(&mut self, closed: Slot, now: Instant) {
         let previous = self.slots[SLOTS - 1];
+        if self.filled > 0 {
+            let change = (closed.delay - previous.delay).abs();
+            self.wavers += (change - self.wavers) / WAVERS_SLOTS;
+        }
         self.slots.rotate_left(1);
         self.slots[SLOTS - 1] = closed;
         self.filled = (self.filled + 1).min(SLOTS);
@@ -126,6 +138,15 @@ impl DelayMeter {
     /// Whether there is a queue.
     pub(super) fn is_queueing(&self) -> bool {
         self.standing() >= QUEUE_MIN
+    }
+
+    /// Whether there is a queue that has got longer and longer, and is no chance. A path that stood
+    /// still for a moment makes one at once, and then only drains.
+    pub(super) fn is_filling(&self) -> bool {
+        let Some(current) = self.current.filter(|_| self.filled > 1) else { return false };
+        let [before, last] = [SLOTS - 2, SLOTS - 1].map(|place| self.slots[place].delay);
+        let least = FILLS_MIN.max(self.wavers * FILLS_TIMES);
+        before < last && last < current.delay && current.delay - self.base() >= least
     }
 
     /// Whether the newest packet had to wait.

@@ -91,6 +91,8 @@ impl LossMeter {
             }
             return if self.may_grow { Verdict::Grow } else { Verdict::Stay };
         }
+        // More is lost by less where the path has become another.
+        self.tried = self.tried.filter(|(before, _)| fraction * LOWER <= *before);
         let (before, at) = *self.tried.get_or_insert((fraction, received));
         if received < at.scaled(LOWER) && fraction >= before * LOWER {
             self.own = fraction;

@@ -1,8 +1,8 @@
 //! When to send more than the media for a moment, and what that said of the path.
 //!
 //! A cluster is a few packets of the past, sent once more beside the media so that both together
-//! have the rate that is asked about. It costs a queue of some ten milliseconds at most where the
-//! path does not carry it, and nothing else: a viewer has these packets, or had lost them.
+//! have the rate that is asked about. Where the path does not carry it there is a queue for some ten
+//! milliseconds, and nothing else: a viewer has these packets, or had lost them.
 
 use super::Acked;
 use super::history::Departed;
@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 
 /// How long a cluster takes; less time tells too little, as some links carry packets in lots.
 const TAKES: Duration = Duration::from_millis(20);
-/// So many bytes it has at least: four packets.
-const BYTES_MIN: f64 = 4_800.0;
+/// So many bytes it has at least: eight packets.
+const BYTES_MIN: f64 = 9_600.0;
+/// The first of them say nothing: they pass at any rate where a token bucket has filled, as those of
+/// shapers do (`tc`, loadtest's relay).
+const BYTES_FIRST: usize = 4_800;
 /// It departs in steps of this.
 const STEP: Duration = Duration::from_millis(5);
 /// One that takes longer is given up: nobody had time to send it.
@@ -23,20 +26,18 @@ const ANSWER_MAX: Duration = Duration::from_secs(1);
 const FACTOR_MAX: f64 = 2.0;
 /// Less than that is not asked about: it would take too long until it has all departed.
 const RATE_MIN: f64 = 300_000.0;
-/// Slightly more than what is wanted: an answer is a little less than what was asked.
-const BEYOND: f64 = 1.05;
-/// The path carried it if it came at this part of its rate.
+/// More than what is wanted: a few packets do not depart at quite the rate that is asked about.
+const BEYOND: f64 = 1.25;
+/// The path carried it if it came at this part of the rate at which it had departed.
 const CARRIED: f64 = 0.97;
+/// It is a probe of that rate if it departed at this part of it: senders are late, too.
+const DEPARTED: f64 = 0.85;
 /// More of it must have come than this part.
 const CAME_MIN: f64 = 0.8;
 /// The rests after clusters that were too much, one after the other. The last one is what a viewer
 /// waits at most when its path has recovered.
-const RESTS: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(5),
-];
+const RESTS: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// After the estimate fell the queue drains first.
 const REST_AFTER_FALL: Duration = Duration::from_millis(1_500);
 /// Where there is a queue, or nothing to send, it is tried again after this.
@@ -74,8 +75,12 @@ struct Cluster {
     came: u32,
     lost: u32,
     bytes: usize,
-    /// When the first of those that came did, with its size, and the last.
-    arrivals: Option<(i64, usize, i64)>,
+    /// Of these the first.
+    bytes_first: usize,
+    /// When the last of the first bytes came, and the last of all.
+    arrivals: Option<(i64, i64)>,
+    /// When those had departed.
+    departures: Option<(Instant, Instant)>,
     newest: u64,
 }
 
@@ -190,7 +195,9 @@ impl Prober {
             came: 0,
             lost: 0,
             bytes: 0,
+            bytes_first: 0,
             arrivals: None,
+            departures: None,
             newest: 0,
         });
     }
@@ -216,11 +223,15 @@ impl Prober {
         let Some(cluster) = self.cluster.as_mut().filter(|it| it.has(departed.number)) else {
             return;
         };
-        let (at, size) = (acked.arrived, acked.size);
-        let (first, of_first, last) = cluster.arrivals.unwrap_or((at, size, at));
-        cluster.arrivals = Some((first.min(at), of_first, last.max(at)));
+        let (at, sent) = (acked.arrived, acked.sent);
         cluster.came += 1;
-        cluster.bytes += size;
+        cluster.bytes += acked.size;
+        if cluster.bytes_first < BYTES_FIRST {
+            cluster.bytes_first = cluster.bytes;
+            (cluster.arrivals, cluster.departures) = (Some((at, at)), Some((sent, sent)));
+        }
+        cluster.arrivals = cluster.arrivals.map(|(first, last)| (first, last.max(at)));
+        cluster.departures = cluster.departures.map(|(first, last)| (first, last.max(sent)));
         cluster.newest = cluster.newest.max(departed.number);
         if departed.was_missing {
             cluster.lost = cluster.lost.saturating_sub(1);
@@ -245,7 +256,11 @@ impl Prober {
     /// What a cluster said, once something was said of all its packets.
     pub(super) fn poll_result(&mut self, now: Instant) -> Option<Outcome> {
         let cluster = self.cluster.filter(|it| it.end.is_some_and(|end| it.newest + 1 >= end))?;
-        let outcome = cluster.outcome();
+        let Some(outcome) = cluster.outcome() else {
+            self.cluster = None;
+            self.next = Some(now + RETRY);
+            return None;
+        };
         if matches!(outcome, Outcome::Carried(_)) {
             self.cluster = None;
             self.failures = 0;
@@ -269,21 +284,24 @@ impl Cluster {
         number >= self.first && self.end.is_none_or(|end| number < end)
     }
 
-    fn outcome(&self) -> Outcome {
+    /// None where it departed so slowly that it says nothing.
+    fn outcome(&self) -> Option<Outcome> {
         let total = self.came + self.lost;
-        let Some((first, of_first, last)) = self.arrivals else { return Outcome::Lost };
+        let Some(((first, last), (began, ended))) = self.arrivals.zip(self.departures) else {
+            return Some(Outcome::Lost);
+        };
         if f64::from(self.came) < f64::from(total) * CAME_MIN || self.came < 3 {
-            return Outcome::Lost;
+            return Some(Outcome::Lost);
         }
-        // The first packet's own time on the path is not in the span.
-        let bits = (self.bytes - of_first) as f64 * 8.0;
-        let span = (last - first).max(1_000) as f64 / 1e6;
-        let came = bits / span;
+        let bits = (self.bytes - self.bytes_first) as f64 * 8.0;
+        let came = bits / ((last - first).max(1_000) as f64 / 1e6);
+        let took = ended.saturating_duration_since(began).as_secs_f64();
+        let departed = (bits / took.max(0.001)).min(self.rate);
         let rate = |bits: f64| Bitrate::bps(bits as u64);
-        if came >= self.rate * CARRIED {
-            Outcome::Carried(rate(came.min(self.rate)))
-        } else {
-            Outcome::Saturated(rate(came))
+        if came < departed * CARRIED {
+            return Some(Outcome::Saturated(rate(came)));
         }
+        let is_said = departed >= self.rate * DEPARTED;
+        is_said.then(|| Outcome::Carried(rate(came.min(departed))))
     }
 }

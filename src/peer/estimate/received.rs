@@ -56,6 +56,31 @@ impl Window {
     }
 }
 
+/// Bytes that waited, and how long it took until they came.
+#[derive(Debug, Clone, Copy, Default)]
+struct Busy {
+    bytes: f64,
+    micros: f64,
+}
+
+impl Busy {
+    /// A packet came so long after the one before; where it had to wait, its bytes.
+    fn add(&mut self, gap: f64, waited: Option<usize>) {
+        let fades = FADES_MICROS / (FADES_MICROS + gap);
+        self.bytes *= fades;
+        self.micros *= fades;
+        if let Some(size) = waited {
+            self.bytes += size as f64;
+            self.micros += gap;
+        }
+    }
+
+    fn rate(&self) -> Option<Bitrate> {
+        let is_known = self.micros >= BUSY_MIN_MICROS;
+        is_known.then(|| Bitrate::bps((self.bytes * 8e6 / self.micros) as u64))
+    }
+}
+
 /// Measures what came.
 #[derive(Debug)]
 pub(super) struct Received {
@@ -63,9 +88,9 @@ pub(super) struct Received {
     came: Window,
     departed: Window,
     newest: Option<i64>,
-    /// Bytes that waited, and how long it took until they came.
-    busy_bytes: f64,
-    busy_micros: f64,
+    busy: Busy,
+    /// The same since the first packet that had to wait, for as long as all behind it have to.
+    run: Option<Busy>,
 }
 
 impl Received {
@@ -75,8 +100,8 @@ impl Received {
             came: Window::default(),
             departed: Window::default(),
             newest: None,
-            busy_bytes: 0.0,
-            busy_micros: 0.0,
+            busy: Busy::default(),
+            run: None,
         }
     }
 
@@ -88,12 +113,12 @@ impl Received {
         self.departed.add(sent, size);
         let newest = self.newest.unwrap_or(arrived);
         let gap = (arrived - newest).max(0) as f64;
-        let fades = FADES_MICROS / (FADES_MICROS + gap);
-        self.busy_bytes *= fades;
-        self.busy_micros *= fades;
-        if waited >= WAITED_MIN {
-            self.busy_bytes += size as f64;
-            self.busy_micros += gap;
+        let had_to_wait = waited >= WAITED_MIN;
+        self.busy.add(gap, had_to_wait.then_some(size));
+        match &mut self.run {
+            Some(run) if had_to_wait => run.add(gap, Some(size)),
+            // What the first waited for was no service: a path may just have stood still.
+            run => *run = had_to_wait.then(Busy::default),
         }
         self.newest = Some(newest.max(arrived));
     }
@@ -109,9 +134,13 @@ impl Received {
     }
 
     /// The rate at which the path let pass what waited for it: what it carries, or our part of that
-    /// where others use it too.
+    /// where others use it too. Bursts tell.
     pub(super) fn bottleneck(&self) -> Option<Bitrate> {
-        let is_known = self.busy_micros >= BUSY_MIN_MICROS;
-        is_known.then(|| Bitrate::bps((self.busy_bytes * 8e6 / self.busy_micros) as u64))
+        self.busy.rate()
+    }
+
+    /// The same of the queue that there is now: known sooner where a path has become another.
+    pub(super) fn served(&self) -> Option<Bitrate> {
+        self.run?.rate()
     }
 }

@@ -372,7 +372,11 @@ impl Allocator {
         };
         let next = at.map_or(0, |at| at + 1);
         let soon = now + Self::CLIMB_AFTER;
-        let next = rungs.get(next).filter(|_| self.may_go_up(soon));
+        // While it waits to go up it may turn out that there is room for more than that.
+        let has_no_room = |rung: &&Rung| !rung.fits(budget.bps, Self::HEADROOM);
+        let above = rungs.get(next..).unwrap_or_default();
+        let next = above.iter().find(has_no_room).or(above.last());
+        let next = next.filter(|_| self.may_go_up(soon));
         let rung = next.or_else(|| rungs.get(at?)).filter(|_| !budget.is_all())?;
         Some(Bitrate::bps((rung.needs as f64 * Self::WANTED) as u64 + budget.sound))
     }

@@ -284,11 +284,12 @@ fn a_steady_link_is_left_alone() {
     for kbps in [250, 400, 700, 1_000, 1_400, 1_800, 2_600, 2_800, 3_500, 8_000] {
         let mut world = World::new(Bitrate::kbps(kbps));
         world.run(60.0);
-        let share = world.probe_bytes as f64 / world.media_bytes as f64;
+        let share = world.probe_bytes as f64 / (kbps * 1_000 / 8 * 60) as f64;
         assert!(world.most_switches() <= 3, "{kbps}: {:?}", world.switches);
         assert!(world.switches_after(10) <= 2, "{kbps}: {:?}", world.switches);
-        // 3 %, and what may be spent at once at the beginning.
-        assert!(share < 0.03 + 0.06, "{kbps}: {share}");
+        // 3 % of what the link carries, and what may be spent at once at the beginning.
+        let at_once = 48_000.0 / (kbps * 1_000 / 8 * 60) as f64;
+        assert!(share < 0.03 + at_once, "{kbps}: {share}");
     }
 }
 
