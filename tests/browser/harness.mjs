@@ -19,6 +19,8 @@ export { reachableByFirefox } from "./programs.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
+/** A server that takes whoever comes, where a machine is busy with what the test asks of it. */
+export const PATIENT = { LIMITS__LOAD_MAX_PERCENT: "100", LIMITS__LATENESS_MAX_MS: "10000" };
 
 /** Far more than a slow machine needs: only a broken build reaches it. */
 const DEADLINE_MS = 30_000;
@@ -75,8 +77,13 @@ export async function until(what, probe, deadlineMs = DEADLINE_MS) {
       last = error;
     }
     if (Date.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`, { cause: last });
-    await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+    await pause(ASK_EVERY_MS);
   }
+}
+
+/** For what is measured over a time. */
+export function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** A test with a `World` of its own, of which everything is ended with it. */
