@@ -369,7 +369,8 @@ mod tests {
     fn a_packet_that_is_no_longer_than_its_parameter_set_tells_the_size() {
         let mut bench = Bench::new(SrtpProfile::Gcm, 12);
         // What x264 wrote of a picture of 240x136.
-        let set = b"\x67\x42\xc0\x0c\xda\x0f\x13\xf9\x70\x11\x00\x00\x03\x00\x01\x00\x00\x03\x00\x3c\x8f\x14\x2a\xa0";
+        let set = b"\x67\x42\xc0\x0c\xda\x0f\x13\xf9\x70\x11\x00\x00\x03\x00\x01\x00\
+            \x00\x03\x00\x3c\x8f\x14\x2a\xa0";
         for sequence_number in 0..=UNSTAMPED as u16 {
             let header = rtp::Header {
                 version: 2,
