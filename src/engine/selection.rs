@@ -146,16 +146,10 @@ impl Selecting {
 
 /// Whether two are the same but for rates.
 fn is_like(one: &Selection, other: &Selection) -> bool {
-    let alike = |(one, other): (&LayerState, &LayerState)| {
-        (one.layer, one.is_active, one.dimensions, one.spatial_max, one.temporal.len())
-            == (
-                other.layer,
-                other.is_active,
-                other.dimensions,
-                other.spatial_max,
-                other.temporal.len(),
-            )
+    let shape = |it: &LayerState| {
+        (it.layer, it.is_active, it.dimensions, it.spatial_max(), it.temporal_max())
     };
+    let alike = |(one, other): (&LayerState, &LayerState)| shape(one) == shape(other);
     (one.current, one.target) == (other.current, other.target)
         && one.layers.len() == other.layers.len()
         && one.layers.iter().zip(other.layers.iter()).all(alike)
@@ -316,8 +310,8 @@ impl Viewing {
         let target = self.selecting.target.filter(|target| target.layer == layer);
         target.or_else(|| {
             let state = layers.iter().find(|state| state.layer == layer)?;
-            let temporal = state.temporal.len().saturating_sub(1) as u8;
-            Some(SelectedLayer { layer, spatial: state.spatial_max, temporal })
+            let (spatial, temporal) = (state.spatial_max(), state.temporal_max());
+            Some(SelectedLayer { layer, spatial, temporal })
         })
     }
 }

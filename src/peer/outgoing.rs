@@ -129,7 +129,7 @@ struct PayloadTypes {
 
 impl PayloadTypes {
     /// Whether packets of it can be numbered and sent again beside the media.
-    const fn takes_probes(&self) -> bool {
+    const fn takes_probes(self) -> bool {
         self.rtx.is_some() && matches!(self.telling, Some(Telling::Number(_)))
     }
 }
@@ -295,7 +295,7 @@ impl Outgoing {
         noting: Noting<'_>,
     ) -> usize {
         let types = self.payload_types[numbered.packet.codec as usize];
-        let Some(types) = types.filter(PayloadTypes::takes_probes) else { return 0 };
+        let Some(types) = types.filter(|types| types.takes_probes()) else { return 0 };
         let written = self.seal_rtx(numbered, types, wire, Some(noting));
         if written > 0 {
             self.counters.bytes += written as u64;
@@ -364,7 +364,7 @@ impl Outgoing {
 
     /// Whether the format that flows can be numbered and sent again beside the media.
     pub fn takes_probes(&self) -> bool {
-        self.payload_types.iter().flatten().any(PayloadTypes::takes_probes)
+        self.payload_types.iter().flatten().any(|types| types.takes_probes())
     }
 
     fn fields<'p>(

@@ -11,7 +11,7 @@ use crate::codec::configuration::VideoConfiguration;
 use crate::codec::hex;
 use crate::codec::packetizer::{Packetizer, nal_units};
 use crate::media::id::SessionId;
-use crate::media::layer::{Lane, LayerId, Scale};
+use crate::media::layer::{Lane, LayerId, Scale, Sizes};
 use crate::media::packet::PacketFields;
 use crate::media::packet::PacketPool;
 use base64::Engine;
@@ -117,6 +117,7 @@ impl World {
             codec: Codec::H264,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp,
             marker: *marker,
@@ -132,6 +133,7 @@ impl World {
             codec: Codec::Opus,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp: AUDIO_TICKS + number * 960,
             marker: false,
@@ -365,6 +367,7 @@ fn padding_between_frames_is_nothing() {
             codec,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp,
             marker,
@@ -467,6 +470,7 @@ fn what_is_held_is_bounded() {
             codec: Codec::H264,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp: VIDEO_TICKS + 3_600,
             marker: false,
