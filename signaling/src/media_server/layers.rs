@@ -59,8 +59,8 @@ pub struct SelectedLayer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LayerChoice {
-    /// The layer of this name; the later drafts call it `rid`.
-    #[serde(alias = "rid", skip_serializing_if = "Option::is_none")]
+    /// The layer of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding_id: Option<String>,
     /// This spatial layer of it.
     #[serde(skip_serializing_if = "Option::is_none")]
