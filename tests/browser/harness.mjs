@@ -19,6 +19,8 @@ export { reachableByFirefox } from "./programs.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
+/** A server that takes whoever comes, where a machine is busy with what the test asks of it. */
+export const PATIENT = { LIMITS__LOAD_MAX_PERCENT: "100", LIMITS__LATENESS_MAX_MS: "10000" };
 
 /** Far more than a slow machine needs: only a broken build reaches it. */
 const DEADLINE_MS = 30_000;
@@ -75,8 +77,13 @@ export async function until(what, probe, deadlineMs = DEADLINE_MS) {
       last = error;
     }
     if (Date.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`, { cause: last });
-    await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+    await pause(ASK_EVERY_MS);
   }
+}
+
+/** For what is measured over a time. */
+export function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** A test with a `World` of its own, of which everything is ended with it. */
@@ -139,11 +146,25 @@ class World {
    * one changes: as a PLI is lost on an RTMP encoder, and on many a hardware one.
    */
   publishFile(server, stream, { keyframeEvery, size = "640x360", kbps = 1500 }) {
+    return this.#publishFiles(server, stream, keyframeEvery, [{ size, kbps }], ["--no-audio"]);
+  }
+
+  /** The same in several layers, the largest first, offered as OBS 32 does. */
+  publishLikeObs(server, stream, { keyframeEvery, layers }) {
+    const list = layers.map(({ size, kbps }) => `${size}@${kbps}`).join();
+    const options = ["--like", "obs", "--layers", list];
+    return this.#publishFiles(server, stream, keyframeEvery, layers, options);
+  }
+
+  #publishFiles(server, stream, keyframeEvery, layers, options) {
     const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
-    const file = join(directory, "stream.h264");
-    writeH264(file, { keyframeEvery, size, kbps });
+    const files = layers.map(({ size, kbps }, place) => {
+      const file = join(directory, `${place}.h264`);
+      writeH264(file, { keyframeEvery, size, kbps });
+      return ["--annexb", file];
+    });
     const url = `${server.url}/whip/${stream}`;
-    const sent = ["--annexb", file, "--fps", "30", "--no-audio", "--token", PUBLISH_TOKEN];
+    const sent = [...files.flat(), "--fps", "30", "--token", PUBLISH_TOKEN, ...options];
     const stdio = ["ignore", "ignore", "inherit"];
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });

@@ -2,12 +2,10 @@
 // live as who was there before.
 
 import assert from "node:assert/strict";
-import { plays, scenario, until } from "./harness.mjs";
+import { pause, plays, scenario, until } from "./harness.mjs";
 
 const NEWCOMERS = 3;
 const RTP_TICKS_PER_MS = 90;
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function median(numbers) {
   return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
