@@ -3,7 +3,7 @@
 
 use super::answer::Answer;
 use super::offer::TRANSPORT_CC;
-use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
+use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
@@ -64,7 +64,7 @@ impl Feedback {
     pub fn estimate(self, sender_ssrc: u32, ssrcs: Vec<u32>) -> Option<Box<dyn rtc_rtcp::Packet>> {
         let Self::Remb(bits) = self else { return None };
         let bitrate = bits as f32;
-        Some(Box::new(ReceiverEstimatedMaximumBitrate { sender_ssrc, bitrate, ssrcs }))
+        Some(Box::new(remb::ReceiverEstimatedMaximumBitrate { sender_ssrc, bitrate, ssrcs }))
     }
 }
 
