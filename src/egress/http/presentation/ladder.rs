@@ -156,14 +156,14 @@ impl Ladder {
             self.assign(layer);
         }
         let mut is_shown = [false; Rung::COUNT];
-        for index in 0..self.steps.len() {
+        for (index, is_shown) in is_shown.iter_mut().enumerate().take(self.steps.len()) {
             let wanted = self.wanted(&self.steps[index]);
             let step = &mut self.steps[index];
             let is_first = step.shown.is_none() && step.own == Some(layer);
             if wanted == Some(layer) && (sample.starts || is_first) {
                 step.shown = wanted;
             }
-            is_shown[index] = step.shown == Some(layer);
+            *is_shown = step.shown == Some(layer);
             let stands_in = wanted.is_some() && wanted != step.own && step.shown != wanted;
             let is_still = step.shown.is_none_or(|shown| !self.flows_still(shown));
             if stands_in && is_still {

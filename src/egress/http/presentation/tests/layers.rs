@@ -312,8 +312,7 @@ fn the_first_pictures_of_all_layers_are_bounded_together() {
             made.push(Sample { layer: id(index), ..picture(0, 0, true, max / share - 100) });
             assert!(made.held() <= max, "{} of {max}: {share} {at_once}", made.held());
         }
-        for index in 1..50 {
-            let ticks = index as i64 * 3_600;
+        for (ticks, index) in (1..50).map(|number| number * 3_600).zip(1..) {
             let layer = id(index % Rung::COUNT);
             made.push(Sample { layer, ..picture(ticks, ticks, false, max / share - 100) });
             assert!(made.held() <= max, "{} of {max}: {share} {at_once}", made.held());
