@@ -123,7 +123,7 @@ impl Layers {
         self.0.get(index).is_some_and(Option::is_some)
     }
 
-    /// Whether a keyframe of the layer at this place can be had for the asking: it flows, or nothing
+    /// Whether a keyframe of the layer at this place can be had for the asking: it flows, or none
     /// has come of any yet. One that has stopped begins with a keyframe when it comes back.
     pub fn may_answer(&self, index: usize, now: Instant) -> bool {
         match self.0.get(index) {

@@ -119,11 +119,25 @@ class World {
    * one changes: as a PLI is lost on an RTMP encoder, and on many a hardware one.
    */
   publishFile(server, stream, { keyframeEvery, size = "640x360", kbps = 1500 }) {
+    return this.#publishFiles(server, stream, keyframeEvery, [{ size, kbps }], ["--no-audio"]);
+  }
+
+  /** The same in several layers, the largest first, offered as OBS 32 does. */
+  publishLikeObs(server, stream, { keyframeEvery, layers }) {
+    const list = layers.map(({ size, kbps }) => `${size}@${kbps}`).join();
+    const options = ["--like", "obs", "--layers", list];
+    return this.#publishFiles(server, stream, keyframeEvery, layers, options);
+  }
+
+  #publishFiles(server, stream, keyframeEvery, layers, options) {
     const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
-    const file = join(directory, "stream.h264");
-    writeH264(file, { keyframeEvery, size, kbps });
+    const files = layers.map(({ size, kbps }, place) => {
+      const file = join(directory, `${place}.h264`);
+      writeH264(file, { keyframeEvery, size, kbps });
+      return ["--annexb", file];
+    });
     const url = `${server.url}/whip/${stream}`;
-    const sent = ["--annexb", file, "--fps", "30", "--no-audio", "--token", PUBLISH_TOKEN];
+    const sent = [...files.flat(), "--fps", "30", "--token", PUBLISH_TOKEN, ...options];
     const stdio = ["ignore", "ignore", "inherit"];
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });

@@ -120,12 +120,9 @@ impl Ladder {
 
     /// Takes away what is beyond the ceilings; the smallest stays.
     fn bound(&mut self, choice: &LayerChoice) {
-        let filled =
-            |rung: &Rung| rung.dimensions.is_some_and(|it| choice.ceiling.is_filled_by(it));
-        let filling = self.rungs.iter().filter(|rung| filled(rung));
-        if let Some(area) = filling.filter_map(Rung::area).min() {
-            let is_larger = |rung: &Rung| rung.area().is_some_and(|own| own > area);
-            self.rungs.retain(|rung| !is_larger(rung));
+        if let Some(least) = self.rungs.iter().filter_map(Rung::area).min() {
+            let admits = |rung: &Rung| rung.dimensions.is_none_or(|it| choice.ceiling.admits(it));
+            self.rungs.retain(|rung| admits(rung) || rung.area() == Some(least));
         }
         if let Some(most) = choice.ceiling.bitrate
             && let Some(smallest) = self.rungs.iter().min_by_key(|rung| rung.carries).copied()

@@ -218,7 +218,7 @@ fn a_layer_that_stops_is_left_and_comes_back_when_it_flows_again() {
 }
 
 #[test]
-fn a_ceiling_of_size_takes_the_smallest_that_fills_the_element() {
+fn a_ceiling_of_size_takes_the_largest_that_does_not_exceed_it() {
     let sized = |width, height| {
         let ceiling = Ceiling { width: Some(width), height: Some(height), ..Ceiling::default() };
         let mut world = World::new();
@@ -226,10 +226,11 @@ fn a_ceiling_of_size_takes_the_smallest_that_fills_the_element() {
         world.run(5.0, 9_000)
     };
     assert_eq!(sized(4_000, 3_000), "f0");
-    assert_eq!(sized(641, 361), "f0");
-    assert_eq!(sized(640, 900), "h0");
-    assert_eq!(sized(900, 360), "h0");
-    assert_eq!(sized(100, 100), "q2");
+    assert_eq!(sized(1_280, 720), "f0");
+    assert_eq!(sized(1_279, 720), "h0");
+    assert_eq!(sized(640, 360), "h0");
+    assert_eq!(sized(4_000, 359), "q2");
+    assert_eq!(sized(100, 100), "q2", "the smallest goes out in any case");
     assert_eq!(sized(0, 0), "q2");
 }
 
