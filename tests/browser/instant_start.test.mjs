@@ -50,6 +50,23 @@ async function keyframes(server) {
   return (await server.report("stage")).tracks[0].keyframes;
 }
 
+/** Notes when groups begin, each with a keyframe. */
+function followGroups(server, keyframeEvery) {
+  let [known, since] = [Infinity, undefined];
+  const look = async () => {
+    const count = await keyframes(server);
+    if (count > known) since = Date.now();
+    known = known === Infinity ? count : Math.max(known, count);
+  };
+  const timer = setInterval(() => look().catch(() => {}), 100).unref();
+  const passed = () => (Date.now() - since) / keyframeEvery;
+  return {
+    isInMidst: () => passed() > EARLIEST_MS && passed() < LATEST_MS,
+    left: () => since + keyframeEvery * 1_000 - Date.now(),
+    end: () => clearInterval(timer),
+  };
+}
+
 for (const keyframeEvery of [2, 10]) {
   scenario(`a keyframe every ${keyframeEvery} s is not waited for`, async (world) => {
     const server = await world.server();
@@ -59,17 +76,12 @@ for (const keyframeEvery of [2, 10]) {
     const old = await world.open(chromium, server.watchPage("stage"));
     await plays(old);
     const results = [];
-    let since = -Infinity;
+    const group = followGroups(server, keyframeEvery);
     while (results.length < NEWCOMERS) {
       // Well within a group: there is a past to catch up with, and the next keyframe is not near.
-      if (Date.now() > since + keyframeEvery * LATEST_MS) {
-        const known = await keyframes(server);
-        await until("a keyframe comes", async () => (await keyframes(server)) > known);
-        since = Date.now();
-        await pause(keyframeEvery * EARLIEST_MS);
-      }
+      await until("a newcomer is in the midst of a group", () => group.isInMidst());
       const before = await keyframes(server);
-      const left = since + keyframeEvery * 1_000 - Date.now();
+      const left = group.left();
       const newcomer = await world.open(chromium, server.watchPage("stage"));
       const first = await until("it shows a frame", () => firstFrame(newcomer), 10_000);
       const came = (await keyframes(server)) - before;
@@ -84,6 +96,7 @@ for (const keyframeEvery of [2, 10]) {
       results.push({ first, saved: left - first, came, kept, keptByOld, later, freezes });
       await newcomer.close();
     }
+    group.end();
     const of = (key) => median(results.map((result) => result[key]));
     const ms = (number) => `${number.toFixed(0)} ms`;
     console.log(`keyframe every ${keyframeEvery} s, medians of ${NEWCOMERS} newcomers:`);
