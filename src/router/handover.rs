@@ -1,5 +1,5 @@
-//! A stream goes on elsewhere: what another router, or whoever takes the stream as it comes in, begins
-//! with.
+//! A stream goes on elsewhere: what another router begins with, or whoever takes the stream as it
+//! comes in.
 
 use super::Router;
 use super::rtp_stream::RtpStream;

@@ -1,5 +1,5 @@
-//! What a stream's timestamps stand for, and what they are moved by for a viewer, so that they go on
-//! from layer to layer and from publisher to publisher.
+//! What a stream's timestamps stand for, and what they are moved by for a viewer, so that they go
+//! on from layer to layer and from publisher to publisher.
 
 use super::Router;
 use crate::media::codec::Kind;
