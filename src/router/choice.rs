@@ -21,11 +21,10 @@ pub struct LayerChoice {
     pub paused: bool,
 }
 
-/// What a viewer can use at most. The smallest layer goes out whatever it says.
+/// What must not be exceeded. The smallest layer goes out whatever it says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ceiling {
-    /// The width in pixels of what shows the picture: no layer is of use that is larger than the
-    /// smallest that fills it.
+    /// The picture's width in pixels.
     pub width: Option<u32>,
     /// Its height.
     pub height: Option<u32>,
@@ -50,12 +49,10 @@ impl LayerChoice {
 }
 
 impl Ceiling {
-    /// Whether a picture of this size fills what shows it, which keeps its shape: then a larger one
-    /// is of no use. Never where no size is given.
-    pub fn is_filled_by(&self, (width, height): (u16, u16)) -> bool {
-        let fills =
-            |side: u16, ceiling: Option<u32>| ceiling.is_some_and(|it| u32::from(side) >= it);
-        fills(width, self.width) || fills(height, self.height)
+    /// Whether a picture of this size is no larger.
+    pub fn admits(&self, (width, height): (u16, u16)) -> bool {
+        let fits = |side: u16, most: Option<u32>| most.is_none_or(|it| u32::from(side) <= it);
+        fits(width, self.width) && fits(height, self.height)
     }
 }
 
@@ -68,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_fills_what_shows_it_by_one_side() {
+    fn a_picture_is_larger_than_a_ceiling_by_one_side() {
         let ceiling = |width, height| Ceiling { width, height, ..Ceiling::default() };
-        assert!(!Ceiling::default().is_filled_by((u16::MAX, u16::MAX)));
-        assert!(!ceiling(Some(800), Some(600)).is_filled_by((640, 360)));
-        assert!(ceiling(Some(640), Some(600)).is_filled_by((640, 360)), "black above and below");
-        assert!(ceiling(Some(800), Some(360)).is_filled_by((640, 360)), "black at the sides");
-        assert!(!ceiling(None, Some(361)).is_filled_by((640, 360)));
-        assert!(ceiling(Some(0), None).is_filled_by((1, 1)));
+        assert!(Ceiling::default().admits((u16::MAX, u16::MAX)));
+        assert!(ceiling(Some(640), Some(360)).admits((640, 360)));
+        assert!(!ceiling(Some(639), Some(600)).admits((640, 360)));
+        assert!(!ceiling(Some(800), Some(359)).admits((640, 360)));
+        assert!(ceiling(None, Some(361)).admits((640, 360)));
+        assert!(!ceiling(Some(0), None).admits((1, 1)));
     }
 
     #[test]

@@ -304,8 +304,8 @@ impl Subscription {
         self.stay.is_none()
     }
 
-    /// The stay in which a packet went to the viewer under this sequence number, the publisher's own
-    /// of it, and this one's extended form.
+    /// The stay in which a packet went to the viewer under this sequence number, the publisher's
+    /// own of it, and this one's extended form.
     pub fn source_of(&self, sequence: u16) -> Option<(&Stay, u64, u64)> {
         let newest = self.next_out.checked_sub(1)?;
         let back = u64::from((newest as u16).wrapping_sub(sequence));

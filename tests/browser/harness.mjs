@@ -10,15 +10,17 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import puppeteer from "puppeteer-core";
+import * as browsers from "./browsers.mjs";
 import { findWithin, keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
-import { Encoder, childrenOf, interrupt, program, writeH264 } from "./programs.mjs";
+import { Encoder, childrenOf, interrupt, writeH264 } from "./programs.mjs";
 
 export * from "./page.mjs";
 export { reachableByFirefox } from "./programs.mjs";
 
 export const PUBLISH_TOKEN = "the-publish-token";
 export const ADMIN_TOKEN = "the-admin-token";
+/** A server that takes whoever comes, where a machine is busy with what the test asks of it. */
+export const PATIENT = { LIMITS__LOAD_MAX_PERCENT: "100", LIMITS__LATENESS_MAX_MS: "10000" };
 
 /** Far more than a slow machine needs: only a broken build reaches it. */
 const DEADLINE_MS = 30_000;
@@ -29,34 +31,6 @@ const out = here("out");
 const binary = process.env.MILLRACE_BIN ?? here("../../target/debug/millrace");
 
 const loadtest = process.env.MILLRACE_LOADTEST_BIN ?? join(dirname(binary), "millrace-loadtest");
-
-const CHROMIUM_FLAGS = [
-  "--no-sandbox",
-  "--window-size=1280,800",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--allow-loopback-in-peer-connection",
-  // A name that is this machine, but no secure context as 127.0.0.1 is one.
-  "--host-resolver-rules=MAP studio.test 127.0.0.1",
-];
-const FAKE_MEDIA = ["--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream"];
-const SOUND_AT_ONCE = ["--autoplay-policy=no-user-gesture-required"];
-/** As in a network that lets no UDP through. */
-const WITHOUT_UDP = ["--webrtc-ip-handling-policy=disable_non_proxied_udp"];
-
-const FIREFOX_PREFERENCES = {
-  "media.navigator.streams.fake": true,
-  "media.navigator.permission.disabled": true,
-  "media.autoplay.default": 0,
-  // Nothing is fetched: no codec, no extension, no list.
-  "media.gmp-manager.url": "",
-  "app.update.enabled": false,
-  "extensions.update.enabled": false,
-};
 
 /** What no waiting helps against. */
 class Hopeless extends Error {}
@@ -75,8 +49,13 @@ export async function until(what, probe, deadlineMs = DEADLINE_MS) {
       last = error;
     }
     if (Date.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`, { cause: last });
-    await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+    await pause(ASK_EVERY_MS);
   }
+}
+
+/** For what is measured over a time. */
+export function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** A test with a `World` of its own, of which everything is ended with it. */
@@ -121,7 +100,8 @@ export async function inWorld(play, name = "measurement") {
 /** What one scenario has started. */
 class World {
   #servers = [];
-  #browsers = [];
+  #leaves = [];
+  #contexts = [];
   #publishers = [];
   #networks = [];
   #encoders = [];
@@ -139,11 +119,25 @@ class World {
    * one changes: as a PLI is lost on an RTMP encoder, and on many a hardware one.
    */
   publishFile(server, stream, { keyframeEvery, size = "640x360", kbps = 1500 }) {
+    return this.#publishFiles(server, stream, keyframeEvery, [{ size, kbps }], ["--no-audio"]);
+  }
+
+  /** The same in several layers, the largest first, offered as OBS 32 does. */
+  publishLikeObs(server, stream, { keyframeEvery, layers }) {
+    const list = layers.map(({ size, kbps }) => `${size}@${kbps}`).join();
+    const options = ["--like", "obs", "--layers", list];
+    return this.#publishFiles(server, stream, keyframeEvery, layers, options);
+  }
+
+  #publishFiles(server, stream, keyframeEvery, layers, options) {
     const directory = mkdtempSync(join(tmpdir(), "millrace-browser-"));
-    const file = join(directory, "stream.h264");
-    writeH264(file, { keyframeEvery, size, kbps });
+    const files = layers.map(({ size, kbps }, place) => {
+      const file = join(directory, `${place}.h264`);
+      writeH264(file, { keyframeEvery, size, kbps });
+      return ["--annexb", file];
+    });
     const url = `${server.url}/whip/${stream}`;
-    const sent = ["--annexb", file, "--fps", "30", "--no-audio", "--token", PUBLISH_TOKEN];
+    const sent = [...files.flat(), "--fps", "30", "--token", PUBLISH_TOKEN, ...options];
     const stdio = ["ignore", "ignore", "inherit"];
     const publisher = spawn(loadtest, ["publish", url, ...sent], { stdio });
     this.#publishers.push({ publisher, directory });
@@ -213,29 +207,16 @@ class World {
    * A Chromium with a fake camera; `demandsClick` leaves its rule that sound needs a click,
    * `withoutUdp` leaves it TCP only.
    */
-  async chromium({ demandsClick = false, withoutUdp = false } = {}) {
-    const sound = demandsClick ? [] : SOUND_AT_ONCE;
-    const network = withoutUdp ? WITHOUT_UDP : [];
-    return this.#launch({
-      browser: "chrome",
-      executablePath: program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome"]),
-      args: [...CHROMIUM_FLAGS, ...FAKE_MEDIA, ...sound, ...network],
-    });
+  async chromium(rules) {
+    return this.#keep(await browsers.chromium(rules));
   }
 
   async firefox() {
-    return this.#launch({
-      browser: "firefox",
-      protocol: "webDriverBiDi",
-      executablePath: program("FIREFOX", ["firefox-esr", "firefox"]),
-      args: ["--width=1280", "--height=800"],
-      extraPrefsFirefox: FIREFOX_PREFERENCES,
-    });
+    return this.#keep(await browsers.firefox());
   }
 
-  async #launch(options) {
-    const browser = await puppeteer.launch({ headless: true, defaultViewport: null, ...options });
-    this.#browsers.push(browser);
+  #keep({ browser, leave }) {
+    this.#leaves.push(leave);
     return browser;
   }
 
@@ -246,6 +227,7 @@ class World {
    */
   async open(browser, address, hook = () => {}, ...parameters) {
     const context = await browser.createBrowserContext();
+    this.#contexts.push(context);
     const page = await context.newPage();
     this.#pages.push(page);
     page.faults = [];
@@ -274,17 +256,22 @@ class World {
   }
 
   async end() {
-    for (const browser of this.#browsers) await browser.close();
-    for (const { publisher, directory } of this.#publishers) {
-      await interrupt(publisher);
-      rmSync(directory, { recursive: true, force: true });
+    try {
+      const isOpen = (context) => context.browser().connected && !context.closed;
+      for (const context of this.#contexts) if (isOpen(context)) await context.close();
+      for (const { publisher, directory } of this.#publishers) {
+        await interrupt(publisher);
+        rmSync(directory, { recursive: true, force: true });
+      }
+      for (const encoder of this.#encoders) await encoder.kill();
+      for (const { network, directory } of this.#networks) {
+        await interrupt(network);
+        if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+      }
+      for (const server of this.#servers) await server.end();
+    } finally {
+      for (const leave of this.#leaves) leave();
     }
-    for (const encoder of this.#encoders) await encoder.kill();
-    for (const { network, directory } of this.#networks) {
-      await interrupt(network);
-      if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
-    }
-    for (const server of this.#servers) await server.end();
   }
 }
 

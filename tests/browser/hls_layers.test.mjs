@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { TAKES_ALL } from "./encoders.mjs";
-import { PUBLISH_TOKEN, scenarioInParts, screenshot, until } from "./harness.mjs";
+import { PATIENT, PUBLISH_TOKEN, pause, scenarioInParts, screenshot, until } from "./harness.mjs";
 import { servePages } from "./pages.mjs";
 
 /** Wide enough for Chromium to send three layers; the widths of these, best first. */
@@ -25,7 +25,7 @@ const SENT = {
 /** Which level is asked for next, counted from the best: each change there is, and back. */
 const SWITCHES = [2, 0, 1, 2, 1, 0, 2, 0];
 /** For so long a level is looked at. */
-const LOOK_MS = 4_000;
+const LOOK_MS = 3_000;
 /**
  * At the live edge hls.js begins with a level within a segment, and has its first picture at a
  * keyframe, of which there is one in a segment; sound goes on meanwhile.
@@ -33,8 +33,6 @@ const LOOK_MS = 4_000;
 const STAND_MS = 2_000;
 /** Where WebRTC's own picture stood for so long, the machine was too busy to judge players by. */
 const BUSY_GAP_MS = 400;
-
-const PATIENT = { LIMITS__LOAD_MAX_PERCENT: "100", LIMITS__LATENESS_MAX_MS: "10000" };
 
 scenarioInParts("players of LL-HLS move between layers", async (world, part) => {
   const server = await world.server({ ...TAKES_ALL, ...PATIENT });
@@ -52,7 +50,7 @@ scenarioInParts("players of LL-HLS move between layers", async (world, part) => 
     await hang(wall, "hls.js", "hls.js", server);
     await hang(wall, "WHEP", "player", server, "whep");
     // What catching up costs at the start is over.
-    await new Promise((resolve) => setTimeout(resolve, 10_000));
+    await pause(6_000);
     const seen = [];
     let before = WIDTHS[0];
     for (const [index, level] of SWITCHES.entries()) {
@@ -133,7 +131,7 @@ async function moveTo(wall, width) {
   const isShown = (width) => window.screens["hls.js"].readings.at(-1)?.width === width;
   await until(`${width} is shown`, () => wall.evaluate(isShown, width));
   const took = Date.now() - began;
-  await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  await pause(LOOK_MS);
   const { "hls.js": hls, WHEP: whep } = await wall.evaluate(() => window.taken());
   return { took, hls, whep, waits: hls.waits.length - known };
 }

@@ -43,6 +43,11 @@ export function keepFrames() {
   });
 }
 
+/** Runs in a page before its own scripts. */
+export function withoutWebRtc() {
+  delete window.RTCPeerConnection;
+}
+
 /** Runs in each page before its own scripts: keeps the URLs of the sessions that it was given. */
 export function keepSessions() {
   const original = window.fetch;

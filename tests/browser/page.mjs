@@ -41,6 +41,11 @@ export function isShown(page, selector) {
   }, selector);
 }
 
+/** Something of the player of a page. */
+export function ask(page, property) {
+  return page.evaluate((property) => document.querySelector("millrace-player")[property], property);
+}
+
 /** The counters of the page's newest peer. */
 export function counters(page) {
   return page.evaluate(async () => {

@@ -5,7 +5,8 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import * as browser from "./harness.mjs";
 import { filmClock, readClock } from "./burnt_clock.mjs";
-import { goLive, isShown, moves, plays, scenario, textOf, until } from "./harness.mjs";
+import { ask, goLive, isShown, moves, plays, scenario, textOf, until } from "./harness.mjs";
+import { withoutWebRtc } from "./hooks.mjs";
 
 /** Runs in a page before its own scripts: media gets no further than this until it is let. */
 function blockMedia(isBlocked) {
@@ -18,15 +19,6 @@ function blockMedia(isBlocked) {
     const sdp = answer.sdp.split("\r\n").map(nowhere).join("\r\n");
     return setRemoteDescription.call(this, { type: answer.type, sdp });
   };
-}
-
-function withoutWebRtc() {
-  delete window.RTCPeerConnection;
-}
-
-/** Something of the player of a page. */
-function ask(page, property) {
-  return page.evaluate((property) => document.querySelector("millrace-player")[property], property);
 }
 
 /** It plays by that way: time advances in the picture that is shown. */

@@ -32,12 +32,13 @@ fn twenty_switches_that_are_wished_for_come_within_a_second_and_a_half_each() {
 }
 
 #[test]
-fn what_is_larger_than_its_place_or_its_ceiling_is_not_sent() {
+fn what_is_larger_than_its_ceiling_is_not_sent() {
     let size = |width, height| Ceiling { width, height, ..Ceiling::default() };
     let cases = [
-        (size(Some(640), Some(360)), "h"),
+        (size(Some(640), Some(368)), "h"),
         (size(Some(300), None), "q"),
-        (size(Some(800), None), "f"),
+        (size(Some(800), None), "h"),
+        (size(Some(1_280), Some(720)), "f"),
         (Ceiling { bitrate: Some(kbps(900)), ..Ceiling::default() }, "h"),
         (Ceiling::default(), "f"),
     ];

@@ -59,9 +59,10 @@ pub(crate) struct Media {
     #[arg(long = "drop-layer", value_name = "PLACE@FROM..TO")]
     breaks: Vec<Break>,
     /// Send the H.264 pictures of this file (Annex B, no B-frames) at `--fps`, again and again.
-    /// Keyframes come where it has them, whoever asks.
+    /// Keyframes come where it has them, whoever asks. With `--layers` it is given once for each of
+    /// them, in their order.
     #[arg(long)]
-    annexb: Option<PathBuf>,
+    annexb: Vec<PathBuf>,
     /// Send no audio.
     #[arg(long)]
     no_audio: bool,
@@ -149,7 +150,8 @@ impl Media {
         };
         let transport =
             if self.tcp { Transport::Tcp { receive_buffer: None } } else { Transport::Udp };
-        let file = self.annexb.as_deref().map(AnnexB::read).transpose()?;
+        let files = self.annexb.iter().map(|path| Ok(Arc::new(AnnexB::read(path)?)));
+        let files: Vec<Arc<AnnexB>> = files.collect::<anyhow::Result<_>>()?;
         let recorded = self.recorded.as_deref().map(read_recording).transpose()?;
         anyhow::ensure!(
             recorded.is_none() || video == Some(Codec::H264),
@@ -158,8 +160,17 @@ impl Media {
         let layers = self.layers.as_deref().map(|text| Simulcast::parse(text, self.like));
         let simulcast = layers.transpose().map_err(anyhow::Error::msg)?;
         anyhow::ensure!(
-            simulcast.is_none() || video.is_some() && file.is_none() && recorded.is_none(),
-            "layers are made up"
+            simulcast.is_none() || video.is_some() && recorded.is_none(),
+            "a recording has one layer"
+        );
+        let layers_len = simulcast.as_ref().map_or(1, |simulcast| simulcast.layers.len());
+        anyhow::ensure!(
+            files.is_empty() || files.len() == layers_len,
+            "--annexb is needed once for each layer, that is {layers_len} times"
+        );
+        anyhow::ensure!(
+            files.is_empty() || video == Some(Codec::H264),
+            "what is read by --annexb is H.264"
         );
         anyhow::ensure!(
             simulcast.is_some() || self.breaks.is_empty(),
@@ -167,7 +178,7 @@ impl Media {
         );
         Ok(PublishOptions {
             simulcast,
-            file: file.map(Arc::new),
+            files,
             recorded,
             video: video.map(|codec| self.settings(codec)),
             audio: !self.no_audio,
@@ -182,7 +193,7 @@ impl Media {
     /// `--ignore-pli` goes without saying.
     pub(crate) fn push_options(&self) -> anyhow::Result<PushOptions> {
         anyhow::ensure!(
-            self.video == "h264" && self.annexb.is_none() && self.recorded.is_none(),
+            self.video == "h264" && self.annexb.is_empty() && self.recorded.is_none(),
             "by RTMP and SRT goes H.264 that is made up, and no file"
         );
         anyhow::ensure!(self.layers.is_none(), "layers go by WHIP");

@@ -99,6 +99,16 @@ impl Keystream {
         Some(bytes)
     }
 
+    /// Opens the first `N` bytes of a payload, or all of one that is shorter: zeros follow.
+    pub fn open_start<const N: usize>(&self, nonce: Nonce, payload: &[u8]) -> Option<[u8; N]> {
+        let length = payload.len().min(N);
+        let mut sealed = [0; N];
+        sealed[..length].copy_from_slice(&payload[..length]);
+        let mut start = self.open(nonce, &sealed, 0)?;
+        start[length..].fill(0);
+        Some(start)
+    }
+
     /// The block before numbering.
     fn counter_block(&self, nonce: Nonce) -> [u8; BLOCK] {
         let mut block = self.salt;

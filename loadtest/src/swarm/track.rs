@@ -206,7 +206,7 @@ impl Track {
             && self.newest.is_none()
             && codec.kind() == Kind::Video
         {
-            let start = keys.open::<{ picture::LOOKED_AT }>(nonce, payload, 0);
+            let start = keys.open_start::<{ picture::LOOKED_AT }>(nonce, payload);
             self.size = start.and_then(|start| picture::size(codec, &start)).or(self.size);
             self.unstamped += 1;
             if self.unstamped > UNSTAMPED {
@@ -362,6 +362,29 @@ mod tests {
         };
         let seen = bench.pass(&rtp::Packet { header, payload: payload.into() });
         assert_eq!(seen.sample.map(|it| it.stamp), Some(stamp));
+    }
+
+    /// Encoders send parameter sets as packets of their own.
+    #[test]
+    fn a_packet_that_is_no_longer_than_its_parameter_set_tells_the_size() {
+        let mut bench = Bench::new(SrtpProfile::Gcm, 12);
+        // What x264 wrote of a picture of 240x136.
+        let set = b"\x67\x42\xc0\x0c\xda\x0f\x13\xf9\x70\x11\x00\x00\x03\x00\x01\x00\
+            \x00\x03\x00\x3c\x8f\x14\x2a\xa0";
+        for sequence_number in 0..=UNSTAMPED as u16 {
+            let header = rtp::Header {
+                version: 2,
+                payload_type: 96,
+                ssrc: 77,
+                sequence_number,
+                timestamp: u32::from(sequence_number) * 3_000,
+                ..Default::default()
+            };
+            let payload = if sequence_number == 0 { &set[..] } else { &b"\x41picture"[..] };
+            bench.pass(&rtp::Packet { header, payload: Bytes::copy_from_slice(payload) });
+        }
+        let report = bench.track.layers.report();
+        assert_eq!(report.stays.last().and_then(|stay| stay.size), Some([240, 136]));
     }
 
     #[test]

@@ -56,8 +56,8 @@ pub struct PublishOptions {
     pub video: Option<VideoSettings>,
     /// Layers of that picture instead of one, with sizes and rates of their own.
     pub simulcast: Option<Simulcast>,
-    /// Pictures from a file instead, at the frame rate of `video`.
-    pub file: Option<Arc<AnnexB>>,
+    /// Pictures from files instead, at the frame rate of `video`: one for each layer.
+    pub files: Vec<Arc<AnnexB>>,
     /// Sizes and times to send instead of those made up, of H.264 and Opus; the two fields around
     /// this one then say only what is offered.
     pub recorded: Option<Recording>,
@@ -84,7 +84,7 @@ impl Default for PublishOptions {
         Self {
             video: Some(VideoSettings::default()),
             simulcast: None,
-            file: None,
+            files: Vec::new(),
             recorded: None,
             audio: true,
             pacing: Pacing::Burst,

@@ -174,7 +174,7 @@ impl Loop {
     ) {
         let Some(payload_type) = peer.answer.payload_type(settings.codec) else { return };
         let ssrc = ssrcs.media;
-        let pictures = match &self.options.file {
+        let pictures = match self.options.files.get(usize::from(settings.layer)) {
             Some(file) => {
                 let (file, rate) = (Arc::clone(file), settings.frame_rate);
                 Pictures::File(FileSource::new(file, rate, payload_type, ssrc))

@@ -36,10 +36,19 @@ pub struct LayerReport {
     pub height: Option<u32>,
     /// Pictures per second.
     pub frame_rate: f64,
+    /// What is within it, by spatial layer (SVC), lowest first; one where there are no more.
+    pub spatial: Vec<SpatialReport>,
+}
+
+/// One spatial layer, those below it included.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SpatialReport {
+    /// The width of its picture in pixels, where a keyframe has told it.
+    pub width: Option<u32>,
+    /// Its height.
+    pub height: Option<u32>,
     /// Bits per second up to and including each temporal layer, lowest first.
     pub temporal_bps: Vec<u64>,
-    /// The highest spatial layer in it (SVC); 0 without.
-    pub spatial_max: u8,
 }
 
 /// A layer with what is sent of it.
@@ -59,8 +68,8 @@ pub struct SelectedLayer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LayerChoice {
-    /// The layer of this name; the later drafts call it `rid`.
-    #[serde(alias = "rid", skip_serializing_if = "Option::is_none")]
+    /// The layer of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding_id: Option<String>,
     /// This spatial layer of it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,10 +83,10 @@ pub struct LayerChoice {
     /// No higher temporal layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_temporal_layer_id: Option<u8>,
-    /// The width in pixels of what shows the picture: no layer that is larger than need be.
+    /// No picture wider than that, in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_width: Option<u32>,
-    /// Its height.
+    /// None higher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_height: Option<u32>,
     /// No more bits per second.

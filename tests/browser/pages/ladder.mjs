@@ -100,8 +100,9 @@ window.watch = async (url) => {
   window.told = [];
   window.faults = [];
   element.addEventListener("error", () => window.faults.push(element.error.message));
-  const onFrame = (_, { width, height }) => {
-    window.shown.push({ at: Date.now(), width, height });
+  const onFrame = (_, { width, height, receiveTime, presentedFrames: number }) => {
+    const came = performance.timeOrigin + receiveTime;
+    window.shown.push({ at: Date.now(), width, height, came, number });
     element.requestVideoFrameCallback(onFrame);
   };
   element.requestVideoFrameCallback(onFrame);
@@ -114,6 +115,20 @@ window.watch = async (url) => {
   events.addEventListener("layers", ({ data }) => {
     window.told.push({ at: Date.now(), layers: Object.values(JSON.parse(data))[0] });
   });
+};
+
+/** Keeps when the picture was frozen, as the browser says: it tells of it when that is over. */
+window.keepFreezes = () => {
+  window.frozen = [];
+  let [known, stood] = [0, 0];
+  setInterval(async () => {
+    const [{ timestamp, freezeCount, totalFreezesDuration }] = (await window.videoStats()).streams;
+    const ms = (totalFreezesDuration - stood) * 1_000;
+    for (let count = known; count < freezeCount; count += 1) {
+      window.frozen.push({ at: timestamp - ms, until: timestamp });
+    }
+    [known, stood] = [freezeCount, totalFreezesDuration];
+  }, 100);
 };
 
 /** Chooses by the layer extension. */

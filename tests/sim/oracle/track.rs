@@ -222,13 +222,20 @@ impl Track {
         let original = publisher.original(lane, index);
         let place = self.runs.iter().rposition(|run| run.first.1 <= number);
         let is_last = place.is_some_and(|place| place + 1 == self.runs.len());
+        let arrival = publisher.arrivals[original.rank - 1];
+        // A picture that was stopped may go on with what was kept from the keyframe on that came
+        // right behind what was sent last: numbers do not show it.
+        let follows =
+            self.offered.last_key_value().is_some_and(|(&newest, _)| newest + 1 == number);
+        let is_of_the_past = opened.at > arrival.at + Self::PROMPT;
+        let begins_again = original.begins && follows && is_of_the_past && publisher.has_choice();
         if let Some(run) = place.and_then(|place| self.runs.get_mut(place))
             && (run.source, run.lane) == (source, lane)
             && index >= run.first.0
             && (index - run.first.0) as u64 + run.first.1 == number
+            && !begins_again
         {
             run.offered.insert(index);
-            let arrival = publisher.arrivals[original.rank - 1];
             if is_last && arrival.at > run.began + Self::CATCH_UP {
                 if original.rank < run.newest_rank {
                     return broken(Rule::Order, format!("{what} after such that came later"));

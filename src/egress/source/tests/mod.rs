@@ -11,7 +11,7 @@ use crate::codec::configuration::VideoConfiguration;
 use crate::codec::hex;
 use crate::codec::packetizer::{Packetizer, nal_units};
 use crate::media::id::SessionId;
-use crate::media::layer::{Lane, LayerId, Scale};
+use crate::media::layer::{LAYERS_MAX, Lane, LayerId, Scale, Sizes};
 use crate::media::packet::PacketFields;
 use crate::media::packet::PacketPool;
 use base64::Engine;
@@ -88,6 +88,11 @@ impl World {
         self.take(Tapped::Packets(packets.into()), at);
     }
 
+    /// How many packets wait.
+    fn held(&self) -> usize {
+        self.source.publisher.iter().flat_map(|it| it.chains.values()).map(Chain::len).sum()
+    }
+
     /// Lets time pass.
     fn pass(&mut self, at: u64) {
         let (now, found) = (self.start + ms(at), &mut self.found);
@@ -117,6 +122,7 @@ impl World {
             codec: Codec::H264,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp,
             marker: *marker,
@@ -132,6 +138,7 @@ impl World {
             codec: Codec::Opus,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp: AUDIO_TICKS + number * 960,
             marker: false,
@@ -365,6 +372,7 @@ fn padding_between_frames_is_nothing() {
             codec,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp,
             marker,
@@ -467,6 +475,7 @@ fn what_is_held_is_bounded() {
             codec: Codec::H264,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp: VIDEO_TICKS + 3_600,
             marker: false,
@@ -477,9 +486,7 @@ fn what_is_held_is_bounded() {
         if part != 5 && part != 20_000 {
             world.packets(&[packet], 1);
         }
-        let held: usize =
-            world.source.publisher.iter().flat_map(|it| it.chains.values()).map(Chain::len).sum();
-        assert!(held <= 8_192, "{held} packets");
+        assert!(world.held() <= 8_192, "{} packets", world.held());
     }
     assert!(world.gaps() >= 1);
 }
