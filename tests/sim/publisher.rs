@@ -183,6 +183,18 @@ pub(crate) struct Sent {
     pub(crate) keyframe: bool,
 }
 
+/// What a datagram of a publisher carries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Carried {
+    pub(crate) lane: Lane,
+    /// Which of the lane's packets.
+    pub(crate) index: usize,
+    /// What it comes under.
+    pub(crate) ssrc: u32,
+    /// Whether the numbering of that has come around before it.
+    pub(crate) has_turned: bool,
+}
+
 /// A publisher above its transport.
 pub(crate) struct Publishing {
     pub(crate) camera: Camera,
@@ -406,20 +418,24 @@ impl Publishing {
     }
 
     /// Which of its packets a datagram of its carries, first time or again.
-    pub(crate) fn carried(&self, datagram: &[u8]) -> Option<(Lane, usize)> {
-        let header = RtpHeader::read(datagram)?;
+    pub(crate) fn carried(&self, datagram: &[u8]) -> Option<Carried> {
+        let RtpHeader { ssrc, sequence, .. } = RtpHeader::read(datagram)?;
         for (place, sent) in self.sent.iter().enumerate() {
             let lane = lane_at(place);
             let [media, repairs] = ssrcs(lane);
-            if header.ssrc == repairs {
-                let index = header.sequence.wrapping_sub(FIRST_REPAIRS[place]);
-                return Some((lane, *self.repaired[place].get(usize::from(index))?));
+            if ssrc == repairs {
+                let number = sequence.wrapping_sub(FIRST_REPAIRS[place]);
+                let index = *self.repaired[place].get(usize::from(number))?;
+                let has_turned = sequence < FIRST_REPAIRS[place];
+                return Some(Carried { lane, index, ssrc, has_turned });
             }
-            if header.ssrc == media {
+            if ssrc == media {
                 let newest = sent.len().checked_sub(1)?;
                 let newest_sequence = FIRST_SEQUENCE[place].wrapping_add(newest as u16);
-                let back = usize::from(newest_sequence.wrapping_sub(header.sequence));
-                return Some((lane, newest.checked_sub(back)?));
+                let back = usize::from(newest_sequence.wrapping_sub(sequence));
+                let index = newest.checked_sub(back)?;
+                let has_turned = usize::from(FIRST_SEQUENCE[place]) + index > 0xffff;
+                return Some(Carried { lane, index, ssrc, has_turned });
             }
         }
         None

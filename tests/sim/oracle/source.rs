@@ -1,9 +1,9 @@
 //! What the publishers have sent, and what of it has reached the server.
 
-use crate::publisher::{Publishing, lane_at, lane_index};
+use crate::publisher::{Carried, Publishing, lane_at, lane_index};
 use millrace::media::codec::{Codec, Kind};
 use millrace::media::layer::Lane;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ pub(crate) struct Source {
     flows: Vec<Option<(Instant, Instant)>>,
     /// When the newest keyframe of each lane began to arrive.
     keyframes: Vec<Option<Instant>>,
+    /// SSRCs whose numbering is known.
+    heard: HashSet<u32>,
     /// When it was asked for a keyframe of an SSRC last.
     pub(crate) asked: HashMap<u32, Instant>,
 }
@@ -117,6 +119,15 @@ impl Source {
         (now < last + Self::PAUSE).then_some(since)
     }
 
+    /// SRTP sends no rollover counter, which begins at zero: of a numbering that had come around
+    /// before anything of it came nobody knows that (RFC 3711 §3.3.1).
+    fn can_be_opened(&mut self, Carried { ssrc, has_turned, .. }: Carried) -> bool {
+        if !has_turned {
+            self.heard.insert(ssrc);
+        }
+        self.heard.contains(&ssrc)
+    }
+
     fn arrived(&mut self, lane: Lane, index: usize, now: Instant) {
         let rank = self.arrivals.len() + 1;
         let place = lane_index(lane);
@@ -164,6 +175,7 @@ impl Sources {
             arrivals: Vec::new(),
             flows: vec![None; lanes],
             keyframes: vec![None; lanes],
+            heard: HashSet::new(),
             asked: HashMap::new(),
         };
         self.all.insert(number, source);
@@ -216,8 +228,10 @@ impl Sources {
         if !source.is_live() {
             return;
         }
-        if let Some((lane, index)) = publishing.carried(datagram) {
-            source.arrived(lane, index, now);
+        if let Some(carried) = publishing.carried(datagram)
+            && source.can_be_opened(carried)
+        {
+            source.arrived(carried.lane, carried.index, now);
         }
     }
 }
