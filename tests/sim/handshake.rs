@@ -1,6 +1,6 @@
 //! Clients connect over bad links.
 
-use crate::publisher::{Camera, OBS};
+use crate::camera::{Camera, OBS};
 use crate::viewer::Screen;
 use crate::world::{ROLES, World, ms, secs};
 use millrace::media::codec::Kind;

@@ -3,8 +3,8 @@
 // The figures are what this is about.
 #![allow(clippy::print_stdout)]
 
+use crate::camera::{Camera, OBS, Repair, SAME_SIZE, TWO};
 use crate::lot::{Lot, browser};
-use crate::publisher::{Camera, OBS, Repair, SAME_SIZE, TWO};
 use crate::viewer::Screen;
 use crate::world::{ms, secs};
 use millrace::media::codec::{Codec, Kind};

@@ -3,6 +3,7 @@
 //! The world:
 //!
 //! - `agreed`: the codecs that are agreed, and their payload types
+//! - `camera`: what a publisher sends
 //! - `client`: one client, its transport and its links
 //! - `link`: one direction of a network
 //! - `lot`: a publisher of several layers, and viewers behind links of their own
@@ -11,6 +12,7 @@
 //! - `plan`: what happens in a world, drawn from a seed
 //! - `play`: lets happen what is planned
 //! - `publisher`: a simulated publisher above its transport
+//! - `scalable`: encodings of which frames can be left out
 //! - `tells`: what a viewer tells of the path to it
 //! - `told`: what the engines have told of a session
 //! - `viewer`: a simulated viewer above its transport
@@ -20,7 +22,6 @@
 //!
 //! What it proves:
 //!
-//! - `backlog`: a viewer whose connection takes less than it is sent
 //! - `choosing`: a viewer gets the layer that it wishes to see
 //! - `ending`: how sessions end, and what stays of them
 //! - `fault`: a fault in one session ends that session only
@@ -29,6 +30,7 @@
 //! - `handshake`: clients connect over bad links
 //! - `instant_start`: a viewer begins with the past and is live soon
 //! - `keyframes`: many viewers cost the publisher few keyframes
+//! - `left_out`: where a link does not carry all of an encoding, frames are left out
 //! - `lip_sync`: sound and picture stay together
 //! - `listening`: what viewers are told of the time who listen
 //! - `layers`: what publishers do with their layers
@@ -40,12 +42,14 @@
 //! - `seeds`: whatever clients and networks do, what must hold holds
 //! - `planted`: the oracle finds faults that are planted
 //! - `planted_layers`: the same of layers and estimates
+//! - `planted_scalable`: the same of what is left out of an encoding
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
 //! - `tapped`: whoever reads a stream gets it whole
 //! - `written`: streams that do not come by WebRTC
 
 mod agreed;
+mod camera;
 mod client;
 mod link;
 mod lot;
@@ -54,6 +58,7 @@ mod picture;
 mod plan;
 mod play;
 mod publisher;
+mod scalable;
 #[path = "../support/sessions.rs"]
 mod sessions;
 mod tells;
@@ -73,6 +78,7 @@ mod handshake;
 mod instant_start;
 mod keyframes;
 mod layers;
+mod left_out;
 mod lip_sync;
 mod listening;
 mod loss;
@@ -81,6 +87,7 @@ mod pacing;
 mod path;
 mod planted;
 mod planted_layers;
+mod planted_scalable;
 mod reconnect;
 mod seeds;
 mod sequence;

@@ -1,11 +1,12 @@
 //! Engines, their clients and the links between, in virtual time: the same seed, the same world.
 
 use crate::agreed::{self, VIDEO};
+use crate::camera::Camera;
 use crate::client::{Client, Side};
 use crate::link::{Link, Random};
 use crate::oracle::Oracle;
 use crate::oracle::bounds::{Outside, no_faults, nothing_left, within_bounds};
-use crate::publisher::{Camera, Publishing};
+use crate::publisher::Publishing;
 use crate::sessions::{Waiting, client, prepare, session, settings};
 use crate::viewer::{Screen, Watching};
 use crate::wire::{InFlight, Plant, PlantEvent};
