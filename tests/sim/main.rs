@@ -5,6 +5,7 @@
 //! - `agreed`: the codecs that are agreed, and their payload types
 //! - `camera`: what a publisher sends
 //! - `client`: one client, its transport and its links
+//! - `connection`: a client without UDP
 //! - `link`: one direction of a network
 //! - `lot`: a publisher of several layers, and viewers behind links of their own
 //! - `oracle`: what must always hold
@@ -22,6 +23,7 @@
 //!
 //! What it proves:
 //!
+//! - `backlog`: a viewer whose connection takes less than it is sent
 //! - `choosing`: a viewer gets the layer that it wishes to see
 //! - `ending`: how sessions end, and what stays of them
 //! - `fault`: a fault in one session ends that session only
@@ -36,6 +38,7 @@
 //! - `layers`: what publishers do with their layers
 //! - `loss`: what retransmission makes of a bad link
 //! - `nonce`: nothing is sealed twice with different bytes
+//! - `over_tcp`: viewers without UDP get the layer that their connection carries
 //! - `pacing`: a keyframe comes in slices, any other picture at once
 //! - `path`: a client's address may change
 //! - `reconnect`: viewers outlast their publisher and go on with the next
@@ -51,6 +54,7 @@
 mod agreed;
 mod camera;
 mod client;
+mod connection;
 mod link;
 mod lot;
 mod oracle;
@@ -83,6 +87,7 @@ mod lip_sync;
 mod listening;
 mod loss;
 mod nonce;
+mod over_tcp;
 mod pacing;
 mod path;
 mod planted;
