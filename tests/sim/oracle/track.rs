@@ -263,6 +263,10 @@ impl Track {
             let run = &self.runs[place];
             (run.source, run.lane) == (source, lane) && index >= run.first.0 && lies(run)
         });
+        // Where the picture was stopped just before a keyframe, it begins anew with that.
+        let may_stop = publisher.has_choice() || opened.wishes;
+        let was_stopped = self.newest.is_some_and(|it| opened.at > it.sent + Self::PROMPT);
+        let lies = lies && !(original.begins && may_stop && was_stopped);
         if let Some(run) = place.filter(|_| lies).and_then(|place| self.runs.get_mut(place)) {
             run.offered.insert(index);
             let arrival = publisher.arrivals[original.rank - 1];
