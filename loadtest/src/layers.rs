@@ -73,13 +73,6 @@ pub struct LayerReport {
     pub clock_step_ms_max: f64,
 }
 
-impl LayerReport {
-    /// The layer that flows.
-    pub fn current(&self) -> Option<u8> {
-        self.stays.last().map(|stay| stay.layer)
-    }
-}
-
 /// Watches one video stream.
 #[derive(Debug, Default)]
 pub struct LayerWatch {
@@ -218,7 +211,6 @@ mod tests {
         assert_eq!(told, [(0, 31), (2, 11)]);
         assert!(report.stays.iter().all(|stay| (stay.frame_rate() - 50.0).abs() < 0.1));
         assert_eq!((report.switches, report.made_gaps, report.backwards), (1, 0, 0));
-        assert_eq!(report.current(), Some(2));
     }
 
     #[test]

@@ -5,13 +5,12 @@ use crate::http::{Signaling, SignalingError};
 use crate::layers::LayerReport;
 use crate::light::{
     Agent, Answer, Arrival, Event, Feedback, LightOptions, LightPeer, LightSender, Offer,
-    SrtpProfile, TRANSPORT_CC, TransportFeedback,
+    SrtpProfile, TransportFeedback,
 };
 use crate::probe::{Probe, StreamSummary};
 use crate::watched::Watched;
 use bytes::Bytes;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
-use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::{
@@ -26,8 +25,6 @@ use tokio::task::JoinHandle;
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 /// Between receiver reports.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Between reports of when packets came: a browser's are 50 to 250 ms apart.
-const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 /// Between NACKs for the same hole.
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// Holes one NACK asks for.
@@ -151,9 +148,9 @@ impl WhepClient {
             log: log.clone(),
             sender: sender.clone(),
             media_ssrcs: HashMap::new(),
-            arrivals: arrivals(&answer, options.feedback),
+            arrivals: options.feedback.arrivals(&answer),
             started: now,
-            feedback_at: now + FEEDBACK_INTERVAL,
+            feedback_at: now + Feedback::INTERVAL,
             nack_at: now,
             report_at: now + REPORT_INTERVAL,
             options,
@@ -250,13 +247,6 @@ fn rtx_formats(answer: &Answer) -> HashMap<u8, u8> {
     payloads.filter_map(|payload| Some((payload.payload_type, payload.apt()?))).collect()
 }
 
-/// What transport-wide feedback is made of, where it was agreed and is wanted.
-fn arrivals(answer: &Answer, feedback: Feedback) -> Option<(u8, TransportFeedback)> {
-    let mut extensions = answer.sections.iter().flat_map(|section| &section.extensions);
-    let (id, _) = extensions.find(|(_, uri)| uri == TRANSPORT_CC)?;
-    (feedback == Feedback::TransportCc).then(|| (*id, TransportFeedback::default()))
-}
-
 /// The viewer's task.
 struct Loop {
     options: ViewOptions,
@@ -301,7 +291,7 @@ impl Loop {
             self.report();
         }
         if self.feedback_at <= now {
-            self.feedback_at = now + FEEDBACK_INTERVAL;
+            self.feedback_at = now + Feedback::INTERVAL;
             let ssrc = self.media_ssrcs.values().next().copied().unwrap_or(0);
             let report = self.arrivals.as_mut().and_then(|(_, it)| it.report(1, ssrc));
             if let Some(report) = report {
@@ -333,15 +323,7 @@ impl Loop {
         let reports = summary.values().map(|stream| self.reception(stream)).collect();
         let report = ReceiverReport { ssrc: 1, reports, ..Default::default() };
         let mut compound: Vec<Box<dyn rtc_rtcp::Packet>> = vec![Box::new(report)];
-        if let Feedback::Remb(bits) = self.options.feedback {
-            let (sender_ssrc, bitrate) = (1, bits as f32);
-            let ssrcs = summary.keys().copied().collect();
-            compound.push(Box::new(remb::ReceiverEstimatedMaximumBitrate {
-                sender_ssrc,
-                bitrate,
-                ssrcs,
-            }));
-        }
+        compound.extend(self.options.feedback.estimate(1, summary.keys().copied().collect()));
         let _ = self.sender.rtcp(&compound);
     }
 

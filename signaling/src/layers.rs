@@ -37,9 +37,11 @@ async fn entry_options() -> [(HeaderName, HeaderValue); 1] {
 
 /// What is posted: a choice, and which `m=` section it is for.
 #[derive(Debug, Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, expecting = "an object")]
 struct Posted {
     media_id: Option<String>,
+    /// What the later drafts call `encodingId`. A player for servers of both says both.
+    rid: Option<String>,
     #[serde(flatten)]
     choice: LayerChoice,
 }
@@ -52,12 +54,13 @@ async fn choose(
 ) -> Result<StatusCode, Problem> {
     app.credentials.may_use_session(Role::Viewer, &headers)?;
     let text = session::read_json(&app, &headers, body, CHOICE_BYTES_MAX).await?;
-    let posted = if text.trim().is_empty() {
+    let Posted { media_id, rid, mut choice } = if text.trim().is_empty() {
         Posted::default()
     } else {
         serde_json::from_str(&text).map_err(|error| BodyError::NotLayerChoice(error.to_string()))?
     };
-    app.server.choose_layer(&id, posted.media_id.as_deref(), posted.choice)?;
+    choice.encoding_id = choice.encoding_id.or(rid);
+    app.server.choose_layer(&id, media_id.as_deref(), choice)?;
     Ok(StatusCode::OK)
 }
 

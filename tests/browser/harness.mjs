@@ -10,9 +10,9 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import puppeteer from "puppeteer-core";
+import * as browsers from "./browsers.mjs";
 import { findWithin, keepFrames, keepPeers, keepSessions } from "./hooks.mjs";
-import { Encoder, childrenOf, interrupt, program, writeH264 } from "./programs.mjs";
+import { Encoder, childrenOf, interrupt, writeH264 } from "./programs.mjs";
 
 export * from "./page.mjs";
 export { reachableByFirefox } from "./programs.mjs";
@@ -31,34 +31,6 @@ const out = here("out");
 const binary = process.env.MILLRACE_BIN ?? here("../../target/debug/millrace");
 
 const loadtest = process.env.MILLRACE_LOADTEST_BIN ?? join(dirname(binary), "millrace-loadtest");
-
-const CHROMIUM_FLAGS = [
-  "--no-sandbox",
-  "--window-size=1280,800",
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  "--allow-loopback-in-peer-connection",
-  // A name that is this machine, but no secure context as 127.0.0.1 is one.
-  "--host-resolver-rules=MAP studio.test 127.0.0.1",
-];
-const FAKE_MEDIA = ["--use-fake-device-for-media-stream=fps=30", "--use-fake-ui-for-media-stream"];
-const SOUND_AT_ONCE = ["--autoplay-policy=no-user-gesture-required"];
-/** As in a network that lets no UDP through. */
-const WITHOUT_UDP = ["--webrtc-ip-handling-policy=disable_non_proxied_udp"];
-
-const FIREFOX_PREFERENCES = {
-  "media.navigator.streams.fake": true,
-  "media.navigator.permission.disabled": true,
-  "media.autoplay.default": 0,
-  // Nothing is fetched: no codec, no extension, no list.
-  "media.gmp-manager.url": "",
-  "app.update.enabled": false,
-  "extensions.update.enabled": false,
-};
 
 /** What no waiting helps against. */
 class Hopeless extends Error {}
@@ -128,7 +100,8 @@ export async function inWorld(play, name = "measurement") {
 /** What one scenario has started. */
 class World {
   #servers = [];
-  #browsers = [];
+  #leaves = [];
+  #contexts = [];
   #publishers = [];
   #networks = [];
   #encoders = [];
@@ -234,29 +207,16 @@ class World {
    * A Chromium with a fake camera; `demandsClick` leaves its rule that sound needs a click,
    * `withoutUdp` leaves it TCP only.
    */
-  async chromium({ demandsClick = false, withoutUdp = false } = {}) {
-    const sound = demandsClick ? [] : SOUND_AT_ONCE;
-    const network = withoutUdp ? WITHOUT_UDP : [];
-    return this.#launch({
-      browser: "chrome",
-      executablePath: program("CHROMIUM", ["chromium", "chromium-browser", "google-chrome"]),
-      args: [...CHROMIUM_FLAGS, ...FAKE_MEDIA, ...sound, ...network],
-    });
+  async chromium(rules) {
+    return this.#keep(await browsers.chromium(rules));
   }
 
   async firefox() {
-    return this.#launch({
-      browser: "firefox",
-      protocol: "webDriverBiDi",
-      executablePath: program("FIREFOX", ["firefox-esr", "firefox"]),
-      args: ["--width=1280", "--height=800"],
-      extraPrefsFirefox: FIREFOX_PREFERENCES,
-    });
+    return this.#keep(await browsers.firefox());
   }
 
-  async #launch(options) {
-    const browser = await puppeteer.launch({ headless: true, defaultViewport: null, ...options });
-    this.#browsers.push(browser);
+  #keep({ browser, leave }) {
+    this.#leaves.push(leave);
     return browser;
   }
 
@@ -267,6 +227,7 @@ class World {
    */
   async open(browser, address, hook = () => {}, ...parameters) {
     const context = await browser.createBrowserContext();
+    this.#contexts.push(context);
     const page = await context.newPage();
     this.#pages.push(page);
     page.faults = [];
@@ -295,17 +256,22 @@ class World {
   }
 
   async end() {
-    for (const browser of this.#browsers) await browser.close();
-    for (const { publisher, directory } of this.#publishers) {
-      await interrupt(publisher);
-      rmSync(directory, { recursive: true, force: true });
+    try {
+      const isOpen = (context) => context.browser().connected && !context.closed;
+      for (const context of this.#contexts) if (isOpen(context)) await context.close();
+      for (const { publisher, directory } of this.#publishers) {
+        await interrupt(publisher);
+        rmSync(directory, { recursive: true, force: true });
+      }
+      for (const encoder of this.#encoders) await encoder.kill();
+      for (const { network, directory } of this.#networks) {
+        await interrupt(network);
+        if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+      }
+      for (const server of this.#servers) await server.end();
+    } finally {
+      for (const leave of this.#leaves) leave();
     }
-    for (const encoder of this.#encoders) await encoder.kill();
-    for (const { network, directory } of this.#networks) {
-      await interrupt(network);
-      if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
-    }
-    for (const server of this.#servers) await server.end();
   }
 }
 

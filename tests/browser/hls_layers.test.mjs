@@ -25,7 +25,7 @@ const SENT = {
 /** Which level is asked for next, counted from the best: each change there is, and back. */
 const SWITCHES = [2, 0, 1, 2, 1, 0, 2, 0];
 /** For so long a level is looked at. */
-const LOOK_MS = 4_000;
+const LOOK_MS = 3_000;
 /**
  * At the live edge hls.js begins with a level within a segment, and has its first picture at a
  * keyframe, of which there is one in a segment; sound goes on meanwhile.
@@ -50,7 +50,7 @@ scenarioInParts("players of LL-HLS move between layers", async (world, part) => 
     await hang(wall, "hls.js", "hls.js", server);
     await hang(wall, "WHEP", "player", server, "whep");
     // What catching up costs at the start is over.
-    await pause(10_000);
+    await pause(6_000);
     const seen = [];
     let before = WIDTHS[0];
     for (const [index, level] of SWITCHES.entries()) {

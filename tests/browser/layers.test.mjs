@@ -149,9 +149,11 @@ async function settles(stage, index) {
     came >= sent * KEPT &&
     decoded >= Math.min(sent, control) * KEPT;
   while (!measured.some(keeps) && measured.length < MEASURED_TIMES) {
-    const after = (await shows(viewer, height, 50)) - began;
+    const since = await shows(viewer, height, 50).catch(() => undefined);
+    // What is known by then tells why.
+    if (since === undefined) break;
     const seen = await rates(publisher, layer, viewer, controls[layer]);
-    measured.push({ after, ...seen });
+    measured.push({ after: since - began, ...seen });
   }
   const reports = (await Promise.all(light)).map(lightLayer);
   const told = await toldTo(viewer, began);

@@ -120,7 +120,8 @@ scenario("of VP9 L3T3_KEY a viewer takes the spatial layer that it wants", async
   for (const [spatial, width] of [[1, 640], [0, 320], [2, 1280], [0, 320], [2, 1280]]) {
     await choose(limited, { maxSpatialLayerId: spatial });
     await until(`it is ${width} wide`, isWide(limited, width));
-    assert.ok((await share(publisher, limited, other)) > 0.85, "at the whole frame rate");
+    const isWhole = async () => (await share(publisher, limited, other)) > 0.85;
+    await until("it comes at the whole frame rate", isWhole);
   }
   assert.equal((await received(other)).frameWidth, 1280);
   await isUndisturbed([limited, before[0]], [other, before[1]]);

@@ -6,10 +6,9 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import Hls from "hls-parser";
 import { TAKES_ALL, burnt, rtmp } from "../browser/encoders.mjs";
-import { PUBLISH_TOKEN, scenario, scenarioInParts, until } from "../browser/harness.mjs";
+import { PATIENT, PUBLISH_TOKEN, scenario, scenarioInParts, until } from "../browser/harness.mjs";
 import { servePages } from "../browser/pages.mjs";
 
-const PATIENT = { LIMITS__LOAD_MAX_PERCENT: "100", LIMITS__LATENESS_MAX_MS: "10000" };
 const READ_SECONDS = 10;
 
 /**

@@ -10,6 +10,8 @@ use std::fmt;
 
 /// Names of the groups, in their order.
 const GROUPS: [&str; 2] = ["watching", "burst"];
+/// The phases without the second group.
+const BEFORE_BURST: [&str; 2] = ["joining", "steady"];
 /// Reasons why viewers are over that are shown.
 const REASONS_MAX: usize = 5;
 
@@ -98,6 +100,8 @@ pub(super) struct CostReport {
     pub(super) packets_a_second: f64,
     pub(super) server_us_per_packet: Option<f64>,
     pub(super) server_cpu_percent: Option<f64>,
+    /// Microseconds of its CPU for each viewer who was there at the end, and second.
+    pub(super) server_us_per_viewer_second: Option<f64>,
     pub(super) generator_us_per_packet: Option<f64>,
     pub(super) generator_cpu_percent: f64,
     pub(super) server_resident_bytes: Option<u64>,
@@ -136,7 +140,7 @@ impl Report {
         Self {
             packets: phases.iter().map(Phase::packets).sum(),
             groups: (0..).zip(joins).map(|(at, joins)| group_report(at, joins, &viewers)).collect(),
-            costs: phases.iter().map(cost_report).collect(),
+            costs: phases.iter().map(|phase| cost_report(phase, &viewers)).collect(),
             phases: phases.iter().flat_map(phase_reports).collect(),
             server_start_resident_bytes: start,
             server_resident_bytes_per_viewer: added.and_then(|it| it.checked_div(connected)),
@@ -192,14 +196,21 @@ fn group_report(at: usize, joins: Joins, viewers: &[ViewerOutcome]) -> GroupRepo
     }
 }
 
-fn cost_report(phase: &Phase) -> CostReport {
+fn cost_report(phase: &Phase, viewers: &[ViewerOutcome]) -> CostReport {
     let seconds = phase.duration().as_secs_f64().max(0.001);
     let percent = |cpu: std::time::Duration| cpu.as_secs_f64() / seconds * 100.0;
+    let is_there = |it: &&ViewerOutcome| {
+        it.connect_us.is_some() && (it.group == 0 || !BEFORE_BURST.contains(&phase.name))
+    };
+    let present = viewers.iter().filter(is_there).count().max(1) as f64;
     CostReport {
         phase: phase.name,
         packets_a_second: phase.packets() as f64 / seconds,
         server_us_per_packet: phase.server_us_per_packet(),
         server_cpu_percent: phase.server_cpu().map(percent),
+        server_us_per_viewer_second: phase
+            .server_cpu()
+            .map(|cpu| cpu.as_secs_f64() * 1e6 / seconds / present),
         generator_us_per_packet: phase.generator_us_per_packet(),
         generator_cpu_percent: percent(
             phase.end.generator_cpu.saturating_sub(phase.start.generator_cpu),
@@ -306,5 +317,29 @@ impl fmt::Display for Report {
             Some(publisher) => write!(out, "publisher: {publisher}"),
             None => write!(out, "{} packets in all", self.packets),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadtest::swarm::Mark;
+    use std::time::Duration;
+
+    #[test]
+    fn what_a_viewer_costs_is_shared_by_all_who_are_there() {
+        let of_group = |group| ViewerOutcome { group, connect_us: Some(1), ..Default::default() };
+        let viewers = [of_group(0), of_group(0), of_group(1), of_group(1)];
+        let mark = |seconds, cpu_ms| Mark {
+            at: Duration::from_secs(seconds),
+            server: Some(Usage { cpu: Duration::from_millis(cpu_ms), resident_bytes: 0 }),
+            ..Mark::default()
+        };
+        let cost = |name| {
+            let phase = Phase { name, start: mark(1, 100), end: mark(3, 140), ..Phase::default() };
+            cost_report(&phase, &viewers).server_us_per_viewer_second
+        };
+        assert_eq!(cost("steady"), Some(10_000.0), "the others are still to come");
+        assert_eq!(cost("after"), Some(5_000.0));
     }
 }

@@ -68,7 +68,6 @@ fn row(name: &str, cost: &CostReport, report: &Report, sendto_us: Option<f64>) -
     let ratio = cost.server_us_per_packet.zip(sendto_us).map(|(ours, bare)| ours / bare);
     let kibibytes = report.server_resident_bytes_per_viewer.map(|it| it as f64 / 1_024.0);
     let requests = report.publisher.as_ref().map(|it| it.keyframe_requests_a_second_max as u64);
-    let viewers = group.map(|it| it.connected.max(1) as f64);
     let layers = group.and_then(|it| it.layers.as_ref());
     let refused = group.map(|it| it.joins.refused.values().sum::<usize>() as u64);
     Row {
@@ -89,7 +88,7 @@ fn row(name: &str, cost: &CostReport, report: &Report, sendto_us: Option<f64>) -
             cell(group.and_then(|it| it.behind_ms.p99)),
             cell(kibibytes),
             number(requests),
-            cell(cost.server_cpu_percent.zip(viewers).map(|(percent, all)| percent * 1e4 / all)),
+            cell(cost.server_us_per_viewer_second),
             layers.map_or_else(|| "-".to_owned(), LayersReport::counts),
         ],
     }

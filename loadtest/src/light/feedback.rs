@@ -1,8 +1,12 @@
 //! What a viewer tells of how packets arrive, so that the server can estimate its link: transport-
 //! wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01 §3.1), or REMB.
 
+use super::answer::Answer;
+use super::offer::TRANSPORT_CC;
+use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Numbers in one report; the rest comes with the next.
 const NUMBERS_MAX: i64 = 1_000;
@@ -42,6 +46,25 @@ impl FromStr for Feedback {
             }
             _ => Err(format!("{text} is none of none, transport-cc, remb=KBPS")),
         }
+    }
+}
+
+impl Feedback {
+    /// Between reports of when packets came: a browser's are 50 to 250 ms apart.
+    pub const INTERVAL: Duration = Duration::from_millis(50);
+
+    /// What notes when packets come, and the extension with their numbers, where that is told and
+    /// was agreed.
+    pub fn arrivals(self, answer: &Answer) -> Option<(u8, TransportFeedback)> {
+        let id = answer.sections.iter().find_map(|section| section.extension(TRANSPORT_CC))?;
+        (self == Self::TransportCc).then(|| (id, TransportFeedback::default()))
+    }
+
+    /// What goes along with a receiver report on these streams.
+    pub fn estimate(self, sender_ssrc: u32, ssrcs: Vec<u32>) -> Option<Box<dyn rtc_rtcp::Packet>> {
+        let Self::Remb(bits) = self else { return None };
+        let bitrate = bits as f32;
+        Some(Box::new(remb::ReceiverEstimatedMaximumBitrate { sender_ssrc, bitrate, ssrcs }))
     }
 }
 

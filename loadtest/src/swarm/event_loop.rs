@@ -6,7 +6,6 @@ use super::process::{Usage, thread_cpu};
 use super::stats::{Counts, Flow, Lag, Mark, Phase, Status, ViewerOutcome};
 use super::viewer::{Invitation, State, Times, Viewer};
 use super::{Outcome, SwarmOptions};
-use crate::layers::LayerReport;
 use crate::swarm::histogram::Histogram;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
@@ -261,19 +260,11 @@ impl EventLoop {
         let over = |viewer: &&Viewer| matches!(viewer.endpoint.state, State::Over(_));
         let served = |viewer: &&Viewer| viewer.endpoint.times.first_packet.is_some();
         let over = self.viewers.iter().filter(over).count();
-        let mut layers = [0; 4];
-        for viewer in &self.viewers {
-            let layer = viewer.endpoint.layers().and_then(LayerReport::current);
-            if let Some(count) = layer.and_then(|layer| layers.get_mut(usize::from(layer))) {
-                *count += 1;
-            }
-        }
         let mut counts = Counts::default();
         self.counts().into_iter().for_each(|group| counts.add(group));
         let status = Status {
             invited: self.viewers.len(),
             connecting: self.connecting,
-            layers,
             watching: self.viewers.len() - over - self.connecting,
             served: self.viewers.iter().filter(served).count(),
             over,

@@ -171,8 +171,6 @@ pub struct Status {
     pub invited: usize,
     /// Of these, who is not connected yet.
     pub connecting: usize,
-    /// Who gets which of the publisher's layers, by its place.
-    pub layers: [usize; 4],
     /// Who is watching.
     pub watching: usize,
     /// Who has got media.

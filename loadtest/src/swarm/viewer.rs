@@ -8,9 +8,8 @@ use crate::codec::Codec;
 use crate::layers::LayerReport;
 use crate::light::{
     Agent, AgentConfig, Answer, Event, Feedback, Identity, LightError, MediaKeys, SrtpProfile,
-    TRANSPORT_CC, Transport, TransportFeedback,
+    Transport, TransportFeedback,
 };
-use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate as remb;
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::reception_report::ReceptionReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::{
@@ -22,8 +21,6 @@ use std::time::{Duration, Instant};
 
 /// Between receiver reports, as browsers send them for video.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Between reports of when packets came: a browser's are 50 to 250 ms apart.
-const FEEDBACK_INTERVAL: Duration = Duration::from_millis(50);
 /// Between looks for holes to ask for.
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// How far back holes are asked for, and how many at once.
@@ -167,9 +164,7 @@ impl Endpoint {
             Some((payload.payload_type, codec.or(payload.apt().map(Format::Repair))?))
         });
         let formats = formats.collect();
-        let mut extensions = answer.sections.iter().flat_map(|section| &section.extensions);
-        let number = extensions.find(|(_, uri)| uri == TRANSPORT_CC).map(|(id, _)| *id);
-        let number = number.filter(|_| feedback == Feedback::TransportCc);
+        let arrivals = feedback.arrivals(&answer);
         let config = AgentConfig {
             identity: identity.clone(),
             role: answer.role,
@@ -189,7 +184,7 @@ impl Endpoint {
             next_step: now + CONNECT_WITHIN,
             nack_at: nack.then_some(now),
             feedback,
-            arrivals: number.map(|id| (id, TransportFeedback::default(), now)),
+            arrivals: arrivals.map(|(id, arrivals)| (id, arrivals, now)),
             recovered: 0,
         })
     }
@@ -305,7 +300,7 @@ impl Endpoint {
         if let Some((_, arrivals, at)) = &mut self.arrivals
             && *at <= now
         {
-            *at = now + FEEDBACK_INTERVAL;
+            *at = now + Feedback::INTERVAL;
             let media = self.tracks.iter().find(|track| track.format.is_video());
             let report = arrivals.report(1, media.map_or(0, |track| track.ssrc));
             sealed.extend(report.and_then(|report| self.agent.protect_raw_rtcp(&report).ok()));
@@ -342,15 +337,7 @@ impl Endpoint {
         let ssrcs = reports.iter().map(|report| report.ssrc).collect();
         let report = ReceiverReport { ssrc: 1, reports, ..Default::default() };
         let mut compound: Vec<Box<dyn rtc_rtcp::Packet>> = vec![Box::new(report)];
-        if let Feedback::Remb(bits) = self.feedback {
-            let bitrate = bits as f32;
-            let sender_ssrc = 1;
-            compound.push(Box::new(remb::ReceiverEstimatedMaximumBitrate {
-                sender_ssrc,
-                bitrate,
-                ssrcs,
-            }));
-        }
+        compound.extend(self.feedback.estimate(1, ssrcs));
         self.agent.protect_rtcp(&compound).ok()
     }
 

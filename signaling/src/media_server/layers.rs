@@ -59,8 +59,8 @@ pub struct SelectedLayer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LayerChoice {
-    /// The layer of this name; the later drafts call it `rid`.
-    #[serde(alias = "rid", skip_serializing_if = "Option::is_none")]
+    /// The layer of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding_id: Option<String>,
     /// This spatial layer of it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,10 +74,10 @@ pub struct LayerChoice {
     /// No higher temporal layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_temporal_layer_id: Option<u8>,
-    /// The width in pixels of what shows the picture: no layer that is larger than need be.
+    /// No picture wider than that, in pixels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_width: Option<u32>,
-    /// Its height.
+    /// None higher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_height: Option<u32>,
     /// No more bits per second.

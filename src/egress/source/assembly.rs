@@ -45,8 +45,8 @@ impl Assembly {
     const VIDEO_WAIT: Duration = Duration::from_millis(300);
     /// So long one of sound: it is seldom asked for again, and a gap of 20 ms is less than a stall.
     const AUDIO_WAIT: Duration = Duration::from_millis(100);
-    /// Packets that are held: a keyframe of 8 MiB.
-    const PACKETS_MAX: usize = 8_192;
+    /// Packets that are held, of all lanes of a publisher together: a keyframe of 8 MiB.
+    pub(super) const PACKETS_MAX: usize = 8_192;
     /// Packets that are held while it is not known where to begin.
     const BEGINNING_MAX: usize = 1_024;
     /// Who goes back so far counts anew.
@@ -207,7 +207,6 @@ impl Assembly {
     }
 
     /// How many packets it holds.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.packets.len()
     }

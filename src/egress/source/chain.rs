@@ -247,7 +247,6 @@ impl Chain {
     }
 
     /// How many packets it holds.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.assembly.len()
     }

@@ -21,6 +21,7 @@ use crate::media::layer::{Lane, LayerId, LayerState};
 use crate::media::packet::Packet;
 use crate::media::sample::Sample;
 use crate::media::time::{Epoch, WallTime};
+use assembly::Assembly;
 use chain::Chain;
 use line::Line;
 use std::collections::BTreeMap;
@@ -160,6 +161,11 @@ impl Publisher {
             }
         }
         self.poll(now, emit);
+        while self.chains.values().map(Chain::len).sum::<usize>() > Assembly::PACKETS_MAX
+            && let Some(fullest) = self.chains.values_mut().max_by_key(|chain| chain.len())
+        {
+            fullest.lose(emit);
+        }
     }
 
     fn poll(&mut self, now: Instant, emit: Emit<'_>) {

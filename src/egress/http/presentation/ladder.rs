@@ -51,7 +51,6 @@ impl Rung {
 /// What a rung is for, and what it shows.
 #[derive(Debug)]
 struct Step {
-    rung: Rung,
     /// The name of its layer; empty where a picture has only one.
     rid: String,
     /// What that carries, as far as it was told, so that the nearest can stand in.
@@ -72,6 +71,7 @@ struct Flow {
 /// The ladder of a stream, publisher after publisher.
 #[derive(Debug, Default)]
 pub(super) struct Ladder {
+    /// By rung.
     steps: Vec<Step>,
     /// What was told of the publisher's layers.
     told: Vec<LayerState>,
@@ -142,9 +142,9 @@ impl Ladder {
                 step.rate = Bitrate::default();
             }
             (step.rid, step.own) = (rid, Some(layer));
-        } else if let Some(rung) = Rung::all().nth(self.steps.len()) {
+        } else if self.steps.len() < Rung::COUNT {
             let rate = Bitrate::default();
-            self.steps.push(Step { rung, rid, rate, own: Some(layer), shown: None });
+            self.steps.push(Step { rid, rate, own: Some(layer), shown: None });
         }
     }
 
@@ -156,14 +156,14 @@ impl Ladder {
             self.assign(layer);
         }
         let mut is_shown = [false; Rung::COUNT];
-        for index in 0..self.steps.len() {
+        for (index, is_shown) in is_shown.iter_mut().enumerate().take(self.steps.len()) {
             let wanted = self.wanted(&self.steps[index]);
             let step = &mut self.steps[index];
             let is_first = step.shown.is_none() && step.own == Some(layer);
             if wanted == Some(layer) && (sample.starts || is_first) {
                 step.shown = wanted;
             }
-            is_shown[step.rung.index()] = step.shown == Some(layer);
+            *is_shown = step.shown == Some(layer);
             let stands_in = wanted.is_some() && wanted != step.own && step.shown != wanted;
             let is_still = step.shown.is_none_or(|shown| !self.flows_still(shown));
             if stands_in && is_still {

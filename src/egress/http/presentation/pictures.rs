@@ -48,6 +48,10 @@ impl Pictures {
     pub(super) fn push(&mut self, rung: Rung, sample: Sample, base: i64, out: &mut Playlists) {
         let begin = || Video::new(rung, self.keyframes_apart);
         self.videos.entry(rung).or_insert_with(begin).push(sample, out);
+        if self.bytes() > out.waiting_bytes_max() {
+            // Whoever waits to learn its pace must do with what it has.
+            self.videos.values_mut().for_each(|video| video.run(out));
+        }
         self.elect(rung);
         self.flow(base, out);
     }

@@ -17,7 +17,7 @@ const SEGMENT_SHARE: usize = 4;
 /// The first segment has at least so many parts: players begin so far behind its end.
 const FIRST_PARTS: f64 = 3.0;
 
-/// And a sample.
+/// And a sample, where there are few rungs.
 const SAMPLE_SHARE: usize = 8;
 
 /// All playlists of a stream.
@@ -156,8 +156,14 @@ impl Playlists {
         self.settings.bytes_max / PART_SHARE / self.rungs
     }
 
-    /// How much a sample may hold.
-    pub(super) const fn sample_bytes_max(&self) -> usize {
+    /// How much a sample may hold: each rung has one in the segment that is being made, which
+    /// cannot be given up, and these are half of all at most.
+    pub(super) fn sample_bytes_max(&self) -> usize {
+        self.settings.bytes_max / SAMPLE_SHARE.max(2 * self.rungs)
+    }
+
+    /// How much of the picture may wait for its place, in all rungs together.
+    pub(super) const fn waiting_bytes_max(&self) -> usize {
         self.settings.bytes_max / SAMPLE_SHARE
     }
 

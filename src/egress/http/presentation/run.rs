@@ -45,7 +45,7 @@ pub(super) struct Run {
 }
 
 /// The rendition of each of [`Run::sounds`].
-const SOUNDS: [Rendition; 2] = [Rendition::Aac, Rendition::Opus];
+const SOUNDS: [Rendition; 2] = Rendition::SOUNDS;
 
 /// A frame of sound whose place is known.
 struct Heard {

@@ -85,3 +85,31 @@ fn what_layers_carry_is_passed_on() {
     world.take(Tapped::Layers(layers.clone()), 0);
     assert_eq!(world.found.last(), Some(&Found::Layers(layers)));
 }
+
+#[test]
+fn what_all_layers_hold_is_bounded_together() {
+    let mut world = World::synchronised();
+    let picture = world.picture(0);
+    let last = Arc::clone(picture.last().expect("it has packets"));
+    for part in 1..3_000 {
+        let mut packets = Vec::new();
+        for layer in (0..LAYERS_MAX).filter_map(LayerId::at) {
+            if part == 1 {
+                let of_layer = |packet: &Arc<Packet>| Packet { layer, ..Packet::clone(packet) };
+                packets.extend(picture.iter().map(of_layer).map(Arc::new));
+            }
+            // A frame that never ends, of each.
+            packets.push(Arc::new(Packet {
+                layer,
+                sequence: last.sequence + part,
+                timestamp: last.timestamp + 3_600,
+                marker: false,
+                keyframe: false,
+                ..Packet::clone(&last)
+            }));
+        }
+        world.packets(&packets, 1);
+        assert!(world.held() <= 8_192, "{} packets", world.held());
+    }
+    assert!(world.gaps() >= 1);
+}

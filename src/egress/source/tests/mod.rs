@@ -11,7 +11,7 @@ use crate::codec::configuration::VideoConfiguration;
 use crate::codec::hex;
 use crate::codec::packetizer::{Packetizer, nal_units};
 use crate::media::id::SessionId;
-use crate::media::layer::{Lane, LayerId, Scale};
+use crate::media::layer::{LAYERS_MAX, Lane, LayerId, Scale};
 use crate::media::packet::PacketFields;
 use crate::media::packet::PacketPool;
 use base64::Engine;
@@ -86,6 +86,11 @@ impl World {
 
     fn packets(&mut self, packets: &[Arc<Packet>], at: u64) {
         self.take(Tapped::Packets(packets.into()), at);
+    }
+
+    /// How many packets wait.
+    fn held(&self) -> usize {
+        self.source.publisher.iter().flat_map(|it| it.chains.values()).map(Chain::len).sum()
     }
 
     /// Lets time pass.
@@ -477,9 +482,7 @@ fn what_is_held_is_bounded() {
         if part != 5 && part != 20_000 {
             world.packets(&[packet], 1);
         }
-        let held: usize =
-            world.source.publisher.iter().flat_map(|it| it.chains.values()).map(Chain::len).sum();
-        assert!(held <= 8_192, "{held} packets");
+        assert!(world.held() <= 8_192, "{} packets", world.held());
     }
     assert!(world.gaps() >= 1);
 }

@@ -291,6 +291,36 @@ fn what_all_layers_hold_is_bounded_together() {
 }
 
 #[test]
+fn the_first_pictures_of_all_layers_are_bounded_together() {
+    let max = settings().bytes_max;
+    let state = |index| LayerState {
+        layer: id(index),
+        rid: index.to_string(),
+        is_active: true,
+        ..LayerState::default()
+    };
+    // As large as a picture may be, of few layers and of many; told at once, or one by one.
+    for (share, at_once) in [(8, true), (8, false), (16, true), (16, false)] {
+        let mut made = presentation([]);
+        for index in 0..200 {
+            made.push(picture(index * 3_600, index * 3_600, index % 50 == 0, 100_000));
+        }
+        made.begin("again", None);
+        for index in 0..Rung::COUNT {
+            let told = if at_once { Rung::COUNT } else { index + 1 };
+            made.set_layers(&(0..told).map(state).collect::<Vec<_>>());
+            made.push(Sample { layer: id(index), ..picture(0, 0, true, max / share - 100) });
+            assert!(made.held() <= max, "{} of {max}: {share} {at_once}", made.held());
+        }
+        for (ticks, index) in (1..50).map(|number| number * 3_600).zip(1..) {
+            let layer = id(index % Rung::COUNT);
+            made.push(Sample { layer, ..picture(ticks, ticks, false, max / share - 100) });
+            assert!(made.held() <= max, "{} of {max}: {share} {at_once}", made.held());
+        }
+    }
+}
+
+#[test]
 fn whatever_layers_do_each_playlist_follows_the_one_before() {
     for seed in 0..12 {
         let mut state: u64 = seed;
