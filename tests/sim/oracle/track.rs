@@ -265,7 +265,8 @@ impl Track {
         });
         // Where the picture was stopped just before a keyframe, it begins anew with that.
         let may_stop = publisher.has_choice() || opened.wishes;
-        let was_stopped = self.newest.is_some_and(|it| opened.at > it.sent + Self::PROMPT);
+        let was_stopped = self.newest.is_some_and(|it| opened.at > it.sent + Self::PROMPT)
+            && self.offered.last_key_value().is_some_and(|(&newest, _)| newest + 1 == number);
         let lies = lies && !(original.begins && may_stop && was_stopped);
         if let Some(run) = place.filter(|_| lies).and_then(|place| self.runs.get_mut(place)) {
             run.offered.insert(index);
