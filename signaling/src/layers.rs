@@ -96,50 +96,44 @@ fn identity(layer: &LayerReport) -> Map<String, Value> {
 fn encoding(layer: &LayerReport) -> Value {
     let mut fields = identity(layer);
     fields.insert("bitrate".into(), json!(layer.bitrate_bps));
-    put_size(&mut fields, layer);
+    put_size(&mut fields, [layer.width, layer.height]);
     fields.insert("framerate".into(), json!((layer.frame_rate * 10.0).round() / 10.0));
-    fields.insert("layers".into(), within(layer).map(Value::Object).collect());
+    fields.insert("layers".into(), within(layer).map(|(_, part)| Value::Object(part)).collect());
     Value::Object(fields)
 }
 
-/// Each part of a layer that can be chosen, as an entry of its own.
+/// Each part of a layer that can be chosen, as an entry of its own. The highest spatial layer has
+/// the size of the whole.
 fn selectable(layer: &LayerReport) -> impl Iterator<Item = Value> {
-    within(layer).map(move |part| {
+    let highest = layer.spatial.len().saturating_sub(1);
+    within(layer).map(move |(spatial, part)| {
         let mut fields = identity(layer);
         fields.extend(part);
-        put_size(&mut fields, layer);
+        let own = layer.spatial.get(spatial).map(|it| [it.width, it.height]);
+        let whole = [layer.width, layer.height];
+        put_size(&mut fields, own.filter(|_| spatial < highest).unwrap_or(whole));
         Value::Object(fields)
     })
 }
 
-fn put_size(fields: &mut Map<String, Value>, layer: &LayerReport) {
-    for (name, side) in [("width", layer.width), ("height", layer.height)] {
+fn put_size(fields: &mut Map<String, Value>, size: [Option<u32>; 2]) {
+    for (name, side) in ["width", "height"].into_iter().zip(size) {
         if let Some(side) = side {
             fields.insert(name.into(), json!(side));
         }
     }
 }
 
-/// The spatial and temporal layers within a layer, highest first, with their rates where these are
-/// known.
-fn within(layer: &LayerReport) -> impl Iterator<Item = Map<String, Value>> {
-    let temporal_max = layer.temporal_bps.len().saturating_sub(1);
-    let spatial_max = usize::from(layer.spatial_max);
-    let pairs = (0..=spatial_max)
-        .rev()
-        .flat_map(move |spatial| (0..=temporal_max).rev().map(move |temporal| (spatial, temporal)));
-    pairs.map(move |(spatial, temporal)| {
-        let mut fields = Map::new();
-        fields.insert("spatialLayerId".into(), json!(spatial));
-        fields.insert("temporalLayerId".into(), json!(temporal));
-        let bitrate = match (spatial == spatial_max, temporal == temporal_max) {
-            (true, true) => Some(layer.bitrate_bps),
-            (true, false) => layer.temporal_bps.get(temporal).copied(),
-            (false, _) => None,
-        };
-        if let Some(bitrate) = bitrate {
+/// The spatial and temporal layers within a layer, highest first, with their rates; which spatial
+/// layer each is of.
+fn within(layer: &LayerReport) -> impl Iterator<Item = (usize, Map<String, Value>)> {
+    layer.spatial.iter().enumerate().rev().flat_map(|(spatial, it)| {
+        it.temporal_bps.iter().enumerate().rev().map(move |(temporal, bitrate)| {
+            let mut fields = Map::new();
+            fields.insert("spatialLayerId".into(), json!(spatial));
+            fields.insert("temporalLayerId".into(), json!(temporal));
             fields.insert("bitrate".into(), json!(bitrate));
-        }
-        fields
+            (spatial, fields)
+        })
     })
 }

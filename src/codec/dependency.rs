@@ -5,6 +5,7 @@
 //! Fuzz target: `codec_dependency`.
 
 use super::bits::BitReader;
+use crate::media::layer::Sizes;
 
 /// Templates have numbers of 6 bits (§A.8.3).
 const TEMPLATES_MAX: usize = 64;
@@ -50,6 +51,7 @@ pub struct Structure {
     templates: Vec<Template>,
     /// The highest spatial and temporal layer of each decode target.
     targets: Vec<(u8, u8)>,
+    sizes: Sizes,
 }
 
 /// What a descriptor says of its packet and the frame.
@@ -124,9 +126,16 @@ impl Structure {
             bits.skip(4 * chains * templates.len() as u32)?; // template_chain_fdiff
         }
         let spatial_max = templates.last().map_or(0, |last| last.spatial);
+        let mut sizes = Some(Sizes::default());
         if bits.flag()? {
-            bits.skip(32 * (u32::from(spatial_max) + 1))?; // render_resolutions
+            // render_resolutions
+            for _ in 0..=spatial_max {
+                let (width, height) = (bits.bits(16)? + 1, bits.bits(16)? + 1);
+                let size = super::size(width, height);
+                sizes = sizes.zip(size).map(|(sizes, size)| sizes.with(size));
+            }
         }
+        let sizes = sizes.unwrap_or_default();
         let highest = |target| {
             let within = templates.iter().filter(|it| it.indications.of(target) != 0);
             within.fold((0, 0), |(spatial, temporal): (u8, u8), it| {
@@ -134,7 +143,7 @@ impl Structure {
             })
         };
         let targets = (0..target_count).map(highest).collect();
-        Some(Self { offset, templates, targets })
+        Some(Self { offset, templates, targets, sizes })
     }
 
     /// The highest spatial and temporal layer in it.
@@ -142,6 +151,11 @@ impl Structure {
         self.templates.iter().fold((0, 0), |(spatial, temporal), it| {
             (spatial.max(it.spatial), temporal.max(it.temporal))
         })
+    }
+
+    /// How large the pictures of its spatial layers are, where it says so.
+    pub const fn sizes(&self) -> Sizes {
+        self.sizes
     }
 
     /// The highest temporal layer of the targets of this spatial layer that are switched to here.
@@ -215,6 +229,7 @@ mod tests {
         assert_eq!((first.spatial, first.temporal, first.opens), (0, 0, Some(1)));
         assert!(first.has_structure && !first.ends);
         assert_eq!(known.as_ref().map(|known| known.highest()), Some((0, 1)));
+        assert_eq!(known.as_ref().map(|it| it.sizes()), Some(Some((640, 360)).into()));
         let frame = |template: &str| bytes(&format!("01 {template} 0000000000001000"));
         let base = Dependency::read(&frame("000110"), &mut known).expect("a known template");
         assert_eq!((base.temporal, base.opens, base.ends), (0, Some(1), true));
@@ -222,6 +237,19 @@ mod tests {
         assert_eq!((upper.temporal, upper.opens), (1, None));
         assert_eq!(Dependency::read(&frame("001000"), &mut known), None, "beyond the last");
         assert_eq!(Dependency::read(&frame("000101"), &mut None), None, "no structure");
+    }
+
+    #[test]
+    fn chromium_says_the_size_of_each_spatial_layer() {
+        // 156, AV1 `L2T3_KEY` of 640x360, a keyframe's.
+        let value = "c00001800514853aaaa8018004004002a02a0060010015d34514174d144c70087432\
+                     1651118543276809f8059813f80b38";
+        let mut known = None;
+        let first = Dependency::read(&super::super::hex(value), &mut known).expect("well-formed");
+        assert_eq!((first.spatial, first.temporal, first.ends), (0, 0, true));
+        let structure = known.expect("it has brought one");
+        assert_eq!(structure.highest(), (1, 2));
+        assert_eq!(structure.sizes(), Sizes::default().with((320, 180)).with((640, 360)));
     }
 
     #[test]

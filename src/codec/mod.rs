@@ -36,12 +36,13 @@ pub mod vp8;
 pub mod vp9;
 
 use crate::media::codec::Codec;
+use crate::media::layer::Sizes;
 
 /// What is known of one codec's payloads.
 struct Functions {
     is_keyframe: fn(&[u8]) -> bool,
     carries_parameters: fn(&[u8]) -> bool,
-    dimensions: fn(&[u8]) -> Option<(u16, u16)>,
+    sizes: fn(&[u8]) -> Sizes,
 }
 
 /// The table: one row per codec.
@@ -50,32 +51,32 @@ const fn functions(codec: Codec) -> Functions {
         Codec::H264 => Functions {
             is_keyframe: h264::is_keyframe,
             carries_parameters: h264::carries_parameters,
-            dimensions: h264::dimensions,
+            sizes: |payload| h264::dimensions(payload).into(),
         },
         Codec::H265 => Functions {
             is_keyframe: h265::is_keyframe,
             carries_parameters: h265::carries_parameters,
-            dimensions: h265::dimensions,
+            sizes: |payload| h265::dimensions(payload).into(),
         },
         Codec::Vp8 => Functions {
             is_keyframe: vp8::is_keyframe,
             carries_parameters: vp8::is_keyframe,
-            dimensions: vp8::dimensions,
+            sizes: |payload| vp8::dimensions(payload).into(),
         },
         Codec::Vp9 => Functions {
             is_keyframe: vp9::is_keyframe,
             carries_parameters: vp9::is_keyframe,
-            dimensions: vp9::dimensions,
+            sizes: vp9::sizes,
         },
         Codec::Av1 => Functions {
             is_keyframe: av1::is_keyframe,
             carries_parameters: av1::is_keyframe,
-            dimensions: av1::dimensions,
+            sizes: |payload| av1::dimensions(payload).into(),
         },
         Codec::Opus => Functions {
             is_keyframe: opus::is_keyframe,
             carries_parameters: opus::is_keyframe,
-            dimensions: |_| None,
+            sizes: |_| Sizes::default(),
         },
     }
 }
@@ -95,9 +96,10 @@ pub fn carries_parameters(codec: Codec, payload: &[u8]) -> bool {
     (functions(codec).carries_parameters)(payload)
 }
 
-/// Width and height of the picture, where this RTP payload tells them.
-pub fn dimensions(codec: Codec, payload: &[u8]) -> Option<(u16, u16)> {
-    (functions(codec).dimensions)(payload)
+/// Width and height of the picture, where this RTP payload tells them: of each spatial layer, if it
+/// says so much.
+pub fn sizes(codec: Codec, payload: &[u8]) -> Sizes {
+    (functions(codec).sizes)(payload)
 }
 
 /// How samples of a picture are laid out, in the terms of H.264 and H.265.
@@ -159,17 +161,17 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (state >> 33) as u8
         };
-        let mut sizes = 0;
+        let mut told = 0;
         for length in (0..96).cycle().take(20_000) {
             let payload: Vec<u8> = (0..length).map(|_| noise()).collect();
             for codec in Codec::ALL {
                 let _ = (is_keyframe(codec, &payload), carries_parameters(codec, &payload));
-                if let Some((width, height)) = dimensions(codec, &payload) {
-                    sizes += 1;
+                if let Some((width, height)) = sizes(codec, &payload).largest() {
+                    told += 1;
                     assert!(width > 0 && height > 0);
                 }
             }
         }
-        assert!(sizes > 0, "some noise gets through to the sizes");
+        assert!(told > 0, "some noise gets through to the sizes");
     }
 }

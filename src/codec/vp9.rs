@@ -5,6 +5,7 @@
 use super::bits::BitReader;
 use super::descriptor::Descriptor;
 use crate::media::codec::Codec;
+use crate::media::layer::Sizes;
 
 /// A picture refers to so many others at most (RFC 9628 §4.2).
 pub(super) const REFERENCES_MAX: usize = 3;
@@ -15,17 +16,18 @@ pub fn is_keyframe(payload: &[u8]) -> bool {
     read(payload).is_some_and(|start| read_keyframe(start.frame).is_some())
 }
 
-/// The picture's size where a keyframe begins: the largest layer of the scalability structure if
-/// there is one, else what the frame's header says.
-pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
-    let start = read(payload)?;
-    let keyframe = read_keyframe(start.frame)?;
-    start.largest_layer.or(keyframe.size)
+/// The picture's sizes where a keyframe begins: those of the scalability structure if there is one,
+/// else what the frame's header says.
+pub fn sizes(payload: &[u8]) -> Sizes {
+    let Some(start) = read(payload) else { return Sizes::default() };
+    let Some(keyframe) = read_keyframe(start.frame) else { return Sizes::default() };
+    if start.layers.is_empty() { keyframe.size.into() } else { start.layers }
 }
 
 struct Start<'a> {
     frame: &'a [u8],
-    largest_layer: Option<(u16, u16)>,
+    /// As the scalability structure says.
+    layers: Sizes,
 }
 
 /// Where a frame of the lowest spatial layer begins that is not predicted from earlier pictures.
@@ -35,26 +37,29 @@ fn read(payload: &[u8]) -> Option<Start<'_>> {
         return None;
     }
     let mut rest = payload.get(usize::from(descriptor.len)..)?;
-    let mut largest_layer = None;
+    let mut layers = Sizes::default();
     if payload.first()? & 0x02 != 0 {
-        rest = read_structure(rest, &mut largest_layer)?;
+        rest = read_structure(rest, &mut layers)?;
     }
-    Some(Start { frame: rest, largest_layer })
+    Some(Start { frame: rest, layers })
 }
 
-/// Passes over a scalability structure (RFC 9628 §4.2.1), noting its largest layer's size.
-fn read_structure<'a>(bytes: &'a [u8], largest: &mut Option<(u16, u16)>) -> Option<&'a [u8]> {
+/// Passes over a scalability structure (RFC 9628 §4.2.1), noting its layers' sizes: all, or none
+/// where one makes no sense.
+fn read_structure<'a>(bytes: &'a [u8], layers: &mut Sizes) -> Option<&'a [u8]> {
     let (&head, mut rest) = bytes.split_first()?;
     if head & 0x10 != 0 {
+        let mut told = Some(Sizes::default());
         for _ in 0..=head >> 5 {
             let (&[w0, w1, h0, h1], tail) = rest.split_first_chunk()?;
             let layer = super::size(
                 u32::from(u16::from_be_bytes([w0, w1])),
                 u32::from(u16::from_be_bytes([h0, h1])),
             );
-            *largest = (*largest).max(layer);
+            told = told.zip(layer).map(|(told, layer)| told.with(layer));
             rest = tail;
         }
+        *layers = told.unwrap_or_default();
     }
     if head & 0x08 != 0 {
         let (&pictures, mut tail) = rest.split_first()?;
@@ -140,20 +145,27 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_the_largest_layers_else_the_frames() {
-        assert_eq!(dimensions(&hex(&format!("08{HEADER}"))), Some((642, 362)));
+    fn sizes_are_those_of_the_layers_else_the_frames() {
+        let of = |payload: &str| sizes(&hex(payload));
+        assert_eq!(of(&format!("08{HEADER}")), Some((642, 362)).into());
         // Three layers, 320x180 to 1280x720, and one picture group of one picture, one reference.
         let structure = "58 014000b4 02800168 050002d0 01 04 01";
         let layered = format!("aa8123 00 07 {structure} {HEADER}");
-        assert_eq!(dimensions(&hex(&layered)), Some((1280, 720)));
-        assert_eq!(dimensions(&hex("0886004092f0e140")), None);
+        let three = [(320, 180), (640, 360), (1280, 720)];
+        assert_eq!(of(&layered), three.into_iter().fold(Sizes::default(), Sizes::with));
+        assert!(of("0886004092f0e140").is_empty());
+        // Chromium 156, `L3T3_KEY` of 640x360, of which it makes two.
+        let chromium = "be839c10 30014000b402800168 834983420013f00b3813f80b38d0e0907065200003c0";
+        assert_eq!(of(chromium), Sizes::default().with((320, 180)).with((640, 360)));
+        let senseless = layered.replace("02800168", "02800000");
+        assert_eq!(of(&senseless), Some((642, 362)).into(), "one has no lines");
     }
 
     #[test]
     fn cut_short_anywhere_nothing_panics() {
         let whole = hex(&format!("aa8123000758014000b402800168050002d0010401{HEADER}"));
         for end in 0..whole.len() {
-            let _ = (is_keyframe(&whole[..end]), dimensions(&whole[..end]));
+            let _ = (is_keyframe(&whole[..end]), sizes(&whole[..end]));
         }
         assert!(!is_keyframe(&whole[..20]));
     }

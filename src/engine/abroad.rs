@@ -132,7 +132,7 @@ impl Engine {
             }
             Message::Start(stream, start) => {
                 if let Some(index) = self.followed(from, &stream) {
-                    self.begin_following(index, *start, now);
+                    self.begin_following(index, *start, now, arena);
                 }
             }
             Message::Formats(stream, formats) => {
@@ -225,7 +225,7 @@ impl Engine {
     }
 
     /// What a followed stream is has come: its viewers begin with what there is.
-    fn begin_following(&mut self, index: usize, start: Start, now: Instant) {
+    fn begin_following(&mut self, index: usize, start: Start, now: Instant, arena: &mut SendArena) {
         self.begin_term(index);
         self.set_formats(index, start.formats);
         let Some(stream) = self.streams.get_mut(index) else { return };
@@ -233,6 +233,7 @@ impl Engine {
         stream.router.set_rids(start.rids);
         stream.router.go_on(start.time_line, start.packets, now);
         self.layers_changed(index, now);
+        self.choose_if_due(index, now, arena);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let catch_ups = &mut self.catch_ups;
         stream.each_viewer(&mut self.peers, |key, viewing| {

@@ -11,7 +11,7 @@ use crate::media::arena::SendArena;
 use crate::media::codec::Kind;
 use crate::media::layer::{Lane, LayerId};
 use crate::media::time::ticks_of;
-use crate::peer::outgoing::{Numbered, Outgoing, Sent};
+use crate::peer::outgoing::{Numbered, Outgoing, Sent, Wire};
 use crate::router::Router;
 use crate::router::cache::{At, Start};
 use crate::router::subscription::{Place, Subscription};
@@ -270,6 +270,7 @@ fn advance(
         return Progress::Live;
     };
     let Some(sealer) = peer.transport.sealer() else { return Progress::More };
+    let mut wire = Wire { sealer, path, arena };
     let packets_max = walk.affordable(now).min(left);
     let Some(cache) = router.cache(walk.layer) else { return Progress::Live };
     let shift = router.shift(Lane::Video(walk.layer), subscription.moved(), now);
@@ -297,14 +298,14 @@ fn advance(
                 if *sent == packets_max || !is_due {
                     break Progress::More;
                 }
-                if Outgoing::room(packet, padding) > arena.remaining() {
+                if Outgoing::room(packet, padding) > wire.arena.remaining() {
                     break Progress::Full;
                 }
                 walk.cursor += 1;
                 let Some(place) = subscription.select(packet, |_| shift) else { continue };
                 let Place { sequence, timestamp, patch } = place;
                 let numbered = Numbered { packet, padding, sequence, timestamp, patch };
-                match track.send(numbered, sealer, (path, &mut *arena)) {
+                match track.send(numbered, &mut wire) {
                     Sent::Yes => *sent += 1,
                     Sent::No => {}
                     Sent::NotAgreed => break Progress::NotAgreed,

@@ -4,19 +4,26 @@
 use super::Engine;
 use super::command::{Event, TrackClock};
 use super::peer::Side;
+use crate::media::arena::SendArena;
 use crate::media::id::SessionId;
 use std::time::Instant;
 
 impl Engine {
     /// A viewer's client listens from now on, or no more.
-    pub(super) fn listen(&mut self, session: SessionId, listens: bool, now: Instant) {
+    pub(super) fn listen(
+        &mut self,
+        session: SessionId,
+        listens: bool,
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
         let Some(key) = self.demux.by_session(session) else { return };
         let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|peer| &mut peer.side) else {
             return;
         };
         if !std::mem::replace(&mut viewing.listens, listens) {
             self.tell_clock(key, now);
-            self.tell_layers(key, now);
+            self.tell_layers(key, now, arena);
         }
     }
 

@@ -377,8 +377,8 @@ impl Engine {
                 self.demux.rename(&peer.ufrag, stale.as_deref(), key);
             }
             Command::Publish(opening) => self.begin_publication(*opening, now, arena),
-            Command::Listen(session, listens) => self.listen(session, listens, now),
-            Command::Choose(session, choice) => self.wish(session, choice, now),
+            Command::Listen(session, listens) => self.listen(session, listens, now, arena),
+            Command::Choose(session, choice) => self.wish(session, choice, now, arena),
             Command::Tap(stream, id, sink) => self.tap(&stream, id, &sink, now),
             Command::Untap(stream, id) => self.untap(&stream, id),
             Command::WantKeyframe(stream) => self.keyframe_wanted(&stream, None, now),

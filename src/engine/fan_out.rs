@@ -10,7 +10,7 @@ use crate::media::codec::{Format, Kind};
 use crate::media::layer::Lane;
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
-use crate::peer::outgoing::{Numbered, Outgoing, Sent};
+use crate::peer::outgoing::{Numbered, Outgoing, Sent, Wire};
 use crate::peer::viewer::Asked;
 use crate::router::Router;
 use crate::router::history::Pushed;
@@ -226,6 +226,7 @@ impl Engine {
             }
             Side::Viewer(viewing) => {
                 let Some(sealer) = peer.transport.sealer() else { return };
+                let mut wire = Wire { sealer, path, arena };
                 let subscriptions = &viewing.subscriptions;
                 let counters = &mut self.counters;
                 let mut is_lost = false;
@@ -240,7 +241,7 @@ impl Engine {
                             counters.retransmissions_refused += 1;
                             return;
                         };
-                        match track.resend(numbered, sealer, (path, &mut *arena)) {
+                        match track.resend(numbered, &mut wire) {
                             Sent::Yes => counters.retransmissions += 1,
                             _ => counters.retransmissions_refused += 1,
                         }
@@ -314,6 +315,7 @@ fn serve_one(
     }
     let Some(sealer) = peer.transport.sealer() else { return Served::Yes };
     trace!(session = ?peer.session, bytes = room, "batch");
+    let mut wire = Wire { sealer, path, arena };
     for kind in Kind::ALL {
         if !viewing.takes(kind, router.batch_number()) {
             continue;
@@ -326,7 +328,7 @@ fn serve_one(
             let Some(place) = subscription.select(packet, shift) else { return true };
             let Place { sequence, timestamp, patch } = place;
             let numbered = Numbered { packet, padding, sequence, timestamp, patch };
-            let sent = track.send(numbered, sealer, (path, &mut *arena));
+            let sent = track.send(numbered, &mut wire);
             counters.packets_out += u64::from(sent == Sent::Yes);
             sent != Sent::NotAgreed
         };

@@ -258,7 +258,7 @@ impl Engine {
     /// Does what is due by the clock.
     pub fn handle_timeout(&mut self, now: Instant, arena: &mut SendArena) {
         for index in 0..self.streams.capacity() {
-            self.choose_if_due(index, now);
+            self.choose_if_due(index, now, arena);
             self.request_keyframe(index, now);
             self.end_grace(index, now, arena);
             self.end_silent_publication(index, now);

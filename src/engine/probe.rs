@@ -6,7 +6,7 @@ use super::peer::{Peer, Side};
 use super::report::Counters;
 use crate::media::arena::SendArena;
 use crate::media::codec::Kind;
-use crate::peer::outgoing::Outgoing;
+use crate::peer::outgoing::{Outgoing, Wire};
 use crate::router::Router;
 use std::time::Instant;
 
@@ -50,16 +50,17 @@ pub(super) fn send(
     if let (Some(subscription), Some(sealer), Some(mut track)) =
         (subscription, peer.transport.sealer(), viewing.viewer.sending(Kind::Video, now))
     {
+        let mut wire = Wire { sealer, path, arena };
         let next = subscription.next_out();
         for sequence in (next.saturating_sub(LOOKED_AT_MAX)..next).rev() {
             if due == 0 {
                 break;
             }
             let Some(numbered) = again(subscription, router, sequence as u16) else { continue };
-            if Outgoing::room(numbered.packet, 0) + 2 > arena.remaining() {
+            if Outgoing::room(numbered.packet, 0) + 2 > wire.arena.remaining() {
                 break;
             }
-            let bytes = track.probe(numbered, sealer, (path, &mut *arena));
+            let bytes = track.probe(Some(numbered), &mut wire);
             if bytes == 0 {
                 break;
             }
@@ -67,8 +68,8 @@ pub(super) fn send(
             probed.add(bytes);
         }
         // While no picture flows there is no packet of the past, but still something to learn.
-        while due > 0 && arena.remaining() > EMPTY_ROOM {
-            let bytes = track.probe_empty(sealer, (path, &mut *arena));
+        while due > 0 && wire.arena.remaining() > EMPTY_ROOM {
+            let bytes = track.probe(None, &mut wire);
             if bytes == 0 {
                 break;
             }

@@ -11,6 +11,7 @@ use super::command::{Event, LayerChoice, Selection};
 use super::peer::{Side, Viewing};
 use super::sound::Sound;
 use super::stream::Stream;
+use crate::media::arena::SendArena;
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::Kind;
 use crate::media::id::SessionId;
@@ -145,16 +146,10 @@ impl Selecting {
 
 /// Whether two are the same but for rates.
 fn is_like(one: &Selection, other: &Selection) -> bool {
-    let alike = |(one, other): (&LayerState, &LayerState)| {
-        (one.layer, one.is_active, one.dimensions, one.spatial_max, one.temporal.len())
-            == (
-                other.layer,
-                other.is_active,
-                other.dimensions,
-                other.spatial_max,
-                other.temporal.len(),
-            )
+    let shape = |it: &LayerState| {
+        (it.layer, it.is_active, it.dimensions, it.spatial_max(), it.temporal_max())
     };
+    let alike = |(one, other): (&LayerState, &LayerState)| shape(one) == shape(other);
     (one.current, one.target) == (other.current, other.target)
         && one.layers.len() == other.layers.len()
         && one.layers.iter().zip(other.layers.iter()).all(alike)
@@ -315,8 +310,8 @@ impl Viewing {
         let target = self.selecting.target.filter(|target| target.layer == layer);
         target.or_else(|| {
             let state = layers.iter().find(|state| state.layer == layer)?;
-            let temporal = state.temporal.len().saturating_sub(1) as u8;
-            Some(SelectedLayer { layer, spatial: state.spatial_max, temporal })
+            let (spatial, temporal) = (state.spatial_max(), state.temporal_max());
+            Some(SelectedLayer { layer, spatial, temporal })
         })
     }
 }
@@ -344,43 +339,47 @@ impl Stream {
 
 impl Engine {
     /// Something has come of a stream: where layers begin or have other sizes by it, the choice is
-    /// looked at at once, since the keyframe that says so may be the only one for long.
+    /// looked at before it goes out, since the keyframe that says so may be the only one for long.
     pub(super) fn layers_changed(&mut self, index: usize, now: Instant) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.router.take_changed() {
-            self.choose(index, now);
+            stream.look_again(now);
         }
     }
 
     /// Looks at the choice of a stream, if it is time.
-    pub(super) fn choose_if_due(&mut self, index: usize, now: Instant) {
+    pub(super) fn choose_if_due(&mut self, index: usize, now: Instant, arena: &mut SendArena) {
         let Some(stream) = self.streams.get(index) else { return };
         if stream.choose_at.is_some_and(|at| at <= now) {
-            self.choose(index, now);
+            self.choose(index, now, arena);
         }
     }
 
     /// Looks at what each viewer of a stream is to get.
-    fn choose(&mut self, index: usize, now: Instant) {
+    fn choose(&mut self, index: usize, now: Instant, arena: &mut SendArena) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.choose_at = None;
         stream.look(now);
-        let viewers = std::mem::take(&mut stream.viewers);
-        for &key in &viewers {
-            self.select(key, now);
-        }
-        // What is to be found out of a link may be due sooner by now.
-        for &key in &viewers {
-            self.reschedule(key);
-        }
-        if let Some(stream) = self.streams.get_mut(index) {
-            stream.viewers = viewers;
+        let mut place = 0;
+        let viewer = |engine: &Self, place| {
+            engine.streams.get(index).and_then(|stream| stream.viewers.get(place)).copied()
+        };
+        while let Some(key) = viewer(self, place) {
+            self.select_guarded(key, now, arena);
+            // Where a fault has ended it, the next has its place.
+            place += usize::from(viewer(self, place) == Some(key));
         }
         self.tell_watched(index);
         self.request_keyframe(index, now);
     }
 
-    /// Looks at what one viewer is to get.
+    /// Looks at what one viewer is to get; a panic in it ends that session only.
+    fn select_guarded(&mut self, key: usize, now: Instant, arena: &mut SendArena) {
+        self.guarded(key, now, arena, |engine, _| engine.select(key, now));
+        // What is to be found out of its link may be due sooner by now.
+        self.reschedule(key);
+    }
+
     fn select(&mut self, key: usize, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Some(stream) = self.streams.get_mut(peer.stream) else { return };
@@ -425,31 +424,36 @@ impl Engine {
     }
 
     /// A viewer wishes to see this from now on.
-    pub(super) fn wish(&mut self, session: SessionId, choice: LayerChoice, now: Instant) {
+    pub(super) fn wish(
+        &mut self,
+        session: SessionId,
+        choice: LayerChoice,
+        now: Instant,
+        arena: &mut SendArena,
+    ) {
         let Some(key) = self.demux.by_session(session) else { return };
         if let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|peer| &mut peer.side) {
             viewing.selecting.choice = choice;
-            self.look_at(key, now);
+            self.look_at(key, now, arena);
         }
     }
 
     /// A viewer's client listens from now on: it is told which layers there are.
-    pub(super) fn tell_layers(&mut self, key: usize, now: Instant) {
+    pub(super) fn tell_layers(&mut self, key: usize, now: Instant, arena: &mut SendArena) {
         let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|peer| &mut peer.side) else {
             return;
         };
         viewing.selecting.told = None;
-        self.look_at(key, now);
+        self.look_at(key, now, arena);
     }
 
     /// Looks at one viewer, if it takes part already.
-    fn look_at(&mut self, key: usize, now: Instant) {
+    fn look_at(&mut self, key: usize, now: Instant, arena: &mut SendArena) {
         let Some(index) = self.peers.get(key).map(|peer| peer.stream) else { return };
         let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.viewers.contains(&key) {
             stream.look(now);
-            self.select(key, now);
-            self.reschedule(key);
+            self.select_guarded(key, now, arena);
             self.request_keyframe(index, now);
         }
     }

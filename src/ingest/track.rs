@@ -1,8 +1,9 @@
 //! Placed frames into packets with sequence numbers and timestamps of their track. Pure.
 
 use crate::codec::packetizer::Packetizer;
-use crate::codec::{carries_parameters, is_keyframe, opus};
+use crate::codec::{carries_parameters, is_keyframe, opus, sizes};
 use crate::media::codec::{Codec, Format};
+use crate::media::layer::Sizes;
 use crate::media::packet::{Packet, PacketFields, PacketPool};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -83,7 +84,8 @@ impl VideoTrack {
                 return;
             }
             let fields = PacketFields::single(codec, *next, place.ticks, place.arrival);
-            let fields = PacketFields { marker, keyframe, ..fields };
+            let sizes = if keyframe { sizes(codec, payload) } else { Sizes::default() };
+            let fields = PacketFields { marker, keyframe, sizes, ..fields };
             packets.push(pool.make(fields, payload));
             *next += 1;
         });

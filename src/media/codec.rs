@@ -80,6 +80,13 @@ impl Codec {
         }
     }
 
+    /// Whether a receiver of the plain payloads can put several spatial layers together (SVC). Of
+    /// AV1 it can only by the dependency descriptor, which viewers are not sent: Chromium 156
+    /// decodes nothing then.
+    pub const fn has_spatial_layers(self) -> bool {
+        matches!(self, Self::Vp9)
+    }
+
     /// RTP ticks per second.
     pub const fn clock_rate(self) -> u32 {
         match self {

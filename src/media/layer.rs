@@ -10,6 +10,9 @@ use super::codec::Kind;
 /// The most layers of one track that are taken: simulcast has three, rarely four.
 pub const LAYERS_MAX: usize = 8;
 
+/// The most spatial layers of one layer: VP9 numbers them with 3 bits (RFC 9628 §4.2), AV1 with 2.
+pub const SPATIAL_MAX: usize = 8;
+
 /// One encoding of a video track, by its place among those that the publisher has offered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayerId(u8);
@@ -78,6 +81,52 @@ pub struct Scale {
     pub ends: bool,
 }
 
+/// Width and height of each spatial layer's picture, lowest first, as a keyframe tells them: one
+/// where there are no more, none where it does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    sizes: [(u16, u16); SPATIAL_MAX],
+    len: u8,
+}
+
+impl Sizes {
+    /// With that of the next higher spatial layer; beyond [`SPATIAL_MAX`] there is none.
+    #[must_use]
+    pub const fn with(mut self, size: (u16, u16)) -> Self {
+        if self.len() < SPATIAL_MAX {
+            self.sizes[self.len()] = size;
+            self.len += 1;
+        }
+        self
+    }
+
+    /// How many spatial layers it is said of.
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether nothing is said.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// That of a spatial layer.
+    pub fn get(&self, spatial: usize) -> Option<(u16, u16)> {
+        self.sizes[..self.len()].get(spatial).copied()
+    }
+
+    /// The largest: that of the whole.
+    pub fn largest(&self) -> Option<(u16, u16)> {
+        self.sizes[..self.len()].iter().copied().max()
+    }
+}
+
+impl From<Option<(u16, u16)>> for Sizes {
+    fn from(size: Option<(u16, u16)>) -> Self {
+        size.map_or_else(Self::default, |size| Self::default().with(size))
+    }
+}
+
 /// A layer with what of it is sent to somebody, or is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SelectedLayer {
@@ -105,10 +154,37 @@ pub struct LayerState {
     /// Whether it flows: nothing has come of a layer that does not for some time, while others
     /// went on.
     pub is_active: bool,
-    /// The rate up to and including each temporal layer, lowest first; one where there is no more.
+    /// What is within it, by spatial layer (SVC), lowest first; one where there are no more.
+    pub spatial: Vec<SpatialState>,
+}
+
+/// What one spatial layer carries, as measured here, those below it included.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SpatialState {
+    /// Its picture's width and height, where a keyframe has told them.
+    pub dimensions: Option<(u16, u16)>,
+    /// The rate up to and including each temporal layer, lowest first; one where there are no
+    /// more.
     pub temporal: Vec<Bitrate>,
+}
+
+impl LayerState {
     /// The highest spatial layer in it (SVC); 0 without.
-    pub spatial_max: u8,
+    pub fn spatial_max(&self) -> u8 {
+        self.spatial.len().saturating_sub(1) as u8
+    }
+
+    /// The highest temporal layer in it; 0 without.
+    pub fn temporal_max(&self) -> u8 {
+        self.spatial.last().map_or(0, |highest| highest.temporal.len().saturating_sub(1) as u8)
+    }
+
+    /// What so much of it carries.
+    pub fn rate(&self, SelectedLayer { spatial, temporal, .. }: SelectedLayer) -> Bitrate {
+        let within = self.spatial.get(usize::from(spatial));
+        let rate = within.and_then(|within| within.temporal.get(usize::from(temporal)));
+        rate.copied().unwrap_or(self.bitrate)
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +196,18 @@ mod tests {
         assert_eq!(LayerId::at(0), Some(LayerId::ONLY));
         assert_eq!(LayerId::at(LAYERS_MAX - 1).map(LayerId::index), Some(LAYERS_MAX - 1));
         assert_eq!(LayerId::at(LAYERS_MAX), None);
+    }
+
+    #[test]
+    fn sizes_are_those_that_were_told_and_no_more_than_there_can_be() {
+        let of = |sides: std::ops::Range<u16>| {
+            sides.fold(Sizes::default(), |sizes, side| sizes.with((side, side)))
+        };
+        assert!(of(0..0).is_empty() && Sizes::from(None).largest().is_none());
+        let three = of(7..10);
+        assert_eq!((three.get(0), three.get(2), three.get(3)), (Some((7, 7)), Some((9, 9)), None));
+        assert_eq!(three.largest(), Some((9, 9)));
+        assert_eq!(of(1..100).len(), SPATIAL_MAX);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! when nobody holds the packet any more, so a running stream allocates nothing.
 
 use super::codec::Codec;
-use super::layer::{Lane, LayerId, Scale};
+use super::layer::{Lane, LayerId, Scale, Sizes};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,6 +27,8 @@ pub struct Packet {
     pub marker: bool,
     /// Whether a decoder can start with the frame that begins in this packet.
     pub keyframe: bool,
+    /// How large the picture is, where this packet of a keyframe tells it.
+    pub sizes: Sizes,
     /// When the server received it.
     pub arrival: Instant,
     /// The RTP payload, without header, extensions and padding.
@@ -111,6 +113,8 @@ pub struct PacketFields {
     pub marker: bool,
     /// See [`Packet::keyframe`].
     pub keyframe: bool,
+    /// See [`Packet::sizes`].
+    pub sizes: Sizes,
     /// See [`Packet::arrival`].
     pub arrival: Instant,
 }
@@ -118,15 +122,27 @@ pub struct PacketFields {
 impl PacketFields {
     /// Of a track with one layer and nothing within it: neither first nor last of its frame.
     pub fn single(codec: Codec, sequence: u64, timestamp: u64, arrival: Instant) -> Self {
-        let (layer, scale) = (LayerId::ONLY, Scale::default());
+        let (layer, scale, sizes) = (LayerId::ONLY, Scale::default(), Sizes::default());
         let (marker, keyframe) = (false, false);
-        Self { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival }
+        Self { codec, layer, scale, sequence, timestamp, marker, keyframe, sizes, arrival }
     }
 
     /// A packet of no pool, with this payload.
     pub const fn with(self, payload: Vec<u8>) -> Packet {
-        let Self { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival } = self;
-        Packet { codec, layer, scale, sequence, timestamp, marker, keyframe, arrival, payload }
+        let Self { codec, layer, scale, sequence, timestamp, marker, keyframe, .. } = self;
+        let Self { sizes, arrival, .. } = self;
+        Packet {
+            codec,
+            layer,
+            scale,
+            sequence,
+            timestamp,
+            marker,
+            keyframe,
+            sizes,
+            arrival,
+            payload,
+        }
     }
 }
 

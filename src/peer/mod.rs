@@ -6,6 +6,7 @@
 //! - `client_hello`: which SRTP profiles a client offers, so that AES-GCM can win
 //! - `dtls`: one DTLS association, `rtc-dtls` behind a small type
 //! - `estimate`: what the path to a viewer carries
+//! - `extension_block`: the header extensions of one packet to a viewer
 //! - `flight`: the last flight of a DTLS handshake, and when it is sent again
 //! - `header`: a view of an RTP header
 //! - `identity`: the server's DTLS certificate and the configurations made of it
@@ -30,6 +31,7 @@ pub mod binding;
 pub mod client_hello;
 mod dtls;
 pub mod estimate;
+mod extension_block;
 mod flight;
 pub mod header;
 pub mod identity;

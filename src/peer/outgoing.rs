@@ -2,7 +2,8 @@
 
 use super::agreement::SentMedia;
 use super::estimate::history::SendHistory;
-use super::playout_delay::{Block, PlayoutDelay};
+use super::extension_block::{Element, ExtensionBlock, Telling};
+use super::playout_delay::PlayoutDelay;
 use super::seal::{RtpFields, Sealer};
 use crate::media::arena::{Path, SendArena};
 use crate::media::codec::{Codec, Format, Kind};
@@ -70,47 +71,66 @@ pub struct SendCounters {
     pub loss: f64,
 }
 
-/// Where packets that carry transport-wide numbers are noted, and the time of this moment.
-pub type Noting<'h> = (&'h mut SendHistory, Instant);
+/// Where a viewer's packets are sealed, and where they go.
+pub struct Wire<'a> {
+    /// Seals them.
+    pub sealer: &'a mut Sealer,
+    /// Where the viewer is.
+    pub path: Path,
+    /// What takes them until they are sent.
+    pub arena: &'a mut SendArena,
+}
+
+impl Wire<'_> {
+    /// Seals into the arena; tells the bytes written, zero for none.
+    fn seal(&mut self, fields: &RtpFields<'_>) -> usize {
+        let size = Sealer::OVERHEAD_MAX + fields.unsealed_len();
+        let mut written = 0;
+        self.arena.push_with(self.path, size, |memory| {
+            written = self.sealer.seal(fields, memory)?;
+            Some(written)
+        });
+        written
+    }
+}
+
+/// Where packets that tell of their path are noted, and the time of this moment.
+#[derive(Debug)]
+pub struct Noting<'h> {
+    history: &'h mut SendHistory,
+    now: Instant,
+}
+
+impl<'h> Noting<'h> {
+    /// What departs now is noted there.
+    pub const fn new(history: &'h mut SendHistory, now: Instant) -> Self {
+        Self { history, now }
+    }
+
+    fn element(&self, telling: Telling) -> Element {
+        telling.element(self.history, self.now)
+    }
+
+    /// A packet has departed, as a datagram of so many bytes.
+    fn departed(self, telling: Telling, bytes: usize) {
+        if matches!(telling, Telling::Number(_)) {
+            self.history.departs(bytes, self.now);
+        }
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PayloadTypes {
     media: u8,
     rtx: Option<u8>,
-    /// The id under which packets of it may carry transport-wide numbers.
-    number: Option<u8>,
+    /// By what packets of it may tell of their path.
+    telling: Option<Telling>,
 }
 
-/// The extension block of one packet (RFC 8285 §4.2), or nothing.
-#[derive(Debug, Clone, Copy, Default)]
-struct Extensions {
-    bytes: [u8; Self::MAX],
-    len: usize,
-}
-
-impl Extensions {
-    /// Both elements with the header before them, in whole words.
-    const MAX: usize = 12;
-
-    fn new(playout_delay: Option<Block>, number: Option<(u8, u16)>) -> Self {
-        let mut block = Self::default();
-        if let Some(of_delay) = playout_delay {
-            block.len = of_delay.len();
-            block.bytes[..block.len].copy_from_slice(&of_delay);
-        }
-        if let Some((id, number)) = number {
-            let [high, low] = number.to_be_bytes();
-            let at = block.len.max(4);
-            block.bytes[at..at + 4].copy_from_slice(&[id << 4 | 1, high, low, 0]);
-            block.len = at + 4;
-            let words = (block.len / 4 - 1) as u8;
-            block.bytes[..4].copy_from_slice(&[0xbe, 0xde, 0, words]);
-        }
-        block
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.len]
+impl PayloadTypes {
+    /// Whether packets of it can be numbered and sent again beside the media.
+    const fn takes_probes(self) -> bool {
+        self.rtx.is_some() && matches!(self.telling, Some(Telling::Number(_)))
     }
 }
 
@@ -132,7 +152,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// Bytes of header extensions that a packet may carry.
-    pub const EXTENSIONS_MAX: usize = Extensions::MAX;
+    pub const EXTENSIONS_MAX: usize = ExtensionBlock::MAX;
     /// A keyframe's worth of retransmissions may be owed before any credit is earned.
     const CREDIT_MAX: f64 = 96.0 * 1024.0;
 
@@ -161,12 +181,12 @@ impl Outgoing {
     pub fn set_format(&mut self, format: &Format, next_out: u64) {
         let chosen = self.media.payload_for(format).map(|agreed| {
             let rtx = agreed.rtx.filter(|_| self.media.rtx_ssrc.is_some());
-            // What may be sent again as it was must not carry a number of its own each time. A
-            // client that asks for packets and takes no RTX is better served with those packets
-            // than with an estimate; what nobody asks for again can be numbered.
+            // What may be sent again as it was must not carry a number or time of its own each
+            // time. A client that asks for packets and takes no RTX is better served with those
+            // packets than with an estimate; what nobody asks for again can carry both.
             let is_repeated = rtx.is_none() && self.media.feedback.nack;
-            let number = self.media.extensions.transport_cc.filter(|_| !is_repeated);
-            PayloadTypes { media: agreed.payload_type, rtx, number }
+            let telling = Telling::of(&self.media).filter(|_| !is_repeated);
+            PayloadTypes { media: agreed.payload_type, rtx, telling }
         });
         let entry = &mut self.payload_types[format.codec as usize];
         if *entry != chosen {
@@ -202,28 +222,27 @@ impl Outgoing {
     }
 
     /// Seals a packet into the arena, which has room for it. With `noting` it carries a
-    /// transport-wide number, where that was agreed.
+    /// transport-wide number or its time, where that was agreed.
     pub fn send(
         &mut self,
         numbered: Numbered<'_>,
-        sealer: &mut Sealer,
-        to: (Path, &mut SendArena),
+        wire: &mut Wire<'_>,
         noting: Option<Noting<'_>>,
     ) -> Sent {
         let packet = numbered.packet;
         let Some(types) = self.payload_types[packet.codec as usize] else {
             return Sent::NotAgreed;
         };
-        let noting = noting.zip(types.number);
-        let number = noting.as_ref().map(|((history, _), id)| (*id, history.next_number()));
-        let extensions = Extensions::new(self.playout_delay.extension(numbered.sequence), number);
-        let fields = self.fields(&numbered, types, &extensions);
-        let written = seal_into(sealer, &fields, to);
+        let noting = noting.zip(types.telling);
+        let element = noting.as_ref().map(|(noting, telling)| noting.element(*telling));
+        let of_delay = self.playout_delay.extension(numbered.sequence);
+        let extensions = ExtensionBlock::new(of_delay, element);
+        let written = wire.seal(&self.fields(&numbered, types, &extensions));
         if written == 0 {
             return Sent::No;
         }
-        if let Some(((history, now), _)) = noting {
-            history.departs(written, now);
+        if let Some((noting, telling)) = noting {
+            noting.departed(telling, written);
         }
         self.counters.packets += 1;
         self.counters.bytes += written as u64;
@@ -238,8 +257,7 @@ impl Outgoing {
     pub fn resend(
         &mut self,
         numbered: Numbered<'_>,
-        sealer: &mut Sealer,
-        to: (Path, &mut SendArena),
+        wire: &mut Wire<'_>,
         noting: Option<Noting<'_>>,
     ) -> Sent {
         let Numbered { packet, sequence, .. } = numbered;
@@ -250,12 +268,12 @@ impl Outgoing {
             return Sent::No;
         };
         let written = if types.rtx.is_some() {
-            self.seal_rtx(numbered, types, sealer, to, noting)
-        } else if types.number.is_none() && self.playout_delay.knows(sequence) {
-            let extensions = Extensions::new(self.playout_delay.extension(sequence), None);
-            seal_into(sealer, &self.fields(&numbered, types, &extensions), to)
+            self.seal_rtx(numbered, types, wire, noting)
+        } else if types.telling.is_none() && self.playout_delay.knows(sequence) {
+            let extensions = ExtensionBlock::new(self.playout_delay.extension(sequence), None);
+            wire.seal(&self.fields(&numbered, types, &extensions))
         } else {
-            // It may have gone out with a number, or with another limit.
+            // It may have gone out with a number or time, or with another limit.
             self.counters.refused += 1;
             return Sent::No;
         };
@@ -273,16 +291,12 @@ impl Outgoing {
     pub fn probe(
         &mut self,
         numbered: Numbered<'_>,
-        sealer: &mut Sealer,
-        to: (Path, &mut SendArena),
+        wire: &mut Wire<'_>,
         noting: Noting<'_>,
     ) -> usize {
         let types = self.payload_types[numbered.packet.codec as usize];
-        let Some(types) = types.filter(|types| types.rtx.is_some() && types.number.is_some())
-        else {
-            return 0;
-        };
-        let written = self.seal_rtx(numbered, types, sealer, to, Some(noting));
+        let Some(types) = types.filter(|types| types.takes_probes()) else { return 0 };
+        let written = self.seal_rtx(numbered, types, wire, Some(noting));
         if written > 0 {
             self.counters.bytes += written as u64;
             self.counters.probes += 1;
@@ -292,19 +306,14 @@ impl Outgoing {
 
     /// The same where no packet of the past is at hand: nothing but padding, as libwebrtc's own
     /// senders probe (RFC 3550 §5.1). Receivers drop it when they have noted its arrival.
-    pub fn probe_empty(
-        &mut self,
-        sealer: &mut Sealer,
-        to: (Path, &mut SendArena),
-        (history, now): Noting<'_>,
-    ) -> usize {
-        let can_probe = |types: &&PayloadTypes| types.rtx.is_some() && types.number.is_some();
-        let types = self.payload_types.iter().flatten().find(can_probe).copied();
-        let Some(PayloadTypes { rtx: Some(payload_type), number: Some(id), .. }) = types else {
+    pub fn probe_empty(&mut self, wire: &mut Wire<'_>, noting: Noting<'_>) -> usize {
+        let types = self.payload_types.iter().flatten().find(|types| types.takes_probes()).copied();
+        let Some(PayloadTypes { rtx: Some(payload_type), telling: Some(telling), .. }) = types
+        else {
             return 0;
         };
         let Some(ssrc) = self.media.rtx_ssrc else { return 0 };
-        let extensions = Extensions::new(None, Some((id, history.next_number())));
+        let extensions = ExtensionBlock::new(None, Some(noting.element(telling)));
         let fields = RtpFields {
             payload_type,
             sequence: self.rtx_sequence,
@@ -314,9 +323,9 @@ impl Outgoing {
             ..RtpFields::default()
         };
         self.rtx_sequence += 1;
-        let written = seal_into(sealer, &fields, to);
+        let written = wire.seal(&fields);
         if written > 0 {
-            history.departs(written, now);
+            noting.departed(telling, written);
             self.counters.bytes += written as u64;
             self.counters.probes += 1;
         }
@@ -328,15 +337,14 @@ impl Outgoing {
         &mut self,
         numbered: Numbered<'_>,
         types: PayloadTypes,
-        sealer: &mut Sealer,
-        to: (Path, &mut SendArena),
+        wire: &mut Wire<'_>,
         noting: Option<Noting<'_>>,
     ) -> usize {
         let (Some(payload_type), Some(ssrc)) = (types.rtx, self.media.rtx_ssrc) else { return 0 };
-        let noting = noting.zip(types.number);
-        let number = noting.as_ref().map(|((history, _), id)| (*id, history.next_number()));
+        let noting = noting.zip(types.telling);
+        let element = noting.as_ref().map(|(noting, telling)| noting.element(*telling));
         let of_delay = self.playout_delay.extension(numbered.sequence);
-        let extensions = Extensions::new(of_delay, number);
+        let extensions = ExtensionBlock::new(of_delay, element);
         let original = (numbered.sequence as u16).to_be_bytes();
         let fields = RtpFields {
             payload_type,
@@ -347,24 +355,23 @@ impl Outgoing {
             ..self.fields(&numbered, types, &extensions)
         };
         self.rtx_sequence += 1;
-        let written = seal_into(sealer, &fields, to);
-        if let Some(((history, now), _)) = noting.filter(|_| written > 0) {
-            history.departs(written, now);
+        let written = wire.seal(&fields);
+        if let Some((noting, telling)) = noting.filter(|_| written > 0) {
+            noting.departed(telling, written);
         }
         written
     }
 
     /// Whether the format that flows can be numbered and sent again beside the media.
     pub fn takes_probes(&self) -> bool {
-        let types = self.payload_types.iter().flatten();
-        types.clone().any(|types| types.rtx.is_some() && types.number.is_some())
+        self.payload_types.iter().flatten().any(|types| types.takes_probes())
     }
 
     fn fields<'p>(
         &self,
         numbered: &'p Numbered<'p>,
         types: PayloadTypes,
-        extensions: &'p Extensions,
+        extensions: &'p ExtensionBlock,
     ) -> RtpFields<'p> {
         RtpFields {
             payload_type: types.media,
@@ -404,16 +411,4 @@ impl Outgoing {
         // Units of 1/65536 s; what is longer than a minute is a lie or another's report.
         (elapsed < 60 << 16).then(|| Duration::from_secs_f64(f64::from(elapsed) / 65_536.0))
     }
-}
-
-/// Seals into the arena; tells the bytes written, zero for none.
-fn seal_into(sealer: &mut Sealer, fields: &RtpFields<'_>, to: (Path, &mut SendArena)) -> usize {
-    let (path, arena) = to;
-    let size = Sealer::OVERHEAD_MAX + fields.unsealed_len();
-    let mut written = 0;
-    arena.push_with(path, size, |memory| {
-        written = sealer.seal(fields, memory)?;
-        Some(written)
-    });
-    written
 }

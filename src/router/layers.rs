@@ -1,9 +1,8 @@
 //! What each layer of the video carries, as measured here: by that they are put in order, never by
 //! their names.
 
-use crate::codec;
 use crate::media::bitrate::Bitrate;
-use crate::media::layer::{LayerId, LayerState};
+use crate::media::layer::{LayerId, LayerState, SPATIAL_MAX, Sizes, SpatialState};
 use crate::media::meter::Meter;
 use crate::media::packet::Packet;
 use std::cmp::Reverse;
@@ -27,13 +26,13 @@ pub struct Layers(Vec<Option<Measured>>);
 #[derive(Debug)]
 struct Measured {
     began: Instant,
-    /// By temporal layer.
-    bytes: [Meter; TEMPORAL_MAX],
+    /// By spatial layer, and within that by temporal layer.
+    bytes: Vec<[Meter; TEMPORAL_MAX]>,
     temporal_max: usize,
-    spatial_max: u8,
     /// One is counted for each.
     pictures: Meter,
-    dimensions: Option<(u16, u16)>,
+    /// As the newest keyframe that told any has told them.
+    sizes: Sizes,
     last: Instant,
     /// Pictures of others since something came of this one.
     pictures_of_others: u32,
@@ -43,11 +42,10 @@ impl Measured {
     fn new(now: Instant) -> Self {
         Self {
             began: now,
-            bytes: std::array::from_fn(|_| Meter::new(SPAN, now)),
+            bytes: Vec::with_capacity(1),
             temporal_max: 0,
-            spatial_max: 0,
             pictures: Meter::new(SPAN, now),
-            dimensions: None,
+            sizes: Sizes::default(),
             last: now,
             pictures_of_others: 0,
         }
@@ -58,26 +56,64 @@ impl Measured {
             || now.saturating_duration_since(self.last) < STOPPED_AFTER
     }
 
-    fn state(&self, layer: LayerId, now: Instant) -> LayerState {
-        let mut sum = Bitrate::default();
-        let temporal: Vec<_> = self.bytes[..=self.temporal_max]
-            .iter()
-            .map(|meter| {
-                sum = sum + meter.rate_since(self.began, now);
+    /// Counts a packet's bytes.
+    fn count(&mut self, packet: &Packet, now: Instant) {
+        let temporal = usize::from(packet.scale.temporal).min(TEMPORAL_MAX - 1);
+        let spatial = usize::from(packet.scale.spatial).min(SPATIAL_MAX - 1);
+        self.temporal_max = self.temporal_max.max(temporal);
+        while self.bytes.len() <= spatial {
+            self.bytes.push(std::array::from_fn(|_| Meter::new(SPAN, now)));
+        }
+        self.bytes[spatial][temporal].add(packet.payload.len(), now);
+    }
+
+    /// How many temporal and spatial layers there are. Where keyframes tell the sizes of several
+    /// spatial layers, there are no others: a publisher leaves out the highest at times.
+    fn extent(&self) -> (usize, usize) {
+        let spatial = if self.sizes.len() > 1 { self.sizes.len() } else { self.bytes.len() };
+        (self.temporal_max + 1, spatial)
+    }
+
+    /// What each spatial layer carries with those below it.
+    fn spatial(&self, now: Instant) -> Vec<SpatialState> {
+        let (temporal_count, spatial_count) = self.extent();
+        let mut rates = [Bitrate::default(); TEMPORAL_MAX];
+        let mut rows = self.bytes.iter();
+        let mut states = Vec::with_capacity(spatial_count);
+        for spatial in 0..spatial_count {
+            let is_highest = spatial + 1 == spatial_count;
+            // Whatever is above the highest that is told belongs to it.
+            for row in rows.by_ref().take(if is_highest { SPATIAL_MAX } else { 1 }) {
+                for (rate, meter) in rates.iter_mut().zip(row) {
+                    *rate = *rate + meter.rate_since(self.began, now);
+                }
+            }
+            let mut sum = Bitrate::default();
+            let up_to = |rate: &Bitrate| {
+                sum = sum + *rate;
                 sum
-            })
-            .collect();
+            };
+            let temporal = rates[..temporal_count].iter().map(up_to).collect();
+            let own = self.sizes.get(spatial).filter(|_| self.sizes.len() == spatial_count);
+            states.push(SpatialState { dimensions: own, temporal });
+        }
+        states
+    }
+
+    fn state(&self, layer: LayerId, now: Instant) -> LayerState {
+        let spatial = self.spatial(now);
+        let highest = spatial.last().and_then(|highest| highest.temporal.last());
+        let bitrate = highest.copied().unwrap_or_default();
         // A picture counts as one byte: eight bits a second are one a second.
         let frame_rate = self.pictures.rate_since(self.began, now).as_bps() as f64 / 8.0;
         LayerState {
             layer,
             rid: String::new(),
-            bitrate: sum,
-            dimensions: self.dimensions,
+            bitrate,
+            dimensions: self.sizes.largest(),
             frame_rate,
             is_active: self.is_active(now),
-            temporal,
-            spatial_max: self.spatial_max,
+            spatial,
         }
     }
 }
@@ -102,20 +138,17 @@ impl Layers {
         let was_active = layer.is_active(now);
         layer.last = now;
         layer.pictures_of_others = 0;
-        let temporal = usize::from(packet.scale.temporal).min(TEMPORAL_MAX - 1);
-        let extent = (layer.temporal_max, layer.spatial_max);
-        layer.temporal_max = layer.temporal_max.max(temporal);
-        layer.spatial_max = layer.spatial_max.max(packet.scale.spatial);
-        layer.bytes[temporal].add(packet.payload.len(), now);
-        layer.pictures.add(usize::from(packet.marker), now);
-        let before = layer.dimensions;
-        if codec::is_keyframe(packet.codec, &packet.payload)
-            && let Some(size) = codec::dimensions(packet.codec, &packet.payload)
-        {
-            layer.dimensions = Some(size);
+        let before = (layer.extent(), layer.sizes);
+        let has_spatial = packet.codec.has_spatial_layers();
+        // What no viewer is sent does not count.
+        if has_spatial || packet.scale.spatial == 0 {
+            layer.count(packet, now);
         }
-        let is_extended = extent != (layer.temporal_max, layer.spatial_max);
-        is_new || !was_active || is_extended || before != layer.dimensions
+        layer.pictures.add(usize::from(packet.marker), now);
+        if !packet.sizes.is_empty() {
+            layer.sizes = if has_spatial { packet.sizes } else { packet.sizes.get(0).into() };
+        }
+        is_new || !was_active || before != (layer.extent(), layer.sizes)
     }
 
     /// Whether something has come of the layer at this place.
@@ -156,11 +189,6 @@ mod tests {
     use crate::media::layer::Scale;
     use crate::media::packet::PacketFields;
 
-    /// VP8, one-byte descriptor: a key frame of that width and height.
-    fn keyframe(width: u8, height: u8) -> Vec<u8> {
-        vec![0x10, 0x10, 0, 0, 0x9d, 1, 0x2a, width, 0, height, 0]
-    }
-
     struct Feed {
         start: Instant,
         sent: u64,
@@ -177,21 +205,19 @@ mod tests {
             layer: usize,
             bytes: usize,
             at_ms: u64,
-            size: Option<(u8, u8)>,
+            size: Option<(u16, u16)>,
         ) -> bool {
             self.sent += 1;
-            let mut payload =
-                size.map_or(vec![0x10, 0x11], |(width, height)| keyframe(width, height));
-            payload.resize(bytes, 0);
             let arrival = self.start + Duration::from_millis(at_ms);
             let fields = PacketFields {
                 layer: LayerId::at(layer).expect("few"),
                 scale: Scale { temporal: (self.sent % 2) as u8, ..Scale::default() },
                 marker: true,
                 keyframe: size.is_some(),
+                sizes: size.into(),
                 ..PacketFields::single(Codec::Vp8, self.sent, at_ms * 90, arrival)
             };
-            self.layers.packet(&fields.with(payload))
+            self.layers.packet(&fields.with(vec![0; bytes]))
         }
 
         fn order(&self, at_ms: u64) -> Vec<usize> {
@@ -254,9 +280,81 @@ mod tests {
             feed.picture(0, 1_000, picture * 33, None);
         }
         let state = &feed.layers.states(feed.start + Duration::from_secs(1))[0];
-        let kbps: Vec<u64> = state.temporal.iter().map(|rate| rate.as_bps() / 1_000).collect();
+        let temporal = &state.spatial[0].temporal;
+        let kbps: Vec<u64> = temporal.iter().map(|rate| rate.as_bps() / 1_000).collect();
         assert_eq!(kbps, [120, 240]);
-        assert_eq!(state.bitrate, state.temporal[1]);
+        assert_eq!(state.bitrate, temporal[1]);
         assert!((29.0..31.0).contains(&state.frame_rate), "{}", state.frame_rate);
+    }
+
+    /// A second of pictures in so many spatial layers, of which the keyframe tells these sizes.
+    fn scalable(
+        feed: &mut Feed,
+        codec: Codec,
+        bytes: &[usize],
+        sizes: Sizes,
+        from: u64,
+    ) -> LayerState {
+        for picture in 0..30 {
+            let at_ms = from + picture * 33;
+            let arrival = feed.start + Duration::from_millis(at_ms);
+            for (spatial, bytes) in bytes.iter().enumerate() {
+                feed.sent += 1;
+                let is_start = picture == 0 && spatial == 0;
+                let temporal = (picture % 2) as u8;
+                let fields = PacketFields {
+                    scale: Scale { spatial: spatial as u8, temporal, ..Scale::default() },
+                    keyframe: is_start,
+                    sizes: if is_start { sizes } else { Sizes::default() },
+                    ..PacketFields::single(codec, feed.sent, at_ms * 90, arrival)
+                };
+                feed.layers.packet(&fields.with(vec![0; *bytes]));
+            }
+        }
+        feed.layers.states(feed.start + Duration::from_millis(from + 1_000)).swap_remove(0)
+    }
+
+    #[test]
+    fn spatial_layers_are_told_with_those_below_and_with_their_own_sizes() {
+        let three = [(320, 180), (640, 360), (1280, 720)];
+        let all = three.into_iter().fold(Sizes::default(), Sizes::with);
+        let state = scalable(&mut Feed::new(), Codec::Vp9, &[100, 400, 1_500], all, 0);
+        let kbps = |it: &SpatialState| -> Vec<u64> {
+            it.temporal.iter().map(|rate| rate.as_bps() / 1_000).collect()
+        };
+        let of = |state: &LayerState| -> Vec<_> {
+            state.spatial.iter().map(|it| (it.dimensions, kbps(it))).collect()
+        };
+        let [lowest, middle, highest] = three.map(Some);
+        let expected = [(lowest, vec![12, 24]), (middle, vec![60, 120]), (highest, vec![240, 480])];
+        assert_eq!(of(&state), expected);
+        assert_eq!((state.bitrate, state.dimensions), (Bitrate::kbps(480), highest));
+        assert_eq!((state.spatial_max(), state.temporal_max()), (2, 1));
+        // Of the whole alone nothing is known of those below.
+        let whole = scalable(&mut Feed::new(), Codec::Vp9, &[100, 400], highest.into(), 0);
+        assert_eq!(of(&whole), [(None, vec![12, 24]), (None, vec![60, 120])]);
+    }
+
+    #[test]
+    fn of_av1_the_lowest_spatial_layer_is_what_there_is() {
+        let sizes = [(320, 180), (640, 360)].into_iter().fold(Sizes::default(), Sizes::with);
+        let state = scalable(&mut Feed::new(), Codec::Av1, &[100, 400], sizes, 0);
+        assert_eq!((state.spatial_max(), state.dimensions), (0, Some((320, 180))));
+        assert_eq!(state.bitrate, Bitrate::kbps(24));
+    }
+
+    /// As browsers do where their link or their machine gives way.
+    #[test]
+    fn spatial_layers_that_are_left_out_from_a_keyframe_on_are_not_told() {
+        let sizes = [(320, 180), (640, 360)].into_iter().fold(Sizes::default(), Sizes::with);
+        let mut feed = Feed::new();
+        assert_eq!(
+            scalable(&mut feed, Codec::Vp9, &[100, 400, 1_500], sizes.with((1280, 720)), 0)
+                .spatial
+                .len(),
+            3
+        );
+        let less = scalable(&mut feed, Codec::Vp9, &[100, 400], sizes, 1_000);
+        assert_eq!((less.spatial_max(), less.dimensions), (1, Some((640, 360))));
     }
 }

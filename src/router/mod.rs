@@ -4,6 +4,7 @@
 //! - `batch`: packets that wait to go out together, equalised so that one UDP message takes many
 //! - `choice`: what a viewer wishes to see
 //! - `cache`: everything since the newest keyframe, for viewers who come in between
+//! - `handover`: what another router begins with
 //! - `history`: the last seconds of a track, for duplicates and retransmission
 //! - `keyframe`: many viewers' requests become few PLIs
 //! - `layers`: what each layer carries, best first
@@ -13,12 +14,15 @@
 //! - `shift`: the timestamps of a later publisher go on from those of the one before
 //! - `subscription`: one viewer's hold on one track: waits for a keyframe, then renumbers,
 //!   whichever layer it comes from
+//! - `tests`: what comes in, and what goes out of it
 //! - `time_line`: RTP timestamps of every lane on the server's clock
+//! - `timestamps`: what they are moved by for a viewer
 
 pub mod allocator;
 pub mod batch;
 pub mod cache;
 pub mod choice;
+mod handover;
 pub mod history;
 pub mod keyframe;
 pub mod layers;
@@ -27,12 +31,15 @@ pub mod rewriter;
 mod rtp_stream;
 pub mod shift;
 pub mod subscription;
+#[cfg(test)]
+mod tests;
 pub mod time_line;
+mod timestamps;
 
 use crate::media::codec::Kind;
 use crate::media::layer::{Lane, LayerId, LayerState};
 use crate::media::packet::Packet;
-use crate::media::time::{Epoch, WallTime};
+use crate::media::time::Epoch;
 use batch::Waiting;
 use cache::KeyframeCache;
 use history::Pushed;
@@ -162,18 +169,6 @@ impl Router {
         pushed
     }
 
-    /// A packet says something of its lane's clock.
-    fn place(&mut self, packet: &Packet) {
-        let (lane, clock_rate) = (packet.lane(), packet.codec.clock_rate());
-        self.time_line.packet(lane, packet.timestamp, clock_rate, packet.arrival);
-        self.shifts.packet(lane, packet.timestamp, clock_rate, packet.arrival);
-    }
-
-    /// Takes the publisher's sender report in: the timestamp is extended as its packets' are.
-    pub fn sender_report(&mut self, lane: Lane, ntp: WallTime, timestamp: u64, now: Instant) {
-        self.time_line.sender_report(lane, ntp, timestamp, now);
-    }
-
     /// What each layer of the video carries, best first.
     pub fn layers(&self, now: Instant) -> Vec<LayerState> {
         let mut states = self.layers.states(now);
@@ -200,59 +195,9 @@ impl Router {
         std::mem::replace(&mut self.changed, false)
     }
 
-    /// What another router needs to go on with this stream: the time line, and all video since the
-    /// newest keyframe of each layer with the padding it went out with.
-    pub fn past_and_present(&self) -> (TimeLine, Vec<(Arc<Packet>, u8)>) {
-        let video = self.video.iter().flat_map(RtpStream::since_keyframe);
-        (self.time_line.clone(), video.collect())
-    }
-
-    /// What somebody who takes the stream as it comes in needs to go on with it: all video since
-    /// the newest keyframe of each layer, and the sound with it as far as that is kept, in the
-    /// order of arrival.
-    pub fn since_keyframe(&self) -> Vec<Arc<Packet>> {
-        let (_, video) = self.past_and_present();
-        let since = video.iter().map(|(packet, _)| packet.arrival).min();
-        let sound = self.audio.history.after(0).map(|(packet, _)| packet);
-        let waiting = self.audio.batch.waiting().iter().map(|it| &it.packet);
-        let sound = sound.chain(waiting).filter(|it| since.is_none_or(|since| it.arrival >= since));
-        let mut packets: Vec<_> = sound.map(Arc::clone).collect();
-        packets.extend(video.into_iter().map(|(packet, _)| packet));
-        packets.sort_by_key(|packet| packet.arrival);
-        packets
-    }
-
     /// How far apart the last keyframes of a layer came, at most; of all, the furthest.
     pub fn keyframes_apart(&self, now: Instant) -> Option<Duration> {
         self.video.iter().filter_map(|stream| stream.keyframes_apart(now)).max()
-    }
-
-    /// The RTP timestamp of this moment as the publisher counts, as far as anything is known of it.
-    pub fn estimate_at(&self, lane: Lane, now: Instant) -> Option<(WallTime, u64)> {
-        self.time_line.estimate_at(lane, now)
-    }
-
-    /// Goes on with the stream of another router, whose packets count as gone out.
-    pub fn go_on(&mut self, time_line: TimeLine, packets: Vec<(Arc<Packet>, u8)>, now: Instant) {
-        self.time_line = time_line;
-        for (packet, padding) in packets {
-            let lane = packet.lane();
-            if self.stream_mut(lane).go_on(Arc::clone(&packet), padding) {
-                self.shifts.packet(
-                    lane,
-                    packet.timestamp,
-                    packet.codec.clock_rate(),
-                    packet.arrival,
-                );
-                self.changed |= self.layers.packet(&packet);
-            }
-        }
-        for stream in &mut self.video {
-            if stream.cache.packets().next().is_some() {
-                stream.keyframe.arrived(now);
-                self.begins = false;
-            }
-        }
     }
 
     /// How long the oldest packet of a batch waits for the rest of its frame from now on.
@@ -386,214 +331,5 @@ impl Router {
     /// When a wanted keyframe may be asked for again.
     pub fn keyframe_deadline(&self) -> Option<Instant> {
         self.video.iter().filter_map(|stream| stream.keyframe.deadline()).min()
-    }
-
-    /// What the timestamps of a lane are moved by for a viewer who begins with it now, so that what
-    /// it is sent goes on: after a layer whose timestamps were moved so for it, if there was one.
-    pub fn shift(&self, lane: Lane, after: Option<(LayerId, u64)>, now: Instant) -> u64 {
-        let kind = lane.kind();
-        let first = || self.shifts.lane(kind).map(|lane| (lane, self.shifts.by(kind)));
-        let known = after.map(|(layer, by)| (Lane::Video(layer), by)).or_else(first);
-        let Some((known, by)) = known else { return self.shifts.by(kind) };
-        let at = |lane| self.time_line.estimate_at(lane, now).map(|(_, timestamp)| timestamp);
-        match (at(known), at(lane)) {
-            (Some(known), Some(own)) if own != known => by.wrapping_add(known.wrapping_sub(own)),
-            _ => by,
-        }
-    }
-
-    /// The RTP timestamp of this moment on a lane, moved by so much, for a sender report; `None`
-    /// while it is not known.
-    pub fn timestamp_at(&self, lane: Lane, by: u64, now: Instant) -> Option<(WallTime, u64)> {
-        let (wall, timestamp) = self.time_line.timestamp_at(lane, now)?;
-        Some((wall, timestamp.wrapping_add(by)))
-    }
-
-    /// The same for a viewer that nothing of this kind has begun to flow to, as it would begin.
-    pub fn timestamp_to_begin_at(&self, kind: Kind, now: Instant) -> Option<(WallTime, u64)> {
-        self.timestamp_at(self.shifts.lane(kind)?, self.shifts.by(kind), now)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::batch::Batch;
-    use super::*;
-    use crate::media::codec::Codec;
-    use crate::media::packet::PacketFields;
-
-    const VIDEO: Lane = Lane::Video(LayerId::ONLY);
-
-    fn router(now: Instant) -> Router {
-        let wall = WallTime::since_unix_epoch(Duration::ZERO);
-        Router::new(RouterSettings::default(), Epoch { instant: now, wall })
-    }
-
-    #[test]
-    fn sound_does_not_end_the_wait_for_a_keyframe() {
-        let now = Instant::now();
-        let mut router = router(now);
-        let packet = |codec| {
-            let fields = PacketFields::single(codec, 1, 0, now);
-            Arc::new(PacketFields { marker: true, keyframe: true, ..fields }.with(vec![0]))
-        };
-        router.want_keyframe(LayerId::ONLY);
-        assert!(router.keyframe_request_due(now).is_some());
-        router.push(&packet(Codec::Opus));
-        assert!(router.keyframe_deadline().is_some(), "the viewer still waits");
-        router.push(&packet(Codec::Vp8));
-        assert_eq!(router.keyframe_deadline(), None);
-    }
-
-    /// Whoever came before any layer did would else have the others begin anew each second.
-    #[test]
-    fn a_layer_that_does_not_flow_is_not_asked_for_a_keyframe() {
-        let start = Instant::now();
-        let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut router = router(start);
-        let (first, second) = (LayerId::ONLY, LayerId::at(1).expect("two"));
-        let push = |router: &mut Router, layer, sequence, ms| {
-            let fields = PacketFields::single(Codec::Vp8, sequence, 0, at(ms));
-            router.push(&Arc::new(PacketFields { layer, marker: true, ..fields }.with(vec![0])));
-        };
-        router.want_keyframe(first);
-        assert_eq!(router.keyframe_request_due(at(0)), Some(first), "nobody knows which will come");
-        push(&mut router, second, 1, 500);
-        assert_eq!(router.keyframe_request_due(at(1_000)), None, "only the other one has come");
-        assert_eq!(router.keyframe_deadline(), Some(at(2_000)), "it may come yet");
-        push(&mut router, first, 1, 1_900);
-        assert_eq!(router.keyframe_request_due(at(2_000)), Some(first), "it came without one");
-        for picture in 0..30 {
-            push(&mut router, second, 2 + picture, 2_000 + picture * 33);
-        }
-        assert_eq!(router.keyframe_request_due(at(3_000)), None, "it has stopped");
-        push(&mut router, first, 2, 3_900);
-        assert_eq!(router.keyframe_request_due(at(4_000)), Some(first));
-    }
-
-    /// Told with the numbers of the publisher before, it would tear sound and picture apart.
-    #[test]
-    fn a_timestamp_is_not_told_before_it_is_known_by_what_it_is_moved() {
-        let now = Instant::now();
-        let mut router = router(now);
-        let wall = router.epoch.wall;
-        let sound = |sequence, timestamp| {
-            let fields = PacketFields::single(Codec::Opus, sequence, timestamp, now);
-            Arc::new(fields.with(vec![0]))
-        };
-        router.push(&sound(1, 5_000_000));
-        router.sender_report(Lane::Audio, wall, 5_000_000, now);
-        let told =
-            |router: &Router| router.timestamp_to_begin_at(Kind::Audio, now).map(|(_, at)| at);
-        assert!(told(&router).is_some());
-        let mut next = TimeLine::new(router.epoch);
-        next.packet(Lane::Audio, 70, 48_000, now);
-        next.sender_report(Lane::Audio, wall, 70, now);
-        router.begin_term();
-        router.go_on(next, Vec::new(), now);
-        assert_eq!(told(&router), None);
-        router.push(&sound(1, 70));
-        assert!(told(&router).is_some_and(|at| at > 5_000_000));
-    }
-
-    /// A viewer that begins with it is owed them.
-    #[test]
-    fn what_came_before_a_late_packet_has_passed_it_whichever_batch_it_went_out_with() {
-        let now = Instant::now();
-        let mut router = router(now);
-        router.set_batch_wait(Duration::ZERO);
-        let depart = |router: &mut Router, sequences: &[u64]| {
-            for &sequence in sequences {
-                let fields = PacketFields::single(Codec::H264, sequence, 0, now);
-                let fields = PacketFields { keyframe: sequence == 70_000, ..fields };
-                router.push(&Arc::new(fields.with(vec![0])));
-            }
-            router.finish_batch();
-            router.begin_batch(now);
-        };
-        depart(&mut router, &[70_001]);
-        depart(&mut router, &[70_002, 70_000, 70_003]);
-        let late = &router.batch(VIDEO)[1].packet;
-        let passed: Vec<u64> = router.passed(late).map(|(packet, _)| packet.sequence).collect();
-        assert_eq!(passed, [70_001, 70_002], "and what comes after it is still to come");
-    }
-
-    #[test]
-    fn what_waits_is_bounded_when_viewers_are_served_too_slowly() {
-        let now = Instant::now();
-        let mut router = router(now);
-        let push = |router: &mut Router, sequence| {
-            let fields = PacketFields::single(Codec::Vp8, sequence, 0, now);
-            router.push(&Arc::new(PacketFields { marker: true, ..fields }.with(vec![0])))
-        };
-        push(&mut router, 0);
-        router.begin_batch(now);
-        let taken = (1..100_000).filter(|&n| push(&mut router, n) == Pushed::New).count();
-        assert_eq!(taken, Batch::WAITING_MAX);
-        router.finish_batch();
-        let (mut later, mut gone) = (now, 0);
-        while let Some(deadline) = router.deadline() {
-            later = later.max(deadline);
-            assert!(router.is_due(later));
-            router.begin_batch(later);
-            gone += router.batch(VIDEO).len();
-            router.finish_batch();
-        }
-        assert_eq!(gone, taken);
-        assert!(later - now < Duration::from_millis(20), "even a backlog does not last");
-        assert_eq!(push(&mut router, 100_000), Pushed::New, "it goes on");
-    }
-
-    /// Overload must not make whoever watches ever later.
-    #[test]
-    fn what_has_waited_too_long_is_lost_up_to_the_next_keyframe() {
-        let start = Instant::now();
-        let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut router = router(start);
-        let push = |router: &mut Router, number: u64, keyframe| {
-            let fields = PacketFields::single(Codec::Vp8, number, number * 3_000, at(number * 100));
-            router.push(&Arc::new(PacketFields { marker: true, keyframe, ..fields }.with(vec![0])))
-        };
-        let sent = |router: &mut Router, ms| {
-            router.begin_batch(at(ms));
-            let sent: Vec<u64> = router.batch(VIDEO).iter().map(|it| it.packet.sequence).collect();
-            router.finish_batch();
-            sent
-        };
-        push(&mut router, 0, true);
-        assert_eq!(sent(&mut router, 0), [0]);
-        push(&mut router, 1, false);
-        assert_eq!(sent(&mut router, 550), [1], "a moment's delay costs nothing");
-        for number in 2..=5 {
-            push(&mut router, number, number == 4);
-        }
-        assert_eq!(sent(&mut router, 750), [4, 5], "on with the keyframe that came meanwhile");
-        push(&mut router, 6, false);
-        assert_eq!(sent(&mut router, 1_150), [6]);
-        push(&mut router, 7, false);
-        assert!(sent(&mut router, 1_400).is_empty(), "nothing that waits is of use");
-        assert_eq!(router.cached(), 0);
-        assert!(router.keyframe_request_due(at(1_400)).is_some());
-        assert_eq!(push(&mut router, 14, false), Pushed::NoRoom);
-        assert_eq!(push(&mut router, 15, true), Pushed::New);
-        assert_eq!(push(&mut router, 16, false), Pushed::New);
-        assert_eq!(sent(&mut router, 1_650), [15, 16]);
-    }
-
-    /// The nonce rule: what a packet will be padded with is not known before it goes out, and what
-    /// is sent again must be identical.
-    #[test]
-    fn a_packet_that_waits_cannot_be_sent_again() {
-        let now = Instant::now();
-        let mut router = router(now);
-        router.set_batch_wait(Duration::ZERO);
-        for (sequence, size) in [(70_000, 1_000), (70_001, 998)] {
-            let fields = PacketFields::single(Codec::Vp8, sequence, 0, now);
-            router.push(&Arc::new(fields.with(vec![0; size])));
-        }
-        assert!(router.past(VIDEO, 70_001).is_none());
-        router.begin_batch(now);
-        let padding = |sequence| router.past(VIDEO, sequence).map(|(_, padding)| padding);
-        assert_eq!((padding(70_000), padding(70_001)), (Some(0), Some(2)));
     }
 }

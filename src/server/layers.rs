@@ -4,8 +4,8 @@ use crate::bus::directory::SessionEntry;
 use crate::engine::command::{Ceiling, LayerChoice, Selection};
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::Kind;
-use crate::media::layer::{LayerState, SelectedLayer};
-use signaling::media_server::layers::{self, LayerReport, LayersNews};
+use crate::media::layer::{LayerState, SelectedLayer, SpatialState};
+use signaling::media_server::layers::{self, LayerReport, LayersNews, SpatialReport};
 
 /// What a viewer is told of its layers.
 pub(super) fn news(entry: &SessionEntry, selection: &Selection) -> LayersNews {
@@ -37,17 +37,25 @@ pub(super) fn video_of(entry: &SessionEntry) -> Option<&str> {
 
 /// A layer as operators and viewers see it.
 pub(super) fn report(state: &LayerState) -> LayerReport {
-    let side = |side: fn((u16, u16)) -> u16| state.dimensions.map(|it| u32::from(side(it)));
+    let size = |dimensions: Option<(u16, u16)>| {
+        let (width, height) = dimensions.unzip();
+        [width, height].map(|side| side.map(u32::from))
+    };
+    let [width, height] = size(state.dimensions);
+    let within = |SpatialState { dimensions, temporal }: &SpatialState| {
+        let [width, height] = size(*dimensions);
+        let temporal_bps = temporal.iter().map(|rate| rate.as_bps()).collect();
+        SpatialReport { width, height, temporal_bps }
+    };
     LayerReport {
         rid: rid(state),
         index: state.layer.index(),
         active: state.is_active,
         bitrate_bps: state.bitrate.as_bps(),
-        width: side(|(width, _)| width),
-        height: side(|(_, height)| height),
+        width,
+        height,
         frame_rate: state.frame_rate,
-        temporal_bps: state.temporal.iter().map(|rate| rate.as_bps()).collect(),
-        spatial_max: state.spatial_max,
+        spatial: state.spatial.iter().map(within).collect(),
     }
 }
 

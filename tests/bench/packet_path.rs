@@ -26,7 +26,7 @@ use millrace::media::packet::{Packet, PacketFields};
 use millrace::media::patch::Patch;
 use millrace::peer::agreement::{ExtensionIds, Feedback, PayloadFormat, SentMedia};
 use millrace::peer::estimate::history::SendHistory;
-use millrace::peer::outgoing::{Numbered, Outgoing, Sent};
+use millrace::peer::outgoing::{Noting, Numbered, Outgoing, Sent, Wire};
 use millrace::peer::seal::Sealer;
 use millrace::peer::srtp::{MasterKey, SrtpProfile};
 use millrace::router::subscription::Subscription;
@@ -121,8 +121,8 @@ impl Ours {
             let (padding, sequence_now, timestamp) = (0, *sequence, packet.timestamp);
             let numbered =
                 Numbered { packet, padding, sequence: sequence_now, timestamp, patch: Patch::NONE };
-            let noting = history.as_mut().map(|history| (history, packet.arrival));
-            let sent = outgoing.send(numbered, sealer, (path(1), arena), noting);
+            let noting = history.as_mut().map(|history| Noting::new(history, packet.arrival));
+            let sent = outgoing.send(numbered, &mut Wire { sealer, path: path(1), arena }, noting);
             assert_eq!(black_box(sent), Sent::Yes);
             *sequence += 1;
         }

@@ -74,7 +74,7 @@ async function stage(world, what) {
   const [limited, other] = await Promise.all(pages);
   await plays(limited);
   await plays(other);
-  return { publisher, limited, other };
+  return { server, publisher, limited, other };
 }
 
 /** Nothing was missed or asked for since, and no more stood still than for who was let alone. */
@@ -113,7 +113,7 @@ for (const [codec, mode, highest] of TEMPORAL) {
 
 scenario("of VP9 L3T3_KEY a viewer takes the spatial layer that it wants", async (world) => {
   const what = { codec: "VP9", mode: "L3T3_KEY", width: 1280, height: 720 };
-  const { publisher, limited, other } = await stage(world, what);
+  const { server, publisher, limited, other } = await stage(world, what);
   const isWide = (page, width) => async () => (await received(page)).frameWidth === width;
   await until("the largest comes", isWide(limited, 1280), 60_000);
   const before = [await received(limited), await received(other)];
@@ -125,4 +125,29 @@ scenario("of VP9 L3T3_KEY a viewer takes the spatial layer that it wants", async
   }
   assert.equal((await received(other)).frameWidth, 1280);
   await isUndisturbed([limited, before[0]], [other, before[1]]);
+  await tellsOfEach(server, 1280);
 });
+
+// Browsers put AV1's spatial layers together by an extension only that viewers are not sent.
+scenario("of AV1 L2T2_KEY viewers get the lowest spatial layer, and see it", async (world) => {
+  const what = { codec: "AV1", mode: "L2T2_KEY", width: 640, height: 360 };
+  const { server, limited } = await stage(world, what);
+  assert.equal((await received(limited)).frameWidth, 320);
+  const { tracks } = await server.report("stage");
+  const [{ width, spatial }] = tracks.find(({ kind }) => kind === "video").layers;
+  assert.deepEqual([width, spatial.length], [320, 1]);
+});
+
+/** Sizes are told as they are, and rates as they were measured: each includes those below. */
+async function tellsOfEach(server, width) {
+  const { tracks } = await server.report("stage");
+  const [{ spatial }] = tracks.find(({ kind }) => kind === "video").layers;
+  const text = JSON.stringify(spatial);
+  assert.deepEqual(spatial.map((it) => it.width), [width / 4, width / 2, width], text);
+  const rates = spatial.map(({ temporal_bps: rates }) => rates.at(-1));
+  assert.ok(rates[0] > 0 && rates[0] < rates[1] && rates[1] < rates[2], text);
+  for (const { temporal_bps: rates } of spatial) {
+    assert.equal(rates.length, 3, text);
+    assert.ok(rates[0] < rates[1] && rates[1] < rates[2], text);
+  }
+}

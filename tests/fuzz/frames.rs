@@ -7,7 +7,7 @@ use millrace::codec::configuration::{
 };
 use millrace::codec::depacketizer::depacketize;
 use millrace::codec::packetizer::Packetizer;
-use millrace::codec::{carries_parameters, dimensions, is_keyframe};
+use millrace::codec::{carries_parameters, is_keyframe, sizes};
 use millrace::ingest::b_frames::{BFrames, Found, Policy, Verdict};
 use millrace::ingest::timing::{Placement, Timing};
 use millrace::media::codec::{Codec, Kind};
@@ -40,7 +40,7 @@ pub(crate) fn packetizer(bytes: &[u8]) {
             assert!((1..=max).contains(&payload.len()) && lasts == 0);
             assert!(starts || !carries_parameters(codec, payload));
             let _ = (is_keyframe(codec, payload), carries_parameters(codec, payload));
-            let _ = dimensions(codec, payload);
+            let _ = sizes(codec, payload);
             total += payload.len();
             lasts += usize::from(last);
             payloads += 1;

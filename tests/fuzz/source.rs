@@ -8,7 +8,7 @@ use millrace::engine::tap::Tapped;
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::frame::{AudioCoding, Coding, Frame};
 use millrace::media::id::SessionId;
-use millrace::media::layer::{Lane, LayerId, Scale};
+use millrace::media::layer::{Lane, LayerId, Scale, Sizes};
 use millrace::media::packet::Packet;
 use millrace::media::sample::Sample;
 use millrace::media::time::{Epoch, WallTime};
@@ -94,6 +94,7 @@ pub(crate) fn source(mut bytes: &[u8]) {
             timestamp: *timestamp,
             marker: what & 0x80 != 0,
             keyframe: is_keyframe(codec, data),
+            sizes: Sizes::default(),
             arrival: now,
             payload: data.to_vec(),
         };

@@ -8,7 +8,7 @@ use millrace::engine::command::{
 use millrace::engine::{Engine, EngineSettings};
 use millrace::media::codec::{Codec, Format};
 use millrace::media::id::{SessionId, StreamName};
-use millrace::media::layer::{LayerId, Scale};
+use millrace::media::layer::{LayerId, Scale, Sizes};
 use millrace::media::packet::{PacketFields, PacketPool};
 use millrace::media::protocol::Protocol;
 use millrace::peer::agreement::{Credentials, ViewerAgreement};
@@ -256,6 +256,7 @@ fn what_a_publisher_writes_at_once_is_not_lost_though_its_beginning_waits_behind
         codec: Codec::Opus,
         layer: LayerId::ONLY,
         scale: Scale::default(),
+        sizes: Sizes::default(),
         sequence: 1 << 16,
         timestamp: 1 << 34,
         marker: true,

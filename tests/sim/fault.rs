@@ -6,7 +6,7 @@ use crate::camera::Camera;
 use crate::sessions::session;
 use crate::viewer::Screen;
 use crate::world::{World, secs};
-use millrace::engine::command::{Command, EndReason};
+use millrace::engine::command::{Command, EndReason, LayerChoice};
 use std::fmt::Debug;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -66,16 +66,24 @@ fn sabotage() {
     panic!("sabotage")
 }
 
-/// Runs a stream with two viewers, of whom the first meets a fault at this message.
-fn with_fault_at(message: &'static str) -> World {
+/// Runs a stream with two viewers, of whom the first meets a fault at this message; with a wish,
+/// they come when the layers are known, and it is told then.
+fn with_fault_at(message: &'static str, wish: Option<LayerChoice>) -> World {
     let saboteur = Saboteur { message, session: format!("{:?}", session(1)) };
     let mut world = World::seeded(101);
     // A session whose beginning fails is told goodbye all the same.
     world.strict = false;
     subscriber::with_default(saboteur, || {
         world.publish("lot-42", Camera::default());
+        if wish.is_some() {
+            world.run_for(secs(2));
+        }
         world.view("lot-42", Screen::default());
         world.view("lot-42", Screen::default());
+        if let Some(wish) = wish {
+            world.run_for(secs(1));
+            world.command(Command::Choose(session(1), wish));
+        }
         world.run_for(secs(5));
     });
     world
@@ -83,9 +91,17 @@ fn with_fault_at(message: &'static str) -> World {
 
 #[test]
 fn a_fault_ends_the_session_that_it_is_in_and_no_other() {
-    // Where a session begins, where its datagrams are read, and where it is sent media.
-    for message in ["session claimed", "connected", "batch"] {
-        let mut world = with_fault_at(message);
+    let paused = LayerChoice { paused: true, ..LayerChoice::default() };
+    // Where a session begins, where its datagrams are read, where it is chosen what it is to get,
+    // as layers come and as it wishes, and where it is sent media.
+    for (message, wish) in [
+        ("session claimed", None),
+        ("connected", None),
+        ("target", None),
+        ("target", Some(paused)),
+        ("batch", None),
+    ] {
+        let mut world = with_fault_at(message, wish);
         let reason = |number| world.ended(number).map(|(_, reason)| reason);
         assert_eq!(reason(1), Some(&EndReason::Fault), "{message}");
         assert_eq!((reason(0), reason(2)), (None, None), "{message}");

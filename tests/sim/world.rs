@@ -414,8 +414,9 @@ impl World {
         }
         self.deliver_messages();
         // What they have been handed waits no longer than what came over the network.
-        for shard in 0..self.others.len() {
-            self.fan_out(shard + 1);
+        for shard in 1..=self.others.len() {
+            self.with_arena(shard, Engine::handle_timeout);
+            self.fan_out(shard);
         }
         self.fan_out(0);
         let burst_max = self.burst_max;

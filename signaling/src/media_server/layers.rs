@@ -36,10 +36,19 @@ pub struct LayerReport {
     pub height: Option<u32>,
     /// Pictures per second.
     pub frame_rate: f64,
+    /// What is within it, by spatial layer (SVC), lowest first; one where there are no more.
+    pub spatial: Vec<SpatialReport>,
+}
+
+/// One spatial layer, those below it included.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct SpatialReport {
+    /// The width of its picture in pixels, where a keyframe has told it.
+    pub width: Option<u32>,
+    /// Its height.
+    pub height: Option<u32>,
     /// Bits per second up to and including each temporal layer, lowest first.
     pub temporal_bps: Vec<u64>,
-    /// The highest spatial layer in it (SVC); 0 without.
-    pub spatial_max: u8,
 }
 
 /// A layer with what is sent of it.

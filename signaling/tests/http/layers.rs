@@ -4,7 +4,9 @@ use super::events::Open;
 use super::fake::SESSION;
 use super::*;
 use serde_json::{Value, json};
-use signaling::media_server::layers::{LayerChoice, LayerReport, LayersNews, SelectedLayer};
+use signaling::media_server::layers::{
+    LayerChoice, LayerReport, LayersNews, SelectedLayer, SpatialReport,
+};
 
 fn entry() -> String {
     format!("/whep/@session/{SESSION}/layer")
@@ -25,8 +27,10 @@ fn layer(rid: &str, index: usize, height: u32, temporal_bps: &[u64]) -> LayerRep
         width: Some(height * 16 / 9),
         height: Some(height),
         frame_rate: 29.97,
-        temporal_bps: temporal_bps.to_owned(),
-        spatial_max: 0,
+        spatial: vec![SpatialReport {
+            temporal_bps: temporal_bps.to_owned(),
+            ..SpatialReport::default()
+        }],
     }
 }
 
@@ -173,7 +177,12 @@ async fn of_a_single_layer_there_is_one_entry_without_a_name() {
 async fn spatial_layers_can_be_chosen_one_by_one() {
     let served = Served::new();
     let mut scalable = layer("", 0, 720, &[900_000, 1_000_000]);
-    scalable.spatial_max = 2;
+    let below = |height: u32, bps: u64| SpatialReport {
+        width: Some(height * 4 / 3),
+        height: Some(height),
+        temporal_bps: vec![bps / 2, bps],
+    };
+    scalable.spatial.splice(0..0, [below(240, 100_000), below(480, 400_000)]);
     let news = LayersNews { media: "0".into(), layers: vec![scalable], ..LayersNews::default() };
     let event = told(&served, news).await;
     let entries = event["0"]["layers"].as_array().expect("a list");
@@ -182,5 +191,8 @@ async fn spatial_layers_can_be_chosen_one_by_one() {
     assert_eq!(ids.len(), 6);
     assert_eq!((ids[0], ids[5]), ((&json!(2), &json!(1)), (&json!(0), &json!(0))), "best first");
     assert_eq!(entries[0]["bitrate"], 1_000_000);
-    assert_eq!(entries[5].get("bitrate"), None, "it is not measured");
+    let facts = |at: usize| ["width", "height", "bitrate"].map(|name| entries[at][name].clone());
+    assert_eq!(facts(0), [1_280, 720, 1_000_000].map(|it| json!(it)), "as the whole");
+    assert_eq!(facts(3), [640, 480, 200_000].map(|it| json!(it)), "its own");
+    assert_eq!(facts(5), [320, 240, 50_000].map(|it| json!(it)));
 }

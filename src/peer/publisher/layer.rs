@@ -5,7 +5,7 @@ use super::scaling::{Piece, Scaling};
 use super::window::Window;
 use crate::codec;
 use crate::media::codec::{Codec, Kind};
-use crate::media::layer::Scale;
+use crate::media::layer::{Scale, Sizes};
 use crate::media::meter::Meter;
 use crate::media::time::{Unwrapper, ticks_of};
 use std::time::{Duration, Instant};
@@ -43,6 +43,7 @@ pub(super) struct Received {
     pub(super) sequence: u64,
     pub(super) timestamp: u64,
     pub(super) keyframe: bool,
+    pub(super) sizes: Sizes,
     pub(super) scale: Scale,
 }
 
@@ -130,8 +131,8 @@ pub(super) struct Layer {
     pub(super) last_media: Option<Instant>,
     /// Whether it is of use to somebody.
     pub(super) is_watched: bool,
-    /// The size of its newest keyframe's picture, where that is known.
-    pub(super) dimensions: Option<(u16, u16)>,
+    /// The sizes of its newest keyframe's picture, where they are known.
+    pub(super) sizes: Sizes,
     /// The first packet that came, whatever was before it.
     first: Option<u64>,
     /// Where the newest keyframe starts: timestamp and sequence number.
@@ -160,7 +161,7 @@ impl Layer {
             meter: Meter::new(TOLD_OVER, now),
             last_media: None,
             is_watched: true,
-            dimensions: None,
+            sizes: Sizes::default(),
             first: None,
             keyframe: None,
             scaling: Scaling::default(),
@@ -228,20 +229,23 @@ impl Layer {
         let timestamp = self.timestamps.extend(arrival.timestamp, 32);
         self.last_media = Some(now);
         self.meter.add(payload.len(), now);
-        let keyframe = codec::is_keyframe(codec, payload)
-            && (codec.kind() == Kind::Audio || self.starts(codec, payload, timestamp, sequence));
-        if codec.kind() == Kind::Video
-            && codec::is_keyframe(codec, payload)
-            && let Some(size) = codec::dimensions(codec, payload)
-        {
-            self.dimensions = Some(size);
-        }
-        if is_first && !keyframe && codec.kind() == Kind::Video {
+        let (is_video, may_start) =
+            (codec.kind() == Kind::Video, codec::is_keyframe(codec, payload));
+        let keyframe = may_start && (!is_video || self.starts(codec, payload, timestamp, sequence));
+        if is_first && !keyframe && is_video {
             // The parameter sets were lost, or the publisher had begun before it was connected.
             self.request.ask_in_turn(now);
         }
         let scale = self.scaling.scale(&Piece { sequence, timestamp, keyframe, arrival });
-        Some(Received { sequence, timestamp, keyframe, scale })
+        let mut sizes = Sizes::default();
+        if may_start && is_video {
+            let beside = self.scaling.sizes(sequence);
+            sizes = beside.unwrap_or_else(|| codec::sizes(codec, payload));
+            if !sizes.is_empty() {
+                self.sizes = sizes;
+            }
+        }
+        Some(Received { sequence, timestamp, keyframe, sizes, scale })
     }
 
     /// Whether the packet goes on with the numbering; starts anew when two packets in a row agree

@@ -10,7 +10,7 @@
 use super::layer::Arrival;
 use crate::codec::dependency::{Dependency, Structure};
 use crate::codec::descriptor::Descriptor;
-use crate::media::layer::Scale;
+use crate::media::layer::{Scale, Sizes};
 
 /// Temporal layers have 3 bits at most.
 const TEMPORAL_LAYERS: usize = 8;
@@ -50,6 +50,13 @@ struct Said {
 }
 
 impl Scaling {
+    /// The sizes of several spatial layers, where this packet has brought a structure that says
+    /// them beside the payload.
+    pub(super) fn sizes(&self, sequence: u64) -> Option<Sizes> {
+        let structure = self.structure.as_ref().filter(|_| self.structure_at == sequence)?;
+        Some(structure.sizes()).filter(|sizes| sizes.len() > 1)
+    }
+
     /// What the packet's frame is; nothing where nothing is said.
     pub(super) fn scale(&mut self, piece: &Piece<'_>) -> Scale {
         let mut said = self.read(piece);

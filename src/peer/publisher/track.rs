@@ -125,6 +125,7 @@ impl Track {
             timestamp,
             marker: arrival.marker,
             keyframe: received.keyframe,
+            sizes: received.sizes,
             arrival: arrival.now,
         })
     }
@@ -147,7 +148,7 @@ impl Track {
 
     /// The size of the largest layer's picture.
     pub(super) fn dimensions(&self) -> Option<(u16, u16)> {
-        let sizes = self.layers.iter().filter_map(|layer| layer.dimensions);
+        let sizes = self.layers.iter().filter_map(|layer| layer.sizes.largest());
         sizes.max_by_key(|&(width, height)| u32::from(width) * u32::from(height))
     }
 

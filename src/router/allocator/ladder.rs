@@ -46,9 +46,6 @@ impl Rung {
 impl Ladder {
     /// Headers and authentication tags take this share more, at 1200 bytes a packet.
     pub(super) const OVERHEAD: f64 = 1.04;
-    /// What a spatial layer takes of the next one's rate, where that is not measured: encoders
-    /// give a quarter of the pixels rather more than a quarter.
-    const SPATIAL_SHARE: f64 = 0.35;
 
     /// What of these layers, best first, somebody with this wish can be sent. Empty: nothing flows.
     pub(super) fn new(layers: &[LayerState], choice: &LayerChoice) -> Self {
@@ -91,31 +88,30 @@ impl Ladder {
     /// Each spatial layer that may be sent, in full; of the smallest of all also less than all
     /// temporal layers, which no other layer takes the place of.
     fn rungs_of(layer: &LayerState, choice: &LayerChoice, is_smallest: bool) -> Vec<Rung> {
-        let temporal_max = layer.temporal.len().saturating_sub(1) as u8;
-        let highest = choice.spatial_of(layer.spatial_max);
+        let highest = choice.spatial_of(layer.spatial_max());
         let lowest = choice.spatial.map_or(0, |_| highest);
-        let temporal = choice.temporal_of(temporal_max);
+        let temporal = choice.temporal_of(layer.temporal_max());
         let mut rungs = Vec::new();
         for spatial in lowest..=highest {
             let least = if is_smallest && spatial == lowest { 0 } else { temporal };
             for temporal in least..=temporal {
                 let selected = SelectedLayer { layer: layer.layer, spatial, temporal };
-                let carries = Self::rate(layer, selected);
+                let carries = layer.rate(selected).as_bps();
                 let needs = (carries as f64 * Self::OVERHEAD) as u64;
-                let below = layer.spatial_max - spatial;
-                let halved = |side: u16| side.checked_shr(u32::from(below)).unwrap_or(0);
-                let dimensions = layer.dimensions.map(|(w, h)| (halved(w), halved(h)));
+                let dimensions = Self::dimensions(layer, spatial);
                 rungs.push(Rung { selected, needs, carries, dimensions });
             }
         }
         rungs
     }
 
-    /// Bits per second of so much of a layer.
-    fn rate(layer: &LayerState, selected: SelectedLayer) -> u64 {
-        let rate = layer.temporal.get(usize::from(selected.temporal)).unwrap_or(&layer.bitrate);
-        let below = i32::from(layer.spatial_max.saturating_sub(selected.spatial));
-        rate.scaled(Self::SPATIAL_SHARE.powi(below)).as_bps()
+    /// How large a spatial layer is: where that is not told, half of the next one, as encoders
+    /// have it (WebRTC-SVC: `L2T1` and so on, whose scaling ratio is 2).
+    fn dimensions(layer: &LayerState, spatial: u8) -> Option<(u16, u16)> {
+        let told = layer.spatial.get(usize::from(spatial)).and_then(|it| it.dimensions);
+        let below = layer.spatial_max().saturating_sub(spatial);
+        let halved = |side: u16| side.checked_shr(u32::from(below)).unwrap_or(0);
+        told.or_else(|| layer.dimensions.map(|(width, height)| (halved(width), halved(height))))
     }
 
     /// Takes away what is beyond the ceilings; the smallest stays.

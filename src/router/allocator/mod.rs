@@ -128,7 +128,7 @@ impl Failures {
 
 /// Whether there is anything to choose from in these layers.
 pub fn has_choice(layers: &[LayerState]) -> bool {
-    let is_scalable = |layer: &LayerState| layer.spatial_max > 0 || layer.temporal.len() > 1;
+    let is_scalable = |layer: &LayerState| layer.spatial_max() > 0 || layer.temporal_max() > 0;
     layers.len() > 1 || layers.iter().any(is_scalable)
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::choice::Ceiling;
 use super::*;
-use crate::media::layer::LayerId;
+use crate::media::layer::{LayerId, SpatialState};
 use proptest::prelude::*;
 use std::cmp::Reverse;
 
@@ -18,8 +18,17 @@ fn layer(rid: &str, index: usize, height: u16, kbps: &[u64]) -> LayerState {
         dimensions: Some((height * 16 / 9, height)),
         frame_rate: 30.0,
         is_active: true,
-        temporal,
-        spatial_max: 0,
+        spatial: vec![SpatialState { dimensions: None, temporal }],
+    }
+}
+
+/// So many spatial layers within a layer, each of which has a third of the next one's rate.
+fn set_spatial(state: &mut LayerState, count: usize) {
+    let mut next = state.spatial.pop().expect("there is one");
+    state.spatial.clear();
+    for _ in 0..count {
+        state.spatial.insert(0, next.clone());
+        next.temporal.iter_mut().for_each(|rate| *rate = rate.scaled(0.35));
     }
 }
 
@@ -334,7 +343,8 @@ fn a_single_layer_is_sent_whatever_is_said_of_the_link() {
 #[test]
 fn spatial_layers_within_a_layer_are_gone_up_and_down_too() {
     let mut world = World::new();
-    let svc = LayerState { spatial_max: 2, ..layer("", 0, 720, &[1_500, 2_000, 2_500]) };
+    let mut svc = layer("", 0, 720, &[1_500, 2_000, 2_500]);
+    set_spatial(&mut svc, 3);
     world.layers = vec![svc];
     let spatial = |world: &World| world.allotment.target.map(|it| (it.spatial, it.temporal));
     world.run(5.0, 5_000);
@@ -399,7 +409,7 @@ proptest! {
             for (rid, is_active) in ["f", "h", "q"].into_iter().zip(active) {
                 world.set_active(rid, is_active);
             }
-            world.layers[0].spatial_max = spatial_max;
+            set_spatial(&mut world.layers[0], usize::from(spatial_max) + 1);
             for _ in 0..turns {
                 world.step(capacity);
                 let choice = &world.choice;
@@ -414,9 +424,8 @@ proptest! {
                 if !flows {
                     continue;
                 }
-                prop_assert!(target.spatial <= choice.spatial_of(state.spatial_max));
-                let temporal_max = state.temporal.len() as u8 - 1;
-                prop_assert!(target.temporal <= choice.temporal_of(temporal_max));
+                prop_assert!(target.spatial <= choice.spatial_of(state.spatial_max()));
+                prop_assert!(target.temporal <= choice.temporal_of(state.temporal_max()));
                 let chosen = world.layers.iter().find(|it| {
                     choice.rid.as_ref() == Some(&it.rid) && it.is_active
                 });

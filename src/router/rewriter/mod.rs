@@ -49,11 +49,10 @@ impl Limits {
         let Some(state) = layers.iter().find(|state| state.layer == target.layer) else {
             return Self::ALL;
         };
-        let temporal_max = state.temporal.len().saturating_sub(1);
-        let is_less = usize::from(target.temporal) < temporal_max;
+        let limit = |layer, highest| if layer < highest { layer } else { u8::MAX };
         Self {
-            spatial: if target.spatial < state.spatial_max { target.spatial } else { u8::MAX },
-            temporal: if is_less { target.temporal } else { u8::MAX },
+            spatial: limit(target.spatial, state.spatial_max()),
+            temporal: limit(target.temporal, state.temporal_max()),
         }
     }
 
@@ -109,6 +108,8 @@ pub struct Rewriter {
     moved: Moved,
     seen: Numbers,
     target: Limits,
+    /// The highest spatial layer that the viewer can make use of.
+    spatial_max: u8,
     /// Another stay has taken over: there are no more numbers.
     is_over: bool,
     filter: Option<Box<Filter>>,
@@ -118,6 +119,7 @@ impl Rewriter {
     /// A stay that begins with this packet of a keyframe, after what the viewer was sent before.
     pub fn begin(packet: &Packet, after: After) -> Self {
         let own = Descriptor::read(packet.codec, &packet.payload).unwrap_or_default();
+        let spatial_max = if packet.codec.has_spatial_layers() { u8::MAX } else { 0 };
         Self {
             first: packet.sequence,
             first_out: after.out,
@@ -125,7 +127,8 @@ impl Rewriter {
             newest: packet.timestamp,
             moved: Moved::between(&own, after.numbers),
             seen: Numbers::default(),
-            target: Limits::ALL,
+            target: Limits { spatial: spatial_max, ..Limits::ALL },
+            spatial_max,
             is_over: false,
             filter: None,
         }
@@ -141,8 +144,8 @@ impl Rewriter {
 
     /// The highest layers that the viewer is to have: down from the next picture on, up where that
     /// is possible.
-    pub const fn set_target(&mut self, target: Limits) {
-        self.target = target;
+    pub fn set_target(&mut self, target: Limits) {
+        self.target = Limits { spatial: target.spatial.min(self.spatial_max), ..target };
     }
 
     /// The viewer goes on elsewhere: what has a number may still come, and nothing else.

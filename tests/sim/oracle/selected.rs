@@ -68,8 +68,8 @@ impl Selected {
         let of = |state: &&millrace::media::layer::LayerState| state.layer == target.layer;
         let Some(state) = selection.layers.iter().find(of) else { return Ok(()) };
         let lowest = selection.layers.iter().filter(|it| it.is_active).map(|it| it.bitrate).min();
-        let takes = state.temporal.get(usize::from(target.temporal)).unwrap_or(&state.bitrate);
-        let fits = *takes <= estimate.scaled(Self::SHORT) || Some(state.bitrate) <= lowest;
+        let takes = state.rate(target);
+        let fits = takes <= estimate.scaled(Self::SHORT) || Some(state.bitrate) <= lowest;
         if fits || self.wishes {
             self.beyond = None;
             return Ok(());

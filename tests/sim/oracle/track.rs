@@ -263,14 +263,16 @@ impl Track {
             let run = &self.runs[place];
             (run.source, run.lane) == (source, lane) && index >= run.first.0 && lies(run)
         });
-        // Where the picture was stopped just before a keyframe, it begins anew with that.
-        let may_stop = publisher.has_choice() || opened.wishes;
-        let was_stopped = self.newest.is_some_and(|it| opened.at > it.sent + Self::PROMPT)
-            && self.offered.last_key_value().is_some_and(|(&newest, _)| newest + 1 == number);
-        let lies = lies && !(original.begins && may_stop && was_stopped);
+        let arrival = publisher.arrivals[original.rank - 1];
+        // A picture that was stopped may go on with what was kept from the keyframe on that came
+        // right behind what was sent last: numbers do not show it.
+        let follows =
+            self.offered.last_key_value().is_some_and(|(&newest, _)| newest + 1 == number);
+        let is_of_the_past = opened.at > arrival.at + Self::PROMPT;
+        let begins_again = original.begins && follows && is_of_the_past && publisher.has_choice();
+        let lies = lies && !begins_again;
         if let Some(run) = place.filter(|_| lies).and_then(|place| self.runs.get_mut(place)) {
             run.offered.insert(index);
-            let arrival = publisher.arrivals[original.rank - 1];
             if is_last && arrival.at > run.began + Self::CATCH_UP {
                 if original.rank < run.newest_rank {
                     return broken(Rule::Order, format!("{what} after such that came later"));

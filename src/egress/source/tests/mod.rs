@@ -11,7 +11,7 @@ use crate::codec::configuration::VideoConfiguration;
 use crate::codec::hex;
 use crate::codec::packetizer::{Packetizer, nal_units};
 use crate::media::id::SessionId;
-use crate::media::layer::{LAYERS_MAX, Lane, LayerId, Scale};
+use crate::media::layer::{LAYERS_MAX, Lane, LayerId, Scale, Sizes};
 use crate::media::packet::PacketFields;
 use crate::media::packet::PacketPool;
 use base64::Engine;
@@ -122,6 +122,7 @@ impl World {
             codec: Codec::H264,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp,
             marker: *marker,
@@ -137,6 +138,7 @@ impl World {
             codec: Codec::Opus,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp: AUDIO_TICKS + number * 960,
             marker: false,
@@ -370,6 +372,7 @@ fn padding_between_frames_is_nothing() {
             codec,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp,
             marker,
@@ -472,6 +475,7 @@ fn what_is_held_is_bounded() {
             codec: Codec::H264,
             layer: LayerId::ONLY,
             scale: Scale::default(),
+            sizes: Sizes::default(),
             sequence: 0,
             timestamp: VIDEO_TICKS + 3_600,
             marker: false,

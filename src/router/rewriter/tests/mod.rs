@@ -6,7 +6,7 @@ mod model;
 
 use super::*;
 use crate::media::codec::Codec;
-use crate::media::layer::{LayerId, Scale};
+use crate::media::layer::{LayerId, Scale, Sizes};
 use model::{Chance, Frame, Origin, SVC, Stay, VP8, encode};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -90,6 +90,7 @@ proptest! {
                 codec,
                 layer: LayerId::ONLY,
                 scale: Scale { spatial, temporal, is_switch, ends },
+                sizes: Sizes::default(),
                 sequence,
                 timestamp,
                 marker,
@@ -153,6 +154,7 @@ fn lane(pattern: &str) -> Vec<Frame> {
             codec: Codec::Vp8,
             layer: LayerId::ONLY,
             scale: Scale { temporal, ends: true, ..Scale::default() },
+            sizes: Sizes::default(),
             sequence: 100 + at as u64,
             timestamp,
             marker: true,

@@ -37,7 +37,7 @@ pub(super) struct Encoding {
 
 pub(super) const VP8: Encoding = Encoding { codec: Codec::Vp8, spatial: 1, temporal: 3 };
 /// `L3T3_KEY`: spatial layers refer to each other in keyframes only.
-pub(super) const SVC: Encoding = Encoding { codec: Codec::Av1, spatial: 3, temporal: 3 };
+pub(super) const SVC: Encoding = Encoding { codec: Codec::Vp9, spatial: 3, temporal: 3 };
 
 /// Where a lane's numbers begin: anywhere, so that all of them wrap now and then.
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +105,7 @@ pub(super) fn encode(
                     timestamp,
                     marker,
                     keyframe: is_key && spatial == 0 && at == 0,
+                    sizes: Sizes::default(),
                     arrival: Instant::now(),
                     payload,
                 }
