@@ -66,7 +66,8 @@ fuzz: ## Mutates the parsers' corpora, FUZZ_SECONDS for each
 
 sim: ## Simulates SEEDS worlds with bad networks, from number FIRST on, and looks whether all is well
 	scripts/setup run
-	FIRST=$(FIRST) SEEDS=$(SEEDS) cargo test --locked --test sim seeds::whatever -- --nocapture
+	FIRST=$(FIRST) SEEDS=$(SEEDS) CARGO_PROFILE_DEV_OPT_LEVEL=1 \
+		cargo test --locked --test sim seeds::whatever -- --nocapture
 
 web: ## Builds the pages, which the server carries within itself
 	scripts/setup run

@@ -272,6 +272,17 @@ mod tests {
         assert!(opener.open(&mut sealed(&mut sealer, 1, 0)).is_none());
     }
 
+    /// Which is why clients begin in the lower half, or wait for the server's end of the handshake.
+    #[test]
+    fn of_a_numbering_that_came_around_unheard_nothing_opens() {
+        for profile in PROFILES {
+            let (mut sealer, mut opener) = pair(profile);
+            assert!(opener.open(&mut sealed(&mut sealer, 1, 0x1_0010)).is_none());
+            assert!(opener.open(&mut sealed(&mut sealer, 2, 0xffff)).is_some());
+            assert!(opener.open(&mut sealed(&mut sealer, 2, 0x1_0010)).is_some());
+        }
+    }
+
     #[test]
     fn garbage_makes_no_state_and_the_number_of_ssrcs_is_bounded() {
         for profile in PROFILES {

@@ -1,6 +1,7 @@
 //! What is agreed in a world: the codecs, and the payload types on which they travel.
 
-use crate::publisher::{Camera, RID, Repair};
+use crate::camera::{Camera, Repair};
+use crate::publisher::{DEPENDENCY, RID};
 use crate::sessions;
 use crate::tells::Tells;
 use crate::viewer::Screen;
@@ -31,6 +32,9 @@ pub(crate) fn publisher(peer: &TestClient, camera: &Camera) -> Agreement {
     if let Agreement::Publisher(agreement) = &mut agreement {
         for media in &mut agreement.media {
             media.formats = formats(media.kind, &VIDEO, rtx);
+            if media.kind == Kind::Video && camera.mode.is_scalable() {
+                media.extensions.dependency_descriptor = Some(DEPENDENCY);
+            }
             if media.kind == Kind::Video && !camera.ladder.is_empty() {
                 // As offers of simulcast are: rids, and no SSRC.
                 media.ssrcs.clear();

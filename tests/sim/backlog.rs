@@ -1,7 +1,7 @@
 //! A viewer whose connection takes less than it is sent is never far behind.
 
+use crate::camera::Camera;
 use crate::oracle::Rule;
-use crate::publisher::Camera;
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};
 use millrace::codec::is_keyframe;

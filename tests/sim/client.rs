@@ -1,5 +1,6 @@
 //! One client of a world: its transport, what it is to its stream, and its links.
 
+use crate::connection::Connection;
 use crate::link::Link;
 use crate::publisher::Publishing;
 use crate::viewer::Watching;
@@ -27,6 +28,8 @@ pub(crate) struct Client {
     /// From the server to the client.
     pub(crate) down: Link,
     pub(crate) address: SocketAddr,
+    /// Where it has no UDP.
+    pub(crate) connection: Option<Connection>,
     /// It neither sends nor hears any more.
     pub(crate) dead: bool,
     /// When it sends its next check.

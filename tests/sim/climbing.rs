@@ -4,9 +4,8 @@
 // The figures are what this is about.
 #![allow(clippy::print_stdout)]
 
-use crate::encoding::CHROMIUM;
+use crate::camera::{CHROMIUM, Camera};
 use crate::lot::{Lot, browser};
-use crate::publisher::Camera;
 use crate::world::{ms, secs};
 use millrace::media::codec::Kind;
 use std::env;

@@ -1,6 +1,6 @@
 //! How sessions end, and that nothing stays of them.
 
-use crate::publisher::Camera;
+use crate::camera::Camera;
 use crate::sessions::session;
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};

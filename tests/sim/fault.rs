@@ -2,7 +2,7 @@
 //!
 //! Faults are provoked where the code of others runs anyway: in the subscriber of the log.
 
-use crate::publisher::Camera;
+use crate::camera::Camera;
 use crate::sessions::session;
 use crate::viewer::Screen;
 use crate::world::{World, secs};

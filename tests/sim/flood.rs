@@ -1,7 +1,7 @@
 //! A viewer that asks for everything gets little, and the others notice nothing.
 
+use crate::camera::Camera;
 use crate::keyframes::assert_one_per_second;
-use crate::publisher::Camera;
 use crate::sessions::{ssrc, viewer_ssrc};
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};

@@ -3,9 +3,9 @@
 // The figures are what this is about.
 #![allow(clippy::print_stdout)]
 
+use crate::camera::Camera;
 use crate::link::Competing;
 use crate::lot::{Lot, browser, kbps};
-use crate::publisher::Camera;
 use crate::tells::Tells;
 use crate::viewer::Screen;
 use crate::world::{ms, secs};

@@ -1,7 +1,9 @@
 //! Clients connect over bad links.
 
+use crate::camera::{Camera, OBS};
 use crate::viewer::Screen;
 use crate::world::{ROLES, World, ms, secs};
+use millrace::media::codec::Kind;
 use millrace::peer::agreement::DtlsRole;
 use millrace::peer::stun::{DatagramKind, classify};
 use std::cell::Cell;
@@ -56,5 +58,26 @@ fn each_dtls_datagram_may_be_lost_once() {
         assert!(down >= 2 && up >= 2, "{role:?}: two flights each way, {down} and {up} datagrams");
         (1..=down).for_each(|number| _ = connects(role, Some((false, number))));
         (1..=up).for_each(|number| _ = connects(role, Some((true, number))));
+    }
+}
+
+/// Nobody is owed what cannot be opened: a publisher that is the DTLS server may send for seconds
+/// until the server has the end of the handshake too, and SRTP does not say that a numbering has
+/// come around meanwhile (RFC 3711 §3.3.1).
+#[test]
+fn of_a_publisher_nothing_is_owed_whose_numbering_came_around_unheard() {
+    for (unheard, hears) in [(100, true), (200, false)] {
+        let mut world = World::seeded(14);
+        let camera = world.publish("lot-42", Camera { ladder: OBS, ..Camera::default() });
+        let viewer = world.view("lot-42", Screen::default());
+        let is_media = |datagram: &[u8]| classify(datagram) == DatagramKind::Rtp;
+        world.clients[camera].up.lose = Some(Box::new(is_media));
+        while world.publisher(camera).sent[0].len() < unheard {
+            world.run_for(ms(20));
+        }
+        world.clients[camera].up.lose = None;
+        world.run_for(secs(5));
+        let [sound, picture] = Kind::ALL.map(|kind| world.viewer(viewer).got[kind.index()].len());
+        assert!((sound > 200) == hears && picture > 200, "{unheard}: {sound}, {picture}");
     }
 }

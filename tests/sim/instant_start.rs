@@ -1,6 +1,6 @@
 //! A viewer begins with the past, whatever the publisher does, and is live soon.
 
-use crate::publisher::Camera;
+use crate::camera::Camera;
 use crate::sequence::assert_unbroken;
 use crate::sessions::{ssrc, viewer_ssrc};
 use crate::viewer::{Got, Screen};

@@ -1,6 +1,7 @@
 //! Many viewers cost the publisher few keyframes.
 
-use crate::publisher::{Camera, Repair};
+use crate::camera::{Camera, Repair};
+use crate::scalable::Mode;
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};
 use millrace::media::codec::Codec;
@@ -18,6 +19,7 @@ pub(crate) const UNASKED_NEVER: Camera = Camera {
     audio: false,
     repair: Repair::No,
     obliges: true,
+    mode: Mode::L1T1,
 };
 
 /// A request each second at most.

@@ -3,9 +3,8 @@
 // The figures are what this is about.
 #![allow(clippy::print_stdout)]
 
-use crate::encoding::{OBS, SAME_SIZE, TWO};
+use crate::camera::{Camera, OBS, Repair, SAME_SIZE, TWO};
 use crate::lot::{Lot, browser};
-use crate::publisher::{Camera, Repair};
 use crate::viewer::Screen;
 use crate::world::{ms, secs};
 use millrace::media::codec::{Codec, Kind};

@@ -202,6 +202,11 @@ impl Link {
         }
     }
 
+    /// How long what comes now would wait, where it has a rate.
+    pub(crate) fn standing(&self, now: Instant) -> Duration {
+        self.busy_until.map_or(Duration::ZERO, |busy| busy.saturating_duration_since(now))
+    }
+
     /// From now on it carries so much; what waits then waits longer, or shorter.
     pub(crate) fn set_rate(&mut self, rate: Bitrate, now: Instant) {
         if let (Some(before), Some(busy)) = (self.rate, self.busy_until)

@@ -1,6 +1,7 @@
 //! Sound and picture stay together: the sender reports put both on one clock.
 
-use crate::publisher::{Camera, Publishing};
+use crate::camera::Camera;
+use crate::publisher::Publishing;
 use crate::sessions::{ssrc, viewer_ssrc};
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};

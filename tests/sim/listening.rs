@@ -1,6 +1,6 @@
 //! Who listens to what timestamps stand for is told the same as by its sender reports.
 
-use crate::publisher::Camera;
+use crate::camera::Camera;
 use crate::sessions::{session, ssrc, viewer_ssrc};
 use crate::shards::{SHARDS, publish_at, view_at};
 use crate::world::{World, ms, secs};

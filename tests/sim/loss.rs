@@ -3,7 +3,7 @@
 // The figures go into README.
 #![allow(clippy::print_stdout)]
 
-use crate::publisher::Camera;
+use crate::camera::Camera;
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};
 

@@ -1,10 +1,10 @@
 //! A publisher of several layers and viewers behind links of their own: what scenarios of layers
 //! do, and what they look at.
 
+use crate::camera::{BROWSER, Camera, Encoding};
 use crate::client::Side;
-use crate::encoding::{BROWSER, Encoding};
 use crate::link::Link;
-use crate::publisher::{Camera, Publishing};
+use crate::publisher::Publishing;
 use crate::sessions::session;
 use crate::viewer::{Screen, Watching};
 use crate::world::{World, ms, secs};

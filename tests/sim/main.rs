@@ -3,8 +3,9 @@
 //! The world:
 //!
 //! - `agreed`: the codecs that are agreed, and their payload types
+//! - `camera`: what a publisher sends
 //! - `client`: one client, its transport and its links
-//! - `encoding`: the layers that a publisher sends
+//! - `connection`: a client without UDP
 //! - `link`: one direction of a network
 //! - `lot`: a publisher of several layers, and viewers behind links of their own
 //! - `oracle`: what must always hold
@@ -12,6 +13,7 @@
 //! - `plan`: what happens in a world, drawn from a seed
 //! - `play`: lets happen what is planned
 //! - `publisher`: a simulated publisher above its transport
+//! - `scalable`: encodings of which frames can be left out
 //! - `tells`: what a viewer tells of the path to it
 //! - `told`: what the engines have told of a session
 //! - `viewer`: a simulated viewer above its transport
@@ -31,25 +33,29 @@
 //! - `handshake`: clients connect over bad links
 //! - `instant_start`: a viewer begins with the past and is live soon
 //! - `keyframes`: many viewers cost the publisher few keyframes
+//! - `left_out`: where a link does not carry all of an encoding, frames are left out
 //! - `lip_sync`: sound and picture stay together
 //! - `listening`: what viewers are told of the time who listen
 //! - `layers`: what publishers do with their layers
 //! - `loss`: what retransmission makes of a bad link
 //! - `nonce`: nothing is sealed twice with different bytes
+//! - `over_tcp`: viewers without UDP get the layer that their connection carries
 //! - `pacing`: a keyframe comes in slices, any other picture at once
 //! - `path`: a client's address may change
 //! - `reconnect`: viewers outlast their publisher and go on with the next
 //! - `seeds`: whatever clients and networks do, what must hold holds
 //! - `planted`: the oracle finds faults that are planted
 //! - `planted_layers`: the same of layers and estimates
+//! - `planted_scalable`: the same of what is left out of an encoding
 //! - `sequence`: a viewer's stream has no hole of our making
 //! - `shards`: several shards serve as one
 //! - `tapped`: whoever reads a stream gets it whole
 //! - `written`: streams that do not come by WebRTC
 
 mod agreed;
+mod camera;
 mod client;
-mod encoding;
+mod connection;
 mod link;
 mod lot;
 mod oracle;
@@ -57,6 +63,7 @@ mod picture;
 mod plan;
 mod play;
 mod publisher;
+mod scalable;
 #[path = "../support/sessions.rs"]
 mod sessions;
 mod tells;
@@ -77,14 +84,17 @@ mod handshake;
 mod instant_start;
 mod keyframes;
 mod layers;
+mod left_out;
 mod lip_sync;
 mod listening;
 mod loss;
 mod nonce;
+mod over_tcp;
 mod pacing;
 mod path;
 mod planted;
 mod planted_layers;
+mod planted_scalable;
 mod reconnect;
 mod seeds;
 mod sequence;

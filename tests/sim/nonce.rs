@@ -1,6 +1,6 @@
 //! Nothing is sealed twice with different bytes; the oracle looks at each packet.
 
-use crate::publisher::{Camera, Repair};
+use crate::camera::{Camera, Repair};
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};
 

@@ -1,6 +1,7 @@
 //! A keyframe comes to its viewers in slices, any other picture at once.
 
-use crate::publisher::{Camera, Repair};
+use crate::camera::{Camera, Repair};
+use crate::scalable::Mode;
 use crate::viewer::{Got, Screen};
 use crate::world::{World, ms, secs};
 use millrace::media::codec::Codec;
@@ -17,6 +18,7 @@ const LARGE: Camera = Camera {
     audio: true,
     repair: Repair::No,
     obliges: true,
+    mode: Mode::L1T1,
 };
 
 #[test]

@@ -1,6 +1,6 @@
 //! A client's address may change: media follows its next check. So may its ICE credentials.
 
-use crate::publisher::Camera;
+use crate::camera::Camera;
 use crate::sessions::session;
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};

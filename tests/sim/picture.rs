@@ -1,6 +1,7 @@
 //! Packets of pictures as encoders make them: what the server reads of each codec is as it should
 //! be, the rest says who sent it and no other packet says the same.
 
+use crate::scalable::Says;
 use millrace::media::codec::Codec;
 
 /// A picture parameter set, which travels apart from the picture.
@@ -52,10 +53,10 @@ pub(crate) fn parameters(codec: Codec, size: (u16, u16)) -> Vec<Vec<u8>> {
 
 /// Bits, first to last.
 #[derive(Default)]
-struct Bits(Vec<bool>);
+pub(crate) struct Bits(Vec<bool>);
 
 impl Bits {
-    fn put(mut self, value: u32, len: u32) -> Self {
+    pub(crate) fn put(mut self, value: u32, len: u32) -> Self {
         self.0.extend((0..len).rev().map(|bit| value >> bit & 1 == 1));
         self
     }
@@ -66,7 +67,7 @@ impl Bits {
         self.put(value + 1, 2 * len - 1)
     }
 
-    fn bytes(self) -> Vec<u8> {
+    pub(crate) fn bytes(self) -> Vec<u8> {
         let byte = |bits: &[bool]| {
             bits.iter().enumerate().fold(0, |byte, (at, &bit)| byte | u8::from(bit) << (7 - at))
         };
@@ -86,15 +87,16 @@ fn sequence_parameters((width, height): (u16, u16)) -> Vec<u8> {
     bits.put(0b11001, 5).bytes()
 }
 
-/// A packet of a picture: as many bytes as asked for, or as its beginning and its stamp need.
+/// A packet of a picture: as many bytes as asked for, or as its beginning and its stamp need. It
+/// says what its frame is, where frames can be left out.
 pub(crate) fn packet(
     codec: Codec,
-    place: Place,
+    (place, says): (Place, Option<Says>),
     size: (u16, u16),
     stamp: Stamp,
     len: usize,
 ) -> Vec<u8> {
-    let mut packet = beginning(codec, place, size);
+    let mut packet = beginning(codec, place, says, size);
     packet.extend(stamp.bytes());
     let filled = len.max(packet.len());
     packet.resize(filled, (stamp.number * 31) as u8);
@@ -103,10 +105,14 @@ pub(crate) fn packet(
 
 fn beginning(
     codec: Codec,
-    Place { keyframe, first, last }: Place,
+    place: Place,
+    says: Option<Says>,
     (width, height): (u16, u16),
 ) -> Vec<u8> {
+    let Place { keyframe, first, last } = place;
     let bit = |set: bool, place: u8| u8::from(set) << place;
+    let descriptor =
+        |single: u8| says.map_or(vec![single], |says| says.descriptor(place, (width, height)));
     match codec {
         // Fragments of a slice (RFC 6184 §5.8).
         Codec::H264 => {
@@ -121,24 +127,26 @@ fn beginning(
             vec![49 << 1, 1, bit(first, 7) | bit(last, 6) | kind, slice]
         }
         // Descriptor without extensions, then the frame tag (RFC 7741 §4.2, RFC 6386 §9.1).
-        Codec::Vp8 if keyframe && first => {
+        Codec::Vp8 => {
             let [[w0, w1], [h0, h1]] = [width, height].map(u16::to_le_bytes);
-            vec![bit(first, 4), 0, 0, 0, 0x9d, 0x01, 0x2a, w0, w1, h0, h1]
+            let header = [0, 0, 0, 0x9d, 0x01, 0x2a, w0, w1, h0, h1];
+            let inter = [bit(!keyframe, 0)];
+            let header = if keyframe && first { header.as_slice() } else { &inter };
+            [&descriptor(bit(first, 4)), header].concat()
         }
-        Codec::Vp8 => vec![bit(first, 4), bit(!keyframe, 0)],
         // Descriptor, then the uncompressed header with its start code (RFC 9628 §4.2).
         Codec::Vp9 => {
-            let descriptor = bit(!keyframe, 6) | bit(first, 3) | bit(last, 2);
+            let mut all = descriptor(bit(!keyframe, 6) | bit(first, 3) | bit(last, 2));
             match (first, keyframe) {
                 (true, true) => {
                     let sides = [width, height].map(|side| u32::from(side) - 1);
                     let header = Bits::default().put(0x8249_8342, 32).put(0, 4);
-                    let header = header.put(sides[0], 16).put(sides[1], 16).bytes();
-                    [[descriptor].as_slice(), &header].concat()
+                    all.extend(header.put(sides[0], 16).put(sides[1], 16).bytes());
                 }
-                (true, false) => vec![descriptor, 0x86],
-                (false, _) => vec![descriptor],
+                (true, false) => all.push(0x86),
+                (false, _) => {}
             }
+            all
         }
         // The aggregation header: one element, which the packets share (AV1 RTP §4.4).
         Codec::Av1 => {

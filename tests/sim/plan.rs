@@ -1,9 +1,9 @@
 //! What happens in a world, drawn from one seed, and told in words.
 
 use crate::agreed::VIDEO;
-use crate::encoding::{BROWSER, Encoding, OBS, SAME_SIZE, TWO};
+use crate::camera::{BROWSER, Camera, Encoding, OBS, Repair, SAME_SIZE, TWO};
 use crate::link::{Link, Random};
-use crate::publisher::{Camera, Repair};
+use crate::scalable::Mode;
 use crate::tells::Tells;
 use crate::viewer::Screen;
 use crate::world::{ROLES, ms};
@@ -100,6 +100,8 @@ impl Weather {
 /// Draws what is to happen.
 struct Draw {
     random: Random,
+    /// Of its own, so that what can be left out of encodings does not change all else.
+    modes: Random,
     comers: usize,
     acts: Vec<(Duration, usize, Act)>,
     span: Duration,
@@ -116,7 +118,8 @@ impl Plan {
         let shards = 1 + (random.next() % 4) as usize;
         let eager = random.happens(0.5);
         let burst_max = if random.happens(0.3) { 3 } else { 500 };
-        let mut draw = Draw { random, comers: 0, acts: Vec::new(), span };
+        let modes = Random::seeded(seed, Self::PURPOSE + 1);
+        let mut draw = Draw { random, modes, comers: 0, acts: Vec::new(), span };
         let streams = 1 + draw.upto(3);
         for stream in 0..streams {
             draw.publishers(&format!("lot-{stream}"));
@@ -193,8 +196,9 @@ impl Draw {
     fn camera(&mut self) -> Camera {
         let frame_rate = self.one_of(&[10, 15, 24, 30]);
         let group = self.one_of(&[10, 30, 60, 150, u64::MAX]);
+        let codec = self.one_of(&VIDEO);
         Camera {
-            codec: self.one_of(&VIDEO),
+            codec,
             frame_rate,
             ladder: self.ladder(),
             together: self.random.happens(0.5),
@@ -204,6 +208,16 @@ impl Draw {
             audio: self.random.happens(0.85),
             repair: self.one_of(&[Repair::No, Repair::Rtx, Repair::Rtx, Repair::Resend]),
             obliges: group == u64::MAX || self.random.happens(0.7),
+            mode: self.mode(codec),
+        }
+    }
+
+    /// What can be left out of the encodings of every third camera.
+    fn mode(&mut self, codec: Codec) -> Mode {
+        match (codec, self.modes.next() % 6) {
+            (Codec::H265, _) | (_, 2..) => Mode::L1T1,
+            (Codec::Vp9, 0) => Mode::L3T3KEY,
+            (_, _) => Mode::L1T3,
         }
     }
 

@@ -1,10 +1,10 @@
 //! Faults that the server does not have, planted between it and the network: the oracle finds each,
 //! and nothing where there is none.
 
+use crate::camera::Camera;
 use crate::client::Client;
 use crate::flood::flood;
 use crate::oracle::Rule;
-use crate::publisher::Camera;
 use crate::sessions::{payload_type, rtx_payload_type, settings, ssrc, viewer_ssrc};
 use crate::viewer::Screen;
 use crate::wire::{Departing, Plant};

@@ -1,11 +1,11 @@
 //! Faults of selection and estimation that the server does not have: the oracle finds each, and
 //! nothing where there is none.
 
+use crate::camera::Camera;
 use crate::link::Link;
 use crate::lot::{Lot, browser, kbps};
 use crate::oracle::Rule;
 use crate::planted::Packets;
-use crate::publisher::Camera;
 use crate::sessions::{rtx_payload_type, rtx_ssrc, ssrc, viewer_ssrc};
 use crate::viewer::Screen;
 use crate::wire::{Departing, Plant};

@@ -1,10 +1,11 @@
 //! A simulated publisher above its transport: a camera and a microphone, and what it answers.
 
 use crate::agreed::payload_types;
-use crate::encoding::{ENCODINGS_MAX, Encoding, encoding};
+use crate::camera::{Camera, ENCODINGS_MAX, Encoding, Repair};
 use crate::picture::{self, Place, Stamp};
+use crate::scalable::{Frame, Says, Scaler};
 use crate::sessions::{PUBLISHER_SSRC, Rtp, rtx_ssrc, ssrc};
-use millrace::media::codec::{Codec, Kind};
+use millrace::media::codec::Kind;
 use millrace::media::layer::{Lane, LayerId};
 use millrace::media::time::{WallTime, ticks_of};
 use millrace::peer::header::RtpHeader;
@@ -16,87 +17,11 @@ use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::TransportLayerNack;
 use std::time::{Duration, Instant};
 
-/// How a publisher answers a NACK.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repair {
-    /// Not at all.
-    No,
-    /// By RTX (RFC 4588).
-    Rtx,
-    /// With the same packet again.
-    Resend,
-}
-
 /// The header extensions in which encodings are named: of media, and of retransmissions.
 pub(crate) const RID: [u8; 2] = [2, 3];
 
-/// What a publisher sends.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Camera {
-    /// What its pictures are encoded with.
-    pub(crate) codec: Codec,
-    /// Pictures per second.
-    pub(crate) frame_rate: u32,
-    /// Its encodings, in the order of its offer; one without a name where there is none.
-    pub(crate) ladder: &'static [Encoding],
-    /// Whether all encodings have a keyframe when one does.
-    pub(crate) together: bool,
-    /// Packets of a picture; a keyframe has four times as many.
-    pub(crate) packets: usize,
-    /// Bytes of a video packet's payload, give or take two.
-    pub(crate) payload_bytes: usize,
-    /// Pictures from one keyframe to the next, if nobody asks.
-    pub(crate) group: u64,
-    /// Whether there is audio.
-    pub(crate) audio: bool,
-    /// How it answers NACKs.
-    pub(crate) repair: Repair,
-    /// Whether it answers PLIs with a keyframe.
-    pub(crate) obliges: bool,
-}
-
-impl Default for Camera {
-    fn default() -> Self {
-        let (frame_rate, packets, payload_bytes, group) = (30, 4, 300, 300);
-        let (audio, repair, obliges) = (true, Repair::Rtx, true);
-        let (codec, ladder, together) = (Codec::H264, [].as_slice(), false);
-        Self {
-            codec,
-            frame_rate,
-            ladder,
-            together,
-            packets,
-            payload_bytes,
-            group,
-            audio,
-            repair,
-            obliges,
-        }
-    }
-}
-
-impl Camera {
-    /// What it encodes a kind with.
-    pub(crate) fn codec_of(&self, kind: Kind) -> Codec {
-        match kind {
-            Kind::Audio => Codec::Opus,
-            Kind::Video => self.codec,
-        }
-    }
-
-    /// Its encodings.
-    pub(crate) fn encodings(&self) -> Vec<Encoding> {
-        if self.ladder.is_empty() {
-            return vec![encoding("", (1_280, 720), [self.packets, self.payload_bytes])];
-        }
-        self.ladder.to_vec()
-    }
-
-    /// What it numbers: its sound and its encodings.
-    pub(crate) fn lanes(&self) -> usize {
-        1 + self.ladder.len().max(1)
-    }
-}
+/// The header extension that says what can be left out, where payloads do not.
+pub(crate) const DEPENDENCY: u8 = 4;
 
 /// The place of a lane among those of a publisher: its sound, then its encodings.
 pub(crate) fn lane_index(lane: Lane) -> usize {
@@ -132,6 +57,36 @@ pub(crate) struct Sent {
     pub(crate) captured: Duration,
     /// A keyframe begins with it.
     pub(crate) keyframe: bool,
+    /// Which frame it is of, where frames can be left out.
+    pub(crate) frame: Option<usize>,
+    /// The last packet of its frame.
+    pub(crate) ends: bool,
+    /// What the dependency descriptor says, if there is one.
+    dependency: Option<Vec<u8>>,
+}
+
+/// A packet on its way out.
+struct Piece {
+    captured: Duration,
+    place: Place,
+    /// It ends the picture.
+    marker: bool,
+    frame: Option<usize>,
+    /// What the dependency descriptor says, if there is one.
+    dependency: Option<Vec<u8>>,
+    payload: Vec<u8>,
+}
+
+/// What a datagram of a publisher carries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Carried {
+    pub(crate) lane: Lane,
+    /// Which of the lane's packets.
+    pub(crate) index: usize,
+    /// What it comes under.
+    pub(crate) ssrc: u32,
+    /// Whether the numbering of that has come around before it.
+    pub(crate) has_turned: bool,
 }
 
 /// A publisher above its transport.
@@ -148,6 +103,9 @@ pub(crate) struct Publishing {
     /// By encoding.
     since_keyframe: Vec<u64>,
     keyframe_asked: Vec<bool>,
+    scalers: Vec<Scaler>,
+    /// The frames of each encoding, where some can be left out.
+    pub(crate) frames: Vec<Vec<Frame>>,
     /// Which packets it has sent again by RTX, by lane, in the order of their own numbering.
     repaired: Vec<Vec<usize>>,
     /// Whether anything is sent at all.
@@ -187,6 +145,8 @@ impl Publishing {
             reports: 0,
             since_keyframe: vec![0; encodings.len()],
             keyframe_asked: vec![false; encodings.len()],
+            scalers: vec![Scaler::new(camera.codec, camera.mode); encodings.len()],
+            frames: vec![Vec::new(); encodings.len()],
             encodings,
             repaired: vec![Vec::new(); camera.lanes()],
             sends: true,
@@ -245,10 +205,12 @@ impl Publishing {
         }
         while self.camera.audio && began + self.sound_time() <= now {
             let mut payload = vec![self.sounds as u8; 80 + (self.sounds % 3) as usize];
-            payload[..Stamp::LEN].copy_from_slice(&self.stamp(Lane::Audio).bytes());
+            payload[..Stamp::LEN].copy_from_slice(&self.stamp(Lane::Audio, 0).bytes());
             let place = Place { keyframe: false, first: false, last: false };
-            let at = self.sound_time();
-            self.send(Lane::Audio, at, place, payload, peer, out);
+            let captured = self.sound_time();
+            let (marker, frame, dependency) = (false, None, None);
+            let piece = Piece { captured, place, marker, frame, dependency, payload };
+            self.send(Lane::Audio, piece, peer, out);
             self.sounds += 1;
         }
         while began + REPORTS * self.reports as u32 <= now {
@@ -258,9 +220,10 @@ impl Publishing {
         }
     }
 
-    fn stamp(&self, lane: Lane) -> Stamp {
+    /// Of the next packet of a lane, or of one so many behind it.
+    fn stamp(&self, lane: Lane, behind: usize) -> Stamp {
         let lane = lane_index(lane);
-        Stamp { publisher: self.number, lane, number: self.sent[lane].len() }
+        Stamp { publisher: self.number, lane, number: self.sent[lane].len() + behind }
     }
 
     /// Sends a picture in each encoding that has it.
@@ -289,89 +252,132 @@ impl Publishing {
         peer: &mut TestClient,
         out: &mut Vec<Vec<u8>>,
     ) {
-        let (codec, lane) = (self.camera.codec, lane_at(1 + encoding));
-        let Encoding { size, packets, payload_bytes, .. } =
-            self.encodings[encoding].at(self.pictures);
-        let mut first = true;
+        let (codec, mode) = (self.camera.codec, self.camera.mode);
+        let (lane, size) = (lane_at(1 + encoding), self.encodings[encoding].size);
+        let frames = self.scalers[encoding].picture(keyframe, self.frames[encoding].len());
+        if mode.is_scalable() {
+            self.frames[encoding].extend(frames.iter().cloned());
+        }
+        let parameters = if keyframe { picture::parameters(codec, size) } else { Vec::new() };
         if keyframe {
             self.since_keyframe[encoding] = 0;
             self.keyframe_asked[encoding] = false;
-            // Parameter sets apart from the picture, as most encoders have them.
-            for parameters in picture::parameters(codec, size) {
-                let payload = [&parameters, self.stamp(lane).bytes().as_slice()].concat();
-                let place = Place { keyframe, first, last: false };
-                self.send(lane, at, place, payload, peer, out);
-                first = false;
-            }
         }
-        let count = packets * if keyframe { 4 } else { 1 };
-        for index in 0..count {
-            // Nearly equal sizes, the last one shorter.
-            let stamp = self.stamp(lane);
-            let full = payload_bytes + stamp.number * 7 % 3;
-            let last = index + 1 == count;
-            let len = if last { full / 2 } else { full };
-            let place = Place { keyframe, first: index == 0, last };
-            let payload = picture::packet(codec, place, size, stamp, len);
-            let begins = Place { first: first && index == 0, ..place };
-            self.send(lane, at, begins, payload, peer, out);
+        let highest = frames.len() - 1;
+        for (spatial, frame) in frames.into_iter().enumerate() {
+            let says = mode.is_scalable().then_some(frame.says);
+            let number = says.map(|_| self.frames[encoding].len() - 1 - (highest - spatial));
+            let is_start = keyframe && spatial == 0;
+            // Parameter sets apart from the picture, as most encoders have them.
+            let mut payloads: Vec<Vec<u8>> = if is_start { parameters.clone() } else { Vec::new() };
+            let apart = payloads.len();
+            for (index, payload) in payloads.iter_mut().enumerate() {
+                payload.extend(self.stamp(lane, index).bytes());
+            }
+            payloads.extend(self.pictures_of(encoding, frame.spatial, keyframe, says, apart));
+            let count = payloads.len();
+            for (index, payload) in payloads.into_iter().enumerate() {
+                let (first, last) = (index == 0, index + 1 == count);
+                let place = Place { keyframe: is_start, first, last };
+                let dependency =
+                    says.and_then(|says| says.dependency(place, number.unwrap_or(0) as u16));
+                let marker = last && spatial == highest;
+                let piece =
+                    Piece { captured: at, place, marker, frame: number, dependency, payload };
+                self.send(lane, piece, peer, out);
+            }
         }
         self.since_keyframe[encoding] += 1;
     }
 
-    fn send(
-        &mut self,
-        lane: Lane,
-        captured: Duration,
-        place: Place,
-        payload: Vec<u8>,
-        peer: &mut TestClient,
-        out: &mut Vec<Vec<u8>>,
-    ) {
+    /// The packets of a frame, behind so many of its parameters.
+    fn pictures_of(
+        &self,
+        encoding: usize,
+        spatial: u8,
+        keyframe: bool,
+        says: Option<Says>,
+        apart: usize,
+    ) -> Vec<Vec<u8>> {
+        let Encoding { size, packets, payload_bytes, .. } =
+            self.encodings[encoding].at(self.pictures);
+        let times = if keyframe { 4 } else { 1 };
+        let count = self.camera.mode.packets(spatial, packets) * times;
+        let lane = lane_at(1 + encoding);
+        let packet = |index: usize| {
+            // Nearly equal sizes, the last one shorter.
+            let stamp = self.stamp(lane, apart + index);
+            let full = payload_bytes + stamp.number * 7 % 3;
+            let last = index + 1 == count;
+            let len = if last { full / 2 } else { full };
+            let place = Place { keyframe: keyframe && spatial == 0, first: index == 0, last };
+            picture::packet(self.camera.codec, (place, says), size, stamp, len)
+        };
+        (0..count).map(packet).collect()
+    }
+
+    fn send(&mut self, lane: Lane, piece: Piece, peer: &mut TestClient, out: &mut Vec<Vec<u8>>) {
+        let Piece { captured, place, marker, frame, dependency, payload } = piece;
         let [payload_type, _] = payload_types(self.camera.codec_of(lane.kind()));
         let timestamp = Self::timestamp_of(lane, captured);
         let place_of_lane = lane_index(lane);
         let sent = &self.sent[place_of_lane];
         let sequence = FIRST_SEQUENCE[place_of_lane].wrapping_add(sent.len() as u16);
-        let (marker, [ssrc, _]) = (place.last, ssrcs(lane));
+        let [ssrc, _] = ssrcs(lane);
         let header = Rtp { payload_type, marker, sequence, timestamp, ssrc };
-        out.push(peer.seal(&self.named(lane, &header, RID[0], &[&payload])));
-        let keyframe = place.keyframe && place.first;
-        self.sent[place_of_lane].push(Sent { header, payload, captured, keyframe });
+        let said = (RID[0], dependency.as_deref());
+        out.push(peer.seal(&self.named(lane, &header, said, &[&payload])));
+        let (keyframe, ends) = (place.keyframe && place.first, place.last);
+        let sent = Sent { header, payload, captured, keyframe, frame, ends, dependency };
+        self.sent[place_of_lane].push(sent);
     }
 
-    /// A packet that names its encoding, where there are several.
-    fn named(&self, lane: Lane, header: &Rtp, id: u8, payload: &[&[u8]]) -> Vec<u8> {
-        let Some(encoding) =
-            lane_index(lane).checked_sub(1).and_then(|at| self.camera.ladder.get(at))
-        else {
+    /// A packet that names its encoding, where there are several, and says what its frame is, where
+    /// the payload does not.
+    fn named(
+        &self,
+        lane: Lane,
+        header: &Rtp,
+        (id, dependency): (u8, Option<&[u8]>),
+        payload: &[&[u8]],
+    ) -> Vec<u8> {
+        let encoding = lane_index(lane).checked_sub(1).and_then(|at| self.camera.ladder.get(at));
+        let rid = encoding.map(|encoding| (id, encoding.rid.as_bytes()));
+        let dependency = dependency.map(|value| (DEPENDENCY, value));
+        // Elements of a one-byte header (RFC 8285 §4.2).
+        let element =
+            |(id, value): (u8, &[u8])| [&[id << 4 | (value.len() - 1) as u8], value].concat();
+        let mut elements: Vec<u8> =
+            [rid, dependency].into_iter().flatten().flat_map(element).collect();
+        if elements.is_empty() {
             return header.packet(payload);
-        };
-        let rid = encoding.rid.as_bytes();
-        // One element of a one-byte header (RFC 8285 §4.2).
-        let mut element = [&[id << 4 | (rid.len() - 1) as u8], rid].concat();
-        element.resize(element.len().next_multiple_of(4), 0);
-        let words = (element.len() / 4) as u8;
-        let mut packet = header.packet(&[&[0xbe, 0xde, 0, words], &element, &payload.concat()]);
+        }
+        elements.resize(elements.len().next_multiple_of(4), 0);
+        let words = (elements.len() / 4) as u8;
+        let mut packet = header.packet(&[&[0xbe, 0xde, 0, words], &elements, &payload.concat()]);
         packet[0] |= 0x10;
         packet
     }
 
     /// Which of its packets a datagram of its carries, first time or again.
-    pub(crate) fn carried(&self, datagram: &[u8]) -> Option<(Lane, usize)> {
-        let header = RtpHeader::read(datagram)?;
+    pub(crate) fn carried(&self, datagram: &[u8]) -> Option<Carried> {
+        let RtpHeader { ssrc, sequence, .. } = RtpHeader::read(datagram)?;
         for (place, sent) in self.sent.iter().enumerate() {
             let lane = lane_at(place);
             let [media, repairs] = ssrcs(lane);
-            if header.ssrc == repairs {
-                let index = header.sequence.wrapping_sub(FIRST_REPAIRS[place]);
-                return Some((lane, *self.repaired[place].get(usize::from(index))?));
+            if ssrc == repairs {
+                let number = sequence.wrapping_sub(FIRST_REPAIRS[place]);
+                let index = *self.repaired[place].get(usize::from(number))?;
+                let has_turned = sequence < FIRST_REPAIRS[place];
+                return Some(Carried { lane, index, ssrc, has_turned });
             }
-            if header.ssrc == media {
+            if ssrc == media {
                 let newest = sent.len().checked_sub(1)?;
                 let newest_sequence = FIRST_SEQUENCE[place].wrapping_add(newest as u16);
-                let back = usize::from(newest_sequence.wrapping_sub(header.sequence));
-                return Some((lane, newest.checked_sub(back)?));
+                let back = usize::from(newest_sequence.wrapping_sub(sequence));
+                let index = newest.checked_sub(back)?;
+                let has_turned = usize::from(FIRST_SEQUENCE[place]) + index > 0xffff;
+                return Some(Carried { lane, index, ssrc, has_turned });
             }
         }
         None
@@ -429,10 +435,15 @@ impl Publishing {
         let lane = lane_at(place);
         let newest_first = self.sent[place].iter().enumerate().rev();
         let found = newest_first.take(5_000).find(|(_, sent)| sent.header.sequence == sequence);
-        let (index, Sent { header, payload, .. }) = found.expect("it is asked for what it sent");
+        let (index, Sent { header, payload, dependency, .. }) =
+            found.expect("it is asked for what it sent");
+        let dependency = dependency.as_deref();
         match self.camera.repair {
             Repair::No => {}
-            Repair::Resend => out.push(peer.seal(&self.named(lane, header, RID[0], &[payload]))),
+            Repair::Resend => {
+                let named = self.named(lane, header, (RID[0], dependency), &[payload]);
+                out.push(peer.seal(&named));
+            }
             Repair::Rtx => {
                 let rtx = Rtp {
                     payload_type: payload_types(self.camera.codec_of(lane.kind()))[1],
@@ -442,7 +453,7 @@ impl Publishing {
                 };
                 let sequence = sequence.to_be_bytes();
                 let payload = [sequence.as_slice(), payload];
-                out.push(peer.seal(&self.named(lane, &rtx, RID[1], &payload)));
+                out.push(peer.seal(&self.named(lane, &rtx, (RID[1], dependency), &payload)));
                 self.repaired[place].push(index);
             }
         }

@@ -1,9 +1,9 @@
 //! A publisher that drops is not a dropped audience: viewers stay, and go on with whoever publishes
 //! the stream next, in the same session and without a gap in what they are sent.
 
+use crate::camera::{Camera, Repair};
 use crate::link::Random;
 use crate::oracle::Rule;
-use crate::publisher::{Camera, Repair};
 use crate::sessions::{session, settings};
 use crate::shards::{SHARDS, place, publish_at, view_at};
 use crate::viewer::Screen;

@@ -1,6 +1,7 @@
 //! A viewer's stream has no hole of our making: every packet once, numbers and times as sent.
 
-use crate::publisher::{Camera, Repair, Sent};
+use crate::camera::{Camera, Repair};
+use crate::publisher::Sent;
 use crate::viewer::{Got, Screen};
 use crate::world::{World, ms, secs};
 use millrace::media::codec::Kind;

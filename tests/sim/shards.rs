@@ -1,8 +1,8 @@
 //! Four shards share one port: wherever a client's datagrams arrive and whoever owns its session,
 //! it is served as by one.
 
+use crate::camera::Camera;
 use crate::keyframes::{UNASKED_NEVER, assert_one_per_second};
-use crate::publisher::Camera;
 use crate::sequence::assert_unbroken;
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};

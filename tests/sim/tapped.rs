@@ -1,8 +1,8 @@
 //! Whoever reads a stream is handed what its publisher sends next to the viewers, each packet once.
 
-use crate::encoding::TWO;
+use crate::camera::{Camera, TWO};
 use crate::keyframes::{UNASKED_NEVER, assert_one_per_second};
-use crate::publisher::{Camera, Publishing};
+use crate::publisher::Publishing;
 use crate::sessions::session;
 use crate::shards::{SHARDS, place, publish_at, view_at};
 use crate::world::{World, ms, secs};

@@ -60,7 +60,7 @@ impl World {
         self.send([Some(at), None], remote, true, &datagram);
     }
 
-    fn send(
+    pub(crate) fn send(
         &mut self,
         arrivals: [Option<Instant>; 2],
         remote: SocketAddr,
@@ -91,10 +91,11 @@ impl World {
     pub(crate) fn deliver(&mut self, mut in_flight: InFlight) {
         let InFlight { to_server, remote, datagram, .. } = &mut in_flight;
         if *to_server {
-            let path = Path::udp(*remote, None);
+            let mut path = Path::udp(*remote, None);
             if let Some(&number) = self.addresses.get(remote) {
                 let client = &self.clients[number];
                 self.oracle.reached(number, client, (*remote, datagram), self.now);
+                path = self.path(number, *remote);
             }
             let input = Input::Datagram { path, bytes: datagram };
             let shard = self.shard_at(*remote);
@@ -155,6 +156,9 @@ impl World {
         let Departing { client: number, remote, datagram } = departing;
         let client = &mut self.clients[*number];
         self.oracle.departs(*number, client, (*remote, datagram), self.now);
+        if client.connection.is_some() {
+            return self.write(*number, datagram.clone());
+        }
         let arrivals = client.down.carry(datagram, self.now);
         self.send(arrivals, *remote, false, datagram);
     }

@@ -1,18 +1,19 @@
 //! Engines, their clients and the links between, in virtual time: the same seed, the same world.
 
 use crate::agreed::{self, VIDEO};
+use crate::camera::Camera;
 use crate::client::{Client, Side};
 use crate::link::{Link, Random};
 use crate::oracle::Oracle;
 use crate::oracle::bounds::{Outside, no_faults, nothing_left, within_bounds};
-use crate::publisher::{Camera, Publishing};
+use crate::publisher::Publishing;
 use crate::sessions::{Waiting, client, prepare, session, settings};
 use crate::viewer::{Screen, Watching};
 use crate::wire::{InFlight, Plant, PlantEvent};
 use millrace::engine::command::{Agreement, Command, Event};
 use millrace::engine::message::Message;
-use millrace::engine::{Engine, EngineSettings, Input, Place};
-use millrace::media::arena::SendArena;
+use millrace::engine::{Backlog, Engine, EngineSettings, Input, Place};
+use millrace::media::arena::{Path, SendArena};
 use millrace::media::codec::Codec;
 use millrace::media::time::{Epoch, WallTime};
 use millrace::peer::agreement::DtlsRole;
@@ -77,6 +78,8 @@ pub(crate) struct World {
     pub(crate) wire: BinaryHeap<Reverse<InFlight>>,
     /// How many datagrams have been put on it.
     pub(crate) datagrams: u64,
+    /// What is new of what waits for connections.
+    pub(crate) backlogs: Vec<(Path, Backlog)>,
     /// Whose an address is or was.
     pub(crate) addresses: HashMap<SocketAddr, usize>,
 }
@@ -151,6 +154,7 @@ impl World {
             waiting,
             wire: BinaryHeap::new(),
             datagrams: 0,
+            backlogs: Vec::new(),
             addresses: HashMap::new(),
         }
     }
@@ -219,6 +223,7 @@ impl World {
             up: link(0),
             down: link(1),
             address,
+            connection: None,
             dead: false,
             next_check: self.now,
             nominates: true,
@@ -390,7 +395,10 @@ impl World {
     /// When a datagram arrives or a client has something to do.
     fn next_outside(&self) -> Option<Instant> {
         let arrival = self.wire.peek().map(|Reverse(in_flight)| in_flight.at);
-        arrival.into_iter().chain(self.clients.iter().filter_map(Client::deadline)).min()
+        let waiting = self.clients.iter().filter_map(|it| it.connection.as_ref());
+        let waiting = waiting.filter_map(|connection| connection.deadline(self.now));
+        let clients = self.clients.iter().filter_map(Client::deadline);
+        arrival.into_iter().chain(waiting).chain(clients).min()
     }
 
     fn step(&mut self) {
@@ -416,6 +424,10 @@ impl World {
             self.with_arena(shard, |engine, now, arena| engine.catch_up(now, burst_max, arena));
         }
         self.deliver_messages();
+        for number in 0..self.clients.len() {
+            self.work_off(number, false);
+        }
+        self.tell_backlogs();
         self.let_listen();
         self.overdue += u64::from(self.engine_deadline().is_some_and(|due| due <= self.now));
         let mut out = Vec::new();

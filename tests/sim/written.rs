@@ -1,7 +1,7 @@
 //! Streams that are written here, out of frames that did not come by WebRTC: viewers begin in the
 //! past and go on as with any other publisher, who may be of either sort.
 
-use crate::publisher::Camera;
+use crate::camera::Camera;
 use crate::shards::{SHARDS, publish_at, view_at};
 use crate::world::{World, ms, secs};
 use millrace::engine::Input;

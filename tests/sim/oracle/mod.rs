@@ -61,6 +61,10 @@ pub(crate) enum Rule {
     Order,
     /// Pictures begin with a keyframe.
     Keyframe,
+    /// What a frame refers to is sent before it.
+    Reference,
+    /// Picture ids and counts of base layer frames go on as if nothing were left out.
+    Numbers,
     /// Timestamps rise as the publisher's do.
     Timestamp,
     /// No media before the client's certificate is checked, nor after its session has ended.

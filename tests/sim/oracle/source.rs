@@ -1,10 +1,12 @@
 //! What the publishers have sent, and what of it has reached the server.
 
-use crate::publisher::{Publishing, lane_at, lane_index};
+use crate::publisher::{Carried, Publishing, lane_at, lane_index};
+use crate::scalable::{Frame, Mode, unnumbered};
 use millrace::media::codec::{Codec, Kind};
 use millrace::media::layer::Lane;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// One packet as its publisher has sent it.
@@ -16,6 +18,10 @@ pub(crate) struct Original {
     pub(crate) timestamp: u32,
     /// How long after its publisher began.
     pub(crate) captured: Duration,
+    /// Which frame it is of, where frames can be left out.
+    pub(crate) frame: Option<usize>,
+    /// Its frame ends with it.
+    pub(crate) ends: bool,
     /// Which of the publisher's packets to reach the server it was, counted from one; zero before.
     pub(crate) rank: usize,
     arrived: Option<Instant>,
@@ -31,17 +37,27 @@ pub(crate) struct Arrival {
     pub(crate) late: bool,
 }
 
+/// A frame that can be left out, or that others refer to, with the numbers of its packets.
+#[derive(Debug)]
+struct Known {
+    frame: Frame,
+    packets: Range<usize>,
+}
+
 /// One publisher.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) stream: String,
     codec: Codec,
+    mode: Mode,
     /// Whether it sends keyframes when asked, over links that lose nothing.
     pub(crate) obliges: bool,
     pub(crate) connected: Option<Instant>,
     pub(crate) ended: bool,
     /// By lane.
     packets: Vec<Vec<Original>>,
+    /// The frames of each lane, where some can be left out.
+    frames: Vec<Vec<Known>>,
     /// The lowest packet of each lane that is still taken, once any has been let go.
     low: Vec<Option<usize>>,
     /// What has reached the server, in that order.
@@ -50,6 +66,8 @@ pub(crate) struct Source {
     flows: Vec<Option<(Instant, Instant)>>,
     /// When the newest keyframe of each lane began to arrive.
     keyframes: Vec<Option<Instant>>,
+    /// SSRCs whose numbering is known.
+    heard: HashSet<u32>,
     /// When it was asked for a keyframe of an SSRC last.
     pub(crate) asked: HashMap<u32, Instant>,
 }
@@ -79,14 +97,45 @@ impl Source {
         self.packets[lane_index(lane)][index]
     }
 
+    /// When packets of a lane have come, from this one on, compared with others; zero: not yet.
+    pub(crate) fn ranks(
+        &self,
+        lane: Lane,
+        from: usize,
+    ) -> impl DoubleEndedIterator<Item = usize> + '_ {
+        self.packets[lane_index(lane)].iter().skip(from).map(|packet| packet.rank)
+    }
+
     /// Its lanes of pictures.
     pub(crate) fn layers(&self) -> impl Iterator<Item = Lane> {
         (1..self.packets.len()).map(lane_at)
     }
 
-    /// Whether its pictures come in several encodings.
+    /// Whether its pictures come in several encodings, or frames of them can be left out.
     pub(crate) fn has_choice(&self) -> bool {
-        self.packets.len() > 2
+        self.packets.len() > 2 || self.is_scalable()
+    }
+
+    /// Whether frames can be left out.
+    pub(crate) fn is_scalable(&self) -> bool {
+        self.mode.is_scalable()
+    }
+
+    /// One of the frames of a lane.
+    pub(crate) fn frame(&self, lane: Lane, frame: usize) -> &Frame {
+        &self.frames[lane_index(lane)][frame].frame
+    }
+
+    /// Whether a packet is of the lowest layers, of which nothing may be left out.
+    pub(crate) fn is_base(&self, lane: Lane, index: usize) -> bool {
+        let frame = self.original(lane, index).frame.map(|frame| self.frame(lane, frame));
+        frame.is_none_or(|frame| (frame.spatial, frame.temporal) == (0, 0))
+    }
+
+    /// Whether all of a frame had reached the server before the packet of this rank.
+    pub(crate) fn came_before(&self, lane: Lane, frame: usize, rank: usize) -> bool {
+        let mut packets = self.frames[lane_index(lane)][frame].packets.clone();
+        packets.all(|index| (1..rank).contains(&self.original(lane, index).rank))
     }
 
     /// When a lane's newest keyframe began to arrive.
@@ -115,6 +164,15 @@ impl Source {
     pub(crate) fn flows_since(&self, lane: Lane, now: Instant) -> Option<Instant> {
         let (since, last) = self.flows[lane_index(lane)]?;
         (now < last + Self::PAUSE).then_some(since)
+    }
+
+    /// SRTP sends no rollover counter, which begins at zero: of a numbering that had come around
+    /// before anything of it came nobody knows that (RFC 3711 §3.3.1).
+    fn can_be_opened(&mut self, Carried { ssrc, has_turned, .. }: Carried) -> bool {
+        if !has_turned {
+            self.heard.insert(ssrc);
+        }
+        self.heard.contains(&ssrc)
     }
 
     fn arrived(&mut self, lane: Lane, index: usize, now: Instant) {
@@ -156,6 +214,8 @@ impl Sources {
         let source = Source {
             stream: stream.to_owned(),
             codec: publishing.camera.codec,
+            mode: publishing.camera.mode,
+            frames: (0..lanes).map(|_| Vec::new()).collect(),
             obliges: false,
             connected: None,
             ended: false,
@@ -164,6 +224,7 @@ impl Sources {
             arrivals: Vec::new(),
             flows: vec![None; lanes],
             keyframes: vec![None; lanes],
+            heard: HashSet::new(),
             asked: HashMap::new(),
         };
         self.all.insert(number, source);
@@ -183,9 +244,11 @@ impl Sources {
         live.max_by_key(|(_, source)| source.connected).map(|(&number, source)| (number, source))
     }
 
-    /// Whose packet this payload is.
+    /// Whose packet this payload is, be it with other numbers in its descriptor.
     pub(crate) fn find(&self, payload: &[u8]) -> Option<(usize, Lane, usize)> {
-        self.by_payload.get(&digest(payload)).copied()
+        let of = |digest| self.by_payload.get(&digest).copied();
+        let unnumbered = |codec| of(digest(&unnumbered(codec, payload)));
+        of(digest(payload)).or_else(|| unnumbered(Codec::Vp8)).or_else(|| unnumbered(Codec::Vp9))
     }
 
     /// A datagram of a publisher has reached the server, which knows whose it is.
@@ -199,15 +262,27 @@ impl Sources {
         let Some(source) = self.all.get_mut(&number) else { return };
         for (place, known) in source.packets.iter_mut().enumerate() {
             for sent in &publishing.sent[place][known.len()..] {
-                let found = (number, lane_at(place), known.len());
-                self.by_payload.insert(digest(&sent.payload), found);
-                let (marker, timestamp) = (sent.header.marker, sent.header.timestamp);
-                let (begins, captured) = (sent.keyframe, sent.captured);
+                let index = known.len();
+                let payload = match sent.frame {
+                    None => digest(&sent.payload),
+                    Some(_) => digest(&unnumbered(source.codec, &sent.payload)),
+                };
+                self.by_payload.insert(payload, (number, lane_at(place), index));
+                if let Some(frame) = sent.frame {
+                    let frames = &mut source.frames[place];
+                    if frames.len() == frame {
+                        let frame = publishing.frames[place - 1][frame].clone();
+                        frames.push(Known { frame, packets: index..index });
+                    }
+                    frames[frame].packets.end = index + 1;
+                }
                 known.push(Original {
-                    begins,
-                    marker,
-                    timestamp,
-                    captured,
+                    begins: sent.keyframe,
+                    marker: sent.header.marker,
+                    timestamp: sent.header.timestamp,
+                    captured: sent.captured,
+                    frame: sent.frame,
+                    ends: sent.ends,
                     rank: 0,
                     arrived: None,
                 });
@@ -216,8 +291,10 @@ impl Sources {
         if !source.is_live() {
             return;
         }
-        if let Some((lane, index)) = publishing.carried(datagram) {
-            source.arrived(lane, index, now);
+        if let Some(carried) = publishing.carried(datagram)
+            && source.can_be_opened(carried)
+        {
+            source.arrived(carried.lane, carried.index, now);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Oracle;
 use super::track::Track;
 use millrace::media::layer::{Lane, LayerId};
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::time::Instant;
 
@@ -34,6 +35,16 @@ impl Oracle {
             Lane::Video(layer) => Some((at, layer)),
         };
         tracks.flat_map(Track::stays).filter_map(layer).collect()
+    }
+
+    /// How many frames a viewer was sent since then, by spatial and temporal layer.
+    pub(crate) fn frames(&self, number: usize, since: Instant) -> BTreeMap<(u8, u8), usize> {
+        let tracks = self.known.get(&number).into_iter().flat_map(|known| &known.tracks);
+        let mut counts = BTreeMap::new();
+        for layers in tracks.flat_map(|track| track.frames(since, &self.sources)) {
+            *counts.entry(layers).or_default() += 1;
+        }
+        counts
     }
 
     /// How many packets were sent again as they were.

@@ -1,6 +1,12 @@
 //! One track to one viewer: whose packets it gets, under which numbers, and what it is owed.
+//!
+//! - `layers`: of viewers who may be moved from layer to layer
+//! - `owed`: what it is owed of that which came in
+//! - `scaled`: of frames that are left out
 
 mod layers;
+mod owed;
+mod scaled;
 
 use super::selected::Selected;
 use super::source::{Arrival, Source, Sources};
@@ -11,6 +17,7 @@ use millrace::media::time::{Unwrapper, micros_of_ticks, ticks_of};
 use millrace::peer::agreement::SentMedia;
 use millrace::peer::header::RtpHeader;
 use rtc_rtcp::sender_report::SenderReport;
+use scaled::Numbered;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -22,6 +29,7 @@ struct Offered {
     index: usize,
     timestamp: u32,
     marker: bool,
+    at: Instant,
 }
 
 /// A part of the track in which each number is the publisher's, moved by a constant.
@@ -35,6 +43,8 @@ struct Run {
     offered: HashSet<usize>,
     /// The highest rank so far of a packet that came when the run was live.
     newest_rank: usize,
+    /// Of which frames something was sent, where frames can be left out.
+    frames: HashSet<usize>,
 }
 
 /// The highest number of a track.
@@ -56,6 +66,12 @@ pub(crate) struct Track {
     offered: BTreeMap<u64, Offered>,
     runs: Vec<Run>,
     newest: Option<Newest>,
+    /// Numbers under which nothing but padding came.
+    blanks: HashSet<u64>,
+    numbered: Option<Numbered>,
+    /// Of how many packets it was not known, behind the last that was sent, whether they are left
+    /// out.
+    kept_free: u64,
     /// When it went on with another layer of the same publisher.
     switches: Vec<Instant>,
     /// What was sent of late, and when, in bytes.
@@ -128,6 +144,9 @@ impl Track {
             offered: BTreeMap::new(),
             runs: Vec::new(),
             newest: None,
+            blanks: HashSet::new(),
+            numbered: None,
+            kept_free: 0,
             switches: Vec::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -176,6 +195,9 @@ impl Track {
         }
         self.media_bytes += opened.len as u64;
         self.note_sent(opened);
+        if payload.is_empty() {
+            return self.blank(number);
+        }
         let Some((source, lane, index)) = all.find(payload) else {
             return broken(Rule::Content, format!("number {number} holds what nobody sent"));
         };
@@ -196,17 +218,27 @@ impl Track {
         if original.rank == 0 {
             return broken(Rule::Content, format!("{what} has not reached the server"));
         }
-        if header.marker != original.marker {
+        let ends = original.marker || (header.marker && Self::may_end(publisher, lane, index));
+        if header.marker != ends {
             return broken(Rule::Marker, what);
         }
+        self.kept_free = self.kept_free(all);
         self.place(number, (source, lane, index), publisher, opened, &what)?;
+        if self.offered.last_key_value().is_none_or(|(&newest, _)| newest < number) {
+            self.goes_on(number, (source, lane, index), publisher, opened, &what)?;
+        } else if let Some(frame) = original.frame
+            && let Some(run) = self.runs.iter_mut().rfind(|run| run.first.1 <= number)
+        {
+            run.frames.insert(frame);
+        }
         let (timestamp, marker) = (header.timestamp, header.marker);
         if self.offered.last_key_value().is_none_or(|(&newest, _)| newest < number) {
             let (clock_rate, sent) = (codec.clock_rate(), opened.at);
             let captured = original.captured;
             self.newest = Some(Newest { timestamp, clock_rate, sent, source, captured });
         }
-        self.offered.insert(number, Offered { source, lane, index, timestamp, marker });
+        let offered = Offered { source, lane, index, timestamp, marker, at: opened.at };
+        self.offered.insert(number, offered);
         self.timestamps_rise(number, publisher, &what)
     }
 
@@ -222,6 +254,15 @@ impl Track {
         let original = publisher.original(lane, index);
         let place = self.runs.iter().rposition(|run| run.first.1 <= number);
         let is_last = place.is_some_and(|place| place + 1 == self.runs.len());
+        let is_whole = |run: &Run| (index - run.first.0) as u64 + run.first.1 == number;
+        let lies = |run: &Run| match original.frame {
+            None => is_whole(run),
+            Some(_) => self.lies_within(run, (number, index), publisher),
+        };
+        let lies = place.is_some_and(|place| {
+            let run = &self.runs[place];
+            (run.source, run.lane) == (source, lane) && index >= run.first.0 && lies(run)
+        });
         let arrival = publisher.arrivals[original.rank - 1];
         // A picture that was stopped may go on with what was kept from the keyframe on that came
         // right behind what was sent last: numbers do not show it.
@@ -229,12 +270,8 @@ impl Track {
             self.offered.last_key_value().is_some_and(|(&newest, _)| newest + 1 == number);
         let is_of_the_past = opened.at > arrival.at + Self::PROMPT;
         let begins_again = original.begins && follows && is_of_the_past && publisher.has_choice();
-        if let Some(run) = place.and_then(|place| self.runs.get_mut(place))
-            && (run.source, run.lane) == (source, lane)
-            && index >= run.first.0
-            && (index - run.first.0) as u64 + run.first.1 == number
-            && !begins_again
-        {
+        let lies = lies && !begins_again;
+        if let Some(run) = place.filter(|_| lies).and_then(|place| self.runs.get_mut(place)) {
             run.offered.insert(index);
             if is_last && arrival.at > run.began + Self::CATCH_UP {
                 if original.rank < run.newest_rank {
@@ -245,7 +282,7 @@ impl Track {
             return Ok(());
         }
         if let Some((&newest, _)) = self.offered.last_key_value()
-            && number != newest + 1
+            && !(newest + 1..=newest + 1 + self.kept_free).contains(&number)
         {
             let run = self.runs.last().map(|run| (run.source, run.lane, run.first));
             return broken(Rule::Gap, format!("{what} after {newest}; the run is {run:?}"));
@@ -283,7 +320,8 @@ impl Track {
         }
         let (first, began) = ((index, number), opened.at);
         let offered = HashSet::from([index]);
-        self.runs.push(Run { source, lane, first, began, offered, newest_rank: 0 });
+        let frames = HashSet::new();
+        self.runs.push(Run { source, lane, first, began, offered, newest_rank: 0, frames });
         Ok(())
     }
 
@@ -360,6 +398,9 @@ impl Track {
         let Some(offered) = self.offered.get(&number).copied() else {
             // What came to the server only after the viewer had begun anew fills a gap of before.
             let is_gap = self.offered.keys().any(|&other| other > number);
+            if is_gap && payload.is_empty() && self.leaves_out() {
+                return self.again(opened);
+            }
             if is_gap
                 && matches!(all.find(payload), Some((_, lane, _)) if lane.kind() == self.kind())
             {
@@ -390,105 +431,7 @@ impl Track {
         Ok(())
     }
 
-    /// Whether it has got, by now, what it is owed of that which came in.
-    pub(super) fn owed(&mut self, watch: &Watch<'_>, all: &Sources) -> Verdict {
-        let Some((number, source)) = all.of_stream(watch.stream) else { return Ok(()) };
-        if self.payload_types(source.codec(self.kind())).is_none() {
-            return Ok(());
-        }
-        if self.looked.0 != number {
-            self.looked = (number, 0);
-        }
-        let run = self.runs.last().filter(|run| run.source == number);
-        match run {
-            None => self.is_fed(watch, number, source)?,
-            Some(run) if self.kind() == Kind::Video && !watch.selected.is_stopped(watch.now) => {
-                Self::has_left(run, watch, source)?;
-            }
-            Some(_) => {}
-        }
-        while let Some(arrival) = source.arrivals.get(self.looked.1) {
-            let waits = match run {
-                None => Self::START,
-                Some(run) if arrival.at <= run.began + Self::CATCH_UP => Self::CATCH_UP,
-                Some(_) => Self::PROMPT,
-            };
-            let begins = run.map_or(watch.connected, |run| run.began);
-            // That no picture is to flow is told a little later.
-            let may_stop = source.has_choice() || watch.selected.has_wishes();
-            let told = if may_stop { Selected::TOLD } else { Duration::ZERO };
-            if watch.now < arrival.at.max(begins) + waits.max(told + Self::PROMPT) {
-                break;
-            }
-            self.looked.1 += 1;
-            let Arrival { lane, index, .. } = *arrival;
-            if lane.kind() != self.kind() || arrival.late {
-                continue;
-            }
-            let what = format!("{lane:?} packet {index} of publisher {number}");
-            let is_picture = lane != Lane::Audio;
-            // Of the past comes nothing more once the picture was stopped in the middle of it.
-            let stopped_in_the_past = run.is_some_and(|run| {
-                let live = run.began + Self::CATCH_UP;
-                arrival.at <= live && watch.selected.is_stopped_within(run.began, live)
-            });
-            if is_picture && (stopped_in_the_past || watch.selected.is_stopped(arrival.at)) {
-                continue;
-            }
-            if run.is_some() {
-                if !self.has_got(number, arrival) {
-                    return broken(Rule::Missing, what);
-                }
-                continue;
-            }
-            // Of several layers it may wait for another one.
-            let begins = source.original(lane, index).begins && !source.has_choice();
-            if (begins || lane == Lane::Audio) && arrival.at >= watch.connected {
-                return broken(Rule::Starved, format!("it did not begin with {what}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether it was sent what has come, or needs not be.
-    fn has_got(&self, source: usize, arrival: &Arrival) -> bool {
-        let Arrival { lane, index, at, .. } = *arrival;
-        let holds = |run: &Run| run.source == source && run.lane == lane && run.first.0 <= index;
-        let Some(place) = self.runs.iter().rposition(holds) else { return true };
-        let run = &self.runs[place];
-        // What came when it had moved on, or about then, has no place in its numbers any more.
-        let has_moved_on = self.runs.get(place + 1).is_some_and(|next| {
-            let number = run.first.1 + (index - run.first.0) as u64;
-            let left_the_past = next.began <= run.began + Self::CATCH_UP;
-            number >= next.first.1 || at + Self::PROMPT > next.began || left_the_past
-        });
-        run.offered.contains(&index) || has_moved_on
-    }
-
     pub(super) fn is_picture(&self) -> bool {
         self.kind() == Kind::Video
-    }
-
-    /// Whoever sees nothing yet does soon, where a keyframe is kept or the publisher sends one.
-    fn is_fed(&self, watch: &Watch<'_>, number: usize, source: &Source) -> Verdict {
-        let since = source.layers().filter_map(|lane| source.flows_since(lane, watch.now)).max();
-        let (Some(since), Some(published)) = (since, source.connected) else {
-            return Ok(());
-        };
-        if self.kind() == Kind::Audio || !watch.selected.is_owed_picture(watch.now) {
-            return Ok(());
-        }
-        let both = watch.connected.max(published);
-        let is_kept = |lane| {
-            let keyframe = source.keyframe(lane);
-            keyframe.is_some_and(|at| watch.now < at + Self::KEPT && at < both)
-        };
-        if source.layers().all(is_kept) && watch.now > both + Self::START {
-            return broken(Rule::Starved, format!("publisher {number}'s keyframe is there"));
-        }
-        if source.obliges && watch.now > both.max(since) + Self::OBLIGED {
-            return broken(Rule::Starved, format!("publisher {number} sends keyframes when asked"));
-        }
-        Ok(())
     }
 }
