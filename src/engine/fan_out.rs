@@ -241,7 +241,8 @@ impl Engine {
                             counters.retransmissions_refused += 1;
                             return;
                         };
-                        match track.resend(numbered, &mut wire) {
+                        let is_left = subscription.is_some_and(|it| it.leaves(sequence));
+                        match track.resend(numbered, is_left, &mut wire) {
                             Sent::Yes => counters.retransmissions += 1,
                             _ => counters.retransmissions_refused += 1,
                         }

@@ -155,6 +155,9 @@ impl Outgoing {
     pub const EXTENSIONS_MAX: usize = ExtensionBlock::MAX;
     /// A keyframe's worth of retransmissions may be owed before any credit is earned.
     const CREDIT_MAX: f64 = 96.0 * 1024.0;
+    /// So much of it is for the layer with which a picture goes on: what a link has dropped of one
+    /// that was too much for it must not cost the repairs of what came instead.
+    const CREDIT_KEPT: f64 = 72.0 * 1024.0;
 
     /// The send side of an agreed section. `rtx_share` is the part of the media rate that may go
     /// to retransmissions; `random` sets where their sequence numbers begin.
@@ -253,16 +256,19 @@ impl Outgoing {
     }
 
     /// Sends a packet of the past again: as RTX (RFC 4588) where that was agreed, else the
-    /// identical bytes, which is the one repetition the nonce rule allows.
+    /// identical bytes, which is the one repetition the nonce rule allows. Where `is_left`, the
+    /// picture goes on without it, and it gets what there is to spare.
     pub fn resend(
         &mut self,
         numbered: Numbered<'_>,
+        is_left: bool,
         wire: &mut Wire<'_>,
         noting: Option<Noting<'_>>,
     ) -> Sent {
         let Numbered { packet, sequence, .. } = numbered;
         let types = self.payload_types[packet.codec as usize];
-        let affordable = self.credit >= packet.payload.len() as f64;
+        let kept = if is_left { Self::CREDIT_KEPT } else { 0.0 };
+        let affordable = self.credit >= packet.payload.len() as f64 + kept;
         let Some(types) = types.filter(|_| affordable && sequence >= self.resend_floor) else {
             self.counters.refused += 1;
             return Sent::No;

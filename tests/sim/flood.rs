@@ -2,9 +2,11 @@
 
 use crate::camera::Camera;
 use crate::keyframes::assert_one_per_second;
+use crate::lot::{Lot, browser};
 use crate::sessions::{ssrc, viewer_ssrc};
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};
+use millrace::engine::command::LayerChoice;
 use millrace::media::codec::Kind;
 use rtc_rtcp::packet::{Packet, marshal};
 use rtc_rtcp::payload_feedbacks::full_intra_request::{FirEntry, FullIntraRequest};
@@ -20,8 +22,13 @@ const CREDIT: f64 = 96.0 * 1024.0;
 
 /// Asks for the newest thousand video packets again, all at once.
 pub(crate) fn flood(world: &mut World, viewer: usize) {
+    ask_again(world, viewer, 1_000);
+}
+
+/// The same of so many.
+fn ask_again(world: &mut World, viewer: usize, count: usize) {
     let got = &world.viewer(viewer).got[1];
-    let newest = &got[got.len().saturating_sub(1_000)..];
+    let newest = &got[got.len().saturating_sub(count)..];
     let numbers: Vec<u16> = newest.iter().map(|got| got.sequence as u16).collect();
     if numbers.is_empty() {
         return;
@@ -94,6 +101,28 @@ fn a_viewer_that_asks_for_everything_gets_15_percent_and_the_others_notice_nothi
         let refused = flooded.engine.counters().retransmissions_refused;
         assert!(refused > 10_000, "{refused}");
     }
+}
+
+/// As where a link drops what is too much for it, and then some of what comes instead.
+#[test]
+fn what_is_sent_again_of_a_layer_that_was_left_leaves_room_for_the_one_that_flows() {
+    let mut lot = Lot::viewed(63, browser(), 8_000);
+    let ana = lot.ana();
+    lot.until(ana, "f", secs(12));
+    lot.world.run_for(secs(3));
+    lot.choose(ana, &LayerChoice { rid: Some("h".to_owned()), ..LayerChoice::default() });
+    lot.until(ana, "h", secs(5));
+    let mut again = |count, then| {
+        let before = lot.world.engine.counters().retransmissions;
+        ask_again(&mut lot.world, ana, count);
+        lot.world.run_for(then);
+        lot.world.engine.counters().retransmissions - before
+    };
+    // A quarter of the credit, and the first packets of the other layer.
+    let of_left = again(1_000, ms(100));
+    assert!((10..40).contains(&of_left), "{of_left}");
+    let of_present = again(8, ms(100));
+    assert_eq!(of_present, 8);
 }
 
 #[test]

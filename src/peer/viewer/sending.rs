@@ -26,9 +26,9 @@ impl Sending<'_> {
     }
 
     /// See [`Outgoing::resend`].
-    pub fn resend(&mut self, numbered: Numbered<'_>, wire: &mut Wire<'_>) -> Sent {
+    pub fn resend(&mut self, numbered: Numbered<'_>, is_left: bool, wire: &mut Wire<'_>) -> Sent {
         let noting = self.estimator.as_deref_mut().map(|it| Noting::new(it.history(), self.now));
-        self.track.resend(numbered, wire, noting)
+        self.track.resend(numbered, is_left, wire, noting)
     }
 
     /// Sends a packet of the past as part of a probe ([`super::Viewer::probe`]); without one,

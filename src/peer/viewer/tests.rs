@@ -153,7 +153,7 @@ fn departs(
     let wire = &mut Wire { sealer, path, arena: &mut arena };
     match way {
         0 => drop(track.send(numbered, wire)),
-        1 => drop(track.resend(numbered, wire)),
+        1 => drop(track.resend(numbered, false, wire)),
         2 => drop(track.probe(None, wire)),
         _ => drop(track.probe(Some(numbered), wire)),
     }

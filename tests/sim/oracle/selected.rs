@@ -34,6 +34,8 @@ impl Selected {
     /// What probes take of what a link carries, and at once in bytes.
     const PROBES: f64 = 0.04;
     const PROBES_AT_ONCE: u64 = 64_000;
+    /// Two probes may have come before it is told the first estimate.
+    const PROBES_UNTOLD: u64 = 2 * 9_600;
     /// So long it may be more than that, while another layer is on its way.
     const BEYOND: Duration = Duration::from_secs(3);
 
@@ -85,7 +87,9 @@ impl Selected {
     /// How many bytes of probes it may have been sent until now: a part of what its link was taken
     /// to carry, and some at once.
     pub(super) fn probes(&self, now: Instant) -> u64 {
-        let (Some(highest), Some(since)) = (self.highest, self.since) else { return 0 };
+        let (Some(highest), Some(since)) = (self.highest, self.since) else {
+            return Self::PROBES_UNTOLD;
+        };
         let carried = highest.as_bps() as f64 / 8.0 * (now - since).as_secs_f64();
         Self::PROBES_AT_ONCE + (carried * Self::PROBES) as u64
     }
