@@ -23,6 +23,7 @@
 //! - `sound`: what sound takes of a link
 //! - `stream`: one stream: its router, publisher and viewers
 //! - `tap`: what a stream gives to those who package it
+//! - `told`: what a viewer's client was told of its layers, and whether there is news
 //! - `timers`: who is to be looked at when
 //! - `tests`: sessions and their addresses
 
@@ -49,6 +50,7 @@ pub mod tap;
 #[cfg(test)]
 mod tests;
 pub mod timers;
+mod told;
 
 use crate::media::arena::{Path, SendArena};
 use crate::media::id::{SessionId, StreamName};

@@ -11,6 +11,7 @@ use super::command::{Event, LayerChoice, Selection};
 use super::peer::{Side, Viewing};
 use super::sound::Sound;
 use super::stream::Stream;
+use super::told::Told;
 use crate::media::arena::SendArena;
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::Kind;
@@ -48,8 +49,8 @@ pub(super) struct Selecting {
     excess_since: Option<Instant>,
     /// The layer that flowed when this was looked at last.
     flowed: Option<LayerId>,
-    /// What its client was told, and when.
-    told: Option<(Selection, Instant)>,
+    /// What its client was told.
+    told: Told,
 }
 
 /// What is to be done for a viewer besides.
@@ -98,10 +99,6 @@ impl Selecting {
     const QUEUE_MAX: Duration = Duration::from_millis(60);
     /// More than a link carries by less than this share passes.
     const EXCESS: f64 = 1.1;
-    /// Not more often is anybody told.
-    const TOLD_EVERY: Duration = Duration::from_millis(250);
-    /// So often is told what layers carry where nothing else is new.
-    const REFRESHED_EVERY: Duration = Duration::from_secs(2);
 
     /// For a viewer with this wish.
     pub(super) fn new(choice: LayerChoice) -> Self {
@@ -115,7 +112,7 @@ impl Selecting {
             sound: Sound::new(),
             excess_since: None,
             flowed: None,
-            told: None,
+            told: Told::default(),
         }
     }
 
@@ -138,30 +135,6 @@ impl Selecting {
             (None, None) => Capacity::Unmeasured,
         }
     }
-
-    /// What its client is to be told now, if anything.
-    fn news(&mut self, selection: Selection, now: Instant) -> Option<Selection> {
-        if let Some((told, at)) = &self.told {
-            let is_due = now >= *at + Self::TOLD_EVERY && !is_like(told, &selection);
-            let is_stale = now >= *at + Self::REFRESHED_EVERY && *told != selection;
-            if !is_due && !is_stale {
-                return None;
-            }
-        }
-        self.told = Some((selection.clone(), now));
-        Some(selection)
-    }
-}
-
-/// Whether two are the same but for rates.
-fn is_like(one: &Selection, other: &Selection) -> bool {
-    let shape = |it: &LayerState| {
-        (it.layer, it.is_active, it.dimensions, it.spatial_max(), it.temporal_max())
-    };
-    let alike = |(one, other): (&LayerState, &LayerState)| shape(one) == shape(other);
-    (one.current, one.target) == (other.current, other.target)
-        && one.layers.len() == other.layers.len()
-        && one.layers.iter().zip(other.layers.iter()).all(alike)
 }
 
 impl Viewing {
@@ -431,7 +404,7 @@ impl Engine {
             };
             // Somebody listens to what the layers carry, be there a choice or not.
             stream.look_again(now + IDLE_INTERVAL);
-            if let Some(selection) = viewing.selecting.news(selection, now) {
+            if let Some(selection) = viewing.selecting.told.news(selection, now) {
                 self.events.push_back(Event::Layers { session, selection });
             }
         }
@@ -457,7 +430,7 @@ impl Engine {
         let Some(Side::Viewer(viewing)) = self.peers.get_mut(key).map(|peer| &mut peer.side) else {
             return;
         };
-        viewing.selecting.told = None;
+        viewing.selecting.told = Told::default();
         self.look_at(key, now, arena);
     }
 

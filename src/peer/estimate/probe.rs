@@ -1,8 +1,8 @@
 //! When to send more than the media for a moment, and what that said of the path.
 //!
 //! A cluster is a few packets of the past, sent once more beside the media so that both together
-//! have the rate that is asked about. Where the path does not carry it there is a queue for some ten
-//! milliseconds, and nothing else: a viewer has these packets, or had lost them.
+//! have the rate that is asked about. Where the path does not carry it there is a queue for some
+//! ten milliseconds, and nothing else: a viewer has these packets, or had lost them.
 
 use super::Acked;
 use super::history::Departed;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 const TAKES: Duration = Duration::from_millis(20);
 /// So many bytes it has at least: eight packets.
 const BYTES_MIN: f64 = 9_600.0;
-/// The first of them say nothing: they pass at any rate where a token bucket has filled, as those of
-/// shapers do (`tc`, loadtest's relay).
+/// The first of them say nothing: they pass at any rate where a token bucket has filled, as those
+/// of shapers do (`tc`, loadtest's relay).
 const BYTES_FIRST: usize = 4_800;
 /// It departs in steps of this.
 const STEP: Duration = Duration::from_millis(5);

@@ -154,7 +154,10 @@ impl Allocator {
     const TRIAL_FLOOR: f64 = 0.9;
     /// So long after the picture was taken away it is tried again whatever the estimate: of sound
     /// alone there is little to estimate from.
-    const RETRY_AFTER: Duration = Duration::from_secs(8);
+    const RETRY_AFTER: Duration = Duration::from_secs(4);
+    /// The same where a way up has failed before: no longer than that, as a picture that changes is
+    /// better than none.
+    const RETRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
     /// So many times what the next layer needs is to be found out: a little more than what it
     /// takes to go up there, as what is found out is a little less than what was tried.
     const WANTED: f64 = 1.15;
@@ -294,6 +297,13 @@ impl Allocator {
         is_calm && self.failures.are_over(now)
     }
 
+    /// Whether the smallest layer may be tried where there is no picture.
+    fn may_come_back(&self, now: Instant) -> bool {
+        let has_failed = self.failures.count > 0;
+        let pause = if has_failed { Self::RETRY_AGAIN_AFTER } else { Self::RETRY_AFTER };
+        self.fell.is_none_or(|fell| now >= fell + pause)
+    }
+
     /// Goes up where that is due.
     fn climb(
         &mut self,
@@ -317,8 +327,7 @@ impl Allocator {
         let has_room = rungs[next].fits(budget.bps, Self::HEADROOM);
         if !has_room {
             self.room = None;
-            let retry_at = self.fell.map(|fell| fell + Self::RETRY_AFTER);
-            if at.is_none() && retry_at.is_none_or(|at| now >= at) && self.may_go_up(now) {
+            if at.is_none() && self.may_come_back(now) {
                 self.begin_trial(budget);
                 self.changed(now);
                 self.go_up(rungs, 0, now);
@@ -328,7 +337,8 @@ impl Allocator {
         let (since, least) = self.room.get_or_insert((now, budget.bps));
         *least = budget.bps.min(*least);
         let (since, least) = (*since, *least);
-        if is_fresh || (now >= since + Self::CLIMB_AFTER && self.may_go_up(now)) {
+        let may_go = self.may_go_up(now) || (at.is_none() && self.may_come_back(now));
+        if is_fresh || (now >= since + Self::CLIMB_AFTER && may_go) {
             let fits = |rung: &&Rung| rung.fits(least, Self::HEADROOM);
             let up = rungs[next..].iter().take_while(fits).count();
             let to = next + up.saturating_sub(1);
@@ -376,7 +386,7 @@ impl Allocator {
         let has_no_room = |rung: &&Rung| !rung.fits(budget.bps, Self::HEADROOM);
         let above = rungs.get(next..).unwrap_or_default();
         let next = above.iter().find(has_no_room).or(above.last());
-        let next = next.filter(|_| self.may_go_up(soon));
+        let next = next.filter(|_| at.is_none() || self.may_go_up(soon));
         let rung = next.or_else(|| rungs.get(at?)).filter(|_| !budget.is_all())?;
         Some(Bitrate::bps((rung.needs as f64 * Self::WANTED) as u64 + budget.sound))
     }

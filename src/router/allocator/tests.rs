@@ -321,7 +321,7 @@ fn without_a_picture_the_smallest_is_tried_now_and_then() {
     let mut world = World::new();
     world.run(60.0, 300);
     assert_eq!(world.run(0.1, 60), "-");
-    assert_eq!(world.run(7.8, 60), "-");
+    assert_eq!(world.run(3.8, 60), "-");
     assert_eq!(world.run(0.2, 60), "q0");
     assert_eq!(world.run(0.1, 50), "-", "in vain");
     assert_eq!(world.run(9.8, 60), "-");
