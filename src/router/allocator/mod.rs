@@ -139,6 +139,8 @@ impl Allocator {
     const CLIMB_AFTER: Duration = Duration::from_secs(1);
     /// A layer is left at once where less than this share of what it needs is there.
     const SHORT_MAX: f64 = 0.9;
+    /// The smallest where less than this is: an estimate that dips must not take the picture away.
+    const SHORT_MAX_SMALLEST: f64 = 0.75;
     /// Where a little less than all is there, after this time.
     const SHORT_FOR: Duration = Duration::from_secs(2);
     /// Falls that follow each other within that time are one.
@@ -203,7 +205,7 @@ impl Allocator {
         match place {
             // What it had is not there any more, or nothing was yet.
             None => self.place(ladder, budget, now),
-            Some(Some(at)) if self.is_too_much(&rungs[at], budget, now) => {
+            Some(Some(at)) if self.is_too_much(&rungs[at], at == 0, budget, now) => {
                 self.fall(rungs, budget, now);
             }
             Some(at) => self.climb(ladder, at, budget, is_fresh, now),
@@ -245,15 +247,21 @@ impl Allocator {
         self.go(rungs, tried, now);
     }
 
-    fn is_too_much(&mut self, rung: &Rung, budget: Budget, now: Instant) -> bool {
-        if budget.is_start || rung.needs <= budget.bps {
+    fn is_too_much(&mut self, rung: &Rung, is_last: bool, budget: Budget, now: Instant) -> bool {
+        let [enough, least] = if is_last {
+            [Self::SHORT_MAX, Self::SHORT_MAX_SMALLEST]
+        } else {
+            [1.0, Self::SHORT_MAX]
+        };
+        let needs = rung.needs as f64;
+        if budget.is_start || needs * enough <= budget.bps as f64 {
             self.short_since = None;
             return false;
         }
         if let Some(floor) = self.trial {
             return budget.estimate < floor.as_bps();
         }
-        if (rung.needs as f64) * Self::SHORT_MAX > budget.bps as f64 {
+        if needs * least > budget.bps as f64 {
             return true;
         }
         let since = *self.short_since.get_or_insert(now);

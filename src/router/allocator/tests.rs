@@ -331,6 +331,19 @@ fn without_a_picture_the_smallest_is_tried_now_and_then() {
 }
 
 #[test]
+fn an_estimate_that_dips_does_not_take_the_last_picture_away() {
+    let mut world = World::new();
+    // The smallest temporal layer takes 125 kb/s, headers included, beside 50 of sound.
+    assert_eq!(world.run(20.0, 185), "q0");
+    assert_eq!(world.run(10.0, 165), "q0", "a tenth may be missing");
+    assert_eq!(world.run(1.0, 150), "q0", "and a quarter, for a moment");
+    assert_eq!(world.run(1.2, 150), "-");
+    let mut world = World::new();
+    assert_eq!(world.run(20.0, 185), "q0");
+    assert_eq!(world.run(0.1, 140), "-");
+}
+
+#[test]
 fn a_single_layer_is_sent_whatever_is_said_of_the_link() {
     let mut world = World::new();
     world.layers = vec![layer("", 0, 720, &[2_500])];
