@@ -111,3 +111,16 @@ fn damage_on_the_way_in_and_viewers_who_ask_cost_one_request_a_second_together()
         assert_one_per_second(requests);
     }
 }
+
+/// It begins with the first picture that there is.
+#[test]
+fn who_waited_for_the_publisher_sees_its_first_picture() {
+    let mut world = World::seeded(541);
+    let viewer = world.view("lot-42", Screen::default());
+    world.run_for(secs(2));
+    let camera = Camera { obliges: false, group: 300, ..Camera::default() };
+    world.publish("lot-42", camera);
+    world.run_for(secs(2));
+    let got = &world.viewer(viewer).got[1];
+    assert!(got.len() > 200, "{}", got.len());
+}
