@@ -68,8 +68,9 @@ pub struct LayerReport {
     pub made_gaps: u64,
     /// Timestamps that were before those of the packet before.
     pub backwards: u64,
-    /// The largest change, at a switch without a pause, of what RTP time is ahead of the clock of
-    /// the publisher: what picture and sound would be apart by.
+    /// The largest change, by a switch without a pause, of what RTP time is ahead of the clock of
+    /// the publisher: what picture and sound would be apart by. A stay may begin with a past whose
+    /// times are closer together; it is judged as long behind the switch as that was before it.
     pub clock_step_ms_max: f64,
 }
 
@@ -77,6 +78,8 @@ pub struct LayerReport {
 #[derive(Debug, Default)]
 pub struct LayerWatch {
     newest: Option<Glimpse>,
+    /// The last packet before a switch, and when that was sent by which the switch is judged.
+    left: Option<(Glimpse, u64)>,
     report: LayerReport,
     remembered: Vec<u32>,
     next: usize,
@@ -121,6 +124,13 @@ impl LayerWatch {
     }
 
     fn follow(&mut self, last: Glimpse, now: Glimpse) {
+        if now.stamp.layer != last.stamp.layer {
+            let has_paused = now.at_micros.saturating_sub(last.at_micros) >= PAUSE_MICROS;
+            let [before, begins] = [last, now].map(|it| it.stamp.sent_micros);
+            let judged_at = before + before.saturating_sub(begins);
+            self.left = Some((last, judged_at)).filter(|_| !has_paused);
+        }
+        self.judge(now);
         let report = &mut self.report;
         let ticks = now.timestamp.wrapping_sub(last.timestamp).cast_signed();
         report.backwards += u64::from(ticks < 0);
@@ -137,12 +147,17 @@ impl LayerWatch {
             return;
         }
         report.switches += 1;
-        let sent = now.stamp.sent_micros as f64 - last.stamp.sent_micros as f64;
-        let step = (f64::from(ticks) / TICKS - sent / 1e3).abs();
-        if now.at_micros.saturating_sub(last.at_micros) < PAUSE_MICROS {
-            report.clock_step_ms_max = report.clock_step_ms_max.max(step);
-        }
         self.begin(now);
+    }
+
+    /// Compares the clock with that before the switch, once that can be done.
+    fn judge(&mut self, now: Glimpse) {
+        let sent = now.stamp.sent_micros;
+        let Some((last, _)) = self.left.take_if(|(_, at)| sent >= *at) else { return };
+        let ticks = now.timestamp.wrapping_sub(last.timestamp).cast_signed();
+        let passed = sent as f64 - last.stamp.sent_micros as f64;
+        let step = (f64::from(ticks) / TICKS - passed / 1e3).abs();
+        self.report.clock_step_ms_max = self.report.clock_step_ms_max.max(step);
     }
 
     fn begin(&mut self, first: Glimpse) {
@@ -240,6 +255,27 @@ mod tests {
         let mut behind = glimpse(1, 2, 7, 20);
         behind.timestamp = behind.timestamp.wrapping_sub(9_000);
         assert_eq!(seen([glimpse(0, 1, 1, 0), behind]).backwards, 1);
+    }
+
+    /// What is kept since a keyframe 200 ms ago goes out at once, its times closer together.
+    #[test]
+    fn a_past_is_judged_once_it_is_over() {
+        let past = |at: u32| {
+            let mut it = glimpse(1, 2 + u64::from(at), 1 + u64::from(at), 800 + at * 20);
+            it.at_micros = 1_000_000 + u64::from(at) * 1_000;
+            it.timestamp = ((1_000 + at) * 90).wrapping_sub(900);
+            it
+        };
+        let live = |by: u32| {
+            let mut it = glimpse(1, 30, 21, 1_210);
+            it.timestamp = it.timestamp.wrapping_add(by);
+            it
+        };
+        let all = |last| {
+            seen([glimpse(0, 1, 1, 1_000)].into_iter().chain((1..11).map(past)).chain([last]))
+        };
+        assert!(all(live(0)).clock_step_ms_max < 0.01);
+        assert!((all(live(450)).clock_step_ms_max - 5.0).abs() < 0.01);
     }
 
     #[test]
