@@ -6,6 +6,19 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PATIENT, PUBLISH_TOKEN, pause, scenarioInParts, until } from "./harness.mjs";
+import {
+  BESIDE_SECONDS,
+  KEPT,
+  LINK,
+  MEASURED_SECONDS,
+  MEASURED_TIMES,
+  openLadder,
+  perSecond,
+  received,
+  shows,
+  toldTo,
+  watchLadder,
+} from "./ladder.mjs";
 import { servePages } from "./pages.mjs";
 
 /** The layers of the page that publishes, by their height; best first. */
@@ -16,17 +29,6 @@ const LINKS = [
   { kbps: 800, height: 272 },
   { kbps: 250, height: 136 },
 ];
-/** A home's link: what waits before it drops, and how far away it is. */
-const LINK = { queueMs: 300, delayMs: 10 };
-/** Settling takes longer on a machine that encodes three layers as well. */
-const SETTLED_WITHIN_MS = 40_000;
-/** So often and so long is measured until one has settled: a busy machine delays what it relays. */
-const MEASURED_TIMES = 4;
-const MEASURED_SECONDS = 6;
-/** This share of a layer's frames is to come and to be shown. */
-const KEPT = 0.95;
-/** For so long two other viewers watch beside one. */
-const BESIDE_SECONDS = 12;
 /** The heights that a viewer is moved to, and back: each change there is. */
 const SWITCHES = [136, 544, 272, 544, 136, 272, 136, 544, 272, 544];
 /** Of frames that are sent each 50 ms two or more were not there. */
@@ -36,8 +38,7 @@ const BUFFERED_MS = 300;
 
 /** A page that publishes three layers, all of which flow. */
 async function publish(world, chromium, pages, server, codec) {
-  const page = await world.open(chromium, `${pages.url}/ladder.html`);
-  await until("the page is ready", () => page.evaluate(() => window.isReady));
+  const page = await openLadder(world, chromium, pages);
   const start = (url, token, codec) => window.publish(url, token, codec);
   await page.evaluate(start, `${server.url}/whip/stage`, PUBLISH_TOKEN, codec);
   await until("the API has three layers that flow", async () => {
@@ -62,39 +63,13 @@ async function sending(page) {
 
 /** Watches there; with `layer` that one and no other. */
 async function watch(world, chromium, pages, url, layer) {
-  const page = await world.open(chromium, `${pages.url}/ladder.html`);
-  await until("the page is ready", () => page.evaluate(() => window.isReady));
-  await page.evaluate((url) => window.watch(url), `${url}/whep/stage`);
+  const page = await watchLadder(world, chromium, pages, url);
   if (layer !== undefined) await choose(page, layer);
   return page;
 }
 
 function choose(page, layer) {
   return page.evaluate((choice) => window.choose(choice), { encodingId: layer });
-}
-
-/** The statistics of the video that a page receives. */
-async function received(page) {
-  const { streams } = await page.evaluate(() => window.videoStats());
-  return streams[0];
-}
-
-/** Waits until so many frames on end have had this height; gives when the first was shown. */
-function shows(page, height, frames = 10, withinMs = SETTLED_WITHIN_MS) {
-  const look = (height, frames) => {
-    const last = window.shown.slice(-frames);
-    return last.length === frames && last.every((it) => it.height === height) && last[0].at;
-  };
-  return until(
-    `frames of ${height} lines are shown`,
-    () => page.evaluate(look, height, frames),
-    withinMs,
-  );
-}
-
-/** How often something was counted in a second, by the clock of the page that has counted. */
-function perSecond(before, after, key) {
-  return ((after[key] - before[key]) / (after.timestamp - before.timestamp)) * 1_000;
 }
 
 /**
@@ -121,15 +96,6 @@ function lightLayer(report) {
   const [[size, row], ...others] = Object.entries(report.groups[0].layers?.last ?? {});
   assert.deepEqual(others, [], "there is one viewer");
   return { height: Number(size.split("x")[1]), rate: row.frame_rate_mean };
-}
-
-/** What a viewer was told of its link and its layer, and how many seconds after it began. */
-async function toldTo(viewer, began) {
-  const told = await viewer.evaluate(() => window.told);
-  return told.map(({ at, layers: { estimate, current, target } = {} }) => {
-    const seconds = ((at - began) / 1_000).toFixed(1);
-    return [seconds, estimate, current?.encodingId, target?.encodingId].join(" ");
-  });
 }
 
 /** On this link one settles on the layer that it carries, and gets all of it. */

@@ -3,6 +3,18 @@
 
 import assert from "node:assert/strict";
 import { PATIENT, pause, scenarioInParts, until } from "./harness.mjs";
+import {
+  BESIDE_SECONDS,
+  KEPT,
+  LINK,
+  MEASURED_SECONDS,
+  MEASURED_TIMES,
+  perSecond,
+  received,
+  shows,
+  toldTo,
+  watchLadder,
+} from "./ladder.mjs";
 import { servePages } from "./pages.mjs";
 
 const LAYERS = [
@@ -18,16 +30,8 @@ const LINKS = [
   { kbps: 800, height: 270 },
   { kbps: 250, height: 136 },
 ];
-/** A home's link: what waits before it drops, and how far away it is. */
-const LINK = { queueMs: 300, delayMs: 10 };
-const SETTLED_WITHIN_MS = 40_000;
-/** So often and so long is measured until one has settled: a busy machine delays what it relays. */
-const MEASURED_TIMES = 4;
-const MEASURED_SECONDS = 6;
-/** This share of a layer's frames is to come, and of those to be shown. */
-const KEPT = 0.95;
-/** For so long two other viewers watch beside one. */
-const BESIDE_SECONDS = 12;
+/** So many frames on end are of one layer before that counts as settled. */
+const SHOWN_FRAMES = 60;
 
 scenarioInParts("who watches three layers of an encoder like OBS", async (world, part) => {
   const pages = await servePages();
@@ -58,10 +62,8 @@ async function settles({ world, chromium, pages, networks }, index) {
   const others = networks.filter((_, at) => at !== index);
   const beside = { seconds: BESIDE_SECONDS };
   const light = others.map((network) => world.lightViewers(network, "stage", beside));
-  const viewer = await world.open(chromium, `${pages.url}/ladder.html`);
-  await until("the page is ready", () => viewer.evaluate(() => window.isReady));
   const began = Date.now();
-  await viewer.evaluate((url) => window.watch(url), `${networks[index]}/whep/stage`);
+  const viewer = await watchLadder(world, chromium, pages, networks[index]);
   const measured = [];
   const keeps = ({ came, decoded, heights }) =>
     heights.every((it) => it === height) &&
@@ -69,7 +71,7 @@ async function settles({ world, chromium, pages, networks }, index) {
     decoded >= came * KEPT;
   try {
     while (!measured.some(keeps) && measured.length < MEASURED_TIMES) {
-      const after = (await shows(viewer, height)) - began;
+      const after = (await shows(viewer, height, SHOWN_FRAMES)) - began;
       measured.push({ after, ...(await rates(viewer)) });
     }
   } finally {
@@ -84,35 +86,14 @@ async function settles({ world, chromium, pages, networks }, index) {
   await viewer.browserContext().close();
 }
 
-/** Waits until the last 60 frames have had this height; gives when the first of them was shown. */
-function shows(viewer, height) {
-  const look = (height) => {
-    const last = window.shown.slice(-60);
-    return last.length === 60 && last.every((it) => it.height === height) && last[0].at;
-  };
-  const what = `frames of ${height} lines are shown`;
-  return until(what, () => viewer.evaluate(look, height), SETTLED_WITHIN_MS);
-}
-
 /** Frames per second that came and that were decoded, and their heights before and after. */
 async function rates(viewer) {
-  const read = async () => (await viewer.evaluate(() => window.videoStats())).streams[0];
-  const before = await read();
+  const before = await received(viewer);
   await pause(MEASURED_SECONDS * 1_000);
-  const after = await read();
-  const seconds = (after.timestamp - before.timestamp) / 1_000;
+  const after = await received(viewer);
   return {
-    came: (after.framesReceived - before.framesReceived) / seconds,
-    decoded: (after.framesDecoded - before.framesDecoded) / seconds,
+    came: perSecond(before, after, "framesReceived"),
+    decoded: perSecond(before, after, "framesDecoded"),
     heights: [before.frameHeight, after.frameHeight],
   };
-}
-
-/** What a viewer was told of its link and its layer, and how many seconds after it began. */
-async function toldTo(viewer, began) {
-  const told = await viewer.evaluate(() => window.told);
-  return told.map(({ at, layers: { estimate, current, target } = {} }) => {
-    const seconds = ((at - began) / 1_000).toFixed(1);
-    return [seconds, estimate, current?.encodingId, target?.encodingId].join(" ");
-  });
 }
