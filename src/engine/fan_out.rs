@@ -241,7 +241,7 @@ impl Engine {
                             counters.retransmissions_refused += 1;
                             return;
                         };
-                        let is_left = subscription.is_some_and(|it| it.leaves(sequence));
+                        let is_left = subscription.is_some_and(|it| it.leaves(numbered.packet));
                         match track.resend(numbered, is_left, &mut wire) {
                             Sent::Yes => counters.retransmissions += 1,
                             _ => counters.retransmissions_refused += 1,

@@ -304,10 +304,10 @@ impl Subscription {
         self.stay.is_none()
     }
 
-    /// Whether the packet that went to the viewer under this sequence number is of a layer that is
-    /// left, or is to be: the picture goes on without it.
-    pub fn leaves(&self, sequence: u16) -> bool {
-        self.source_of(sequence).is_some_and(|(stay, ..)| self.target != Some(stay.layer))
+    /// Whether a packet that went to the viewer is of a layer that is left, or is to be: the picture
+    /// goes on without it.
+    pub fn leaves(&self, packet: &Packet) -> bool {
+        self.target != Some(packet.layer)
     }
 
     /// The stay in which a packet went to the viewer under this sequence number, the publisher's
