@@ -304,8 +304,8 @@ impl Subscription {
         self.stay.is_none()
     }
 
-    /// Whether a packet that went to the viewer is of a layer that is left, or is to be: the picture
-    /// goes on without it.
+    /// Whether a packet that went to the viewer is of a layer that is left, or is to be: the
+    /// picture goes on without it.
     pub fn leaves(&self, packet: &Packet) -> bool {
         self.target != Some(packet.layer)
     }

@@ -1,5 +1,5 @@
-// What tests of layers have in common: a page that publishes or watches them, the links between, and
-// what is read from a page that watches.
+// What tests of layers have in common: a page that publishes or watches them, the links between,
+// and what is read from a page that watches.
 
 import { until } from "./harness.mjs";
 
