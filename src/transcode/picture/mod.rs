@@ -2,6 +2,7 @@
 //!
 //! - `past`: frames that wait for it, and those with which another one begins
 //! - `supervisor`: keeps it running
+//! - `tests`: short shell scripts in its place
 //! - `watchdog`: whether it hangs
 
 mod past;
@@ -137,3 +138,6 @@ impl Drop for PictureWorker {
         self.orders.change(|state| state.is_closed = true);
     }
 }
+
+#[cfg(test)]
+mod tests;

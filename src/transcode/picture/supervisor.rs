@@ -132,6 +132,17 @@ const fn named(codec: codec::Codec) -> Option<Codec> {
     }
 }
 
+/// Waits, unless the end comes first.
+async fn idle(orders: &Orders, wait: Duration) {
+    let over = async {
+        while !orders.is_closed() {
+            orders.changed.notified().await;
+        }
+    };
+    // Either is fine.
+    let _ = tokio::time::timeout(wait, over).await;
+}
+
 impl<S: FnMut(Told) + Send> Supervisor<S> {
     /// One for this stream, and the way to it.
     pub(in crate::transcode) fn new(
@@ -167,21 +178,10 @@ impl<S: FnMut(Told) + Send> Supervisor<S> {
             self.has_failed = true;
             self.counts.restarts.fetch_add(1, Ordering::Relaxed);
             (self.sink)(Told::Failed { fault, is_given_up });
-            self.idle(wait).await;
+            idle(&self.orders, wait).await;
         }
         self.count_dropped();
         debug!(stream = %self.stream, "the picture is no longer transcoded");
-    }
-
-    /// Waits, unless the end comes first.
-    async fn idle(&self, wait: Duration) {
-        let over = async {
-            while !self.orders.is_closed() {
-                self.orders.changed.notified().await;
-            }
-        };
-        // Either is fine.
-        let _ = tokio::time::timeout(wait, over).await;
     }
 
     fn count_dropped(&self) {
