@@ -106,10 +106,10 @@ impl Encoder {
         }
     }
 
-    /// As the worker is told.
-    pub const fn name(self) -> &'static str {
+    /// The element, as the worker is told; empty where it chooses.
+    pub const fn element(self) -> &'static str {
         match self {
-            Self::Auto => "auto",
+            Self::Auto => "",
             Self::Named(name) => name,
         }
     }
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn an_encoder_is_one_that_is_known() {
-        assert_eq!(Encoder::parse("x264enc").map(Encoder::name), Some("x264enc"));
-        assert_eq!(Encoder::parse("auto").map(Encoder::name), Some("auto"));
+        assert_eq!(Encoder::parse("x264enc").map(Encoder::element), Some("x264enc"));
+        assert_eq!(Encoder::parse("auto"), Some(Encoder::Auto));
         assert_eq!(Encoder::parse("x264"), None);
     }
 }
