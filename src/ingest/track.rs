@@ -65,8 +65,7 @@ impl VideoTrack {
     /// Another codec begins anew.
     fn take_up(&mut self, codec: Codec) {
         if codec != self.packetizer.codec() {
-            *self =
-                Self { next: self.next, ..Self::of_layer(self.layer, codec, self.payload_max) };
+            *self = Self { next: self.next, ..Self::of_layer(self.layer, codec, self.payload_max) };
         }
     }
 

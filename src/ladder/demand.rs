@@ -84,7 +84,8 @@ impl Demand {
         let start = wanted & !self.running;
         let stop = (0..MadeLayer::MAX)
             .filter(|&index| {
-                let is_over = self.unwatched_since[index].is_some_and(|it| now >= it + Self::LINGER);
+                let is_over =
+                    self.unwatched_since[index].is_some_and(|it| now >= it + Self::LINGER);
                 is_over || self.running & self.barred & (1 << index) != 0
             })
             .fold(0, |bits, index| bits | 1 << index);

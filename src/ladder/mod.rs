@@ -120,7 +120,8 @@ impl Ladders {
 
     /// The same of all streams.
     pub fn reports(&self) -> Vec<(StreamName, LadderReport)> {
-        let boards: Vec<_> = self.boards().iter().map(|(a, b)| (a.clone(), Arc::clone(b))).collect();
+        let boards: Vec<_> =
+            self.boards().iter().map(|(a, b)| (a.clone(), Arc::clone(b))).collect();
         boards.into_iter().map(|(stream, board)| (stream, board.get())).collect()
     }
 

@@ -101,8 +101,7 @@ mod tests {
 
     #[test]
     fn layers_are_named_by_their_lines() {
-        let names: Vec<_> =
-            planned((1080, 1920), "on").into_iter().map(|(name, _)| name).collect();
+        let names: Vec<_> = planned((1080, 1920), "on").into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["720p", "480p", "360p"]);
         assert_eq!(planned((320, 240), "135p:80k"), [("135p".to_owned(), (180, 136))]);
     }

@@ -79,7 +79,7 @@ mod tests {
     fn what_was_given_up_is_tried_again_one_after_the_other_and_later_each_time() {
         let (mut shedding, start) = (Shedding::default(), Clock::system().now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut shed = |shedding: &mut Shedding, running, second| {
+        let shed = |shedding: &mut Shedding, running, second| {
             (0..3).find_map(|_| shedding.load(true, running, at(second)))
         };
         assert_eq!(shed(&mut shedding, 0b111, 0), Some(0));

@@ -87,8 +87,10 @@ struct Counts {
 /// What has happened since the start, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TranscodeCounts {
-    /// Worker processes now.
+    /// Worker processes for sound now.
     pub workers: usize,
+    /// Those for pictures.
+    pub pictures: usize,
     /// Workers that were started again after a fault.
     pub restarts: u64,
     /// Frames that no worker took in time.
@@ -245,9 +247,10 @@ impl Transcoder {
 
     /// What has happened since the start.
     pub fn counts(&self) -> TranscodeCounts {
-        let Shared { settings, places, counts, .. } = &*self.shared;
+        let Shared { settings, places, picture_places, counts, .. } = &*self.shared;
         TranscodeCounts {
             workers: settings.workers_max.saturating_sub(places.available_permits()),
+            pictures: settings.pictures_max.saturating_sub(picture_places.available_permits()),
             restarts: counts.restarts.load(Ordering::Relaxed),
             dropped_frames: counts.dropped_frames.load(Ordering::Relaxed),
         }

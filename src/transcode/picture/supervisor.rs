@@ -92,9 +92,15 @@ impl Talk {
         for (number, layer) in wanted {
             match self.layers.insert(*number, layer.clone()) {
                 Some(before) if before == *layer => {}
-                Some(Layer { bitrate_bps: _, ref encoder, number, width, height, frame_rate_mhz })
-                    if (&layer.encoder, layer.width, layer.height, layer.frame_rate_mhz)
-                        == (encoder, width, height, frame_rate_mhz) =>
+                Some(Layer {
+                    bitrate_bps: _,
+                    ref encoder,
+                    number,
+                    width,
+                    height,
+                    frame_rate_mhz,
+                }) if (&layer.encoder, layer.width, layer.height, layer.frame_rate_mhz)
+                    == (encoder, width, height, frame_rate_mhz) =>
                 {
                     let bitrate_bps = layer.bitrate_bps;
                     self.exchange.put(&Order::Bitrate { layer: number, bitrate_bps });
