@@ -171,7 +171,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    /// Frames of ten a second; those of a tenth second that can be divided by `apart` are keyframes.
+    /// Frames of ten a second; a tenth that can be divided by `apart` is that of a keyframe.
     struct Feed {
         past: Past,
         start: Instant,
