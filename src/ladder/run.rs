@@ -169,7 +169,10 @@ impl Run {
                 self.fault = Some(fault);
                 self.is_given_up = is_given_up;
                 self.load = Load::default();
-                self.layers.iter_mut().for_each(|made| made.encoder = None);
+                let running = self.demand.running();
+                for index in (0..self.layers.len()).filter(|at| running & (1 << at) != 0) {
+                    self.end(index);
+                }
                 self.demand.restarted();
                 self.bar();
             }
@@ -251,6 +254,11 @@ impl Run {
 
     fn stop(&mut self, index: usize) {
         self.worker.stop(index as u8);
+        self.end(index);
+    }
+
+    /// Nothing more comes of a layer until it begins anew.
+    fn end(&mut self, index: usize) {
         let Some(made) = self.layers.get_mut(index) else { return };
         made.encoder = None;
         made.outlet.iter_mut().for_each(Outlet::lose);
