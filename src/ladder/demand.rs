@@ -84,7 +84,8 @@ impl Demand {
             let bit = 1 << index;
             let (is_watched, is_barred) = (self.watched & bit != 0, self.barred & bit != 0);
             let runs = self.running & bit != 0;
-            let keep = |since: Option<Instant>, is_so| since.or(Some(now)).filter(|_| runs && is_so);
+            let keep =
+                |since: Option<Instant>, is_so| since.or(Some(now)).filter(|_| runs && is_so);
             let unwatched = keep(self.unwatched_since[index], !is_watched);
             let barred = keep(self.barred_since[index], is_barred);
             let is_over = |since: Option<Instant>, span| since.is_some_and(|it| now >= it + span);
