@@ -2,7 +2,7 @@
 //! one where it dies, fails or hangs.
 
 use super::Counts;
-use super::ipc::{Incoming, Message, Sound};
+use super::ipc::{Incoming, Message, Sound, Wire as _};
 use super::process::{Launch, Process};
 use super::queue::Queue;
 use crate::clock::Clock;
@@ -203,7 +203,7 @@ async fn idle(queue: &Queue, wait: Duration) {
 /// What passes between the server and one worker.
 #[derive(Debug)]
 struct Talk {
-    incoming: Incoming,
+    incoming: Incoming<Message>,
     outgoing: Vec<u8>,
     buffer: Vec<u8>,
     /// How the frames are encoded that it makes.

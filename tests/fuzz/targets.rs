@@ -22,11 +22,13 @@ use millrace::peer::seal::Sealer;
 use millrace::peer::srtp::{MasterKey, SrtpProfile};
 use millrace::shard::tcp::framing::{DATAGRAM_MAX, Frames, HEADER, header};
 use millrace::transcode::capabilities::Capabilities;
-use millrace::transcode::ipc::Incoming;
+use millrace::transcode::ipc::picture::{Order, Report};
+use millrace::transcode::ipc::{Incoming, Message, Wire};
 use signaling::hls::query::{parse_directives, parse_token, token_pair};
 use signaling::hls::range::{Wanted, parse_range};
 use signaling::sdp_fragment::SdpFragment;
 use std::ffi::OsString;
+use std::fmt::Debug;
 use std::time::Instant;
 
 /// A parser under test.
@@ -77,7 +79,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("depacketizer", frames::depacketizer),
     Target::new("source", source::source),
     Target::new("packetizer", frames::packetizer),
-    Target::new("transcode_ipc", transcode_ipc),
+    Target::new("transcode_ipc", transcode_ipc::<Message>),
+    Target::new("transcode_picture", transcode_picture),
     Target::new("transcode_probe", transcode_probe),
     Target::new("b_frames", frames::b_frames),
     Target { recordings: &["mpegts"], mutations: 500, ..Target::new("mpegts", mpegts) },
@@ -94,9 +97,15 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("config", config),
 ];
 
+/// Messages of pictures, in both directions.
+fn transcode_picture(bytes: &[u8]) {
+    transcode_ipc::<Order>(bytes);
+    transcode_ipc::<Report>(bytes);
+}
+
 /// What comes out is written as it came in; what makes no sense ends it for good.
-fn transcode_ipc(bytes: &[u8]) {
-    let mut incoming = Incoming::default();
+fn transcode_ipc<M: Wire + Debug + PartialEq>(bytes: &[u8]) {
+    let mut incoming = Incoming::<M>::default();
     let mut written = Vec::new();
     for piece in bytes.chunks(7) {
         incoming.feed(piece);
@@ -105,13 +114,13 @@ fn transcode_ipc(bytes: &[u8]) {
                 Ok(None) => break,
                 Ok(Some(message)) => assert!(message.write_to(&mut written)),
                 Err(error) => {
-                    assert_eq!(incoming.take_next(), Err(error));
+                    assert_eq!(incoming.take_next().err(), Some(error));
                     return;
                 }
             }
         }
     }
-    let mut again = Incoming::default();
+    let mut again = Incoming::<M>::default();
     again.feed(&written);
     let mut twice = Vec::new();
     while let Ok(Some(message)) = again.take_next() {
