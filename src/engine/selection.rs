@@ -294,6 +294,12 @@ impl Viewing {
         estimate.is_none_or(|rate| bytes as f64 * 8.0 <= rate.as_bps() as f64 * busy_max)
     }
 
+    /// The layers that are sent to it, or are to be.
+    pub(super) fn watched(&self) -> [Option<LayerId>; 2] {
+        let video = self.subscription(Kind::Video);
+        video.map_or([None; 2], |video| [video.target(), video.current()])
+    }
+
     /// What flows to it, with what of it is to.
     pub(super) fn flows(&self, layers: &[LayerState]) -> Option<SelectedLayer> {
         let layer = self.subscription(Kind::Video)?.current()?;
@@ -316,7 +322,7 @@ impl Stream {
     }
 
     /// All viewers are looked at again by then: whoever comes meanwhile does not put that off.
-    fn look_again(&mut self, at: Instant) {
+    pub(super) fn look_again(&mut self, at: Instant) {
         self.choose_at = Some(self.choose_at.map_or(at, |earlier| earlier.min(at)));
     }
 
@@ -468,9 +474,7 @@ impl Engine {
         let all = is_taken || !has_choice(&stream.layers);
         let mut watched = [all; LAYERS_MAX];
         stream.each_viewer(&mut self.peers, |_, viewing| {
-            let video = viewing.subscription(Kind::Video);
-            let layers = video.map(|video| [video.target(), video.current()]);
-            for layer in layers.into_iter().flatten().flatten() {
+            for layer in viewing.watched().into_iter().flatten() {
                 watched[layer.index()] = true;
             }
         });
@@ -478,6 +482,7 @@ impl Engine {
         if let Some(Side::Publisher(publishing)) = publisher.map(|peer| &mut peer.side) {
             publishing.receiver.set_watched(|layer| watched[layer.index()]);
         }
+        self.tell_made_watched(index);
     }
 }
 

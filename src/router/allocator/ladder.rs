@@ -50,7 +50,8 @@ impl Ladder {
     /// What of these layers, best first, somebody with this wish can be sent who can make use of
     /// spatial layers up to this one. Empty: nothing flows.
     pub(super) fn new(layers: &[LayerState], choice: &LayerChoice, spatial_max: u8) -> Self {
-        let mut flowing: Vec<_> = layers.iter().filter(|layer| layer.is_active).collect();
+        let may_flow = |layer: &&LayerState| layer.is_active && !layer.is_withdrawn;
+        let mut flowing: Vec<_> = layers.iter().filter(may_flow).collect();
         let named = |layer: &&LayerState| choice.rid.as_ref() == Some(&layer.rid);
         let named = flowing.iter().position(named);
         flowing.drain(..named.unwrap_or(0));

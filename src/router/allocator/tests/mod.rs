@@ -21,6 +21,8 @@ fn layer(rid: &str, index: usize, height: u16, kbps: &[u64]) -> LayerState {
         dimensions: Some((height * 16 / 9, height)),
         frame_rate: 30.0,
         is_active: true,
+        is_made: false,
+        is_withdrawn: false,
         spatial: vec![SpatialState { dimensions: None, temporal }],
     }
 }
