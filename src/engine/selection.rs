@@ -36,6 +36,8 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Selecting {
     choice: LayerChoice,
+    /// The highest spatial layer of what flows that it can make use of.
+    pub(super) spatial_max: u8,
     allocator: Allocator,
     target: Option<SelectedLayer>,
     /// What its link carries, as was said last.
@@ -105,6 +107,7 @@ impl Selecting {
     pub(super) fn new(choice: LayerChoice) -> Self {
         Self {
             choice,
+            spatial_max: u8::MAX,
             allocator: Allocator::default(),
             target: None,
             estimate: None,
@@ -185,8 +188,8 @@ impl Viewing {
             selecting.measured = None;
             Capacity::Unmeasured
         };
-        let choice = &selecting.choice;
-        let demand = Demand { layers, sound, choice, capacity };
+        let (choice, spatial_max) = (&selecting.choice, selecting.spatial_max);
+        let demand = Demand { layers, sound, choice, capacity, spatial_max };
         let allotment = selecting.allocator.allot(demand, now);
         selecting.target = allotment.target;
         self.viewer.want(allotment.wanted.unwrap_or_default(), now);
@@ -316,8 +319,8 @@ impl Viewing {
         let target = self.selecting.target.filter(|target| target.layer == layer);
         target.or_else(|| {
             let state = layers.iter().find(|state| state.layer == layer)?;
-            let (spatial, temporal) = (state.spatial_max(), state.temporal_max());
-            Some(SelectedLayer { layer, spatial, temporal })
+            let spatial = state.spatial_max().min(self.selecting.spatial_max);
+            Some(SelectedLayer { layer, spatial, temporal: state.temporal_max() })
         })
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn report(state: &LayerState) -> LayerReport {
         index: state.layer.index(),
         active: state.is_active && !state.is_withdrawn,
         made: state.is_made,
+        encoder: None,
         bitrate_bps: state.bitrate.as_bps(),
         width,
         height,
