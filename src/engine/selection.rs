@@ -22,6 +22,7 @@ use crate::router::Router;
 use crate::router::allocator::{Allocator, Capacity, Demand, has_choice};
 use crate::router::rewriter::Limits;
 use crate::router::subscription::Subscription;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::debug;
@@ -35,6 +36,8 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Selecting {
     choice: LayerChoice,
+    /// The highest spatial layer of what flows that it can make use of.
+    pub(super) spatial_max: u8,
     allocator: Allocator,
     target: Option<SelectedLayer>,
     /// What its link carries, as was said last.
@@ -104,6 +107,7 @@ impl Selecting {
     pub(super) fn new(choice: LayerChoice) -> Self {
         Self {
             choice,
+            spatial_max: u8::MAX,
             allocator: Allocator::default(),
             target: None,
             estimate: None,
@@ -154,7 +158,19 @@ impl Viewing {
         step
     }
 
+    /// Those of these layers that its client can play: what is made of a layer may be encoded
+    /// otherwise.
+    fn playable<'a>(&mut self, layers: &'a [LayerState]) -> Cow<'a, [LayerState]> {
+        let Some(track) = self.viewer.track(Kind::Video) else { return Cow::Borrowed(layers) };
+        let plays = |layer: &LayerState| layer.codec.is_none_or(|codec| track.takes(codec));
+        if layers.iter().all(plays) || !layers.iter().any(|layer| layer.is_made) {
+            return Cow::Borrowed(layers);
+        }
+        Cow::Owned(layers.iter().filter(|&layer| plays(layer)).cloned().collect())
+    }
+
     fn allot(&mut self, layers: &[LayerState], now: Instant) -> Option<SelectedLayer> {
+        let layers = &*self.playable(layers);
         let has_choice = has_choice(layers);
         self.viewer.measure(has_choice, now);
         let estimate = self.viewer.estimate(now);
@@ -172,8 +188,8 @@ impl Viewing {
             selecting.measured = None;
             Capacity::Unmeasured
         };
-        let choice = &selecting.choice;
-        let demand = Demand { layers, sound, choice, capacity };
+        let (choice, spatial_max) = (&selecting.choice, selecting.spatial_max);
+        let demand = Demand { layers, sound, choice, capacity, spatial_max };
         let allotment = selecting.allocator.allot(demand, now);
         selecting.target = allotment.target;
         self.viewer.want(allotment.wanted.unwrap_or_default(), now);
@@ -303,8 +319,8 @@ impl Viewing {
         let target = self.selecting.target.filter(|target| target.layer == layer);
         target.or_else(|| {
             let state = layers.iter().find(|state| state.layer == layer)?;
-            let (spatial, temporal) = (state.spatial_max(), state.temporal_max());
-            Some(SelectedLayer { layer, spatial, temporal })
+            let spatial = state.spatial_max().min(self.selecting.spatial_max);
+            Some(SelectedLayer { layer, spatial, temporal: state.temporal_max() })
         })
     }
 }

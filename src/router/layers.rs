@@ -2,6 +2,7 @@
 //! their names.
 
 use crate::media::bitrate::Bitrate;
+use crate::media::codec::Codec;
 use crate::media::layer::{LayerId, LayerState, MadeLayer, SPATIAL_MAX, Sizes, SpatialState};
 use crate::media::meter::Meter;
 use crate::media::packet::Packet;
@@ -35,6 +36,7 @@ pub struct Layers {
 #[derive(Debug)]
 struct Measured {
     began: Instant,
+    codec: Codec,
     /// By spatial layer, and within that by temporal layer.
     bytes: Vec<[Meter; TEMPORAL_MAX]>,
     temporal_max: usize,
@@ -48,9 +50,10 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(now: Instant) -> Self {
+    fn new(codec: Codec, now: Instant) -> Self {
         Self {
             began: now,
+            codec,
             bytes: Vec::with_capacity(1),
             temporal_max: 0,
             pictures: Meter::new(SPAN, now),
@@ -118,6 +121,7 @@ impl Measured {
         LayerState {
             layer,
             rid: String::new(),
+            codec: Some(self.codec),
             bitrate,
             dimensions: self.sizes.largest(),
             frame_rate,
@@ -146,9 +150,10 @@ impl Layers {
             }
         }
         let is_new = measured[index].is_none();
-        let layer = measured[index].get_or_insert_with(|| Measured::new(now));
+        let layer = measured[index].get_or_insert_with(|| Measured::new(packet.codec, now));
         let was_active = layer.is_active(now);
         layer.last = now;
+        layer.codec = packet.codec;
         layer.pictures_of_others = 0;
         let before = (layer.extent(), layer.sizes);
         let has_spatial = packet.codec.has_spatial_layers();
@@ -392,14 +397,14 @@ mod tests {
         assert_eq!((state.bitrate, state.dimensions), (Bitrate::kbps(480), highest));
         assert_eq!((state.spatial_max(), state.temporal_max()), (2, 1));
         // Of the whole alone nothing is known of those below.
-        let whole = scalable(&mut Feed::new(), Codec::Vp9, &[100, 400], highest.into(), 0);
+        let whole = scalable(&mut Feed::new(), Codec::Av1, &[100, 400], highest.into(), 0);
         assert_eq!(of(&whole), [(None, vec![12, 24]), (None, vec![60, 120])]);
     }
 
     #[test]
-    fn of_av1_the_lowest_spatial_layer_is_what_there_is() {
+    fn of_what_receivers_cannot_put_together_the_lowest_spatial_layer_is_what_there_is() {
         let sizes = [(320, 180), (640, 360)].into_iter().fold(Sizes::default(), Sizes::with);
-        let state = scalable(&mut Feed::new(), Codec::Av1, &[100, 400], sizes, 0);
+        let state = scalable(&mut Feed::new(), Codec::H264, &[100, 400], sizes, 0);
         assert_eq!((state.spatial_max(), state.dimensions), (0, Some((320, 180))));
         assert_eq!(state.bitrate, Bitrate::kbps(24));
     }
