@@ -11,8 +11,9 @@ use super::peer::{Side, Viewing};
 use super::stream::Stream;
 use crate::media::codec::{Codec, Kind};
 use crate::media::id::{SessionId, StreamName};
-use crate::media::layer::{LayerId, MadeLayer};
+use crate::media::layer::{LayerId, LayerState, MadeLayer};
 use crate::router::Router;
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -84,6 +85,17 @@ impl Stream {
 }
 
 impl Viewing {
+    /// Those of these layers that its client can play: what is made of a layer may be encoded
+    /// otherwise.
+    pub(super) fn playable<'a>(&mut self, layers: &'a [LayerState]) -> Cow<'a, [LayerState]> {
+        let Some(track) = self.viewer.track(Kind::Video) else { return Cow::Borrowed(layers) };
+        let plays = |layer: &LayerState| layer.codec.is_none_or(|codec| track.takes(codec));
+        if layers.iter().all(plays) || !layers.iter().any(|layer| layer.is_made) {
+            return Cow::Borrowed(layers);
+        }
+        Cow::Owned(layers.iter().filter(|&layer| plays(layer)).cloned().collect())
+    }
+
     /// The codecs that its client does not play, where others can be made of them.
     pub(super) fn refused(&mut self, router: &Router) -> [bool; Codec::ALL.len()] {
         match self.viewer.track(Kind::Video).filter(|_| router.has_made()) {

@@ -22,7 +22,6 @@ use crate::router::Router;
 use crate::router::allocator::{Allocator, Capacity, Demand, has_choice};
 use crate::router::rewriter::Limits;
 use crate::router::subscription::Subscription;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::debug;
@@ -156,17 +155,6 @@ impl Viewing {
             None => self.stop(&mut step, !is_paused),
         }
         step
-    }
-
-    /// Those of these layers that its client can play: what is made of a layer may be encoded
-    /// otherwise.
-    fn playable<'a>(&mut self, layers: &'a [LayerState]) -> Cow<'a, [LayerState]> {
-        let Some(track) = self.viewer.track(Kind::Video) else { return Cow::Borrowed(layers) };
-        let plays = |layer: &LayerState| layer.codec.is_none_or(|codec| track.takes(codec));
-        if layers.iter().all(plays) || !layers.iter().any(|layer| layer.is_made) {
-            return Cow::Borrowed(layers);
-        }
-        Cow::Owned(layers.iter().filter(|&layer| plays(layer)).cloned().collect())
     }
 
     fn allot(&mut self, layers: &[LayerState], now: Instant) -> Option<SelectedLayer> {

@@ -180,7 +180,7 @@ mod tests {
                 line.packet(VIDEO, 9_000 + ms * 90, 90_000, at(ms));
                 line.packet(made, 70_000 + ms * 90, 90_000, at(ms + 15));
                 let clock = WallTime::since_unix_epoch(Duration::from_hours(hours));
-                let ntp = clock.offset_micros(ms as i64 * 1_000);
+                let ntp = clock.offset_micros(ms.cast_signed() * 1_000);
                 line.sender_report(VIDEO, ntp, 9_000 + ms * 90, at(ms));
                 line.made(made, epoch.wall_of(at(ms)), 70_000 + ms * 90);
             }
