@@ -30,6 +30,8 @@ const TOLD_BESIDE_FRAMES: usize = 64;
 /// One publisher's picture on its way through a worker.
 pub(super) struct Run {
     stream: StreamName,
+    /// How the source is encoded.
+    codec: Codec,
     worker: PictureWorker,
     told: Receiver<Told>,
     /// Frames were lost, since nobody took them in time.
@@ -74,6 +76,7 @@ impl Run {
     pub(super) fn start(
         tools: &Tools,
         stream: &StreamName,
+        codec: Codec,
         planned: Vec<Planned>,
     ) -> Result<Self, Unavailable> {
         let (out, told) = channel(TOLD_MAX);
@@ -86,7 +89,7 @@ impl Run {
             }
         };
         let worker = tools.transcoder.picture(stream, sink)?;
-        let rates = rates(None, &planned);
+        let rates = rates(codec, None, &planned);
         let made = planned.into_iter().zip(rates).enumerate().map(|(index, (planned, bitrate))| {
             let id = MadeLayer::id(index);
             let outlet = id.map(|id| Outlet::new(id, tools.payload_max));
@@ -94,6 +97,7 @@ impl Run {
         });
         Ok(Self {
             stream: stream.clone(),
+            codec,
             worker,
             told,
             is_lossy,
@@ -141,10 +145,10 @@ impl Run {
     }
 
     /// A frame of the source.
-    pub(super) fn write(&mut self, codec: Codec, sample: &Sample) {
+    pub(super) fn write(&mut self, sample: &Sample) {
         let Sample { present_ticks, wall, starts, arrival, ref data, .. } = *sample;
         self.known = Some(Known { ticks: present_ticks, wall });
-        let data = data.clone();
+        let (codec, data) = (self.codec, data.clone());
         self.worker.write(SourceFrame { codec, ticks: present_ticks, starts, arrival, data });
     }
 
@@ -315,7 +319,7 @@ impl Run {
         /// A change by less is none.
         const PART: f64 = 0.2;
         let planned: Vec<Planned> = self.layers.iter().map(|made| made.planned.clone()).collect();
-        for (index, rate) in rates(source, &planned).into_iter().enumerate() {
+        for (index, rate) in rates(self.codec, source, &planned).into_iter().enumerate() {
             let present = self.layers[index].bitrate;
             let apart = rate.as_bps().abs_diff(present.as_bps());
             let ceiling = planned[index].ceiling;
