@@ -452,7 +452,7 @@ fn for_whoever_reads_all_layers_all_are_made_as_long_as_he_reads() {
     });
     // The first picture of all has this timestamp, and was there at the beginning.
     let (timestamp, wall) = clock.expect("it is told what they stand for");
-    let since = (timestamp - (1 << 33)) as i64 * 100 / 9;
+    let since = (timestamp - (1 << 33)).cast_signed() * 100 / 9;
     let off = wall.micros_since(world.epoch.wall_of(mill.term.since)) - since;
     assert!(off.abs() < 1_000, "{off} us off");
     let layers = told.iter().filter(|it| matches!(it, Tapped::Layers(all) if all.len() == 3));

@@ -94,7 +94,7 @@ impl Source {
         match tapped {
             Tapped::Formats(formats) => publisher.take_formats(&formats, emit),
             Tapped::Packets(packets) | Tapped::Made(packets) => {
-                publisher.take_packets(&packets, now, emit)
+                publisher.take_packets(&packets, now, emit);
             }
             Tapped::Clock { lane, timestamp, wall } => {
                 publisher.take_clock(lane, timestamp, wall, emit);

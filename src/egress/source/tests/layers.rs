@@ -124,7 +124,7 @@ fn what_is_made_of_a_publisher_s_frames_is_at_their_times() {
     let walls: Vec<WallTime> = (0..30).map(|number| wall(number * 40)).collect();
     for number in 0..30_u64 {
         let own = world.picture(number);
-        let ticks = 5_000_000 + number as i64 * 3_600;
+        let ticks = 5_000_000 + number.cast_signed() * 3_600;
         let payloads = own.iter().map(|packet| packet.payload.as_slice());
         let data = depacketize(own[0].codec, payloads).expect("a picture").into();
         let (coding, arrival) = (Coding::Video(own[0].codec), own[0].arrival);
