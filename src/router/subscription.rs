@@ -283,7 +283,7 @@ impl Subscription {
     /// Nothing new flows until the next start.
     pub fn wait(&mut self) {
         let Some(mut stay) = self.stay.take() else { return };
-        self.numbers = stay.rewriter.after().numbers;
+        self.numbers = stay.rewriter.after().numbers.or(self.numbers);
         stay.rewriter.finish();
         // Of what was sent nothing there is nothing to find.
         if self.next_out > stay.rewriter.first_out() {
@@ -424,6 +424,24 @@ mod tests {
         subscription.aim(LayerId::ONLY);
         subscription.aim(upper);
         assert_eq!(select(&mut subscription, &of_layer(1, 10, 4_000, false)), Some(4));
+    }
+
+    /// A receiver that goes back to a codec whose frames are numbered takes lower numbers for late.
+    #[test]
+    fn numbers_of_frames_go_on_past_a_codec_that_has_none() {
+        let mut subscription = Subscription::new(Kind::Video, 0).with_dependencies(true);
+        let mut begin = |sequence, codec, number: u8| {
+            subscription.forget();
+            let packet = packet(sequence, true);
+            let dependency = [0xc0, 0, number].repeat(usize::from(codec == Codec::Av1));
+            let packet = Packet { codec, dependency, ..packet };
+            let patch = subscription.select(&packet, |_| 0).expect("it begins").patch;
+            number.wrapping_add(patch.dependency.frame as u8)
+        };
+        assert_eq!(begin(100, Codec::Av1, 50), 50);
+        assert_eq!(begin(200, Codec::Av1, 7), 51);
+        begin(300, Codec::H264, 0);
+        assert_eq!(begin(400, Codec::Av1, 9), 52);
     }
 
     /// A layer's keyframe of a moment whose picture was sent already from the one before.

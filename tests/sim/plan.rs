@@ -291,8 +291,10 @@ impl Draw {
 
     fn viewer(&mut self, stream: &str) {
         let at = self.moment(Duration::ZERO);
+        let rtx = self.random.happens(0.6);
         let screen = Screen {
-            rtx: self.random.happens(0.6),
+            rtx,
+            dependencies: rtx,
             nack: self.random.happens(0.85),
             tells: self.one_of(&[Tells::Arrivals, Tells::Arrivals, Tells::Remb, Tells::Nothing]),
         };

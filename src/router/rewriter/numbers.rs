@@ -30,6 +30,17 @@ impl Numbers {
     /// There were none.
     pub const NONE: Self = Self { picture: None, base: None, frame: None, template: None };
 
+    /// These, and of what there were none those from before.
+    #[must_use]
+    pub fn or(self, before: Self) -> Self {
+        Self {
+            picture: self.picture.or(before.picture),
+            base: self.base.or(before.base),
+            frame: self.frame.or(before.frame),
+            template: self.template.or(before.template),
+        }
+    }
+
     /// A packet that was sent, and the descriptor of its payload.
     pub(super) fn note(&mut self, packet: &Packet, own: Option<&Descriptor>) {
         if let Some(own) = own {
