@@ -221,7 +221,7 @@ impl Draw {
         match (codec, self.modes.next() % 6) {
             _ if !self.is_scalable => Mode::L1T1,
             (Codec::H265, _) | (_, 2..) => Mode::L1T1,
-            (Codec::Vp9, 0) => Mode::L3T3KEY,
+            (Codec::Vp9 | Codec::Av1, 0) => Mode::L3T3KEY,
             (_, _) => Mode::L1T3,
         }
     }

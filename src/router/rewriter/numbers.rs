@@ -51,6 +51,16 @@ impl Numbers {
         }
     }
 
+    /// Whether a packet's frame has a number in its dependency descriptor that is not behind these.
+    pub(super) fn is_behind(&self, packet: &Packet) -> bool {
+        let Some((newest, read)) = self.frame.zip(dependency::Numbers::read(&packet.dependency))
+        else {
+            return false;
+        };
+        let ahead = read.frame.wrapping_sub(newest);
+        ahead == 0 || ahead >= 1 << 15
+    }
+
     fn note_dependency(&mut self, value: &[u8]) {
         let Some(read) = dependency::Numbers::read(value) else { return };
         if self.frame.is_none_or(|newest| read.frame.wrapping_sub(newest) < 1 << 15) {

@@ -409,7 +409,8 @@ impl Track {
         let Some(offered) = self.offered.get(&number).copied() else {
             // What came to the server only after the viewer had begun anew fills a gap of before.
             let is_gap = self.offered.keys().any(|&other| other > number);
-            if is_gap && payload.is_empty() && self.leaves_out() {
+            let is_kept = is_gap || self.blanks.contains(&number);
+            if is_kept && payload.is_empty() && self.leaves_out() {
                 return self.again(opened);
             }
             if is_gap
