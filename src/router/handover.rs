@@ -17,10 +17,10 @@ impl Router {
     }
 
     /// What somebody who takes the stream as it comes in needs to go on with it: all video since
-    /// the newest keyframe of each layer, and the sound with it as far as that is kept, in the
-    /// order of arrival.
+    /// the newest keyframe of each layer that the publisher sends, and the sound with it as far as
+    /// that is kept, in the order of arrival.
     pub fn since_keyframe(&self) -> Vec<Arc<Packet>> {
-        let (_, video) = self.past_and_present();
+        let video: Vec<_> = self.sent().flat_map(RtpStream::since_keyframe).collect();
         let since = video.iter().map(|(packet, _)| packet.arrival).min();
         let sound = self.audio.history.after(0).map(|(packet, _)| packet);
         let waiting = self.audio.batch.waiting().iter().map(|it| &it.packet);

@@ -5,13 +5,14 @@
 
 use crate::{engines, frames, handshake, rtmp, sdp_check, sessions, source};
 use millrace::codec;
-use millrace::codec::dependency::Dependency;
+use millrace::codec::dependency::{self, Dependency};
 use millrace::codec::descriptor::Descriptor;
 use millrace::egress::http::presentation::names;
 use millrace::ingest::srt::mpegts::Demuxer;
 use millrace::ingest::srt::stream_id;
 use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format};
+use millrace::media::patch::DependencyMoved;
 use millrace::peer::agreement::{Credentials, Fingerprint, HashAlgorithm};
 use millrace::peer::binding::{self, Answer};
 use millrace::peer::header::RtpHeader;
@@ -320,11 +321,27 @@ fn descriptor(bytes: &[u8]) {
 }
 
 /// Values of an extension, each with its length before it: layers stay within their bounds.
+/// Numbers that are moved, and moved back, are what they were, and so is all else.
+fn numbers_move_back(value: &[u8]) {
+    let (frame, template) = (0xabcd_u16, 23_u8);
+    let mut there = value.to_vec();
+    for by in [(frame, template), (frame.wrapping_neg(), 64 - template)] {
+        let (frame, template) = by;
+        let head = dependency::moved(&there, DependencyMoved { frame, template });
+        let len = head.len().min(there.len());
+        there[..len].copy_from_slice(&head[..len]);
+        let [read, was] = [there.as_slice(), value].map(dependency::Numbers::read);
+        assert_eq!(read.is_some(), was.is_some());
+    }
+    assert!(value.len() < 3 || there == value);
+}
+
 fn dependency(mut bytes: &[u8]) {
     let mut known = None;
     while let Some((&len, rest)) = bytes.split_first() {
         let (value, tail) = rest.split_at(rest.len().min(usize::from(len)));
         bytes = tail;
+        numbers_move_back(value);
         let Some(read) = Dependency::read(value, &mut known) else { continue };
         let (spatial, temporal) = known.as_ref().expect("or nothing is known").highest();
         assert!(read.spatial <= spatial && read.temporal <= temporal);
