@@ -3,10 +3,10 @@
 use crate::ipc::picture::{Layer, LayerLoad, Report};
 use crate::picture::element::lock;
 use crate::picture::encoder::{Encoded, Encoder};
-use crate::picture::{Tell, now_ns, table};
+use crate::picture::{Tell, now_ns, stamp, table};
 use anyhow::Context as _;
 use gstreamer as gst;
-use gstreamer_video::VideoInfo;
+use gstreamer_video::{VideoFormat, VideoInfo};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +23,17 @@ pub(crate) struct Work {
     pub(crate) info: VideoInfo,
     /// Whether it has to become an IDR.
     pub(crate) is_keyframe: bool,
+}
+
+impl Work {
+    /// A picture for a layer that shows nothing in particular.
+    pub(crate) fn blank(layer: &Layer) -> anyhow::Result<Self> {
+        let (width, height) = (u32::from(layer.width), u32::from(layer.height));
+        let info = VideoInfo::builder(VideoFormat::I420, width, height).build()?;
+        let mut buffer = gst::Buffer::from_mut_slice(vec![0x80; info.size()]);
+        stamp::stamp(buffer.get_mut().context("a new buffer that has two owners")?, 0);
+        Ok(Self { buffer, info, is_keyframe: true })
+    }
 }
 
 /// What the decoder's thread and the layer's share.

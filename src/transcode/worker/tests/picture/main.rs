@@ -1,5 +1,5 @@
-//! The worker for pictures by itself: what it makes of streams of all codecs, and what it does where
-//! it is given nonsense or too much.
+//! The worker for pictures by itself: what it makes of streams of all codecs, and what it does
+//! where it is given nonsense or too much.
 
 #[path = "../../../ipc/mod.rs"]
 #[expect(unreachable_pub, dead_code, reason = "it is public in the server; sound is in it too")]
