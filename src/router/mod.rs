@@ -214,6 +214,11 @@ impl Router {
         self.changed = true;
     }
 
+    /// Whether there are such.
+    pub fn has_made(&self) -> bool {
+        !self.layers.made().is_empty()
+    }
+
     /// Those that are made here.
     pub fn made(&self) -> Arc<[MadeLayer]> {
         Arc::clone(self.layers.made())

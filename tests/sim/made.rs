@@ -15,6 +15,7 @@ use millrace::media::id::{SessionId, StreamName};
 use millrace::media::layer::{Lane, LayerId, LayerState, MadeLayer};
 use millrace::media::packet::PacketFields;
 use millrace::media::protocol::Protocol;
+use millrace::peer::testing::ClientOptions;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ struct Mill {
     shard: usize,
     session: SessionId,
     term: Term,
+    /// How the publisher encodes; what is made of it is H.264.
+    codec: Codec,
     pictures: u64,
     next_at: Instant,
     wishing: Wishing,
@@ -73,6 +76,7 @@ fn stream() -> StreamName {
 fn made(is_available: [bool; 2]) -> Arc<[MadeLayer]> {
     let layer = |(index, rid, dimensions, rate): (usize, &str, _, _)| MadeLayer {
         rid: rid.to_owned(),
+        codec: Codec::H264,
         dimensions,
         frame_rate: 30.0,
         bitrate: kbps(rate),
@@ -98,8 +102,8 @@ impl Mill {
         let make = Make { stream: stream(), term, layers: made([true; 2]), wishes: Some(wishes) };
         world.command_at(shard, Command::Make(Box::new(make)));
         let (pictures, next_at, runs) = (0, world.now, [false; 2]);
-        let (sequences, made) = ([1 << 20; 3], [0; 2]);
-        Self { shard, session, term, pictures, next_at, wishing, runs, sequences, made }
+        let (sequences, made, codec) = ([1 << 20; 3], [0; 2], Codec::H264);
+        Self { shard, session, term, codec, pictures, next_at, wishing, runs, sequences, made }
     }
 
     fn changes(&self, world: &mut World, is_available: [bool; 2]) {
@@ -113,11 +117,15 @@ impl Mill {
         let timestamp = (1 << 33) + self.pictures * 3_000;
         let unit = if keyframe { 5 } else { 1 };
         let layer = LayerId::at(place).expect("there are few");
+        let codec = if place == 0 { self.codec } else { Codec::H264 };
         let packets = (0..PACKETS[place]).map(|index| {
-            let mut payload = vec![0x60 | unit; PAYLOAD];
+            // A VP8 payload descriptor begins a partition (RFC 7741 §4.2).
+            let begins = if index == 0 { 0x10 } else { 0 };
+            let first = if codec == Codec::Vp8 { begins } else { 0x60 | unit };
+            let mut payload = vec![first; PAYLOAD];
             payload[1] = place as u8;
             let sequence = self.sequences[place] + index;
-            let fields = PacketFields::single(Codec::H264, sequence, timestamp, world.now);
+            let fields = PacketFields::single(codec, sequence, timestamp, world.now);
             let marker = index + 1 == PACKETS[place];
             Arc::new(PacketFields { layer, marker, keyframe, ..fields }.with(payload))
         });
@@ -125,7 +133,7 @@ impl Mill {
         self.sequences[place] += PACKETS[place];
         let ntp = world.epoch.wall_of(self.next_at);
         let report = SenderReport { lane: Lane::Video(layer), ntp, timestamp, arrival: world.now };
-        let format = Format { codec: Codec::H264, parameters: String::new() };
+        let format = Format { codec, parameters: String::new() };
         self.hands(
             world,
             Written {
@@ -341,4 +349,34 @@ fn a_layer_that_cannot_be_had_for_the_time_being_is_left_and_come_back_to() {
     // With the next keyframe, as this publisher cannot be asked for one.
     assert_eq!(layers_with_steps(&world, viewer, GROUP as u32 * 3_000).last(), Some(&0));
     assert_eq!(states(&mut world, 3).len(), 0, "there is one layer, as if there had been no other");
+}
+
+#[test]
+fn whoever_does_not_play_what_the_publisher_sends_gets_what_is_made_of_it() {
+    let mut world = world(1_140);
+    let mut mill = Mill::begins(&mut world, 1);
+    mill.codec = Codec::Vp8;
+    mill.runs_for(&mut world, secs(1));
+    let options = ClientOptions::default;
+    let screen = Screen::default;
+    let knows = [&[Codec::H264][..], &[Codec::H264, Codec::Vp8], &[Codec::Vp8]];
+    let viewers = knows.map(|codecs| world.view_with("lot-42", screen(), codecs, options()));
+    for (shard, viewer) in viewers.into_iter().enumerate() {
+        place(&mut world, viewer, shard);
+    }
+    mill.runs_for(&mut world, secs(15));
+    let got = viewers.map(|viewer| layers_of(&world, viewer));
+    assert!(!got[0].contains(&0) && got[0].last() == Some(&1), "{got:?}");
+    assert_eq!(got[1].last(), Some(&0), "{got:?}");
+    assert_eq!(got[2], [0]);
+    // From one codec to the other and back, in one stream.
+    for (rid, place) in [("480p", 1), ("240p", 2)] {
+        choose(&mut world, viewers[1], Some(rid));
+        mill.runs_for(&mut world, secs(2));
+        assert_eq!(layers_of(&world, viewers[1]).last(), Some(&place));
+    }
+    choose(&mut world, viewers[1], None);
+    mill.runs_for(&mut world, secs(14));
+    assert_eq!(layers_of(&world, viewers[1]).last(), Some(&0));
+    assert!(viewers.iter().all(|&viewer| world.ended(viewer).is_none()));
 }
