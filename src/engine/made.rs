@@ -212,6 +212,9 @@ impl Engine {
             }
         }
         let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.tapping.as_ref().is_some_and(|tapping| tapping.takes_made()) {
+            here |= stream.router.made_available();
+        }
         if let Some(shard) = stream.source {
             if std::mem::replace(&mut stream.watched.told, here) != here {
                 let name = stream.name.clone();
