@@ -1,7 +1,9 @@
 //! Layers that the real worker makes of what ffmpeg publishes, and workers that fail.
 //!
+//! - `codecs`: what not everybody plays
 //! - `faults`: workers that die, hang, crash, or are too many
 
+mod codecs;
 mod faults;
 
 use crate::harness::{PUBLISH_TOKEN, SOON, Server, until};
