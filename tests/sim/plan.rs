@@ -221,7 +221,7 @@ impl Draw {
         match (codec, self.modes.next() % 6) {
             _ if !self.is_scalable => Mode::L1T1,
             (Codec::H265, _) | (_, 2..) => Mode::L1T1,
-            (Codec::Vp9, 0) => Mode::L3T3KEY,
+            (Codec::Vp9 | Codec::Av1, 0) => Mode::L3T3KEY,
             (_, _) => Mode::L1T3,
         }
     }
@@ -291,8 +291,10 @@ impl Draw {
 
     fn viewer(&mut self, stream: &str) {
         let at = self.moment(Duration::ZERO);
+        let rtx = self.random.happens(0.6);
         let screen = Screen {
-            rtx: self.random.happens(0.6),
+            rtx,
+            dependencies: rtx,
             nack: self.random.happens(0.85),
             tells: self.one_of(&[Tells::Arrivals, Tells::Arrivals, Tells::Remb, Tells::Nothing]),
         };

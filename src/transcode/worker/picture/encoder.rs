@@ -12,8 +12,9 @@ use gstreamer_video::{DownstreamForceKeyUnitEvent, VideoInfo};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// An encoder that has taken so many pictures more than it gave back gives none.
-const OWED_MAX: u32 = 16;
+/// An encoder that takes so many pictures, one after the other, gives none. `openh264enc` leaves
+/// out a second of them where its rate was halved.
+const OWED_MAX: u32 = 90;
 /// Pictures further apart are taken for so far apart: clocks jump.
 const STEP_MAX: i64 = 10 * stamp::CLOCK_RATE;
 
@@ -31,7 +32,7 @@ pub(crate) struct Encoder {
     driven: Driven,
     /// Into the format that it wants, where that is another one.
     converter: Option<Scaler>,
-    /// Pictures it has taken, and not given back yet.
+    /// Pictures it has taken since it gave one back.
     owed: Arc<AtomicU32>,
     bitrate_bps: u32,
     /// The ticks of the newest picture, and its time for the encoder, which only rises.

@@ -168,9 +168,10 @@ impl Lane {
 
     /// Encodes what comes, with the first encoder that does; where one fails, with the next.
     fn run(self: &Arc<Self>, tell: &Tell) -> anyhow::Result<()> {
+        let rows = table::encoders(&self.layer.encoder)?;
         let mut next = self.next();
         let mut reason = String::new();
-        for row in table::encoders(&self.layer.encoder)? {
+        for row in rows {
             let Some(element) = row.make() else {
                 let (name, package) = (row.name, row.package);
                 reason = format!("GStreamer has no {name} that works here ({package} has it)");

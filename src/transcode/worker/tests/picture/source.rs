@@ -33,7 +33,7 @@ pub(crate) fn frames(
         Codec::Av1 => "video/x-av1,stream-format=obu-stream,alignment=tu",
     };
     // Moving rings: nobody encodes them for nothing.
-    let pattern = "zone-plate kx2=10 ky2=10 kt=2 kxt=1";
+    let pattern = "zone-plate kx2=6 ky2=6 kt=2 kxt=1";
     let line = format!(
         "videotestsrc num-buffers={count} pattern={pattern} ! \
          video/x-raw,format=I420,width={width},height={height},framerate=30/1 ! \

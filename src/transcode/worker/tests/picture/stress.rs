@@ -1,6 +1,6 @@
 //! Nonsense, too much at once, and starts and stops again and again.
 
-use crate::ipc::picture::{Codec, Order};
+use crate::ipc::picture::{Codec, Layer, Order, Report};
 use crate::source::{Frame, X264, frames};
 use crate::talk::{Talk, layer};
 
@@ -114,9 +114,10 @@ fn layers_that_start_and_stop_leave_nothing_behind() {
         talk.feed(&later, &[0, 1]);
         talk.say(&Order::Stop(0));
         talk.say(&Order::Stop(1));
-        // Whatever it says next, it says after that.
-        talk.wait_for_load();
-        talk.wait_for_load();
+        // It obeys one order after the other: what this one comes to shows that those are done.
+        talk.say(&Order::Start(Layer { encoder: "none".to_owned(), ..layer(2, (2, 2), 1) }));
+        talk.wait(|report| matches!(report, Report::Refused { .. }).then_some(()));
+        talk.say(&Order::Stop(2));
     };
     for _ in 0..3 {
         cycle(&mut talk);
