@@ -75,7 +75,7 @@ impl Keeper {
     const STARTS_APART: Duration = Duration::from_secs(5);
 
     pub(super) fn new(stream: StreamName, tools: Tools, board: Arc<Board>) -> Self {
-        let (tap, source) = (tools.bus.tap(&stream), Source::new(tools.epoch));
+        let (tap, source) = (tools.bus.tap(&stream), Source::of_any_codec(tools.epoch));
         let ladder = tools.settings.ladder_of(stream.as_str()).clone();
         let vacant_until = Some(tools.clock.now() + Self::BEGIN_MAX);
         Self { stream, tools, board, ladder, tap, source, publisher: None, vacant_until }

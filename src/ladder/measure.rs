@@ -1,6 +1,6 @@
 //! What a source turns out to be: its size, its frame rate, what it takes. Pure.
 
-use crate::codec::configuration::VideoConfiguration;
+use crate::codec::keyframe_size;
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::Codec;
 use crate::media::frame::CLOCK_RATE;
@@ -35,7 +35,7 @@ impl Measure {
 
     /// From this keyframe on; `None`: it does not say how large it is.
     pub(super) fn begin(codec: Codec, sample: &Sample) -> Option<Self> {
-        let size = VideoConfiguration::read(codec, &sample.data)?.size;
+        let size = keyframe_size(codec, &sample.data)?;
         let ticks = (sample.decode_ticks, sample.decode_ticks);
         let (began, meter) = (sample.arrival, Meter::new(Self::RATE_SPAN, sample.arrival));
         Some(Self { codec, size, began, meter, ticks, frames: 0 })
