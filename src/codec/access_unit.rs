@@ -47,7 +47,8 @@ impl AccessUnits {
     }
 
     /// A frame with all parameter sets before it where it is a start, and none where not; without
-    /// delimiters and filler. With it, whether it is a start: [`keyframe_size`] reads it then. `None` where it has no picture.
+    /// delimiters and filler. With it, whether it is a start: [`keyframe_size`] reads it then.
+    /// `None` where it has no picture.
     pub fn complete(&mut self, frame: &[u8]) -> Option<(Bytes, bool)> {
         let (frame, may_start) = match self.codec {
             Codec::H264 => self.complete_nal::<H264>(frame)?,

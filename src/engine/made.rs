@@ -86,7 +86,8 @@ impl Stream {
 
 impl Viewing {
     /// Those of these layers that its client can play: what is made of a layer may be encoded
-    /// otherwise. What is made in the size of the publisher's own is for those who cannot play that.
+    /// otherwise. What is made in the size of the publisher's own is for those who do not play
+    /// that.
     pub(super) fn playable<'a>(&mut self, layers: &'a [LayerState]) -> Cow<'a, [LayerState]> {
         let Some(track) = self.viewer.track(Kind::Video) else { return Cow::Borrowed(layers) };
         if !layers.iter().any(|layer| layer.is_made) {
