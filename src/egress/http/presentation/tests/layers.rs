@@ -410,7 +410,9 @@ fn layers_that_are_made_for_this_are_in_the_first_playlist() {
     made.expect_made();
     // What its publisher has sent before comes at once; what is made begins behind it.
     let (past, live) = (layer(0, 0.0, 4.5), layer(0, 4.5, 9.0));
-    past.into_iter().for_each(|sample| made.push(sample));
+    for sample in past {
+        made.push(sample);
+    }
     assert!(!made.is_ready() && made.awaits_made(), "nothing was told of them");
     made.set_layers(&told_made());
     let mut begun = mixed([live, layer(1, 4.52, 9.0), layer(2, 4.52, 9.0)]);
@@ -447,7 +449,9 @@ fn layers_that_cannot_be_made_are_not_waited_for() {
     layers[1..].iter_mut().for_each(|layer| layer.is_withdrawn = true);
     made.expect_made();
     made.set_layers(&layers);
-    layer(0, 0.0, 4.5).into_iter().for_each(|sample| made.push(sample));
+    for sample in layer(0, 0.0, 4.5) {
+        made.push(sample);
+    }
     assert!(made.is_ready());
     assert_eq!(offered(&made), ["video.m3u8"]);
 }
