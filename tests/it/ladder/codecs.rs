@@ -1,6 +1,8 @@
 //! What not everybody plays is made into H.264.
 
-use super::{FRAMES, SMALLER, SOURCE, choose, layer, layers_become, seen, sees};
+use super::{
+    FRAMES, SMALLER, SOURCE, choose, layer, layers_become, notice, rtmp, seen, sees, view,
+};
 use crate::harness::{PUBLISH_TOKEN, Server};
 use anyhow::Context as _;
 use loadtest::codec::{Codec, Kind};
@@ -44,6 +46,26 @@ async fn h265_is_watched_by_whoever_plays_only_h264() -> anyhow::Result<()> {
     // Whoever plays it gets what the publisher sends.
     let other = server.view("cam", ViewOptions::default()).await?;
     crate::harness::received(&other, Codec::H265, 30).await?;
+    server.assert_sound();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b_frames_are_watched_as_what_is_made_of_them() -> anyhow::Result<()> {
+    let ladder = ("transcode.ladder", "720p:2000k 360p:400k");
+    let server = Server::with(&[("transcode.worker", "auto"), ladder]).await?;
+    // Each B-frame refers to others that do the same.
+    let encoding = "-preset veryfast -x264-params bframes=3:b-pyramid=normal:b-adapt=0:scenecut=0";
+    let _encoder = rtmp(&server, "cam", encoding).await?;
+    layers_become(&server, "cam", "its own size is made", |layers| {
+        layer(layers, "720p").is_some_and(|it| it["height"] == 720)
+    })
+    .await?;
+    let viewer = view(&server, "cam").await?;
+    sees(&viewer, SOURCE, FRAMES).await.context("in its own size")?;
+    choose(&viewer, "360p").await?;
+    sees(&viewer, SMALLER, FRAMES).await?;
+    notice(&server, "cam", "B-frames are transcoded").await?;
     server.assert_sound();
     Ok(())
 }
