@@ -82,6 +82,7 @@ impl Run {
         is_for_all: bool,
         planned: Vec<Planned>,
     ) -> Result<Self, Unavailable> {
+        tools.transcoder.picture_available(codec)?;
         let (out, told) = channel(TOLD_MAX);
         let is_lossy = Arc::new(AtomicBool::new(false));
         let lossy = Arc::clone(&is_lossy);

@@ -1,6 +1,7 @@
 //! Made layers as HTTP sees them, in `signaling`'s words.
 
 use super::readings::{Samples, metric};
+use super::sound;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -8,9 +9,33 @@ use crate::ladder::{LadderReport, Ladders, MadeReport, Tools};
 use crate::media::id::StreamName;
 use crate::media::time::Epoch;
 use crate::telemetry::metrics;
-use crate::transcode::Transcoder;
+use crate::transcode::{Transcoder, Unavailable};
 use signaling::media_server::{Metric, StreamReport};
+use std::fmt::Write as _;
 use std::sync::Arc;
+
+/// What of transcoding is off, and how it gets on: sound, and pictures where there are ladders.
+pub(super) async fn advice(config: &Config, transcoder: &Transcoder) -> Option<String> {
+    let of_sound = sound::advice(transcoder).await;
+    if !config.transcode.has_ladders() {
+        return of_sound;
+    }
+    let missing = tokio::time::timeout(sound::PATIENCE, transcoder.missing_pictures()).await;
+    let of_pictures = note(&missing.unwrap_or_default());
+    of_sound.into_iter().chain(of_pictures).reduce(|all, more| all + &more)
+}
+
+fn note(missing: &[Unavailable]) -> Option<String> {
+    let lines = missing.iter().fold(String::new(), |mut lines, reason| {
+        // Writing to a String does not fail.
+        let _ = writeln!(lines, "  {reason}");
+        lines
+    });
+    (!lines.is_empty()).then(|| {
+        let what = "transcode.ladder wants layers, and they cannot be made of all pictures";
+        format!("\nNOTE: {what}:\n{lines}")
+    })
+}
 
 /// Layers are made of the streams that have a ladder.
 pub(super) fn ladders(
@@ -63,4 +88,16 @@ pub(super) fn readings(pictures: usize, reports: &[(StreamName, LadderReport)]) 
         metric(metrics::LADDER_DECODE, by_stream(|it| f64::from(it.load.decode_us) / 1e6)),
         metric(metrics::LADDER_ENCODE, by_layer.collect()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_wants_a_ladder_is_told_what_it_lacks() {
+        assert_eq!(note(&[]), None);
+        let text = note(&[Unavailable::Off]).expect("it is told");
+        assert!(text.contains("transcode.ladder") && text.contains("transcode.worker"), "{text}");
+    }
 }

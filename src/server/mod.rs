@@ -198,8 +198,8 @@ impl Server {
         let media = sockets[0].local_address().map_err(system("the media port's address"))?;
         let Announced { addresses: announced, advice } =
             announce::find(&config.network, &sockets[0]).await?;
-        let advice: String =
-            short.into_iter().chain(advice).chain(sound::advice(&transcoder).await).collect();
+        let lacking = ladders::advice(&config, &transcoder).await;
+        let advice = short.into_iter().chain(advice).chain(lacking).collect();
 
         let directory = Arc::new(Directory::new(directory_limits(&config)));
         let audience = Arc::new(Audience::new(config.limits.event_streams_max));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// How long the start output waits for the worker's answer; later it stands in the log only.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is off, and how it gets on; `None` where all is well, or off because the operator says so.
 pub(super) async fn advice(transcoder: &Transcoder) -> Option<String> {

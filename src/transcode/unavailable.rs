@@ -7,17 +7,17 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
     /// The operator wants none.
-    #[error("transcode.worker is \"off\", so no sound is transcoded")]
+    #[error("transcode.worker is \"off\", so nothing is transcoded")]
     Off,
     /// The worker's program is not there.
     #[error(
-        "no sound is transcoded: there is no {}; build it with `make run`, or say in \
+        "nothing is transcoded: there is no {}; build it with `make run`, or say in \
          transcode.worker where it is, and start the server again", .0.display()
     )]
     NoWorker(PathBuf),
     /// It is there and does not run.
     #[error(
-        "no sound is transcoded: {} does not run ({reason}); install what it needs, apt-get \
+        "nothing is transcoded: {} does not run ({reason}); install what it needs, apt-get \
          install gstreamer1.0-plugins-base gstreamer1.0-libav, and start the server again",
         program.display()
     )]
