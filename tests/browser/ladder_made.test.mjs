@@ -47,6 +47,24 @@ async function choosesEach(viewer, server) {
   console.log(JSON.stringify({ freezeCount }));
 }
 
+/** Asks hls.js for the level of that height; done when it has been shown for a while. */
+async function movesTo(wall, height) {
+  const taken = async () => (await wall.evaluate(() => window.taken()))["hls.js"];
+  await wall.evaluate((height) => {
+    const { hls } = window.screens["hls.js"];
+    hls.loadLevel = hls.levels.findIndex((level) => level.height === height);
+  }, height);
+  const isShown = ({ size }) => size.endsWith(`x${height}`);
+  await until(`${height} lines are shown`, async () => isShown(await taken()));
+  const { currentTime } = await taken();
+  await until("it goes on", async () => {
+    const now = await taken();
+    return isShown(now) && now.currentTime > currentTime + 1.5;
+  });
+  const fatal = (await taken()).faults.filter(({ text }) => text.includes(", fatal"));
+  assert.deepEqual(fatal, []);
+}
+
 scenarioInParts("the sizes that an encoder does not send are made", async (world, part) => {
   const options = { ...PATIENT, ...TAKES_ALL, SRT__LISTEN: "off", TRANSCODE__LADDER: "on" };
   const server = await world.server(options);
@@ -87,6 +105,20 @@ scenarioInParts("the sizes that an encoder does not send are made", async (world
         });
       }
       assert.deepEqual(viewer.faults, []);
+    });
+
+    await part("hls.js moves between the same layers", async () => {
+      const wall = await world.open(chromium, `${pages.url}/wall.html`);
+      await until("the wall is there", () => wall.evaluate(() => window.isReady === true));
+      const hang = (url) => window.hang("hls.js", "hls.js", url, "stage");
+      await wall.evaluate(hang, server.url);
+      const heights = () =>
+        wall.evaluate(() => window.screens["hls.js"].hls.levels.map((it) => it.height));
+      await until("all layers are listed", async () => {
+        return [...new Set(await heights())].sort((a, b) => b - a).join() === "720,480,360";
+      });
+      for (const height of [360, 720, 480, 360]) await movesTo(wall, height);
+      assert.deepEqual(wall.faults, []);
     });
   } finally {
     await pages.end();
