@@ -26,7 +26,7 @@ mod input;
 pub(crate) mod lane;
 mod load;
 mod nal;
-mod scaler;
+pub(crate) mod scaler;
 mod spread;
 mod stamp;
 mod still;

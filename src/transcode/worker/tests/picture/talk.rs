@@ -15,7 +15,7 @@ const NEVER: Duration = Duration::from_mins(1);
 /// A running worker for pictures.
 pub(crate) struct Talk {
     pub(crate) child: Child,
-    socket: UnixStream,
+    pub(crate) socket: UnixStream,
     incoming: Incoming<Report>,
     /// Loads that came while something else was waited for.
     pub(crate) loads: Vec<Load>,
