@@ -1,7 +1,8 @@
 //! What a ladder costs, and how much later its layers are: 1080p30 into 720p, 480p and 360p.
 //!
-//! `cargo bench -p millrace-transcode`. First the processor time per frame, against ffmpeg that makes
-//! the same of the same; then frames at the rate at which they come, and how long each layer takes.
+//! `cargo bench -p millrace-transcode`. First the processor time per frame, against ffmpeg that
+//! makes the same of the same; then frames at the rate at which they come, and how long each layer
+//! takes.
 
 #![allow(clippy::print_stdout)]
 
