@@ -125,7 +125,7 @@ fn layers_that_start_and_stop_leave_nothing_behind() {
     // A thread that was waited for is counted until the kernel has put it away.
     talk.wait_for_loads(|_| status(process, "Threads") <= threads);
     let grown = status(process, "VmRSS").saturating_sub(resident);
-    // An encoder has some megabytes, and forty have come and gone; the allocator's own ups and downs
+    // An encoder has some megabytes, and forty have come and gone. The allocator's ups and downs
     // are 2 MB over a hundred cycles, and 5 with other tests beside.
     assert!(grown < 8192, "{grown} kB of {resident}");
 }
