@@ -396,8 +396,9 @@ impl Track {
         };
         let number = self.numbering.peek(u32::from(u16::from_be_bytes(*sequence)), 16);
         let Some(offered) = self.offered.get(&number).copied() else {
-            // What came to the server only after the viewer had begun anew fills a gap of before.
-            let is_gap = self.offered.keys().any(|&other| other > number);
+            // What came to the server only after the viewer had begun anew fills a gap of before;
+            // behind that may lie nothing but what was kept free and is left out.
+            let is_gap = self.offered.keys().chain(&self.blanks).any(|&other| other >= number);
             if is_gap && payload.is_empty() && self.leaves_out() {
                 return self.again(opened);
             }
@@ -406,7 +407,9 @@ impl Track {
             {
                 return Ok(());
             }
-            return broken(Rule::Retransmission, format!("number {number} was never sent"));
+            let (found, newest) = (all.find(payload), self.offered.keys().next_back());
+            let how = format!("number {number} was never sent, but {newest:?}; {found:?}");
+            return broken(Rule::Retransmission, how);
         };
         let publisher = all.get(offered.source).expect("what was offered has a publisher");
         let types = self.payload_types(publisher.codec(self.kind()));
