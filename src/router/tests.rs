@@ -101,6 +101,29 @@ fn what_came_before_a_late_packet_has_passed_it_whichever_batch_it_went_out_with
     assert_eq!(passed, [70_001, 70_002], "and what comes after it is still to come");
 }
 
+/// A viewer there would begin with the keyframe, and lack for ever what had overtaken it.
+#[test]
+fn what_has_overtaken_a_keyframe_is_there_where_the_stream_goes_on_before_that_comes() {
+    let now = Instant::now();
+    let mut routers = [router(now), router(now)];
+    let depart = |router: &mut Router, sequence: u64| {
+        let fields = PacketFields::single(Codec::Vp8, sequence, 3_000, now);
+        let fields = PacketFields { keyframe: sequence == 70_000, marker: true, ..fields };
+        router.push(&Arc::new(fields.with(vec![0])));
+        router.begin_batch(now);
+        router.finish_batch();
+    };
+    depart(&mut routers[0], 70_001);
+    let (time_line, packets) = routers[0].past_and_present();
+    routers[1].go_on(time_line, packets, now);
+    for router in &mut routers {
+        depart(router, 70_000);
+        let cached = router.cache(LayerId::ONLY).expect("there is one").packets();
+        let cached: Vec<u64> = cached.map(|departed| departed.packet.sequence).collect();
+        assert_eq!(cached, [70_000, 70_001]);
+    }
+}
+
 #[test]
 fn what_waits_is_bounded_when_viewers_are_served_too_slowly() {
     let now = Instant::now();
