@@ -132,10 +132,13 @@ impl Source {
         frame.is_none_or(|frame| (frame.spatial, frame.temporal) == (0, 0))
     }
 
-    /// Whether all of a frame had reached the server before the packet of this rank.
+    /// Whether all of a frame had reached the server, in time, before the packet of this rank.
     pub(crate) fn came_before(&self, lane: Lane, frame: usize, rank: usize) -> bool {
         let mut packets = self.frames[lane_index(lane)][frame].packets.clone();
-        packets.all(|index| (1..rank).contains(&self.original(lane, index).rank))
+        packets.all(|index| {
+            let own = self.original(lane, index).rank;
+            (1..rank).contains(&own) && !self.arrivals[own - 1].late
+        })
     }
 
     /// When a lane's newest keyframe began to arrive.
