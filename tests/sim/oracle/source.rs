@@ -54,6 +54,8 @@ pub(crate) struct Source {
     pub(crate) obliges: bool,
     pub(crate) connected: Option<Instant>,
     pub(crate) ended: bool,
+    /// What pictures take, by lane.
+    takes: Vec<usize>,
     /// By lane.
     packets: Vec<Vec<Original>>,
     /// The frames of each lane, where some can be left out.
@@ -109,6 +111,11 @@ impl Source {
     /// Its lanes of pictures.
     pub(crate) fn layers(&self) -> impl Iterator<Item = Lane> {
         (1..self.packets.len()).map(lane_at)
+    }
+
+    /// Whether the pictures of one lane take less than those of another.
+    pub(crate) fn takes_less(&self, lane: Lane, than: Lane) -> bool {
+        self.takes[lane_index(lane)] < self.takes[lane_index(than)]
     }
 
     /// Whether its pictures come in several encodings, or frames of them can be left out.
@@ -214,7 +221,10 @@ impl Source {
 impl Sources {
     pub(crate) fn add(&mut self, number: usize, stream: &str, publishing: &Publishing) {
         let lanes = publishing.camera.lanes();
+        let encodings = publishing.camera.encodings();
+        let takes = encodings.iter().map(|it| it.packets * it.payload_bytes / it.every as usize);
         let source = Source {
+            takes: std::iter::once(0).chain(takes).collect(),
             stream: stream.to_owned(),
             codec: publishing.camera.codec,
             mode: publishing.camera.mode,
