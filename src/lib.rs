@@ -7,6 +7,7 @@ pub mod config;
 pub mod egress;
 pub mod engine;
 pub mod ingest;
+pub mod ladder;
 pub mod media;
 pub mod peer;
 pub mod router;

@@ -1,10 +1,12 @@
 //! How everything else reaches the shards: bounded queues, nothing clever.
 //!
 //! - `directory`: which sessions and streams there are, and which shard owns a session
+//! - `making`: layers that are made of a stream
 //! - `publication`: a stream that is written by an adapter
 //! - `tap`: a stream that is read by an adapter
 
 pub mod directory;
+pub mod making;
 pub mod publication;
 pub mod tap;
 

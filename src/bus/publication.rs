@@ -134,6 +134,11 @@ impl Writer {
     /// As many packets a frame counts for at least: so 256 of the smallest wait, which is seconds.
     const FRAME_COUNTS_FOR: usize = 64;
 
+    /// Of a session at this shard.
+    pub(super) fn new(session: SessionId, shard: ShardLink) -> Self {
+        Self { session, shard, waiting: Arc::default() }
+    }
+
     /// Writes a frame. False: there was no room for it, and what depends on it is of no use.
     pub fn write(&self, mut written: Written) -> bool {
         let own = written.packets.len().max(Self::FRAME_COUNTS_FOR);
@@ -246,7 +251,7 @@ impl Bus {
             return Err(PublishError::Busy);
         }
         Ok(Publication {
-            writer: Writer { session, shard: Arc::clone(shard), waiting: Arc::default() },
+            writer: Writer::new(session, Arc::clone(shard)),
             stream,
             created,
             bus: Arc::clone(self),

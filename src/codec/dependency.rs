@@ -1,14 +1,18 @@
 //! The dependency descriptor, a header extension that says of a frame what its payload may not:
 //! its layers, and where somebody can go up to more of them (AOM "RTP Payload Format For AV1" 1.0,
-//! Appendix A). What frames refer to, by which receivers know what they lack, is passed over.
+//! Appendix A). What frames refer to, by which receivers know what they lack, is passed over: it is
+//! said in differences of frame numbers, so that these can be moved for a viewer.
 //!
 //! Fuzz target: `codec_dependency`.
 
 use super::bits::BitReader;
 use crate::media::layer::Sizes;
+use crate::media::patch::DependencyMoved;
 
 /// Templates have numbers of 6 bits (§A.8.3).
 const TEMPLATES_MAX: usize = 64;
+/// Their numbers wrap.
+const TEMPLATE_MASK: u8 = 0x3f;
 /// A descriptor of this length has none but the mandatory fields.
 const MANDATORY: usize = 3;
 /// Layer ids: of AV1, which has 2 bits for spatial ones and 3 for temporal ones.
@@ -93,7 +97,7 @@ impl Dependency {
             }
         }
         let structure = known.as_ref()?;
-        let index = template.wrapping_sub(structure.offset) & 0x3f;
+        let index = template.wrapping_sub(structure.offset) & TEMPLATE_MASK;
         let Template { spatial, temporal, mut indications } =
             *structure.templates.get(usize::from(index))?;
         if own_indications {
@@ -167,6 +171,59 @@ impl Structure {
             .map(|(_, &(_, up_to))| up_to)
             .max()
     }
+}
+
+/// The numbers in a descriptor that receivers see: their order, and no more, means something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// The frame's.
+    pub frame: u16,
+    /// Of the templates that it brings the first one's, and the one after the last.
+    pub templates: Option<(u8, u8)>,
+}
+
+impl Numbers {
+    /// Those of a descriptor; `None` where it is cut short.
+    pub fn read(value: &[u8]) -> Option<Self> {
+        let (&[_, high, low], _) = value.split_first_chunk::<MANDATORY>()?;
+        Some(Self { frame: u16::from_be_bytes([high, low]), templates: read_templates(value) })
+    }
+}
+
+/// The numbers of the templates that a descriptor brings (§A.8.2, `template_dependency_structure`).
+fn read_templates(value: &[u8]) -> Option<(u8, u8)> {
+    let &[flags, ..] = value.get(MANDATORY..)? else { return None };
+    if flags & 0x80 == 0 {
+        return None;
+    }
+    let mut bits = BitReader::new(&value[MANDATORY..]);
+    bits.skip(5)?;
+    let first = bits.bits(6)? as u8;
+    bits.skip(5)?; // dt_cnt_minus_one
+    let count = read_layers(&mut bits)?.len() as u8;
+    Some((first, first.wrapping_add(count) & TEMPLATE_MASK))
+}
+
+/// So many bytes hold all numbers in a descriptor.
+pub const NUMBERS_LEN: usize = 5;
+
+/// What a descriptor begins with when its numbers have been moved; what lies beyond its end is
+/// zero.
+pub fn moved(value: &[u8], by: DependencyMoved) -> [u8; NUMBERS_LEN] {
+    let mut head = [0; NUMBERS_LEN];
+    let len = value.len().min(NUMBERS_LEN);
+    head[..len].copy_from_slice(&value[..len]);
+    let [flags, high, low, extended, offset] = &mut head;
+    let next = |number: u8| number.wrapping_add(by.template) & TEMPLATE_MASK;
+    *flags = *flags & !TEMPLATE_MASK | next(*flags & TEMPLATE_MASK);
+    [*high, *low] = u16::from_be_bytes([*high, *low]).wrapping_add(by.frame).to_be_bytes();
+    if *extended & 0x80 != 0 && len == NUMBERS_LEN {
+        // template_id_offset, behind five flags.
+        let first = next(*extended << 3 & 0x38 | *offset >> 5);
+        *extended = *extended & !0x07 | first >> 3;
+        *offset = *offset & !0xe0 | first << 5;
+    }
+    head
 }
 
 /// §A.8.2, `template_layers`: which layers the templates are of.
@@ -259,6 +316,31 @@ mod tests {
         let own = bytes("01 000111 0000000000001000  0 1 1 0 0  11  00 10");
         let own = Dependency::read(&own, &mut known).expect("a known template");
         assert_eq!((own.temporal, own.opens), (1, Some(1)));
+    }
+
+    #[test]
+    fn numbers_are_moved_and_nothing_else() {
+        let value = two_temporal_layers();
+        assert_eq!(Numbers::read(&value), Some(Numbers { frame: 7, templates: Some((5, 8)) }));
+        let move_by = |value: &[u8], by| {
+            let head = moved(value, by);
+            [&head[..head.len().min(value.len())], value.get(head.len()..).unwrap_or(&[])].concat()
+        };
+        let by = DependencyMoved { frame: 0xfffa, template: 60 };
+        let there = move_by(&value, by);
+        assert_eq!(Numbers::read(&there), Some(Numbers { frame: 1, templates: Some((1, 4)) }));
+        let mut known = None;
+        let read = Dependency::read(&there, &mut known);
+        assert_eq!(read, Dependency::read(&value, &mut None));
+        // A frame of the same structure, and what has none of it.
+        let upper = bytes("01 000111 0000000000001000");
+        let there = move_by(&upper, by);
+        assert_eq!(Numbers::read(&there), Some(Numbers { frame: 2, templates: None }));
+        assert_eq!(Dependency::read(&there, &mut known).map(|it| it.temporal), Some(1));
+        let back = DependencyMoved { frame: by.frame.wrapping_neg(), template: 4 };
+        assert_eq!((move_by(&move_by(&value, by), back), move_by(&there, back)), (value, upper));
+        let own = bytes("01 000111 0000000000001000  0 1 1 0 0  11  00 10");
+        assert_eq!(move_by(&own, by)[3..], own[3..], "no structure");
     }
 
     #[test]

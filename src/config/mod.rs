@@ -10,6 +10,7 @@
 //! - `limits`: how many, how large, how long
 //! - `log`: what is written about it
 //! - `network`: ports, TLS, ICE servers
+//! - `pattern`: which streams an option is meant for
 //! - `reach`: how far an address reaches
 //! - `reader`: file, environment and flags behind one look-up
 //! - `rtmp`: `[rtmp]`, RTMP and RTMPS
@@ -32,6 +33,7 @@ pub mod ingest;
 pub mod limits;
 pub mod log;
 pub mod network;
+pub mod pattern;
 pub mod reach;
 mod reader;
 pub mod rtmp;

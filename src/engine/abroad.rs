@@ -6,6 +6,7 @@
 use super::Engine;
 use super::catch_up::Begins;
 use super::command::EndReason;
+use super::made::Watched;
 use super::message::{Message, SenderReport, Start, Term};
 use super::stream::Stream;
 use crate::media::arena::{Path, SendArena};
@@ -128,6 +129,10 @@ impl Engine {
             Message::Unfollow(stream) => {
                 if let Some(stream) = self.stream_mut(&stream) {
                     stream.followers.retain(|&follower| follower != from);
+                    stream.watched.left(from);
+                }
+                if let Some(&index) = self.names.get(&stream) {
+                    self.tell_made_watched(index);
                 }
             }
             Message::Start(stream, start) => {
@@ -156,6 +161,23 @@ impl Engine {
             Message::KeyframeWanted(stream, layer) => {
                 self.keyframe_wanted(&stream, Some(layer), now);
             }
+            Message::Made(stream, made) => {
+                if let Some(index) = self.started(from, &stream)
+                    && let Some(stream) = self.streams.get_mut(index)
+                {
+                    stream.router.set_made(made);
+                    stream.look_again(now);
+                }
+            }
+            Message::MadeEnded(stream, layer) => {
+                if let Some(index) = self.started(from, &stream)
+                    && let Some(stream) = self.streams.get_mut(index)
+                {
+                    stream.router.stop_made(layer);
+                    stream.look_again(now);
+                }
+            }
+            Message::Watched(stream, layers) => self.watched_abroad(from, &stream, layers),
         }
     }
 
@@ -231,6 +253,7 @@ impl Engine {
         let Some(stream) = self.streams.get_mut(index) else { return };
         stream.has_started = true;
         stream.router.set_rids(start.rids);
+        stream.router.set_made(start.made);
         stream.router.go_on(start.time_line, start.packets, now);
         self.layers_changed(index, now);
         self.choose_if_due(index, now, arena);
@@ -346,6 +369,7 @@ impl Engine {
         let Some(abroad) = self.abroad.get(&stream.name) else { return };
         stream.source = Some(abroad.shard);
         stream.has_started = false;
+        stream.watched = Watched::default();
         stream.vacant_until = None;
         let (shard, term, name) = (abroad.shard, abroad.term, stream.name.clone());
         self.tell(shard, Message::Follow(name, term));
@@ -373,7 +397,8 @@ impl Engine {
         let stream = &mut self.streams[index];
         let (time_line, packets) = stream.router.past_and_present();
         let (formats, rids) = (stream.formats.clone(), stream.router.rids());
-        let start = Start { formats, rids, time_line, packets };
+        let made = stream.router.made();
+        let start = Start { formats, rids, made, time_line, packets };
         stream.followers.push(from);
         self.tell_watched(index);
         self.tell(from, Message::Start(name.clone(), Box::new(start)));

@@ -1,6 +1,7 @@
 //! What others may ask of an engine, and what it tells them.
 
 use super::Engine;
+use super::made::Wishes;
 use super::message::{SenderReport, Term};
 use super::report::StreamState;
 use super::tap::{TapId, TapSink};
@@ -8,7 +9,7 @@ use crate::media::arena::SendArena;
 use crate::media::bitrate::Bitrate;
 use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
-use crate::media::layer::{LayerState, SelectedLayer};
+use crate::media::layer::{LayerId, LayerState, MadeLayer, SelectedLayer};
 use crate::media::packet::Packet;
 use crate::media::protocol::Protocol;
 use crate::media::time::WallTime;
@@ -67,6 +68,22 @@ pub struct Written {
     pub packets: Vec<Arc<Packet>>,
     /// Counts it as long as it waits; none where nobody counts.
     pub waiting: Option<Arc<Waiting>>,
+    /// It is not the publisher's own, but made here of that.
+    pub is_made: bool,
+    /// This layer is not made any more, behind the packets: until somebody wants it again.
+    pub ended: Option<LayerId>,
+}
+
+/// Layers that can be made of what a publisher sends.
+pub struct Make {
+    /// Its stream.
+    pub stream: StreamName,
+    /// Which publisher.
+    pub term: Term,
+    /// All of them; no more than [`MadeLayer::MAX`].
+    pub layers: Arc<[MadeLayer]>,
+    /// Told which of them are wanted; none: as before.
+    pub wishes: Option<Arc<dyn Wishes>>,
 }
 
 /// A part of what one publisher may have waiting; dropping it gives it back.
@@ -153,6 +170,10 @@ pub enum Command {
     Restart(SessionId, Credentials),
     /// Somebody writes a stream from now on.
     Publish(Box<Opening>),
+    /// These layers can be made of what a publisher sends, from now on.
+    Make(Box<Make>),
+    /// They cannot any more.
+    Unmake(StreamName, Term),
     /// Whether a viewer's client listens to what the timestamps that it sees stand for.
     Listen(SessionId, bool),
     /// What a viewer wishes to see from now on.
@@ -175,6 +196,8 @@ impl fmt::Debug for Command {
             Self::End(session, reason) => write!(out, "End({session:?}, {reason})"),
             Self::Restart(session, ..) => write!(out, "Restart({session:?})"),
             Self::Publish(opening) => write!(out, "Publish({:?})", opening.session),
+            Self::Make(make) => write!(out, "Make({}, {:?})", make.stream, make.layers),
+            Self::Unmake(stream, term) => write!(out, "Unmake({stream}, {term:?})"),
             Self::Listen(session, listens) => write!(out, "Listen({session:?}, {listens})"),
             Self::Choose(session, choice) => write!(out, "Choose({session:?}, {choice:?})"),
             Self::Tap(stream, id, _) => write!(out, "Tap({stream}, {id:?})"),
@@ -377,6 +400,8 @@ impl Engine {
                 self.demux.rename(&peer.ufrag, stale.as_deref(), key);
             }
             Command::Publish(opening) => self.begin_publication(*opening, now, arena),
+            Command::Make(make) => self.make(*make, now),
+            Command::Unmake(stream, term) => self.unmake(&stream, term, now),
             Command::Listen(session, listens) => self.listen(session, listens, now, arena),
             Command::Choose(session, choice) => self.wish(session, choice, now, arena),
             Command::Tap(stream, id, sink) => self.tap(&stream, id, &sink, now),

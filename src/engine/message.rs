@@ -7,7 +7,7 @@
 use crate::media::arena::Path;
 use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
-use crate::media::layer::{Lane, LayerId};
+use crate::media::layer::{Lane, LayerId, MadeLayer};
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
 use crate::router::time_line::TimeLine;
@@ -61,6 +61,12 @@ pub enum Message {
     SenderReport(StreamName, SenderReport),
     /// A viewer here cannot go on without a keyframe of this layer.
     KeyframeWanted(StreamName, LayerId),
+    /// These layers are made of what the publisher sends.
+    Made(StreamName, Arc<[MadeLayer]>),
+    /// This one is not made any more until somebody wants it.
+    MadeEnded(StreamName, LayerId),
+    /// Viewers here get these made layers, or are to get them: bit by bit.
+    Watched(StreamName, u8),
 }
 
 /// What a stream is when a shard begins to follow it.
@@ -70,6 +76,8 @@ pub struct Start {
     pub formats: [Option<Format>; 2],
     /// The names of its layers.
     pub rids: Arc<[String]>,
+    /// The layers that are made of them.
+    pub made: Arc<[MadeLayer]>,
     /// Its timestamps on the server's clock.
     pub time_line: TimeLine,
     /// All video since the newest keyframe of each layer, with its padding.

@@ -13,6 +13,7 @@
 //! - `find`: whose a datagram is; sessions are claimed there
 //! - `foreign`: addresses of other shards' sessions
 //! - `held`: what an engine holds, for bounds and leaks
+//! - `made`: layers that are made here of what a publisher sends
 //! - `message`: what the engines of one server tell each other
 //! - `peer`: one session: transport and role
 //! - `probe`: sends viewers more than their media for a moment, to learn what their path carries
@@ -37,6 +38,7 @@ mod fan_out;
 mod find;
 mod foreign;
 pub mod held;
+pub mod made;
 pub mod message;
 mod peer;
 mod probe;
@@ -214,6 +216,9 @@ impl Engine {
         match input {
             Input::Datagram { path, bytes } => self.datagram(path, bytes, now, arena),
             Input::Command(command) => self.command(command, now, arena),
+            Input::Written(session, written) if written.is_made => {
+                self.take_made(session, &written, now);
+            }
             Input::Written(session, written) => self.take_written(session, written, now),
             Input::Backlog { path, backlog } => self.backlog(path, backlog, now),
             Input::Message { from, message } => {
@@ -445,6 +450,7 @@ impl Engine {
             self.tapped_left(peer.stream, peer.term());
             self.publisher_left(peer.stream, peer.term(), is_replaced, now);
         }
+        self.tell_made_watched(peer.stream);
         self.leave(peer.stream);
     }
 

@@ -176,6 +176,9 @@ impl Viewing {
         if let Some(track) = self.viewer.track(kind) {
             track.set_format(format, next_out);
         }
+        if let Some(video) = self.subscription(Kind::Video).filter(|_| kind == Kind::Video) {
+            self.selecting.spatial_max = video.spatial_max(format.codec);
+        }
     }
 }
 
@@ -208,7 +211,9 @@ impl Peer {
                 let mut subscriptions = [None, None];
                 for section in &agreement.media {
                     let index = section.kind.index();
-                    subscriptions[index] = Some(Subscription::new(section.kind, starts[index]));
+                    let takes_dependencies = section.extensions.dependency_descriptor.is_some();
+                    let subscription = Subscription::new(section.kind, starts[index]);
+                    subscriptions[index] = Some(subscription.with_dependencies(takes_dependencies));
                 }
                 let cname = session.to_string();
                 let share = settings.rtx_share;

@@ -133,9 +133,9 @@ impl Engine {
         }
     }
 
-    /// Whether this session writes a stream here.
+    /// Whether this session writes a stream here, or one that comes by WebRTC is known.
     pub fn is_written(&self, session: SessionId) -> bool {
-        self.publications.contains_key(&session)
+        self.publications.contains_key(&session) || self.demux.by_session(session).is_some()
     }
 
     /// What such a publisher has sent; a panic in it ends that publisher only.

@@ -112,6 +112,10 @@ impl Engine {
                 self.messages.push_back((shard, wanted));
                 continue;
             }
+            if let (Some(making), true) = (&stream.making, layer != LayerId::ONLY) {
+                making.request_keyframe(layer);
+                continue;
+            }
             let peer = stream.publisher.and_then(|key| self.peers.get_mut(key));
             if let Some(Side::Publisher(publishing)) = peer.map(|peer| &mut peer.side) {
                 publishing.receiver.request_keyframe(layer, now);

@@ -35,6 +35,8 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Selecting {
     choice: LayerChoice,
+    /// The highest spatial layer of what flows that it can make use of.
+    pub(super) spatial_max: u8,
     allocator: Allocator,
     target: Option<SelectedLayer>,
     /// What its link carries, as was said last.
@@ -104,6 +106,7 @@ impl Selecting {
     pub(super) fn new(choice: LayerChoice) -> Self {
         Self {
             choice,
+            spatial_max: u8::MAX,
             allocator: Allocator::default(),
             target: None,
             estimate: None,
@@ -172,8 +175,8 @@ impl Viewing {
             selecting.measured = None;
             Capacity::Unmeasured
         };
-        let choice = &selecting.choice;
-        let demand = Demand { layers, sound, choice, capacity };
+        let (choice, spatial_max) = (&selecting.choice, selecting.spatial_max);
+        let demand = Demand { layers, sound, choice, capacity, spatial_max };
         let allotment = selecting.allocator.allot(demand, now);
         selecting.target = allotment.target;
         self.viewer.want(allotment.wanted.unwrap_or_default(), now);
@@ -291,14 +294,20 @@ impl Viewing {
         estimate.is_none_or(|rate| bytes as f64 * 8.0 <= rate.as_bps() as f64 * busy_max)
     }
 
+    /// The layers that are sent to it, or are to be.
+    pub(super) fn watched(&self) -> [Option<LayerId>; 2] {
+        let video = self.subscription(Kind::Video);
+        video.map_or([None; 2], |video| [video.target(), video.current()])
+    }
+
     /// What flows to it, with what of it is to.
     pub(super) fn flows(&self, layers: &[LayerState]) -> Option<SelectedLayer> {
         let layer = self.subscription(Kind::Video)?.current()?;
         let target = self.selecting.target.filter(|target| target.layer == layer);
         target.or_else(|| {
             let state = layers.iter().find(|state| state.layer == layer)?;
-            let (spatial, temporal) = (state.spatial_max(), state.temporal_max());
-            Some(SelectedLayer { layer, spatial, temporal })
+            let spatial = state.spatial_max().min(self.selecting.spatial_max);
+            Some(SelectedLayer { layer, spatial, temporal: state.temporal_max() })
         })
     }
 }
@@ -313,7 +322,7 @@ impl Stream {
     }
 
     /// All viewers are looked at again by then: whoever comes meanwhile does not put that off.
-    fn look_again(&mut self, at: Instant) {
+    pub(super) fn look_again(&mut self, at: Instant) {
         self.choose_at = Some(self.choose_at.map_or(at, |earlier| earlier.min(at)));
     }
 
@@ -465,9 +474,7 @@ impl Engine {
         let all = is_taken || !has_choice(&stream.layers);
         let mut watched = [all; LAYERS_MAX];
         stream.each_viewer(&mut self.peers, |_, viewing| {
-            let video = viewing.subscription(Kind::Video);
-            let layers = video.map(|video| [video.target(), video.current()]);
-            for layer in layers.into_iter().flatten().flatten() {
+            for layer in viewing.watched().into_iter().flatten() {
                 watched[layer.index()] = true;
             }
         });
@@ -475,6 +482,7 @@ impl Engine {
         if let Some(Side::Publisher(publishing)) = publisher.map(|peer| &mut peer.side) {
             publishing.receiver.set_watched(|layer| watched[layer.index()]);
         }
+        self.tell_made_watched(index);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::abroad::Parcel;
 use super::catch_up::{Begins, CatchUps};
+use super::made::{Making, Watched};
 use super::message::Term;
 use super::peer::{Peer, Side, Viewing};
 use super::publication::Publication;
@@ -24,6 +25,10 @@ pub(super) struct Stream {
     pub(super) publisher: Option<usize>,
     /// Who writes it, if it does not come by WebRTC.
     pub(super) publication: Option<Box<Publication>>,
+    /// Who makes other layers of what its publisher sends here, if somebody does.
+    pub(super) making: Option<Making>,
+    /// Which of those viewers get.
+    pub(super) watched: Watched,
     /// Which publisher that is, or was last.
     pub(super) term: Option<Term>,
     /// The shard that has the publisher, if it is not this one and the stream is followed.
@@ -74,6 +79,8 @@ impl Stream {
             router: Router::new(settings, epoch),
             publisher: None,
             publication: None,
+            making: None,
+            watched: Watched::default(),
             term: None,
             source: None,
             has_started: false,
@@ -137,6 +144,7 @@ impl Stream {
         self.publisher = None;
         self.publication = None;
         self.source = None;
+        (self.making, self.watched) = (None, Watched::default());
         self.followers.clear();
         self.parcel.clear();
         self.wait_for_publisher(until);
@@ -190,6 +198,7 @@ impl Stream {
             formats.filter_map(|(kind, format)| Some((kind, format.clone()?)))
         };
         let all = self.router.layers(now);
+        let made = self.router.made();
         let layers = |kind| if kind == Kind::Video { all.clone() } else { Vec::new() };
         let tracks = match (publisher.map(|peer| &peer.side), &self.publication) {
             (Some(Side::Publisher(publishing)), _) => formats()
@@ -207,7 +216,11 @@ impl Stream {
                 })
                 .collect(),
             (_, Some(publication)) => {
-                formats().map(|(kind, format)| publication.track(kind, format, now)).collect()
+                let track = |(kind, format)| TrackState {
+                    layers: if made.is_empty() { Vec::new() } else { layers(kind) },
+                    ..publication.track(kind, format, now)
+                };
+                formats().map(track).collect()
             }
             _ => Vec::new(),
         };

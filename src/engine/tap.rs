@@ -127,6 +127,15 @@ impl Stream {
             return;
         }
         let now = last.arrival;
+        let is_made = |packet: &Arc<Packet>| self.router.is_made(packet.layer);
+        let own: Option<Arc<[_]>> = packets
+            .iter()
+            .any(is_made)
+            .then(|| packets.iter().filter(|it| !is_made(it)).cloned().collect());
+        let packets = own.as_ref().unwrap_or(packets);
+        if packets.is_empty() {
+            return;
+        }
         let Some(mut tapping) = self.tapping.take() else { return };
         let is_due = tapping.clock_due.is_none_or(|due| due <= now);
         let is_new = packets.iter().any(|it| !tapping.clock_told.contains(&it.lane()));
@@ -144,7 +153,7 @@ impl Stream {
                 }
                 tapping.tell(term, &clock);
             }
-            tapping.tell(term, &Tapped::Layers(self.router.layers(now)));
+            tapping.tell(term, &Tapped::Layers(self.router.sent_layers(now)));
         }
         tapping.tell(term, &Tapped::Packets(Arc::clone(packets)));
         self.tapping = Some(tapping);
@@ -166,7 +175,7 @@ impl Stream {
         for clock in Self::lanes().filter_map(|lane| self.clock(lane, now)) {
             sink.tell(term, clock);
         }
-        sink.tell(term, Tapped::Layers(self.router.layers(now)));
+        sink.tell(term, Tapped::Layers(self.router.sent_layers(now)));
         let packets = self.router.since_keyframe();
         if !packets.is_empty() {
             sink.tell(term, Tapped::Packets(packets.into()));

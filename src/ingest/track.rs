@@ -3,7 +3,7 @@
 use crate::codec::packetizer::Packetizer;
 use crate::codec::{carries_parameters, is_keyframe, opus, sizes};
 use crate::media::codec::{Codec, Format};
-use crate::media::layer::Sizes;
+use crate::media::layer::{LayerId, Sizes};
 use crate::media::packet::{Packet, PacketFields, PacketPool};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub struct Place {
 pub struct VideoTrack {
     packetizer: Packetizer,
     payload_max: usize,
+    layer: LayerId,
     next: u64,
     /// Whether a keyframe has come with all that a decoder needs: before that nothing is of use.
     begun: bool,
@@ -34,8 +35,13 @@ pub struct VideoTrack {
 impl VideoTrack {
     /// A track whose payloads are no longer than `payload_max`.
     pub fn new(codec: Codec, payload_max: usize) -> Self {
+        Self::of_layer(LayerId::ONLY, codec, payload_max)
+    }
+
+    /// The same, of one layer of several.
+    pub fn of_layer(layer: LayerId, codec: Codec, payload_max: usize) -> Self {
         let packetizer = Packetizer::new(codec, payload_max);
-        Self { packetizer, payload_max, next: FIRST_SEQUENCE, begun: false }
+        Self { packetizer, payload_max, layer, next: FIRST_SEQUENCE, begun: false }
     }
 
     /// Whether a decoder can start with this frame.
@@ -59,7 +65,7 @@ impl VideoTrack {
     /// Another codec begins anew.
     fn take_up(&mut self, codec: Codec) {
         if codec != self.packetizer.codec() {
-            *self = Self { next: self.next, ..Self::new(codec, self.payload_max) };
+            *self = Self { next: self.next, ..Self::of_layer(self.layer, codec, self.payload_max) };
         }
     }
 
@@ -73,7 +79,7 @@ impl VideoTrack {
         packets: &mut Vec<Arc<Packet>>,
     ) -> Option<Format> {
         self.take_up(codec);
-        let Self { packetizer, next, begun, .. } = self;
+        let Self { packetizer, next, begun, layer, .. } = self;
         let mut starts = false;
         let mut is_first = true;
         packetizer.packetize(frame, &mut |payload, marker| {
@@ -85,7 +91,7 @@ impl VideoTrack {
             }
             let fields = PacketFields::single(codec, *next, place.ticks, place.arrival);
             let sizes = if keyframe { sizes(codec, payload) } else { Sizes::default() };
-            let fields = PacketFields { marker, keyframe, sizes, ..fields };
+            let fields = PacketFields { layer: *layer, marker, keyframe, sizes, ..fields };
             packets.push(pool.make(fields, payload));
             *next += 1;
         });

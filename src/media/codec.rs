@@ -80,11 +80,16 @@ impl Codec {
         }
     }
 
-    /// Whether a receiver of the plain payloads can put several spatial layers together (SVC). Of
-    /// AV1 it can only by the dependency descriptor, which viewers are not sent: Chromium 156
-    /// decodes nothing then.
+    /// Whether its encoders make several spatial layers in one stream (SVC) that receivers can put
+    /// together again.
     pub const fn has_spatial_layers(self) -> bool {
-        matches!(self, Self::Vp9)
+        matches!(self, Self::Vp9 | Self::Av1)
+    }
+
+    /// Whether they can do so only by the dependency descriptor: payloads do not say enough. Of AV1
+    /// with several spatial layers Chromium 156 decodes nothing without.
+    pub const fn needs_dependencies(self) -> bool {
+        matches!(self, Self::Av1)
     }
 
     /// RTP ticks per second.

@@ -127,6 +127,54 @@ impl From<Option<(u16, u16)>> for Sizes {
     }
 }
 
+/// A layer that is made here of what the publisher sends, where that is one layer only: as long as
+/// nobody gets it, nothing is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MadeLayer {
+    /// Its name, as a rid: `720p`.
+    pub rid: String,
+    /// Its picture's width and height.
+    pub dimensions: (u16, u16),
+    /// Pictures per second.
+    pub frame_rate: f64,
+    /// What it carries at most.
+    pub bitrate: Bitrate,
+    /// Whether it can be had: false where there is not enough of the machine for it.
+    pub is_available: bool,
+}
+
+impl MadeLayer {
+    /// The most of one track, beside the publisher's own.
+    pub const MAX: usize = LAYERS_MAX - 1;
+
+    /// The place of the made layer at `index` among all layers: behind the publisher's own.
+    pub const fn id(index: usize) -> Option<LayerId> {
+        LayerId::at(index + 1)
+    }
+
+    /// At which place among the made ones a layer is, if it is not the publisher's own.
+    pub const fn index(layer: LayerId) -> Option<usize> {
+        layer.index().checked_sub(1)
+    }
+
+    /// What it is to carry, where nothing of it has been measured.
+    pub fn state(&self, layer: LayerId) -> LayerState {
+        let Self { ref rid, dimensions, frame_rate, bitrate, is_available } = *self;
+        let dimensions = Some(dimensions);
+        LayerState {
+            layer,
+            rid: rid.clone(),
+            bitrate,
+            dimensions,
+            frame_rate,
+            is_active: true,
+            is_made: true,
+            is_withdrawn: !is_available,
+            spatial: vec![SpatialState { dimensions, temporal: vec![bitrate] }],
+        }
+    }
+}
+
 /// A layer with what of it is sent to somebody, or is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SelectedLayer {
@@ -152,8 +200,12 @@ pub struct LayerState {
     /// Pictures per second over the last two seconds or so.
     pub frame_rate: f64,
     /// Whether it flows: nothing has come of a layer that does not for some time, while others
-    /// went on.
+    /// went on. One that is made here also where it could.
     pub is_active: bool,
+    /// Whether it is made here.
+    pub is_made: bool,
+    /// Whether nobody is to get it any more, as it will not be made for long.
+    pub is_withdrawn: bool,
     /// What is within it, by spatial layer (SVC), lowest first; one where there are no more.
     pub spatial: Vec<SpatialState>,
 }

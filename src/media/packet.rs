@@ -33,6 +33,9 @@ pub struct Packet {
     pub arrival: Instant,
     /// The RTP payload, without header, extensions and padding.
     pub payload: Vec<u8>,
+    /// The value of the dependency descriptor (AOM "RTP Payload Format For AV1" 1.0, Appendix A) as
+    /// the publisher wrote it, where receivers cannot do without; else empty.
+    pub dependency: Vec<u8>,
 }
 
 /// Recycles packets: once it has made as many as are held at a time, it allocates nothing.
@@ -56,6 +59,16 @@ impl PacketPool {
 
     /// A packet with these fields and a copy of `payload`.
     pub fn make(&mut self, fields: PacketFields, payload: &[u8]) -> Arc<Packet> {
+        self.make_described(fields, payload, &[])
+    }
+
+    /// The same with a copy of its dependency descriptor.
+    pub fn make_described(
+        &mut self,
+        fields: PacketFields,
+        payload: &[u8],
+        dependency: &[u8],
+    ) -> Arc<Packet> {
         self.look();
         if self.free.is_empty() {
             let more = 1 + self.held.len() / Self::GROWTH;
@@ -63,9 +76,9 @@ impl PacketPool {
         }
         let mut packet = self.free.pop().unwrap_or_else(|| Arc::new(Packet::empty(fields)));
         match Arc::get_mut(&mut packet) {
-            Some(packet) => packet.write(fields, payload),
+            Some(packet) => packet.write(fields, payload, dependency),
             // Somebody held on to what was free: a packet of its own serves as well.
-            None => packet = Arc::new(Packet::new(fields, payload)),
+            None => packet = Arc::new(Packet::new(fields, payload, dependency)),
         }
         if self.held.len() < Self::PACKETS_MAX {
             self.held.push_back(Arc::clone(&packet));
@@ -142,6 +155,7 @@ impl PacketFields {
             sizes,
             arrival,
             payload,
+            dependency: Vec::new(),
         }
     }
 }
@@ -159,18 +173,22 @@ impl Packet {
         fields.with(Vec::with_capacity(Self::CAPACITY))
     }
 
-    fn new(fields: PacketFields, payload: &[u8]) -> Self {
+    fn new(fields: PacketFields, payload: &[u8], dependency: &[u8]) -> Self {
         let mut packet = Self::empty(fields);
-        packet.payload.extend_from_slice(payload);
+        packet.write(fields, payload, dependency);
         packet
     }
 
-    /// Overwrites everything; the payload's memory stays.
-    fn write(&mut self, fields: PacketFields, payload: &[u8]) {
-        let mut memory = std::mem::take(&mut self.payload);
-        memory.clear();
-        memory.extend_from_slice(payload);
-        *self = fields.with(memory);
+    /// Overwrites everything; the memory of payload and descriptor stays.
+    fn write(&mut self, fields: PacketFields, payload: &[u8], dependency: &[u8]) {
+        let filled = |mut memory: Vec<u8>, bytes: &[u8]| {
+            memory.clear();
+            memory.extend_from_slice(bytes);
+            memory
+        };
+        let payload = filled(std::mem::take(&mut self.payload), payload);
+        let dependency = filled(std::mem::take(&mut self.dependency), dependency);
+        *self = Self { dependency, ..fields.with(payload) };
     }
 }
 

@@ -1,7 +1,22 @@
-//! How a packet goes to one viewer otherwise than it came: its first bytes, its marker.
+//! How a packet goes to one viewer otherwise than it came: its first bytes, its marker, the numbers
+//! in its dependency descriptor.
 //!
 //! Payloads are shared by all viewers and never written to; what differs is written over the copy
 //! that is sealed.
+
+/// By how much the numbers in a dependency descriptor are moved, wrapping.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DependencyMoved {
+    /// The frame number, 16 bits.
+    pub frame: u16,
+    /// Numbers of templates, 6 bits.
+    pub template: u8,
+}
+
+impl DependencyMoved {
+    /// They stay as they are.
+    pub const NONE: Self = Self { frame: 0, template: 0 };
+}
 
 /// What differs, for one viewer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -11,6 +26,8 @@ pub struct Patch {
     /// The payload is left out: the packet is nothing but RTP padding (RFC 3550 §5.1), by which a
     /// receiver knows that it misses nothing.
     pub is_blank: bool,
+    /// By how much the numbers in its dependency descriptor are moved.
+    pub dependency: DependencyMoved,
     len: u8,
     head: [u8; Self::HEAD_MAX],
 }
@@ -19,7 +36,13 @@ impl Patch {
     /// So many bytes at the start of a payload may differ.
     pub const HEAD_MAX: usize = 5;
     /// Nothing differs.
-    pub const NONE: Self = Self { marker: false, is_blank: false, len: 0, head: [0; 5] };
+    pub const NONE: Self = Self {
+        marker: false,
+        is_blank: false,
+        dependency: DependencyMoved::NONE,
+        len: 0,
+        head: [0; Self::HEAD_MAX],
+    };
     /// Nothing is left but padding.
     pub const BLANK: Self = Self { is_blank: true, ..Self::NONE };
 

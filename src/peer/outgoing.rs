@@ -2,7 +2,7 @@
 
 use super::agreement::SentMedia;
 use super::estimate::history::SendHistory;
-use super::extension_block::{Element, ExtensionBlock, Telling};
+use super::extension_block::{Described, Element, ExtensionBlock, Telling};
 use super::playout_delay::PlayoutDelay;
 use super::seal::{RtpFields, Sealer};
 use crate::media::arena::{Path, SendArena};
@@ -151,7 +151,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Bytes of header extensions that a packet may carry.
+    /// Bytes of header extensions that a packet without dependency descriptor may carry.
     pub const EXTENSIONS_MAX: usize = ExtensionBlock::MAX;
     /// A keyframe's worth of retransmissions may be owed before any credit is earned.
     const CREDIT_MAX: f64 = 96.0 * 1024.0;
@@ -220,8 +220,8 @@ impl Outgoing {
 
     /// Bytes of the arena that sealing a packet with this padding takes at most.
     pub fn room(packet: &Packet, padding: u8) -> usize {
-        let overhead = Sealer::OVERHEAD_MAX + Self::EXTENSIONS_MAX;
-        overhead + packet.payload.len() + usize::from(padding)
+        let extensions = ExtensionBlock::room(packet.dependency.len());
+        Sealer::OVERHEAD_MAX + extensions + packet.payload.len() + usize::from(padding)
     }
 
     /// Seals a packet into the arena, which has room for it. With `noting` it carries a
@@ -238,8 +238,7 @@ impl Outgoing {
         };
         let noting = noting.zip(types.telling);
         let element = noting.as_ref().map(|(noting, telling)| noting.element(*telling));
-        let of_delay = self.playout_delay.extension(numbered.sequence);
-        let extensions = ExtensionBlock::new(of_delay, element);
+        let extensions = self.extensions(&numbered, element);
         let written = wire.seal(&self.fields(&numbered, types, &extensions));
         if written == 0 {
             return Sent::No;
@@ -276,7 +275,7 @@ impl Outgoing {
         let written = if types.rtx.is_some() {
             self.seal_rtx(numbered, types, wire, noting)
         } else if types.telling.is_none() && self.playout_delay.knows(sequence) {
-            let extensions = ExtensionBlock::new(self.playout_delay.extension(sequence), None);
+            let extensions = self.extensions(&numbered, None);
             wire.seal(&self.fields(&numbered, types, &extensions))
         } else {
             // It may have gone out with a number or time, or with another limit.
@@ -324,7 +323,7 @@ impl Outgoing {
             payload_type,
             sequence: self.rtx_sequence,
             ssrc,
-            extensions: extensions.as_slice(),
+            extensions: extensions.fields(),
             padding: u8::MAX,
             ..RtpFields::default()
         };
@@ -349,8 +348,7 @@ impl Outgoing {
         let (Some(payload_type), Some(ssrc)) = (types.rtx, self.media.rtx_ssrc) else { return 0 };
         let noting = noting.zip(types.telling);
         let element = noting.as_ref().map(|(noting, telling)| noting.element(*telling));
-        let of_delay = self.playout_delay.extension(numbered.sequence);
-        let extensions = ExtensionBlock::new(of_delay, element);
+        let extensions = self.extensions(&numbered, element);
         let original = (numbered.sequence as u16).to_be_bytes();
         let fields = RtpFields {
             payload_type,
@@ -373,11 +371,30 @@ impl Outgoing {
         self.payload_types.iter().flatten().any(|types| types.takes_probes())
     }
 
+    /// The header extensions of a packet: the same each time that it is sent, but for the telling
+    /// element.
+    fn extensions<'p>(
+        &self,
+        numbered: &Numbered<'p>,
+        telling: Option<Element>,
+    ) -> ExtensionBlock<'p> {
+        let of_delay = self.playout_delay.extension(numbered.sequence);
+        let dependency = numbered.packet.dependency.as_slice();
+        match self.media.extensions.dependency_descriptor {
+            Some(id) if !dependency.is_empty() && !numbered.patch.is_blank => {
+                let described =
+                    Described { id, value: dependency, moved: numbered.patch.dependency };
+                ExtensionBlock::described(of_delay, telling, described)
+            }
+            _ => ExtensionBlock::new(of_delay, telling),
+        }
+    }
+
     fn fields<'p>(
         &self,
         numbered: &'p Numbered<'p>,
         types: PayloadTypes,
-        extensions: &'p ExtensionBlock,
+        extensions: &'p ExtensionBlock<'p>,
     ) -> RtpFields<'p> {
         RtpFields {
             payload_type: types.media,
@@ -385,7 +402,7 @@ impl Outgoing {
             sequence: numbered.sequence,
             timestamp: numbered.timestamp as u32,
             ssrc: self.media.ssrc,
-            extensions: extensions.as_slice(),
+            extensions: extensions.fields(),
             prefix: &[],
             payload: numbered.payload(),
             head: numbered.patch.head(),

@@ -8,6 +8,7 @@ use super::header::RtpHeader;
 use super::srtp::{
     CM_TAG_LEN, CmKey, GCM_TAG_LEN, GcmKey, Kind, MasterKey, SrtpProfile, rtp_nonce,
 };
+use crate::codec::dependency::NUMBERS_LEN;
 use ring::aead::{Aad, LessSafeKey, NONCE_LEN};
 
 /// One RTP packet to be sealed, in parts that are joined in the arena.
@@ -25,7 +26,7 @@ pub struct RtpFields<'a> {
     /// Synchronisation source.
     pub ssrc: u32,
     /// The whole encoded extension block with its header (RFC 8285), or empty.
-    pub extensions: &'a [u8],
+    pub extensions: Extensions<'a>,
     /// Written before the payload: the original sequence number of RFC 4588 §4, or empty.
     pub prefix: &'a [u8],
     /// The payload.
@@ -34,6 +35,45 @@ pub struct RtpFields<'a> {
     pub head: &'a [u8],
     /// Bytes of RTP padding to add (RFC 3550 §5.1); 0 for none.
     pub padding: u8,
+}
+
+/// An encoded extension block (RFC 8285), its last element in parts: that may be long, and begins
+/// with other bytes for each viewer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extensions<'a> {
+    /// The header and all elements; of the last one no more than its header where `last` has the
+    /// value.
+    pub block: &'a [u8],
+    /// The value of the last element, or empty. Padding to whole words follows.
+    pub last: &'a [u8],
+    /// What is written over its beginning, as far as it goes.
+    pub head: [u8; NUMBERS_LEN],
+}
+
+impl Extensions<'_> {
+    /// Its length, which is a multiple of four bytes where there is a last element in parts.
+    pub(super) const fn len(&self) -> usize {
+        let whole = self.block.len() + self.last.len();
+        if self.last.is_empty() { whole } else { whole.next_multiple_of(4) }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.block.is_empty()
+    }
+
+    /// Writes it into memory of exactly its length.
+    fn write(&self, out: &mut [u8]) {
+        let (block, rest) = out.split_at_mut(self.block.len());
+        block.copy_from_slice(self.block);
+        if self.last.is_empty() {
+            return;
+        }
+        let (value, padding) = rest.split_at_mut(self.last.len());
+        value.copy_from_slice(self.last);
+        let head = value.len().min(NUMBERS_LEN);
+        value[..head].copy_from_slice(&self.head[..head]);
+        padding.fill(0);
+    }
 }
 
 impl RtpFields<'_> {
@@ -56,7 +96,7 @@ impl RtpFields<'_> {
         out[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
         out[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
         let (extensions, rest) = out[RtpHeader::FIXED..].split_at_mut(self.extensions.len());
-        extensions.copy_from_slice(self.extensions);
+        self.extensions.write(extensions);
         let (prefix, rest) = rest.split_at_mut(self.prefix.len());
         prefix.copy_from_slice(self.prefix);
         let (payload, padding) = rest.split_at_mut(self.payload.len());
@@ -213,6 +253,10 @@ mod tests {
         (0..hex.len()).step_by(2).map(digits).collect()
     }
 
+    fn block(block: &[u8]) -> Extensions<'_> {
+        Extensions { block, ..Extensions::default() }
+    }
+
     fn salt_len(profile: SrtpProfile) -> usize {
         if profile == SrtpProfile::AeadAes128Gcm { 12 } else { 14 }
     }
@@ -292,7 +336,7 @@ mod tests {
                     sequence,
                     timestamp: 1_000,
                     ssrc: 5,
-                    extensions: &[0xbe, 0xde, 0, 1, 0x10, b'0', 0, 0],
+                    extensions: block(&[0xbe, 0xde, 0, 1, 0x10, b'0', 0, 0]),
                     prefix: &[1, 2],
                     payload: b"Xxyload",
                     head: b"pa",
@@ -346,7 +390,7 @@ mod tests {
             let packet = RtpFields { payload: &[1; 100], ..RtpFields::default() };
             assert_eq!(sealer.seal(&packet, &mut [0; 121]), None);
             assert!(sealer.seal(&packet, &mut [0; 100 + Sealer::OVERHEAD_MAX]).is_some());
-            let ragged = RtpFields { extensions: &[0xbe], ..packet };
+            let ragged = RtpFields { extensions: block(&[0xbe]), ..packet };
             assert_eq!(sealer.seal(&ragged, &mut [0; 200]), None);
             assert_eq!(sealer.seal_rtcp(&[0x80; 8], &mut [0; 20]), None);
             assert_eq!(sealer.seal_rtcp(&[0x80; 7], &mut [0; 99]), None);

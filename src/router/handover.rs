@@ -18,10 +18,10 @@ impl Router {
     }
 
     /// What somebody who takes the stream as it comes in needs to go on with it: all video since
-    /// the newest keyframe of each layer, and the sound with it as far as that is kept, in the
-    /// order of arrival.
+    /// the newest keyframe of each layer that the publisher sends, and the sound with it as far as
+    /// that is kept, in the order of arrival.
     pub fn since_keyframe(&self) -> Vec<Arc<Packet>> {
-        let video = self.video.iter().flat_map(RtpStream::since_keyframe);
+        let video = self.sent().flat_map(RtpStream::since_keyframe);
         let video: Vec<_> = video.map(|(packet, _)| packet).collect();
         let since = video.iter().map(|packet| packet.arrival).min();
         let sound = self.audio.history.after(0).map(|(packet, _)| packet);

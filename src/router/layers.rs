@@ -2,10 +2,11 @@
 //! their names.
 
 use crate::media::bitrate::Bitrate;
-use crate::media::layer::{LayerId, LayerState, SPATIAL_MAX, Sizes, SpatialState};
+use crate::media::layer::{LayerId, LayerState, MadeLayer, SPATIAL_MAX, Sizes, SpatialState};
 use crate::media::meter::Meter;
 use crate::media::packet::Packet;
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The while over which layers are measured: a page that stands still has one picture a second, of
@@ -20,9 +21,17 @@ const STOPPED_AFTER_PICTURES: u32 = 8;
 /// Temporal layers that are told apart: L1T3 has three.
 const TEMPORAL_MAX: usize = 4;
 
+/// So long what is made of a layer tells less of it than what it was made for: it begins with a
+/// keyframe.
+const MADE_KNOWN_AFTER: Duration = Duration::from_secs(2);
+
 /// All layers of one publisher.
 #[derive(Debug, Default)]
-pub struct Layers(Vec<Option<Measured>>);
+pub struct Layers {
+    measured: Vec<Option<Measured>>,
+    /// Those that are made here, behind the publisher's own.
+    made: Arc<[MadeLayer]>,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -65,7 +74,7 @@ impl Measured {
     /// on the way in the last ones of each may be lost. Takes note of it.
     fn begins_picture(&mut self, packet: &Packet) -> bool {
         // A clock that is set back goes on from there.
-        let is_behind = |newest: u64| (newest.saturating_sub(BACK_MAX)..=newest);
+        let is_behind = |newest: u64| newest.saturating_sub(BACK_MAX)..=newest;
         if self.newest.is_some_and(|newest| is_behind(newest).contains(&packet.timestamp)) {
             return false;
         }
@@ -130,6 +139,8 @@ impl Measured {
             dimensions: self.sizes.largest(),
             frame_rate,
             is_active: self.is_active(now),
+            is_made: false,
+            is_withdrawn: false,
             spatial,
         }
     }
@@ -140,11 +151,12 @@ impl Layers {
     /// within it, or its picture has another size.
     pub fn packet(&mut self, packet: &Packet) -> bool {
         let (index, now) = (packet.layer.index(), packet.arrival);
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
+        let Self { measured, .. } = self;
+        if measured.len() <= index {
+            measured.resize_with(index + 1, || None);
         }
-        let is_new = self.0[index].is_none();
-        let layer = self.0[index].get_or_insert_with(|| Measured::new(now));
+        let is_new = measured[index].is_none();
+        let layer = measured[index].get_or_insert_with(|| Measured::new(now));
         let was_active = layer.is_active(now);
         let begins_picture = layer.begins_picture(packet);
         layer.last = now;
@@ -168,7 +180,7 @@ impl Layers {
 
     /// A picture has come of the layer at this place.
     fn count_for_others(&mut self, index: usize) {
-        let others = self.0.iter_mut().enumerate().filter(|(other, _)| *other != index);
+        let others = self.measured.iter_mut().enumerate().filter(|(other, _)| *other != index);
         for other in others.filter_map(|(_, other)| other.as_mut()) {
             other.pictures_of_others = other.pictures_of_others.saturating_add(1);
         }
@@ -176,25 +188,74 @@ impl Layers {
 
     /// Whether something has come of the layer at this place.
     pub fn has_come(&self, index: usize) -> bool {
-        self.0.get(index).is_some_and(Option::is_some)
+        self.measured.get(index).is_some_and(Option::is_some)
     }
 
     /// Whether a keyframe of the layer at this place can be had for the asking: it flows, or none
-    /// has come of any yet. One that has stopped begins with a keyframe when it comes back.
+    /// has come of any yet. One that has stopped begins with a keyframe when it comes back. What is
+    /// made here is made for the asking.
     pub fn may_answer(&self, index: usize, now: Instant) -> bool {
-        match self.0.get(index) {
+        if let Some(made) = self.made_at(index) {
+            return made.is_available;
+        }
+        match self.measured.get(index) {
             Some(Some(layer)) => layer.is_active(now),
-            _ => self.0.iter().all(Option::is_none),
+            _ => self.measured.iter().all(Option::is_none),
+        }
+    }
+
+    /// These are made here from now on.
+    pub fn set_made(&mut self, made: Arc<[MadeLayer]>) {
+        self.made = made;
+    }
+
+    /// Those that are made here.
+    pub const fn made(&self) -> &Arc<[MadeLayer]> {
+        &self.made
+    }
+
+    /// The layer at this place, if it is made here.
+    pub fn made_at(&self, index: usize) -> Option<&MadeLayer> {
+        self.made.get(MadeLayer::index(LayerId::at(index)?)?)
+    }
+
+    /// A layer is no longer made: it can be had as if nothing had come of it.
+    pub fn forget(&mut self, layer: LayerId) {
+        if let Some(measured) = self.measured.get_mut(layer.index()) {
+            *measured = None;
+        }
+    }
+
+    /// What a layer carries that is made here.
+    fn made_state(&self, made: &MadeLayer, layer: LayerId, now: Instant) -> LayerState {
+        let wanted = made.state(layer);
+        let Some(Some(measured)) = self.measured.get(layer.index()) else { return wanted };
+        let is_active = measured.is_active(now);
+        if now < measured.began + MADE_KNOWN_AFTER {
+            return LayerState { is_active, ..wanted };
+        }
+        let state = measured.state(layer, now);
+        LayerState {
+            is_active,
+            rid: wanted.rid,
+            is_made: true,
+            is_withdrawn: wanted.is_withdrawn,
+            dimensions: state.dimensions.or(wanted.dimensions),
+            ..state
         }
     }
 
     /// What each carries; best first: those that flow before those that have stopped, by the size
     /// of their pictures where all tell it, then by their rates.
     pub fn states(&self, now: Instant) -> Vec<LayerState> {
-        let measured = self.0.iter().enumerate();
+        let measured = self.measured.iter().enumerate();
         let mut states: Vec<_> = measured
+            .filter(|(index, _)| self.made_at(*index).is_none())
             .filter_map(|(index, layer)| Some(layer.as_ref()?.state(LayerId::at(index)?, now)))
             .collect();
+        let made = self.made.iter().enumerate();
+        let made = made.filter_map(|(index, made)| Some((made, MadeLayer::id(index)?)));
+        states.extend(made.map(|(made, layer)| self.made_state(made, layer, now)));
         let all_tell = states.iter().all(|state| state.dimensions.is_some());
         states.sort_by_cached_key(|state| {
             let (width, height) = state.dimensions.filter(|_| all_tell).unwrap_or_default();
@@ -377,14 +438,14 @@ mod tests {
         assert_eq!((state.bitrate, state.dimensions), (Bitrate::kbps(480), highest));
         assert_eq!((state.spatial_max(), state.temporal_max()), (2, 1));
         // Of the whole alone nothing is known of those below.
-        let whole = scalable(&mut Feed::new(), Codec::Vp9, &[100, 400], highest.into(), 0);
+        let whole = scalable(&mut Feed::new(), Codec::Av1, &[100, 400], highest.into(), 0);
         assert_eq!(of(&whole), [(None, vec![12, 24]), (None, vec![60, 120])]);
     }
 
     #[test]
-    fn of_av1_the_lowest_spatial_layer_is_what_there_is() {
+    fn of_what_receivers_cannot_put_together_the_lowest_spatial_layer_is_what_there_is() {
         let sizes = [(320, 180), (640, 360)].into_iter().fold(Sizes::default(), Sizes::with);
-        let state = scalable(&mut Feed::new(), Codec::Av1, &[100, 400], sizes, 0);
+        let state = scalable(&mut Feed::new(), Codec::H264, &[100, 400], sizes, 0);
         assert_eq!((state.spatial_max(), state.dimensions), (0, Some((320, 180))));
         assert_eq!(state.bitrate, Bitrate::kbps(24));
     }

@@ -37,7 +37,7 @@ pub mod time_line;
 mod timestamps;
 
 use crate::media::codec::Kind;
-use crate::media::layer::{Lane, LayerId, LayerState};
+use crate::media::layer::{Lane, LayerId, LayerState, MadeLayer};
 use crate::media::packet::Packet;
 use crate::media::time::Epoch;
 use batch::Waiting;
@@ -173,11 +173,24 @@ impl Router {
     pub fn layers(&self, now: Instant) -> Vec<LayerState> {
         let mut states = self.layers.states(now);
         for state in &mut states {
-            if let Some(rid) = self.rids.get(state.layer.index()) {
+            let rid = self.rids.get(state.layer.index());
+            if let Some(rid) = rid.filter(|_| !state.is_made) {
                 state.rid.clone_from(rid);
             }
         }
         states
+    }
+
+    /// What each layer carries that the publisher sends itself, best first.
+    pub fn sent_layers(&self, now: Instant) -> Vec<LayerState> {
+        let mut states = self.layers(now);
+        states.retain(|state| !state.is_made);
+        states
+    }
+
+    /// Whether a layer is made here.
+    pub fn is_made(&self, layer: LayerId) -> bool {
+        self.layers.made_at(layer.index()).is_some()
     }
 
     /// The present publisher's layers have these names, in the order of its offer.
@@ -190,6 +203,38 @@ impl Router {
         Arc::clone(&self.rids)
     }
 
+    /// These layers are made here from now on, of the only one that the publisher sends.
+    pub fn set_made(&mut self, made: Arc<[MadeLayer]>) {
+        for index in made.len()..self.layers.made().len() {
+            if let Some(layer) = MadeLayer::id(index) {
+                self.stop_made(layer);
+            }
+        }
+        self.layers.set_made(made);
+        self.changed = true;
+    }
+
+    /// Those that are made here.
+    pub fn made(&self) -> Arc<[MadeLayer]> {
+        Arc::clone(self.layers.made())
+    }
+
+    /// A made layer is not made any more until somebody wants it: what is kept of it is past.
+    pub fn stop_made(&mut self, layer: LayerId) {
+        self.layers.forget(layer);
+        if let Some(stream) = self.video.get_mut(layer.index()) {
+            stream.cache.clear();
+        }
+        self.changed = true;
+    }
+
+    /// The layers that the publisher sends itself.
+    fn sent(&self) -> impl Iterator<Item = &RtpStream> {
+        let is_sent = |index: &usize| self.layers.made_at(*index).is_none();
+        let all = self.video.iter().enumerate();
+        all.filter(move |(index, _)| is_sent(index)).map(|(_, stream)| stream)
+    }
+
     /// Whether layers have come, or come back, or have other sizes, since this was last asked.
     pub const fn take_changed(&mut self) -> bool {
         std::mem::replace(&mut self.changed, false)
@@ -197,7 +242,7 @@ impl Router {
 
     /// How far apart the last keyframes of a layer came, at most; of all, the furthest.
     pub fn keyframes_apart(&self, now: Instant) -> Option<Duration> {
-        self.video.iter().filter_map(|stream| stream.keyframes_apart(now)).max()
+        self.sent().filter_map(|stream| stream.keyframes_apart(now)).max()
     }
 
     /// How long the oldest packet of a batch waits for the rest of its frame from now on.
@@ -302,10 +347,11 @@ impl Router {
         waiting.is_some_and(|waiting| waiting.iter().any(|it| it.packet.keyframe))
     }
 
-    /// Somebody who takes all layers cannot go on without keyframes of those that flow.
+    /// Somebody who takes all that the publisher sends cannot go on without keyframes of the layers
+    /// that flow.
     pub fn want_keyframes(&mut self) {
         for (index, stream) in self.video.iter_mut().enumerate() {
-            if self.layers.has_come(index) {
+            if self.layers.has_come(index) && self.layers.made_at(index).is_none() {
                 stream.keyframe.want();
             }
         }

@@ -2,7 +2,7 @@
 //! whichever layer they come from.
 
 use super::rewriter::{After, Limits, Numbers, Rewriter, Verdict};
-use crate::media::codec::Kind;
+use crate::media::codec::{Codec, Kind};
 use crate::media::layer::{Lane, LayerId};
 use crate::media::packet::Packet;
 use crate::media::patch::Patch;
@@ -118,6 +118,8 @@ pub struct Subscription {
     former: [Option<Box<Stay>>; 2],
     /// The highest layers within a layer that it takes.
     limits: Limits,
+    /// Its viewer is sent dependency descriptors.
+    takes_dependencies: bool,
     /// The highest numbers of frames sent before the present stay.
     numbers: Numbers,
     /// The extended sequence number after the highest sent; the first one before that.
@@ -144,10 +146,23 @@ impl Subscription {
             stay: None,
             former: [None, None],
             limits: Limits::ALL,
+            takes_dependencies: false,
             numbers: Numbers::NONE,
             next_out,
             newest: 0,
         }
+    }
+
+    /// Its viewer is sent dependency descriptors, or none.
+    #[must_use]
+    pub fn with_dependencies(self, takes_dependencies: bool) -> Self {
+        Self { takes_dependencies, ..self }
+    }
+
+    /// The highest spatial layer of this codec that its viewer can make use of.
+    pub const fn spatial_max(&self, codec: Codec) -> u8 {
+        let is_described = self.takes_dependencies || !codec.needs_dependencies();
+        if codec.has_spatial_layers() && is_described { u8::MAX } else { 0 }
     }
 
     /// It goes on with this layer from its next keyframe on.
@@ -253,7 +268,7 @@ impl Subscription {
         };
         self.target = Some(packet.layer);
         let after = After { out: self.next_out, numbers: self.numbers };
-        let mut rewriter = Rewriter::begin(packet, after);
+        let mut rewriter = Rewriter::begin(packet, after, self.spatial_max(packet.codec));
         rewriter.set_target(self.limits);
         self.stay = Some(Stay { layer: packet.layer, shift, past, rewriter });
         present
@@ -324,7 +339,6 @@ impl Subscription {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::codec::Codec;
     use crate::media::packet::PacketFields;
     use proptest::prelude::*;
     use std::collections::HashMap;

@@ -37,7 +37,7 @@ fn a_layer_that_does_not_flow_is_not_asked_for_a_keyframe() {
     let mut router = router(start);
     let (first, second) = (LayerId::ONLY, LayerId::at(1).expect("two"));
     let push = |router: &mut Router, layer, sequence, ms| {
-        let fields = PacketFields::single(Codec::Vp8, sequence, 0, at(ms));
+        let fields = PacketFields::single(Codec::Vp8, sequence, ms * 90, at(ms));
         router.push(&Arc::new(PacketFields { layer, marker: true, ..fields }.with(vec![0])));
     };
     router.want_keyframe(first);

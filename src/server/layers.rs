@@ -50,7 +50,9 @@ pub(super) fn report(state: &LayerState) -> LayerReport {
     LayerReport {
         rid: rid(state),
         index: state.layer.index(),
-        active: state.is_active,
+        active: state.is_active && !state.is_withdrawn,
+        made: state.is_made,
+        encoder: None,
         bitrate_bps: state.bitrate.as_bps(),
         width,
         height,

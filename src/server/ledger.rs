@@ -6,13 +6,14 @@ use super::audience::Audience;
 use super::layers;
 use crate::bus::directory::Directory;
 use crate::engine::command::{EndReason, Event, Role};
+use crate::ladder::Ladders;
 use crate::media::id::SessionId;
 use crate::media::protocol::Protocol;
 use crate::peer::srtp::SrtpProfile;
 use crate::shard::ShardEvent;
 use dashmap::DashMap;
 use signaling::media_server::ViewerEvent;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::watch;
 
 /// How a session came: by which protocol, and how its media is protected by WebRTC.
@@ -22,6 +23,8 @@ pub(super) type Came = (Role, Protocol, Option<SrtpProfile>);
 pub(super) struct Ledger {
     directory: Arc<Directory>,
     audience: Arc<Audience>,
+    /// Who makes layers; set before anybody can publish.
+    ladders: OnceLock<Ladders>,
     connected: DashMap<Came, u64>,
     ended: DashMap<(Role, &'static str), u64>,
     refused: DashMap<&'static str, u64>,
@@ -36,12 +39,18 @@ impl Ledger {
         Self {
             directory,
             audience,
+            ladders: OnceLock::new(),
             connected: DashMap::new(),
             ended: DashMap::new(),
             refused: DashMap::new(),
             failed: watch::Sender::new(false),
             order: Mutex::default(),
         }
+    }
+
+    /// Who makes layers of streams that are live.
+    pub(super) fn attach(&self, ladders: Ladders) -> Ladders {
+        self.ladders.get_or_init(|| ladders).clone()
     }
 
     /// Takes in what a shard tells.
@@ -55,6 +64,9 @@ impl Ledger {
                 let _in_order = self.in_order();
                 if self.directory.live(&stream, term, formats) {
                     self.audience.tell_stream(&stream, ViewerEvent::Active);
+                }
+                if let Some(ladders) = self.ladders.get() {
+                    ladders.live(&stream);
                 }
             }
             ShardEvent::Engine(Event::Vacant { stream, term, until }) => {

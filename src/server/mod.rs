@@ -5,6 +5,7 @@
 //! - `certificate`: where that for HTTPS comes from
 //! - `doctor`: whether this machine can serve, and what to do where it cannot
 //! - `hls`: LL-HLS as HTTP sees it
+//! - `ladders`: made layers as HTTP sees them
 //! - `layers`: layers as HTTP sees them
 //! - `kernel`: what the kernel grants, and the lines that make it grant more
 //! - `audience`: viewers who listen to what is told of their stream
@@ -26,6 +27,7 @@ mod certificate;
 mod doctor;
 mod hls;
 mod kernel;
+mod ladders;
 mod layers;
 mod ledger;
 mod listeners;
@@ -214,6 +216,7 @@ impl Server {
         let media_tcp = listener.is_some();
         let bus = Arc::new(Bus::new(directory, links(&shards)));
         audience.attach(Arc::clone(&bus));
+        let ladders = ledger.attach(ladders::ladders(&config, &bus, &clock, epoch, &transcoder));
         let candidates = candidates(&announced, media_tcp);
         let sessions = sessions(&config, &bus, &clock, &identity, candidates);
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
@@ -224,6 +227,7 @@ impl Server {
             audience,
             admission,
             transcoder: transcoder.clone(),
+            ladders,
             packaged: hls::packaged(&config, &bus, &clock, epoch, &transcoder),
             epoch,
         }));

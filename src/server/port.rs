@@ -3,6 +3,7 @@
 use super::admission::{Admission, Shortage};
 use super::audience::Audience;
 use super::hls::{self, Packaged};
+use super::ladders;
 use super::layers;
 use super::ledger::Ledger;
 use super::memory;
@@ -11,6 +12,7 @@ use crate::bus::directory::DirectoryError;
 use crate::bus::publication::{self, Details, FrameCounts};
 use crate::engine::command::{EndReason, Role as SessionRole};
 use crate::engine::report::{SessionState, StreamState, TrackState, ViewerState};
+use crate::ladder::Ladders;
 use crate::media::codec::Kind;
 use crate::media::layer::LayerState;
 use crate::media::time::Epoch;
@@ -40,6 +42,7 @@ pub(super) struct Port {
     audience: Arc<Audience>,
     admission: Admission,
     transcoder: Transcoder,
+    ladders: Ladders,
     packaged: Packaged,
     /// Resident memory, as of the last second.
     memory_bytes: AtomicU64,
@@ -55,6 +58,7 @@ pub(super) struct Parts {
     pub(super) audience: Arc<Audience>,
     pub(super) admission: Admission,
     pub(super) transcoder: Transcoder,
+    pub(super) ladders: Ladders,
     pub(super) packaged: Packaged,
     pub(super) epoch: Epoch,
 }
@@ -68,8 +72,8 @@ impl Port {
     const HLS_RETRY_AFTER: Duration = Duration::from_secs(2);
 
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { sessions, shards, ledger, audience, admission, transcoder, packaged, epoch } =
-            parts;
+        let Parts { sessions, shards, ledger, audience, admission, .. } = parts;
+        let Parts { transcoder, ladders, packaged, epoch, .. } = parts;
         Self {
             sessions,
             shards,
@@ -77,6 +81,7 @@ impl Port {
             audience,
             admission,
             transcoder,
+            ladders,
             packaged,
             memory_bytes: AtomicU64::new(memory::resident_bytes()),
             epoch,
@@ -320,14 +325,20 @@ impl MediaServer for Port {
             let states = self.sessions.bus.report().await;
             let bus = &self.sessions.bus;
             let details = |state: &StreamState| bus.details(state.publisher.as_ref()?.session);
-            let report = |state: StreamState| stream_report(details(&state), state, wall);
+            let report = |state: StreamState| {
+                let made = self.ladders.report(&state.name);
+                let mut report = stream_report(details(&state), state, wall);
+                ladders::add(made.unwrap_or_default(), &mut report);
+                report
+            };
             states.into_iter().map(report).collect()
         })
     }
 
     fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
         let transcoding = self.transcoder.counts();
-        let beside = Beside { transcoding, packaging: self.packaged.counts() };
+        let (packaging, ladders) = (self.packaged.counts(), self.ladders.reports());
+        let beside = Beside { transcoding, packaging, ladders };
         Box::pin(readings(&self.sessions, &self.shards, &self.ledger, &self.admission, beside))
     }
 

@@ -1,10 +1,12 @@
 //! Every metric with its present value.
 
 use super::admission::Admission;
+use super::ladders;
 use super::ledger::{Came, Ledger};
 use super::memory;
 use crate::bus::publication::{Details, FrameCounts, LinkReport};
 use crate::egress::http::HlsCounts;
+use crate::ladder::LadderReport;
 use crate::media::id::StreamName;
 use crate::sessions::Sessions;
 use crate::shard::gauges::Reading;
@@ -18,9 +20,9 @@ use tokio::sync::oneshot;
 /// How long a shard may take to count before it is left out.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Samples = Vec<(Vec<(&'static str, String)>, f64)>;
+pub(super) type Samples = Vec<(Vec<(&'static str, String)>, f64)>;
 
-fn metric(row: Row, samples: Samples) -> Metric {
+pub(super) fn metric(row: Row, samples: Samples) -> Metric {
     let kind = match row.kind {
         Kind::Counter => MetricKind::Counter,
         Kind::Gauge => MetricKind::Gauge,
@@ -32,6 +34,7 @@ fn metric(row: Row, samples: Samples) -> Metric {
 pub(super) struct Beside {
     pub(super) transcoding: TranscodeCounts,
     pub(super) packaging: HlsCounts,
+    pub(super) ladders: Vec<(StreamName, LadderReport)>,
 }
 
 /// Reads everything; a shard that does not answer in time is missing.
@@ -78,6 +81,7 @@ pub(super) async fn readings(
     metrics.extend(publication_metrics(&sessions.bus.all_details()));
     metrics.extend(capacity_metrics(shards, admission));
     metrics.extend(transcode_metrics(beside.transcoding));
+    metrics.extend(ladders::readings(beside.transcoding.pictures, &beside.ladders));
     metrics.extend(hls_metrics(beside.packaging));
     metrics
 }

@@ -251,10 +251,40 @@ pub const TRANSCODE_RESTARTS: Row = counter(
     "millrace_transcode_restarts_total",
     "Worker processes that died, failed or hung, and were started again.",
 );
-/// Sound that no worker took.
+/// Frames that no worker took.
 pub const TRANSCODE_DROPPED: Row = counter(
     "millrace_transcode_frames_dropped_total",
-    "Frames of sound that no worker process took in time.",
+    "Frames of sound or picture that no worker process took in time.",
+);
+/// Processes that make layers.
+pub const LADDER_WORKERS: Row = gauge(
+    "millrace_ladder_workers",
+    "Worker processes that make layers of the picture of a stream.",
+);
+/// What waits for their decoders.
+pub const LADDER_WAITING: Row = gauge(
+    "millrace_ladder_waiting_frames",
+    "Frames that wait for the decoder of the made layers, by stream.",
+);
+/// What their workers left out.
+pub const LADDER_DROPPED: Row = counter(
+    "millrace_ladder_frames_dropped_total",
+    "Frames that a worker left out since it was too slow for them, by stream.",
+);
+/// Whether they keep up.
+pub const LADDER_SPEED: Row = gauge(
+    "millrace_ladder_speed_ratio",
+    "Time of the picture that its made layers' worker decodes in a second, by stream: 1 keeps up.",
+);
+/// What decoding takes.
+pub const LADDER_DECODE: Row = gauge(
+    "millrace_ladder_decode_seconds",
+    "How long a frame takes to decode for made layers, by stream.",
+);
+/// What encoding takes.
+pub const LADDER_ENCODE: Row = gauge(
+    "millrace_ladder_encode_seconds",
+    "How long a picture takes to scale and encode, by stream and layer.",
 );
 /// Streams that are packaged for HLS.
 pub const HLS_STREAMS: Row = gauge("millrace_hls_streams", "Streams that are packaged for HLS.");
@@ -327,6 +357,12 @@ pub const ALL: &[Row] = &[
     TRANSCODE_WORKERS,
     TRANSCODE_RESTARTS,
     TRANSCODE_DROPPED,
+    LADDER_WORKERS,
+    LADDER_WAITING,
+    LADDER_DROPPED,
+    LADDER_SPEED,
+    LADDER_DECODE,
+    LADDER_ENCODE,
 ];
 
 #[cfg(test)]

@@ -1,26 +1,33 @@
-//! What viewers lack is made from what comes in, by processes of their own: sound, so far.
+//! What viewers lack is made from what comes in, by processes of their own.
 //!
 //! - `audio`: the sound of one stream, on its way through a worker
+//! - `backoff`: how long to wait before the next start
 //! - `capabilities`: what the workers of this machine can do
+//! - `exchange`: messages through the socket of one
 //! - `ipc`: what server and worker tell each other
+//! - `picture`: the picture of one stream, on its way through a worker
 //! - `process`: one worker process
-//! - `queue`: frames that wait for it
-//! - `supervisor`: keeps it running
+//! - `queue`: sound that waits for it
+//! - `supervisor`: keeps one for sound running
 //! - `unavailable`: why something is not transcoded, and what to do about it
 //! - `worker`: the second binary, a package of its own: only there is GStreamer
 //!
 //! Codecs are large, written in C, and fed by strangers. A fault in one costs a gap in the sound of
-//! one stream, and no viewer.
+//! one stream, or in its made layers, and no viewer.
 
 pub mod audio;
+mod backoff;
 pub mod capabilities;
+mod exchange;
 pub mod ipc;
+pub mod picture;
 mod process;
 mod queue;
 mod supervisor;
 mod unavailable;
 
 pub use audio::AudioWorker;
+pub use picture::PictureWorker;
 pub use unavailable::Unavailable;
 
 use crate::clock::Clock;
@@ -61,7 +68,10 @@ struct Shared {
     /// `None` where there is none.
     launch: Option<Launch>,
     probed: watch::Receiver<Probed>,
+    /// Of workers for sound.
     places: Arc<Semaphore>,
+    /// Of workers for pictures.
+    picture_places: Arc<Semaphore>,
     counts: Arc<Counts>,
     clock: Clock,
     runtime: Handle,
@@ -77,8 +87,10 @@ struct Counts {
 /// What has happened since the start, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TranscodeCounts {
-    /// Worker processes now.
+    /// Worker processes for sound now.
     pub workers: usize,
+    /// Those for pictures.
+    pub pictures: usize,
     /// Workers that were started again after a fault.
     pub restarts: u64,
     /// Frames that no worker took in time.
@@ -108,9 +120,19 @@ impl Transcoder {
             })),
         }
         let places = Arc::new(Semaphore::new(settings.workers_max));
+        let picture_places = Arc::new(Semaphore::new(settings.pictures_max));
         let (counts, runtime) = (Arc::default(), Handle::current());
         Self {
-            shared: Arc::new(Shared { settings, launch, probed, places, counts, clock, runtime }),
+            shared: Arc::new(Shared {
+                settings,
+                launch,
+                probed,
+                places,
+                picture_places,
+                counts,
+                clock,
+                runtime,
+            }),
         }
     }
 
@@ -194,11 +216,41 @@ impl Transcoder {
         Ok(AudioWorker::new(queue))
     }
 
+    /// Starts a worker that makes layers of the picture of a stream. What it makes goes to `sink`,
+    /// in a task of its own: whoever it is, it must not block.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] where there is no worker, and where as many run as may.
+    pub fn picture(
+        &self,
+        stream: &StreamName,
+        sink: impl FnMut(picture::Told) + Send + 'static,
+    ) -> Result<PictureWorker, Unavailable> {
+        let shared = &self.shared;
+        if let Some(Err(reason)) = &*shared.probed.borrow() {
+            return Err(reason.clone());
+        }
+        let launch = shared.launch.clone().ok_or(Unavailable::Off)?;
+        let place = Arc::clone(&shared.picture_places)
+            .try_acquire_owned()
+            .map_err(|_| Unavailable::PicturesFull(shared.settings.pictures_max))?;
+        let (counts, clock) = (Arc::clone(&shared.counts), shared.clock.clone());
+        let (supervisor, worker) =
+            picture::Supervisor::new(stream.clone(), launch, counts, clock, sink);
+        shared.runtime.spawn(async move {
+            supervisor.run().await;
+            drop(place);
+        });
+        Ok(worker)
+    }
+
     /// What has happened since the start.
     pub fn counts(&self) -> TranscodeCounts {
-        let Shared { settings, places, counts, .. } = &*self.shared;
+        let Shared { settings, places, picture_places, counts, .. } = &*self.shared;
         TranscodeCounts {
             workers: settings.workers_max.saturating_sub(places.available_permits()),
+            pictures: settings.pictures_max.saturating_sub(picture_places.available_permits()),
             restarts: counts.restarts.load(Ordering::Relaxed),
             dropped_frames: counts.dropped_frames.load(Ordering::Relaxed),
         }

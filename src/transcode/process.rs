@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 /// The first time GStreamer looks at all its plugins, which takes some seconds on a slow disk.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -18,6 +19,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 const PRINTED_MAX: u64 = 64 * 1024;
 /// As much as is kept of its complaints.
 const COMPLAINT_MAX: usize = 500;
+/// How long the complaints of one that has ended are read.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Of the server's environment, what the worker gets: not the tokens.
 const VARIABLES: [&str; 4] = ["PATH", "HOME", "LD_LIBRARY_PATH", "XDG_CACHE_HOME"];
 
@@ -36,6 +39,8 @@ pub(super) struct Process {
     child: Child,
     pub(super) socket: UnixStream,
     complaint: Arc<Mutex<String>>,
+    /// Reads its complaints.
+    drain: Option<JoinHandle<()>>,
 }
 
 impl Launch {
@@ -64,19 +69,18 @@ impl Launch {
         }
     }
 
-    /// Starts a worker.
-    pub(super) fn start(&self) -> io::Result<Process> {
+    /// Starts a worker, with this argument.
+    pub(super) fn start(&self, argument: Option<&str>) -> io::Result<Process> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let socket = UnixStream::from_std(ours)?;
         let mut command = self.command();
-        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
+        command.args(argument).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
         let mut child = command.spawn()?;
         let complaint = Arc::new(Mutex::new(String::new()));
-        if let Some(err) = child.stderr.take() {
-            tokio::spawn(drain(err, Arc::clone(&complaint)));
-        }
-        Ok(Process { child, socket, complaint })
+        let err = child.stderr.take();
+        let drain = err.map(|err| tokio::spawn(drain(err, Arc::clone(&complaint))));
+        Ok(Process { child, socket, complaint, drain })
     }
 
     fn command(&self) -> Command {
@@ -104,6 +108,10 @@ impl Process {
         // One that has ended by itself cannot be killed, and has a status to tell.
         let _ = self.child.start_kill();
         let status = self.child.wait().await;
+        if let Some(drain) = self.drain.take() {
+            // A process of its own may hold its error output open.
+            let _ = tokio::time::timeout(LAST_WORDS, drain).await;
+        }
         let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
         match (complaint.lines().next(), status) {
             (Some(line), _) => line.to_owned(),

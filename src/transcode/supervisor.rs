@@ -2,18 +2,18 @@
 //! one where it dies, fails or hangs.
 
 use super::Counts;
-use super::ipc::{Incoming, Message, Sound};
+use super::backoff::Backoff;
+use super::exchange::Exchange;
+use super::ipc::{Message, Sound};
 use super::process::{Launch, Process};
 use super::queue::Queue;
 use crate::clock::Clock;
 use crate::media::frame::{AudioCoding, CLOCK_RATE, Coding, Frame};
 use crate::media::id::StreamName;
 use bytes::Bytes;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::net::UnixStream;
 use tracing::{debug, info, warn};
 
 /// How long a worker may take to start: GStreamer may look at all its plugins first.
@@ -24,7 +24,7 @@ const HUNG: Duration = Duration::from_secs(2);
 const OWED_TICKS: u64 = CLOCK_RATE as u64;
 /// How often that is looked at where nothing else happens.
 const LOOK: Duration = Duration::from_millis(250);
-/// Handed over and read at once.
+/// So much waits for the socket before more is taken from the queue.
 const BYTES_MAX: usize = 64 * 1024;
 
 /// What keeps one worker running.
@@ -75,7 +75,7 @@ impl<S: FnMut(Frame) + Send> Supervisor<S> {
 
     /// Runs one worker.
     async fn run_one(&mut self) -> End {
-        let process = match self.launch.start() {
+        let process = match self.launch.start(None) {
             Ok(process) => process,
             Err(error) => return End::Fault(format!("it does not start: {error}")),
         };
@@ -104,11 +104,12 @@ impl<S: FnMut(Frame) + Send> Supervisor<S> {
             return Some(End::Fault(fault.to_owned()));
         }
         self.fill(talk);
-        let has_bytes = !talk.outgoing.is_empty();
+        let exchange = &mut talk.exchange;
+        let has_bytes = exchange.waiting() > 0;
         let socket = &process.socket;
         let done = tokio::select! {
-            ready = socket.readable() => ready.and_then(|()| talk.read(socket)),
-            ready = socket.writable(), if has_bytes => ready.and_then(|()| talk.write(socket)),
+            ready = socket.readable() => ready.and_then(|()| exchange.read(socket)),
+            ready = socket.writable(), if has_bytes => ready.and_then(|()| exchange.write(socket)),
             () = self.queue.changed() => return None,
             () = tokio::time::sleep(LOOK) => return None,
         };
@@ -116,13 +117,13 @@ impl<S: FnMut(Frame) + Send> Supervisor<S> {
             return self.take(talk);
         }
         // It has gone; its last words may wait still. Whether there are any shows next.
-        let _ = talk.read(socket);
+        let _ = talk.exchange.read(socket);
         self.take(talk).or(Some(End::Fault(String::new())))
     }
 
     /// Takes frames from the queue as far as the worker takes them.
     fn fill(&mut self, talk: &mut Talk) {
-        while talk.is_ready && talk.outgoing.len() < BYTES_MAX {
+        while talk.is_ready && talk.exchange.waiting() < BYTES_MAX {
             let Some(frame) = self.queue.pop() else { break };
             let Coding::Audio(coding) = &frame.coding else { continue };
             if *coding != self.from {
@@ -130,7 +131,7 @@ impl<S: FnMut(Frame) + Send> Supervisor<S> {
                 self.configure(talk);
             }
             let message = Message::Frame { ticks: frame.present_ticks, data: frame.data.to_vec() };
-            if message.write_to(&mut talk.outgoing) {
+            if talk.exchange.put(&message) {
                 talk.sent(&frame, self.clock.now());
             }
         }
@@ -139,14 +140,13 @@ impl<S: FnMut(Frame) + Send> Supervisor<S> {
     /// Tells the worker what it is to do.
     fn configure(&self, talk: &mut Talk) {
         let (from, to) = (Sound::from(&self.from), Sound::from(&self.to));
-        let message = Message::Configure { from, to, bitrate_bps: self.bitrate_bps };
-        message.write_to(&mut talk.outgoing);
+        talk.exchange.put(&Message::Configure { from, to, bitrate_bps: self.bitrate_bps });
     }
 
     /// Sees to what the worker has told.
     fn take(&mut self, talk: &mut Talk) -> Option<End> {
         loop {
-            match talk.incoming.take_next() {
+            match talk.exchange.take_next() {
                 Ok(None) => return None,
                 Ok(Some(Message::Ready)) => {
                     talk.is_ready = true;
@@ -203,9 +203,7 @@ async fn idle(queue: &Queue, wait: Duration) {
 /// What passes between the server and one worker.
 #[derive(Debug)]
 struct Talk {
-    incoming: Incoming,
-    outgoing: Vec<u8>,
-    buffer: Vec<u8>,
+    exchange: Exchange<Message>,
     /// How the frames are encoded that it makes.
     format: Option<AudioCoding>,
     started: Instant,
@@ -225,9 +223,7 @@ struct Owed {
 impl Talk {
     fn new(now: Instant) -> Self {
         Self {
-            incoming: Incoming::default(),
-            outgoing: Vec::new(),
-            buffer: vec![0; BYTES_MAX],
+            exchange: Exchange::new(),
             format: None,
             started: now,
             is_ready: false,
@@ -254,71 +250,11 @@ impl Talk {
             && owed.last_ticks.abs_diff(owed.first_ticks) >= OWED_TICKS;
         is_late.then_some("it takes sound and gives none")
     }
-
-    fn read(&mut self, socket: &UnixStream) -> io::Result<()> {
-        match socket.try_read(&mut self.buffer) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                self.incoming.feed(self.buffer.get(..count).unwrap_or_default());
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn write(&mut self, socket: &UnixStream) -> io::Result<()> {
-        match socket.try_write(&self.outgoing) {
-            Ok(count) => {
-                self.outgoing.drain(..count);
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// How long to wait before the next start: not at all after a worker that had run for a while.
-#[derive(Debug, Default)]
-struct Backoff {
-    /// Starts in a row that came to nothing.
-    failures: u32,
-}
-
-impl Backoff {
-    const FIRST: Duration = Duration::from_millis(100);
-    const LAST: Duration = Duration::from_secs(10);
-    /// A worker that has run for so long was well.
-    const WELL: Duration = Duration::from_secs(10);
-
-    /// After a worker that ran for so long.
-    fn after(&mut self, ran: Duration) -> Duration {
-        if ran >= Self::WELL {
-            self.failures = 0;
-        }
-        let wait = match self.failures {
-            0 => Duration::ZERO,
-            failures => Self::FIRST.saturating_mul(1 << (failures - 1).min(16)).min(Self::LAST),
-        };
-        self.failures = self.failures.saturating_add(1);
-        wait
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_restart_is_at_once_and_the_next_ones_wait_longer_and_longer() {
-        let mut backoff = Backoff::default();
-        let short = Duration::from_millis(5);
-        let waits: Vec<u64> = (0..10).map(|_| backoff.after(short).as_millis() as u64).collect();
-        assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-        assert_eq!(backoff.after(Duration::from_mins(1)), Duration::ZERO);
-        assert_eq!(backoff.after(short), Backoff::FIRST);
-    }
 
     #[test]
     fn a_worker_hangs_that_gets_sound_for_two_seconds_and_gives_none() {

@@ -13,16 +13,16 @@ use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
 
 /// How long anything may take that should take no time.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 /// Ready; Opus follows; a frame of one byte at 90,000 ticks.
 const ONE_FRAME: &str = r"printf '\0\0\0\001R\0\0\0\002TO\0\0\0\012F\0\0\0\0\0\001\137\220x' >&0";
 
 /// A folder with a worker in it; gone with the test.
-struct Fake(PathBuf);
+pub(super) struct Fake(pub(super) PathBuf);
 
 impl Fake {
     /// A worker that runs this script; asked what it can do, it can all that is usual.
-    fn new(script: &str) -> Self {
+    pub(super) fn new(script: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = format!("millrace-fake-{}-{number}", std::process::id());
@@ -43,10 +43,11 @@ impl Fake {
         self.0.join(PROGRAM)
     }
 
-    fn transcoder(&self, clock: Clock) -> Transcoder {
+    pub(super) fn transcoder(&self, clock: Clock) -> Transcoder {
         let mut config = Config::default();
         config.transcode.worker = WorkerProgram::At(self.program());
         config.transcode.workers_max = 2;
+        config.transcode.pictures_max = 2;
         config.server.state_directory.clone_from(&self.0);
         Transcoder::new(&config, clock)
     }
@@ -58,7 +59,7 @@ impl Drop for Fake {
     }
 }
 
-fn stream() -> StreamName {
+pub(super) fn stream() -> StreamName {
     StreamName::parse("live").expect("a name")
 }
 
@@ -85,7 +86,7 @@ fn start(transcoder: &Transcoder) -> (AudioWorker, Receiver<Frame>) {
 }
 
 /// Looks again and again until it is so.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let seen = tokio::time::timeout(SOON, async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -49,4 +49,10 @@ pub enum Unavailable {
          transcode.workers_max"
     )]
     Full(usize),
+    /// As many workers for pictures run as may.
+    #[error(
+        "the picture of {0} streams is being transcoded, and more may not be: raise \
+         transcode.pictures_max where the machine has the cores"
+    )]
+    PicturesFull(usize),
 }

@@ -128,14 +128,24 @@ scenario("of VP9 L3T3_KEY a viewer takes the spatial layer that it wants", async
   await tellsOfEach(server, 1280);
 });
 
-// Browsers put AV1's spatial layers together by an extension only that viewers are not sent.
-scenario("of AV1 L2T2_KEY viewers get the lowest spatial layer, and see it", async (world) => {
+// Browsers put AV1's spatial layers together by an extension that the player asks for.
+scenario("of AV1 L2T2_KEY a viewer takes the spatial layer that it wants", async (world) => {
   const what = { codec: "AV1", mode: "L2T2_KEY", width: 640, height: 360 };
-  const { server, limited } = await stage(world, what);
-  assert.equal((await received(limited)).frameWidth, 320);
+  const { server, publisher, limited, other } = await stage(world, what);
+  const isWide = (page, width) => async () => (await received(page)).frameWidth === width;
+  await until("the largest comes", isWide(limited, 640), 60_000);
+  const before = [await received(limited), await received(other)];
+  for (const [spatial, width] of [[0, 320], [1, 640], [0, 320], [1, 640]]) {
+    await choose(limited, { maxSpatialLayerId: spatial });
+    await until(`it is ${width} wide`, isWide(limited, width));
+    const isWhole = async () => (await share(publisher, limited, other)) > 0.85;
+    await until("it comes at the whole frame rate", isWhole);
+  }
+  assert.equal((await received(other)).frameWidth, 640);
+  await isUndisturbed([limited, before[0]], [other, before[1]]);
   const { tracks } = await server.report("stage");
   const [{ width, spatial }] = tracks.find(({ kind }) => kind === "video").layers;
-  assert.deepEqual([width, spatial.length], [320, 1]);
+  assert.deepEqual([width, spatial.map((it) => it.width)], [640, [320, 640]]);
 });
 
 /** Sizes are told as they are, and rates as they were measured: each includes those below. */

@@ -97,6 +97,7 @@ pub(crate) fn source(mut bytes: &[u8]) {
             sizes: Sizes::default(),
             arrival: now,
             payload: data.to_vec(),
+            dependency: Vec::new(),
         };
         let parameters = String::from_utf8_lossy(data).into_owned();
         let tapped = match what & 15 {

@@ -5,13 +5,14 @@
 
 use crate::{engines, frames, handshake, rtmp, sdp_check, sessions, source};
 use millrace::codec;
-use millrace::codec::dependency::Dependency;
+use millrace::codec::dependency::{self, Dependency};
 use millrace::codec::descriptor::Descriptor;
 use millrace::egress::http::presentation::names;
 use millrace::ingest::srt::mpegts::Demuxer;
 use millrace::ingest::srt::stream_id;
 use millrace::media::arena::TransportAddress;
 use millrace::media::codec::{Codec, Format};
+use millrace::media::patch::DependencyMoved;
 use millrace::peer::agreement::{Credentials, Fingerprint, HashAlgorithm};
 use millrace::peer::binding::{self, Answer};
 use millrace::peer::header::RtpHeader;
@@ -21,11 +22,13 @@ use millrace::peer::seal::Sealer;
 use millrace::peer::srtp::{MasterKey, SrtpProfile};
 use millrace::shard::tcp::framing::{DATAGRAM_MAX, Frames, HEADER, header};
 use millrace::transcode::capabilities::Capabilities;
-use millrace::transcode::ipc::Incoming;
+use millrace::transcode::ipc::picture::{Order, Report};
+use millrace::transcode::ipc::{Incoming, Message, Wire};
 use signaling::hls::query::{parse_directives, parse_token, token_pair};
 use signaling::hls::range::{Wanted, parse_range};
 use signaling::sdp_fragment::SdpFragment;
 use std::ffi::OsString;
+use std::fmt::Debug;
 use std::time::Instant;
 
 /// A parser under test.
@@ -76,7 +79,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("depacketizer", frames::depacketizer),
     Target::new("source", source::source),
     Target::new("packetizer", frames::packetizer),
-    Target::new("transcode_ipc", transcode_ipc),
+    Target::new("transcode_ipc", transcode_ipc::<Message>),
+    Target::new("transcode_picture", transcode_picture),
     Target::new("transcode_probe", transcode_probe),
     Target::new("b_frames", frames::b_frames),
     Target { recordings: &["mpegts"], mutations: 500, ..Target::new("mpegts", mpegts) },
@@ -93,9 +97,15 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("config", config),
 ];
 
+/// Messages of pictures, in both directions.
+fn transcode_picture(bytes: &[u8]) {
+    transcode_ipc::<Order>(bytes);
+    transcode_ipc::<Report>(bytes);
+}
+
 /// What comes out is written as it came in; what makes no sense ends it for good.
-fn transcode_ipc(bytes: &[u8]) {
-    let mut incoming = Incoming::default();
+fn transcode_ipc<M: Wire + Debug + PartialEq>(bytes: &[u8]) {
+    let mut incoming = Incoming::<M>::default();
     let mut written = Vec::new();
     for piece in bytes.chunks(7) {
         incoming.feed(piece);
@@ -104,13 +114,13 @@ fn transcode_ipc(bytes: &[u8]) {
                 Ok(None) => break,
                 Ok(Some(message)) => assert!(message.write_to(&mut written)),
                 Err(error) => {
-                    assert_eq!(incoming.take_next(), Err(error));
+                    assert_eq!(incoming.take_next().err(), Some(error));
                     return;
                 }
             }
         }
     }
-    let mut again = Incoming::default();
+    let mut again = Incoming::<M>::default();
     again.feed(&written);
     let mut twice = Vec::new();
     while let Ok(Some(message)) = again.take_next() {
@@ -311,11 +321,27 @@ fn descriptor(bytes: &[u8]) {
 }
 
 /// Values of an extension, each with its length before it: layers stay within their bounds.
+/// Numbers that are moved, and moved back, are what they were, and so is all else.
+fn numbers_move_back(value: &[u8]) {
+    let (frame, template) = (0xabcd_u16, 23_u8);
+    let mut there = value.to_vec();
+    for by in [(frame, template), (frame.wrapping_neg(), 64 - template)] {
+        let (frame, template) = by;
+        let head = dependency::moved(&there, DependencyMoved { frame, template });
+        let len = head.len().min(there.len());
+        there[..len].copy_from_slice(&head[..len]);
+        let [read, was] = [there.as_slice(), value].map(dependency::Numbers::read);
+        assert_eq!(read.is_some(), was.is_some());
+    }
+    assert!(value.len() < 3 || there == value);
+}
+
 fn dependency(mut bytes: &[u8]) {
     let mut known = None;
     while let Some((&len, rest)) = bytes.split_first() {
         let (value, tail) = rest.split_at(rest.len().min(usize::from(len)));
         bytes = tail;
+        numbers_move_back(value);
         let Some(read) = Dependency::read(value, &mut known) else { continue };
         let (spatial, temporal) = known.as_ref().expect("or nothing is known").highest();
         assert!(read.spatial <= spatial && read.temporal <= temporal);

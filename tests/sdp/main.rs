@@ -199,6 +199,24 @@ fn a_stream_goes_out_on_the_payload_type_of_its_profile_whatever_its_level() {
 }
 
 #[test]
+fn a_viewer_is_sent_the_dependency_descriptor_where_it_can_be_and_is_of_use() {
+    let player = offer("chromium-156-player-whep-offer");
+    let (agreement, answer) = view(&player, &[]).expect("served");
+    let id = agreement.media[1].extensions.dependency_descriptor.expect("it is offered");
+    let line = format!("a=extmap:{id} https://aomediacodec.github.io/av1-rtp-spec/#dependency");
+    assert!(answer.contains(&line) && answer.contains("a=extmap-allow-mixed\r\n"), "{answer}");
+    assert_eq!(agreement.media[0].extensions.dependency_descriptor, None);
+    let agreed = |offer: &str| {
+        let (agreement, _) = view(offer, &[]).expect("served");
+        agreement.media[1].extensions.dependency_descriptor
+    };
+    // With a structure it is too long for the one-byte form (RFC 8285 §4.2).
+    assert_eq!(agreed(&player.replace("a=extmap-allow-mixed\r\n", "")), None);
+    assert_eq!(agreed(&player.replace(" AV1/90000", " AV9/90000")), None);
+    assert_eq!(agreed(&offer("chromium-156-whep-offer")), None, "it is not offered");
+}
+
+#[test]
 fn a_viewer_that_would_learn_the_round_trip_is_told_that_it_will() {
     let with = |name| offer(name).replace(" nack pli\r\n", " nack pli\r\na=rtcp-fb:* rrtr\r\n");
     let (agreement, answer) = view(&with("chromium-156-whep-offer"), &[]).expect("served");

@@ -38,6 +38,7 @@
 //! - `listening`: what viewers are told of the time who listen
 //! - `layers`: what publishers do with their layers
 //! - `loss`: what retransmission makes of a bad link
+//! - `made`: layers that are made here of what a publisher sends
 //! - `nonce`: nothing is sealed twice with different bytes
 //! - `over_tcp`: viewers without UDP get the layer that their connection carries
 //! - `pacing`: a keyframe comes in slices, any other picture at once
@@ -58,6 +59,7 @@ mod client;
 mod connection;
 mod link;
 mod lot;
+mod made;
 mod oracle;
 mod picture;
 mod plan;

@@ -5,6 +5,17 @@ import { Session, type Endpoint } from "./session.js";
 /** `jitterBufferTarget` has an older name in Chromium and Safari. */
 type Receiver = RTCRtpReceiver & { playoutDelayHint?: number };
 
+/** What TypeScript does not know of it (W3C "WebRTC Extensions", §5.2). */
+type Transceiver = RTCRtpTransceiver & {
+  getHeaderExtensionsToNegotiate?: () => HeaderExtension[];
+  setHeaderExtensionsToNegotiate?: (extensions: HeaderExtension[]) => void;
+};
+type HeaderExtension = { uri: string; direction: RTCRtpTransceiverDirection };
+
+/** By which a receiver knows what frames need of each other. */
+const DEPENDENCY_DESCRIPTOR =
+  "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
 /**
  * Asks for a stream and gives the session that receives it.
  *
@@ -18,7 +29,9 @@ export async function view(
   const peer = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
   try {
     for (const kind of ["audio", "video"]) {
-      const { receiver } = peer.addTransceiver(kind, { direction: "recvonly" });
+      const transceiver = peer.addTransceiver(kind, { direction: "recvonly" });
+      takeDependencies(transceiver);
+      const { receiver } = transceiver;
       playAtOnce(receiver);
       const { track } = receiver;
       track.addEventListener("unmute", () => onTrack(track));
@@ -28,6 +41,18 @@ export async function view(
     peer.close();
     throw error;
   }
+}
+
+/**
+ * Takes the dependency descriptor, which Chromium can but does not offer by itself: AV1 comes in
+ * several spatial layers to those only who do.
+ */
+function takeDependencies(transceiver: Transceiver): void {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.() ?? [];
+  const described = extensions.find(({ uri }) => uri === DEPENDENCY_DESCRIPTOR);
+  if (described === undefined) return;
+  described.direction = "sendrecv";
+  transceiver.setHeaderExtensionsToNegotiate?.(extensions);
 }
 
 /** Holds back no more than the network's jitter demands. */

@@ -26,8 +26,13 @@ pub struct LayerReport {
     pub rid: Option<String>,
     /// Its place in the publisher's offer.
     pub index: usize,
-    /// Whether it flows.
+    /// Whether it flows; one that is made here also where it would for whoever wants it.
     pub active: bool,
+    /// Whether it is made here, of the publisher's.
+    pub made: bool,
+    /// What encodes it now, where it is made here and operators ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
     /// Bits per second over the last two seconds or so.
     pub bitrate_bps: u64,
     /// The width of its picture in pixels, where a keyframe has told it.

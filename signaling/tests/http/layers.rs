@@ -23,6 +23,8 @@ fn layer(rid: &str, index: usize, height: u32, temporal_bps: &[u64]) -> LayerRep
         rid: Some(rid.to_owned()).filter(|rid| !rid.is_empty()),
         index,
         active: true,
+        made: false,
+        encoder: None,
         bitrate_bps: temporal_bps.last().copied().unwrap_or_default(),
         width: Some(height * 16 / 9),
         height: Some(height),

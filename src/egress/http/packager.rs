@@ -111,7 +111,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         let now = self.tools.clock.now();
         match found {
             Found::Began { .. } if self.is_over => return true,
-            Found::Began { takes_requests, keyframes_apart } => {
+            Found::Began { takes_requests, keyframes_apart, .. } => {
                 self.vacant_until = None;
                 self.store.accept();
                 (self.takes_requests, self.keyframes_apart) = (takes_requests, keyframes_apart);

@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 pub enum Found {
     /// A publisher begins: what comes from now on is on a line of its own.
     Began {
+        /// Which.
+        term: Term,
         /// Whether it can be asked for keyframes.
         takes_requests: bool,
         /// The longest time between two of its last keyframes, as far as that is known.
@@ -85,7 +87,7 @@ impl Source {
     pub fn take(&mut self, tapped: Tapped, now: Instant, emit: &mut dyn FnMut(Found)) {
         if let Tapped::Began { term, takes_requests, keyframes_apart } = tapped {
             self.publisher = Some(Publisher::new(term, self.epoch));
-            emit(Found::Began { takes_requests, keyframes_apart });
+            emit(Found::Began { term, takes_requests, keyframes_apart });
             return;
         }
         let Some(publisher) = &mut self.publisher else { return };

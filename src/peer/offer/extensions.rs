@@ -39,9 +39,14 @@ pub(super) fn agree(
         Side::Receives => {
             &[MID, RID, REPAIRED_RID, ABS_SEND_TIME, TRANSPORT_CC, DEPENDENCY_DESCRIPTOR]
         }
+        // It may be too long for the one-byte form.
+        Side::Sends if allows_mixed(offer, section) => {
+            &[MID, ABS_SEND_TIME, TRANSPORT_CC, PLAYOUT_DELAY, DEPENDENCY_DESCRIPTOR]
+        }
         Side::Sends => &[MID, ABS_SEND_TIME, TRANSPORT_CC, PLAYOUT_DELAY],
     };
-    // We write the one-byte form; reading the other needs the offer's word that it may come.
+    // We write the one-byte form where that can be; reading the other needs the offer's word that
+    // it may come.
     let two_byte = side == Side::Receives && allows_mixed(offer, section);
     let mut agreed: Vec<Extension> = Vec::new();
     for value in section.attributes.all("extmap").chain(offer.session.all("extmap")) {
@@ -82,8 +87,7 @@ pub(super) fn remove_transport_cc(agreed: &mut Vec<Extension>) {
     agreed.retain(|extension| extension.uri != TRANSPORT_CC);
 }
 
-/// Leaves out the dependency descriptor: from publishers of VP8 libwebrtc then takes away the
-/// picture ids and layers in the payload, by which viewers know what they can do without.
+/// Leaves out the dependency descriptor.
 pub(super) fn remove_dependency_descriptor(agreed: &mut Vec<Extension>) {
     agreed.retain(|extension| extension.uri != DEPENDENCY_DESCRIPTOR);
 }

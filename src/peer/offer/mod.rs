@@ -215,8 +215,7 @@ fn negotiate<'a>(
         let before: Vec<_> = accepted.iter().flat_map(|a| a.extensions.clone()).collect();
         let mut extensions = extensions::agree(&offer, section, side, &before);
         agree_transport_cc(&mut formats, &mut extensions);
-        // What a publisher sends is the first of the answer.
-        if formats.first().is_some_and(|first| Descriptor::is_of(first.codec)) {
+        if !takes_dependencies(&formats, side) {
             extensions::remove_dependency_descriptor(&mut extensions);
         }
         let has_rid = extensions::ids(&extensions).rid.is_some();
@@ -239,6 +238,18 @@ fn negotiate<'a>(
     let trickle = transport::offers_trickle(&offer, tagged);
     let bundled = bundle.is_offered();
     Ok(Negotiated { accepted, offer, transport, order, bundled, trickle })
+}
+
+/// Whether the dependency descriptor is of use.
+fn takes_dependencies(formats: &[formats::OfferedFormat<'_>], side: Side) -> bool {
+    let codecs = || formats.iter().map(|format| format.codec);
+    match side {
+        // What a publisher sends is the first of the answer. From the payloads of VP8 libwebrtc
+        // would take away the picture ids and layers, by which viewers know what they can do
+        // without.
+        Side::Receives => !codecs().next().is_some_and(Descriptor::is_of),
+        Side::Sends => codecs().any(Codec::needs_dependencies),
+    }
 }
 
 /// Whether a section can be served at all, its codecs apart.

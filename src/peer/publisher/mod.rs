@@ -157,7 +157,9 @@ impl Receiver {
             now,
         };
         let fields = track.receive(target.layer, meaning, &arrival, &mut self.round_trip)?;
-        Some(pool.make(fields, payload))
+        let is_handed_on = meaning.codec.needs_dependencies();
+        let dependency = arrival.dependency.filter(|_| is_handed_on).unwrap_or_default();
+        Some(pool.make_described(fields, payload, dependency))
     }
 
     /// Records what congestion control reads, whatever stream the packet is of.

@@ -47,17 +47,19 @@ impl Ladder {
     /// Headers and authentication tags take this share more, at 1200 bytes a packet.
     pub(super) const OVERHEAD: f64 = 1.04;
 
-    /// What of these layers, best first, somebody with this wish can be sent. Empty: nothing flows.
-    pub(super) fn new(layers: &[LayerState], choice: &LayerChoice) -> Self {
-        let mut flowing: Vec<_> = layers.iter().filter(|layer| layer.is_active).collect();
+    /// What of these layers, best first, somebody with this wish can be sent who can make use of
+    /// spatial layers up to this one. Empty: nothing flows.
+    pub(super) fn new(layers: &[LayerState], choice: &LayerChoice, spatial_max: u8) -> Self {
+        let may_flow = |layer: &&LayerState| layer.is_active && !layer.is_withdrawn;
+        let mut flowing: Vec<_> = layers.iter().filter(may_flow).collect();
         let named = |layer: &&LayerState| choice.rid.as_ref() == Some(&layer.rid);
         let named = flowing.iter().position(named);
         flowing.drain(..named.unwrap_or(0));
         let smallest = flowing.last().map(|layer| layer.layer);
-        let rungs = flowing
-            .iter()
-            .rev()
-            .flat_map(|layer| Self::rungs_of(layer, choice, smallest == Some(layer.layer)));
+        let rungs = flowing.iter().rev().flat_map(|layer| {
+            let highest = choice.spatial_of(layer.spatial_max().min(spatial_max));
+            Self::rungs_of(layer, choice, highest, smallest == Some(layer.layer))
+        });
         let mut ladder = Self { rungs: rungs.collect(), is_granted: named.is_some() };
         ladder.bound(choice);
         ladder
@@ -85,10 +87,14 @@ impl Ladder {
         })
     }
 
-    /// Each spatial layer that may be sent, in full; of the smallest of all also less than all
-    /// temporal layers, which no other layer takes the place of.
-    fn rungs_of(layer: &LayerState, choice: &LayerChoice, is_smallest: bool) -> Vec<Rung> {
-        let highest = choice.spatial_of(layer.spatial_max());
+    /// Each spatial layer that may be sent, up to the highest, in full; of the smallest of all also
+    /// less than all temporal layers, which no other layer takes the place of.
+    fn rungs_of(
+        layer: &LayerState,
+        choice: &LayerChoice,
+        highest: u8,
+        is_smallest: bool,
+    ) -> Vec<Rung> {
         let lowest = choice.spatial.map_or(0, |_| highest);
         let temporal = choice.temporal_of(layer.temporal_max());
         let mut rungs = Vec::new();

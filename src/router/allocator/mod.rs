@@ -43,6 +43,8 @@ pub struct Demand<'a> {
     pub choice: &'a LayerChoice,
     /// What its link carries.
     pub capacity: Capacity,
+    /// The highest spatial layer that it can make use of.
+    pub spatial_max: u8,
 }
 
 /// What a viewer is to get.
@@ -166,7 +168,7 @@ impl Allocator {
 
     /// What the viewer is to get from now on.
     pub fn allot(&mut self, demand: Demand<'_>, now: Instant) -> Allotment {
-        let Demand { layers, choice, .. } = demand;
+        let Demand { layers, choice, spatial_max, .. } = demand;
         let mut is_fresh = self.choice != *choice;
         if is_fresh {
             self.choice.clone_from(choice);
@@ -177,7 +179,7 @@ impl Allocator {
             *self = Self { choice: choice.clone(), failures, changes, ..Self::default() };
             return Allotment::default();
         }
-        let ladder = Ladder::new(layers, choice);
+        let ladder = Ladder::new(layers, choice, spatial_max);
         is_fresh |= ladder.is_granted() && !self.is_granted;
         self.is_granted = ladder.is_granted();
         let budget = Budget::of(&demand);

@@ -116,16 +116,15 @@ pub struct Rewriter {
 }
 
 impl Rewriter {
-    /// A stay that begins with this packet of a keyframe, after what the viewer was sent before.
-    pub fn begin(packet: &Packet, after: After) -> Self {
-        let own = Descriptor::read(packet.codec, &packet.payload).unwrap_or_default();
-        let spatial_max = if packet.codec.has_spatial_layers() { u8::MAX } else { 0 };
+    /// A stay that begins with this packet of a keyframe, after what the viewer was sent before. It
+    /// can make use of spatial layers up to this one.
+    pub fn begin(packet: &Packet, after: After, spatial_max: u8) -> Self {
         Self {
             first: packet.sequence,
             first_out: after.out,
             next_out: after.out,
             newest: packet.timestamp,
-            moved: Moved::between(&own, after.numbers),
+            moved: Moved::between(packet, after.numbers),
             seen: Numbers::default(),
             target: Limits { spatial: spatial_max, ..Limits::ALL },
             spatial_max,
@@ -192,11 +191,9 @@ impl Rewriter {
                 }
                 (self.next_out, self.newest) = (out + 1, packet.timestamp);
             }
-            let Some(own) = Descriptor::read(packet.codec, &packet.payload) else {
-                return Verdict::Send(out, Patch::NONE);
-            };
-            self.seen.note(&own);
-            return Verdict::Send(out, self.moved.patch(&own, &packet.payload));
+            let own = Descriptor::read(packet.codec, &packet.payload);
+            self.seen.note(packet, own.as_ref());
+            return Verdict::Send(out, self.moved.patch(packet, own.as_ref()));
         }
         self.take_filtered(packet)
     }
@@ -217,10 +214,10 @@ impl Rewriter {
         filter.take(packet, own.as_ref(), self.target);
         self.next_out = filter.next_out();
         let verdict = self.verdict(packet, own.as_ref());
-        if let (Some(own), Verdict::Send(_, patch)) = (&own, verdict)
+        if let Verdict::Send(_, patch) = verdict
             && !patch.is_blank
         {
-            self.seen.note(own);
+            self.seen.note(packet, own.as_ref());
         }
         verdict
     }
@@ -236,8 +233,7 @@ impl Rewriter {
             let distance = packet.sequence.checked_sub(self.first);
             let out = distance.map(|distance| distance + self.first_out);
             let Some(out) = out.filter(|out| *out < self.next_out) else { return Verdict::Drop };
-            let patch = own.map_or(Patch::NONE, |own| self.moved.patch(own, &packet.payload));
-            return Verdict::Send(out, patch);
+            return Verdict::Send(out, self.moved.patch(packet, own));
         };
         let Some(placed) = filter.place(packet) else { return Verdict::Drop };
         if !placed.passes {
@@ -250,7 +246,7 @@ impl Rewriter {
             };
             moved.picture = picture;
         }
-        let mut patch = own.map_or(Patch::NONE, |own| moved.patch(own, &packet.payload));
+        let mut patch = moved.patch(packet, own);
         patch.marker = placed.ends_picture;
         Verdict::Send(placed.out, patch)
     }

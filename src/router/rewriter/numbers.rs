@@ -1,5 +1,6 @@
 //! The numbers of frames in payload descriptors, as a viewer sees them: VP8's and VP9's picture ids
-//! and counts of base layer frames (RFC 7741 §4.2, RFC 9628 §4.2).
+//! and counts of base layer frames (RFC 7741 §4.2, RFC 9628 §4.2); and those of frames and
+//! templates in dependency descriptors (AOM "RTP Payload Format For AV1" 1.0, Appendix A).
 //!
 //! From stay to stay they go on by one. Within a stay they keep their differences: VP9's frames
 //! refer to each other by those, and by where they stand in their group of pictures. Only of VP8,
@@ -7,8 +8,10 @@
 //! that is left out.
 
 use super::ring::Ring;
+use crate::codec::dependency;
 use crate::codec::descriptor::{Descriptor, PictureId};
-use crate::media::patch::Patch;
+use crate::media::packet::Packet;
+use crate::media::patch::{DependencyMoved, Patch};
 
 /// The highest numbers of frames; `None` where there were none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,14 +20,35 @@ pub struct Numbers {
     pub picture: Option<u16>,
     /// The count of base layer frames (`TL0PICIDX`).
     pub base: Option<u8>,
+    /// The number in the dependency descriptor.
+    pub frame: Option<u16>,
+    /// The number after that of the last template there.
+    pub template: Option<u8>,
 }
 
 impl Numbers {
     /// There were none.
-    pub const NONE: Self = Self { picture: None, base: None };
+    pub const NONE: Self = Self { picture: None, base: None, frame: None, template: None };
 
-    /// A frame that was sent.
-    pub(super) fn note(&mut self, own: &Descriptor) {
+    /// A packet that was sent, and the descriptor of its payload.
+    pub(super) fn note(&mut self, packet: &Packet, own: Option<&Descriptor>) {
+        if let Some(own) = own {
+            self.note_payload(own);
+        }
+        if !packet.dependency.is_empty() {
+            self.note_dependency(&packet.dependency);
+        }
+    }
+
+    fn note_dependency(&mut self, value: &[u8]) {
+        let Some(read) = dependency::Numbers::read(value) else { return };
+        if self.frame.is_none_or(|newest| read.frame.wrapping_sub(newest) < 1 << 15) {
+            self.frame = Some(read.frame);
+            self.template = read.templates.map(|(_, end)| end).or(self.template);
+        }
+    }
+
+    fn note_payload(&mut self, own: &Descriptor) {
         if let Some(id) = own.picture_id
             && self.picture.is_none_or(|newest| is_after(id, newest))
         {
@@ -49,6 +73,7 @@ const fn is_after(id: PictureId, other: u16) -> bool {
 pub(super) struct Moved {
     pub(super) picture: u16,
     pub(super) base: u8,
+    dependency: DependencyMoved,
 }
 
 /// Picture ids have so many bits at most.
@@ -56,10 +81,22 @@ const PICTURE_MASK: u16 = 0x7fff;
 
 impl Moved {
     /// What makes these numbers come next.
-    pub(super) fn between(own: &Descriptor, before: Numbers) -> Self {
+    ///
+    /// Of templates too: whoever misses the packet that brings the new ones must not take the old
+    /// ones for them.
+    pub(super) fn between(packet: &Packet, before: Numbers) -> Self {
+        let own = Descriptor::read(packet.codec, &packet.payload).unwrap_or_default();
         let picture = before.picture.zip(own.picture_id);
         let base = before.base.zip(own.base_index);
+        let described = dependency::Numbers::read(&packet.dependency);
+        let frame = before.frame.zip(described.map(|it| it.frame));
+        let template = before.template.zip(described.and_then(|it| it.templates));
+        let dependency = DependencyMoved {
+            frame: frame.map_or(0, |(before, own)| before.wrapping_add(1).wrapping_sub(own)),
+            template: template.map_or(0, |(before, (own, _))| before.wrapping_sub(own)),
+        };
         Self {
+            dependency,
             picture: picture.map_or(0, |(before, own)| {
                 before.wrapping_add(1).wrapping_sub(own.value) & PICTURE_MASK
             }),
@@ -69,15 +106,20 @@ impl Moved {
 
     pub(super) fn applied(self, numbers: Numbers) -> Numbers {
         let picture = |picture: u16| picture.wrapping_add(self.picture) & PICTURE_MASK;
+        let DependencyMoved { frame, template } = self.dependency;
         Numbers {
             picture: numbers.picture.map(picture),
             base: numbers.base.map(|base| base.wrapping_add(self.base)),
+            frame: numbers.frame.map(|it| it.wrapping_add(frame)),
+            template: numbers.template.map(|it| it.wrapping_add(template)),
         }
     }
 
-    /// What differs in a payload that has these numbers.
-    pub(super) fn patch(self, own: &Descriptor, payload: &[u8]) -> Patch {
+    /// What differs in a packet, whose payload has this descriptor.
+    pub(super) fn patch(self, packet: &Packet, own: Option<&Descriptor>) -> Patch {
         let mut patch = Patch::NONE;
+        patch.dependency = self.dependency;
+        let (Some(own), payload) = (own, packet.payload.as_slice()) else { return patch };
         if let Some(id) = own.picture_id.filter(|_| self.picture != 0) {
             let value = id.value.wrapping_add(self.picture) & id.mask();
             let [high, low] = value.to_be_bytes();

@@ -17,7 +17,8 @@
 mod decoder;
 mod elements;
 mod encoder;
-#[path = "../ipc.rs"]
+#[path = "../ipc/mod.rs"]
+#[expect(dead_code, reason = "it speaks of pictures too")]
 #[expect(unreachable_pub, reason = "it is public in the server, for its fuzz target")]
 mod ipc;
 mod packets;
@@ -30,7 +31,7 @@ mod timeline;
 
 use crate::decoder::{Decoder, Listen};
 use crate::encoder::{Encoder, Tell};
-use crate::ipc::{Incoming, Message, Sound};
+use crate::ipc::{Incoming, Message, Sound, Wire as _};
 use crate::pipeline::Fault;
 use crate::timeline::Timeline;
 use anyhow::Context as _;

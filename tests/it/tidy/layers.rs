@@ -5,7 +5,7 @@ use super::source::{Source, is_word, tree};
 use std::collections::BTreeSet;
 
 /// Each part of `src`, and what it may use of the others.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("media", &[]),
     ("clock", &["media"]),
     ("codec", &["media"]),
@@ -18,6 +18,10 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("sessions", &["media", "codec", "config", "clock", "peer", "engine", "bus"]),
     ("ingest", &["bus", "engine", "transcode", "media", "codec", "config", "clock"]),
     ("egress", &["bus", "engine", "transcode", "media", "codec", "config", "clock"]),
+    (
+        "ladder",
+        &["bus", "engine", "transcode", "ingest", "egress", "media", "codec", "config", "clock"],
+    ),
     ("transcode", &["media", "config", "clock"]),
     // A package of its own: its compiler sees nothing of the others.
     ("worker", &["*"]),
@@ -43,7 +47,15 @@ const OUTSIDE: [(&[&str], &[&str]); 22] = [
     (&["signaling"], &["src/server", "src/main.rs"]),
     (
         &["tokio"],
-        &["src/server", "src/main.rs", "src/bus/", "src/ingest/", "src/egress/", "src/transcode/"],
+        &[
+            "src/server",
+            "src/main.rs",
+            "src/bus/",
+            "src/ingest/",
+            "src/egress/",
+            "src/ladder/",
+            "src/transcode/",
+        ],
     ),
     (&["clap", "toml"], &["src/config/"]),
     (&["libc", "socket2"], &["src/shard/", "src/ingest/srt/"]),

@@ -198,8 +198,12 @@ fn frames_are_whole_in_order_and_on_one_line() {
         packets.extend([world.sound(number * 2), world.sound(number * 2 + 1)]);
         world.packets(&packets, number * 40);
     }
-    let began = Found::Began { takes_requests: true, keyframes_apart: Some(ms(2_000)) };
-    assert_eq!(world.found[0], began);
+    let is_told = |found: &Found| {
+        let expected = (true, Some(ms(2_000)));
+        matches!(found, Found::Began { takes_requests, keyframes_apart, .. }
+            if (*takes_requests, *keyframes_apart) == expected)
+    };
+    assert!(is_told(&world.found[0]), "{:?}", world.found[0]);
     let (pictures, sounds) = (world.samples(Kind::Video), world.samples(Kind::Audio));
     assert_eq!((pictures.len(), sounds.len(), world.gaps()), (50, 100, 0));
     let begin = pictures[0].decode_ticks;

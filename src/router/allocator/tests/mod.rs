@@ -21,6 +21,8 @@ fn layer(rid: &str, index: usize, height: u16, kbps: &[u64]) -> LayerState {
         dimensions: Some((height * 16 / 9, height)),
         frame_rate: 30.0,
         is_active: true,
+        is_made: false,
+        is_withdrawn: false,
         spatial: vec![SpatialState { dimensions: None, temporal }],
     }
 }
@@ -53,6 +55,7 @@ struct World {
     /// When the layer that it gets has changed, its beginning apart.
     switches: Vec<Instant>,
     allotment: Allotment,
+    spatial_max: u8,
 }
 
 impl World {
@@ -64,13 +67,15 @@ impl World {
             now: Instant::now(),
             switches: Vec::new(),
             allotment: Allotment::default(),
+            spatial_max: u8::MAX,
         }
     }
 
     fn step(&mut self, capacity: Capacity) -> Option<SelectedLayer> {
         self.now += STEP;
-        let Self { layers, choice, .. } = self;
-        let demand = Demand { layers, sound: Bitrate::kbps(50), choice, capacity };
+        let Self { layers, choice, spatial_max, .. } = self;
+        let (sound, spatial_max) = (Bitrate::kbps(50), *spatial_max);
+        let demand = Demand { layers, sound, choice, capacity, spatial_max };
         let before = self.allotment;
         self.allotment = self.allocator.allot(demand, self.now);
         let layer = |allotment: Allotment| allotment.target.map(|it| it.layer);
@@ -374,4 +379,8 @@ fn spatial_layers_within_a_layer_are_gone_up_and_down_too() {
     world.choose(LayerChoice { spatial: Some(1), ..LayerChoice::default() });
     world.run(15.0, 5_000);
     assert_eq!(spatial(&world), Some((1, 2)));
+    // Who cannot put them together gets the lowest, whatever it wishes.
+    world.spatial_max = 0;
+    world.run(15.0, 5_000);
+    assert_eq!(spatial(&world), Some((0, 2)));
 }

@@ -1,13 +1,16 @@
 //! Any order of losses, reorderings, changes of the target and stays.
 //!
+//! - `described`: dependency descriptors, and a receiver that reads them
 //! - `model`: a publisher, a link and a viewer that knows what it needs
 
+mod described;
 mod model;
 
 use super::*;
 use crate::media::codec::Codec;
 use crate::media::layer::{LayerId, Scale, Sizes};
-use model::{Chance, Frame, Origin, SVC, Stay, VP8, encode};
+use described::Receiver;
+use model::{Chance, DESCRIBED, Frame, Origin, SVC, Stay, VP8, encode};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -27,7 +30,7 @@ fn origin() -> impl Strategy<Value = Origin> {
 proptest! {
     #[test]
     fn what_a_viewer_sees_is_unbroken_and_decodable(
-        encoding in prop_oneof![Just(VP8), Just(SVC)],
+        encoding in prop_oneof![Just(VP8), Just(SVC), Just(DESCRIBED)],
         origins in prop::collection::vec(origin(), 1..4),
         seed: u64,
         loss in prop_oneof![Just(0_u64), 0_u64..20],
@@ -36,6 +39,7 @@ proptest! {
         let mut chance = Chance(seed);
         let mut after = After { out: chance.below(0x8000), numbers: Numbers::default() };
         let mut used = HashSet::new();
+        let mut receiver = Receiver::default();
         for origin in origins {
             let frames = encode(encoding, 90, origin, &mut chance);
             let stay = Stay::play(frames, after, loss, delay, &mut chance);
@@ -44,6 +48,9 @@ proptest! {
             stay.pictures_end();
             if encoding.codec == Codec::Vp8 {
                 stay.numbers_go_on(after.numbers);
+            }
+            if encoding.codec == Codec::Av1 {
+                receiver.reads(&stay);
             }
             for verdict in stay.sent.values() {
                 if let Verdict::Send(out, _) = verdict {
@@ -97,12 +104,12 @@ proptest! {
                 keyframe: bytes[5] < 16,
                 arrival: Instant::now(),
                 payload,
+                dependency: bytes[..usize::from(bytes[4] % 7)].to_vec(),
             };
             if !came.insert(sequence) {
                 continue;
             }
-            let begin = || Rewriter::begin(&packet, After::default());
-            let rewriter = rewriter.get_or_insert_with(begin);
+            let rewriter = rewriter.get_or_insert_with(|| begin(&packet));
             let (spatial, temporal) = targets[at / 15 % targets.len()];
             rewriter.set_target(Limits { spatial, temporal });
             if let Verdict::Send(out, patch) = rewriter.take(&packet) {
@@ -118,6 +125,11 @@ proptest! {
             }
         }
     }
+}
+
+/// A first stay, of somebody who can make use of all layers.
+fn begin(packet: &Packet) -> Rewriter {
+    Rewriter::begin(packet, After::default(), u8::MAX)
 }
 
 const SOMEWHERE: Origin = Origin { sequence: 70_000, timestamp: 9_000, picture: 5, base: 9 };
@@ -161,6 +173,7 @@ fn lane(pattern: &str) -> Vec<Frame> {
             keyframe: at == 0,
             arrival: Instant::now(),
             payload,
+            dependency: Vec::new(),
         };
         let scale = packet.scale;
         let (references, packets) = (Vec::new(), vec![packet]);
@@ -180,7 +193,7 @@ fn lane(pattern: &str) -> Vec<Frame> {
 #[test]
 fn temporal_layers_go_at_once_and_come_back_one_by_one_where_they_can() {
     let frames = lane("0212 0212 0212 0 2! 1! 2 0 2! 1 2");
-    let mut rewriter = Rewriter::begin(&frames[0].packets[0], After::default());
+    let mut rewriter = begin(&frames[0].packets[0]);
     assert_eq!(passing(&mut rewriter, &frames[..2]), [(0, 0), (0, 2)]);
     rewriter.set_target(limits(0, 0));
     assert_eq!(passing(&mut rewriter, &frames[2..9]), [(0, 0)], "of the rest the base alone");
@@ -196,7 +209,7 @@ fn spatial_layers_go_at_once_and_come_back_with_a_keyframe() {
     let mut chance = Chance(3);
     let frames = encode(SVC, 9, SOMEWHERE, &mut chance);
     assert!(frames[1..].iter().filter(|frame| frame.is_key).count() == 2, "one keyframe");
-    let mut rewriter = Rewriter::begin(&frames[0].packets[0], After::default());
+    let mut rewriter = begin(&frames[0].packets[0]);
     passing(&mut rewriter, &frames[..9]);
     rewriter.set_target(limits(1, 9));
     // That the lane has more is seen in the first picture.
@@ -217,7 +230,7 @@ fn what_was_missing_when_a_stay_ended_still_comes_and_nothing_else() {
     for target in [Limits::ALL, limits(0, 0)] {
         let frames = lane("0200000");
         let packet = |at: usize| &frames[at].packets[0];
-        let mut rewriter = Rewriter::begin(packet(0), After::default());
+        let mut rewriter = begin(packet(0));
         rewriter.set_target(target);
         for at in [0, 1, 2, 4] {
             rewriter.take(packet(at));
@@ -235,7 +248,7 @@ fn what_was_missing_when_a_stay_ended_still_comes_and_nothing_else() {
 fn a_late_packet_of_what_is_left_out_goes_as_padding_under_its_number() {
     let frames = lane("0202 0202");
     let packet = |at: usize| &frames[at].packets[0];
-    let mut rewriter = Rewriter::begin(packet(0), After::default());
+    let mut rewriter = begin(packet(0));
     rewriter.set_target(limits(0, 0));
     let out = |verdict| match verdict {
         Verdict::Send(out, patch) => Some((out, patch.is_blank)),
@@ -258,7 +271,7 @@ fn a_gap_within_a_frame_that_is_left_out_is_closed() {
         frames[at].packets[0].scale = frames[timestamp].packets[0].scale;
     }
     let later = lane("00000");
-    let mut rewriter = Rewriter::begin(&frames[0].packets[0], After::default());
+    let mut rewriter = begin(&frames[0].packets[0]);
     rewriter.set_target(limits(0, 0));
     passing(&mut rewriter, &frames[..2]);
     passing(&mut rewriter, &frames[3..]);
@@ -271,7 +284,7 @@ fn a_gap_within_a_frame_that_is_left_out_is_closed() {
 #[test]
 fn picture_ids_have_no_gaps_for_lost_frames_that_would_have_been_left_out() {
     let frames = lane("0212 0212 0212 0");
-    let mut rewriter = Rewriter::begin(&frames[0].packets[0], After::default());
+    let mut rewriter = begin(&frames[0].packets[0]);
     rewriter.set_target(limits(0, 0));
     let mut seen = Vec::new();
     for at in [0, 1, 2, 4, 12, 8] {
@@ -289,7 +302,7 @@ fn picture_ids_have_no_gaps_for_lost_frames_that_would_have_been_left_out() {
 #[test]
 fn nothing_is_allocated_or_changed_while_nothing_is_left_out() {
     let frames = lane("0212");
-    let mut rewriter = Rewriter::begin(&frames[0].packets[0], After::default());
+    let mut rewriter = begin(&frames[0].packets[0]);
     rewriter.set_target(limits(0, 2));
     for (out, frame) in (0..).zip(&frames) {
         assert_eq!(rewriter.take(&frame.packets[0]), Verdict::Send(out, Patch::NONE));
@@ -304,7 +317,7 @@ fn a_clock_set_back_does_not_keep_layers_out_for_ever() {
     for frame in &mut frames {
         frame.packets[0].timestamp += 1 << 30;
     }
-    let mut rewriter = Rewriter::begin(&frames[0].packets[0], After::default());
+    let mut rewriter = begin(&frames[0].packets[0]);
     rewriter.set_target(limits(0, 0));
     assert_eq!(passing(&mut rewriter, &frames), [(0, 0)]);
     let mut again = lane("0202");

@@ -1,5 +1,6 @@
 //! A publisher of layers, a link that loses, and a viewer that knows what each frame refers to.
 
+use super::described::descriptor;
 use super::*;
 use std::collections::BTreeMap;
 
@@ -39,6 +40,9 @@ pub(super) const VP8: Encoding = Encoding { codec: Codec::Vp8, spatial: 1, tempo
 /// `L3T3_KEY`: spatial layers refer to each other in keyframes only.
 pub(super) const SVC: Encoding = Encoding { codec: Codec::Vp9, spatial: 3, temporal: 3 };
 
+/// The same, where nothing but the dependency descriptor says so.
+pub(super) const DESCRIBED: Encoding = Encoding { codec: Codec::Av1, ..SVC };
+
 /// Where a lane's numbers begin: anywhere, so that all of them wrap now and then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
@@ -46,6 +50,13 @@ pub(super) struct Origin {
     pub(super) timestamp: u64,
     pub(super) picture: u16,
     pub(super) base: u8,
+}
+
+impl Origin {
+    /// The first number in dependency descriptors: 16 bits of it.
+    const fn frame(self) -> u16 {
+        self.picture << 1
+    }
 }
 
 /// Some pictures of a lane, the first a keyframe.
@@ -108,6 +119,15 @@ pub(super) fn encode(
                     sizes: Sizes::default(),
                     arrival: Instant::now(),
                     payload,
+                    dependency: match encoding.codec {
+                        Codec::Av1 => {
+                            let has_structure = is_key && spatial == 0 && at == 0;
+                            let number = origin.frame().wrapping_add(index as u16);
+                            let place = [at == 0, ends];
+                            descriptor(place, scale, number, origin.base % 64, has_structure)
+                        }
+                        _ => Vec::new(),
+                    },
                 }
             });
             let packets: Vec<Packet> = packets.collect();
@@ -153,7 +173,7 @@ impl Stay {
             order.push((at as u64 + late, packet));
         }
         order.sort_by_key(|(at, _)| *at);
-        let mut rewriter = Rewriter::begin(order[0].1, after);
+        let mut rewriter = Rewriter::begin(order[0].1, after, u8::MAX);
         let (mut sent, mut came) = (HashMap::new(), HashSet::new());
         let (mut target, mut newest) = (Limits::ALL, 0);
         for (_, packet) in &order {

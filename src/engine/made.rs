@@ -1,0 +1,206 @@
+//! Layers that are made here of what a publisher sends, beside its own: they begin when somebody
+//! wants them, and whoever makes them is told who does.
+//!
+//! To viewers they are layers like any other: measured, allotted, cached, asked for keyframes.
+//! Until something of one has been made it counts for what it is to carry.
+
+use super::Engine;
+use super::command::{Make, Written};
+use super::message::{Message, SenderReport, Term};
+use super::peer::Side;
+use super::stream::Stream;
+use crate::media::id::{SessionId, StreamName};
+use crate::media::layer::{LayerId, MadeLayer};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+use tracing::error;
+
+/// Told what is wanted of made layers, in an engine's thread: it must not wait.
+pub trait Wishes: Send + Sync {
+    /// These (bit `index` for each) are sent to somebody, or are to be, from now on. None at first.
+    fn watched(&self, layers: u8);
+
+    /// Somebody cannot go on without a keyframe of this one.
+    fn keyframe(&self, index: usize);
+}
+
+/// Made layers of a stream that is published here.
+pub(super) struct Making {
+    wishes: Arc<dyn Wishes>,
+    /// What was told.
+    watched: u8,
+}
+
+/// Which made layers viewers get, or are to get.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    /// Those of the shards that follow the stream, as they have told.
+    abroad: Vec<(usize, u8)>,
+    /// What the shard that is followed was told.
+    told: u8,
+}
+
+impl Watched {
+    /// What viewers of another shard get, from now on.
+    fn set_abroad(&mut self, shard: usize, layers: u8) {
+        self.abroad.retain(|(other, _)| *other != shard);
+        if layers != 0 {
+            self.abroad.push((shard, layers));
+        }
+    }
+
+    /// A shard follows no longer.
+    pub(super) fn left(&mut self, shard: usize) {
+        self.set_abroad(shard, 0);
+    }
+}
+
+impl Making {
+    /// Somebody waits for a keyframe of a layer, if it is one of these.
+    pub(super) fn request_keyframe(&self, layer: LayerId) {
+        if let Some(index) = MadeLayer::index(layer) {
+            self.wishes.keyframe(index);
+        }
+    }
+}
+
+impl Stream {
+    /// Whether this publisher's only layer may have others made of it, or has.
+    fn takes_made(&self, term: Term) -> bool {
+        let names = self.router.rids();
+        let is_single = names.iter().filter(|rid| !rid.is_empty()).count() <= 1;
+        self.has_publisher() && self.term == Some(term) && is_single
+    }
+
+    /// Nothing is made any more.
+    fn end_making(&mut self) {
+        if self.making.take().is_some() {
+            self.router.set_made(Arc::default());
+        }
+    }
+}
+
+impl Engine {
+    /// Of this publisher these layers can be had from now on.
+    pub(super) fn make(&mut self, make: Make, now: Instant) {
+        let Make { stream: name, term, layers, wishes } = make;
+        let Some(&index) = self.names.get(&name) else { return };
+        let Some(stream) = self.streams.get_mut(index).filter(|it| it.takes_made(term)) else {
+            return;
+        };
+        stream.router.set_made(layers.iter().take(MadeLayer::MAX).cloned().collect());
+        if let Some(wishes) = wishes {
+            stream.making = Some(Making { wishes, watched: 0 });
+        }
+        self.made_changed(index, now);
+    }
+
+    /// They cannot be had any more.
+    pub(super) fn unmake(&mut self, name: &StreamName, term: Term, now: Instant) {
+        let Some(&index) = self.names.get(name) else { return };
+        if let Some(stream) = self.streams.get_mut(index).filter(|it| it.term == Some(term)) {
+            stream.end_making();
+            self.made_changed(index, now);
+        }
+    }
+
+    /// All shards with viewers are told which layers there are.
+    fn made_changed(&mut self, index: usize, now: Instant) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let made = stream.router.made();
+        stream.look_again(now);
+        self.tell_followers(index, |name| Message::Made(name, Arc::clone(&made)));
+        self.tell_watched(index);
+    }
+
+    /// Something of made layers has come; a panic in it ends their being made, and nothing else.
+    pub(super) fn take_made(&mut self, session: SessionId, written: &Written, now: Instant) {
+        let Some(index) = self.stream_of(session) else { return };
+        if catch_unwind(AssertUnwindSafe(|| self.made(index, written, now))).is_err() {
+            let stream = self.streams.get_mut(index);
+            error!(
+                stream = ?stream.as_ref().map(|stream| &stream.name),
+                "a fault in code ended the layers that are made of a stream; please report it"
+            );
+            self.counters.faults += 1;
+            if let Some(stream) = stream {
+                stream.end_making();
+            }
+            self.made_changed(index, now);
+        }
+    }
+
+    /// The stream that a session publishes here.
+    fn stream_of(&self, session: SessionId) -> Option<usize> {
+        let peer = || self.peers.get(self.demux.by_session(session)?);
+        self.publications.get(&session).copied().or_else(|| Some(peer()?.stream))
+    }
+
+    fn made(&mut self, index: usize, written: &Written, now: Instant) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.making.is_none() {
+            return;
+        }
+        let made = stream.router.made();
+        let is_made = |layer| MadeLayer::index(layer).is_some_and(|at| at < made.len());
+        for packet in &written.packets {
+            let Some(stream) = self.streams.get(index) else { return };
+            let flows = stream.formats[packet.codec.kind().index()].as_ref();
+            let fits = flows.is_some_and(|format| format.codec == packet.codec);
+            if fits && is_made(packet.layer) {
+                self.forward(index, packet);
+            } else {
+                self.counters.packets_dropped += 1;
+            }
+        }
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if let Some(report) = written.report {
+            let SenderReport { lane, ntp, timestamp, arrival } = report;
+            stream.router.sender_report(lane, ntp, timestamp, arrival);
+            self.tell_followers(index, |name| Message::SenderReport(name, report));
+        }
+        if let Some(layer) = written.ended.filter(|&layer| is_made(layer)) {
+            if let Some(stream) = self.streams.get_mut(index) {
+                stream.router.stop_made(layer);
+                stream.look_again(now);
+            }
+            self.tell_followers(index, |name| Message::MadeEnded(name, layer));
+        }
+    }
+
+    /// Viewers of another shard that follows a stream of ours get these made layers.
+    pub(super) fn watched_abroad(&mut self, from: usize, name: &StreamName, layers: u8) {
+        let Some(&index) = self.names.get(name) else { return };
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.followers.contains(&from) {
+            stream.watched.set_abroad(from, layers);
+            self.tell_made_watched(index);
+        }
+    }
+
+    /// Whoever makes layers, or has the publisher, is told which of them viewers get.
+    pub(super) fn tell_made_watched(&mut self, index: usize) {
+        let Some(stream) = self.streams.get(index) else { return };
+        let mut here = 0;
+        if !stream.router.made().is_empty() {
+            for viewer in stream.viewers.iter().filter_map(|&key| self.peers.get(key)) {
+                let Side::Viewer(viewing) = &viewer.side else { continue };
+                let layers = viewing.watched().into_iter().flatten();
+                here |= layers.filter_map(MadeLayer::index).fold(0, |bits, at| bits | 1 << at);
+            }
+        }
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if let Some(shard) = stream.source {
+            if std::mem::replace(&mut stream.watched.told, here) != here {
+                let name = stream.name.clone();
+                self.tell(shard, Message::Watched(name, here));
+            }
+        } else if let Some(making) = &mut stream.making {
+            let watched = stream.watched.abroad.iter().fold(here, |bits, (_, more)| bits | more);
+            if std::mem::replace(&mut making.watched, watched) != watched {
+                making.wishes.watched(watched);
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Made layers as HTTP sees them, in `signaling`'s words.
+
+use super::readings::{Samples, metric};
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ladder::{LadderReport, Ladders, MadeReport, Tools};
+use crate::media::id::StreamName;
+use crate::media::time::Epoch;
+use crate::telemetry::metrics;
+use crate::transcode::Transcoder;
+use signaling::media_server::{Metric, StreamReport};
+use std::sync::Arc;
+
+/// Layers are made of the streams that have a ladder.
+pub(super) fn ladders(
+    config: &Config,
+    bus: &Arc<Bus>,
+    clock: &Clock,
+    epoch: Epoch,
+    transcoder: &Transcoder,
+) -> Ladders {
+    Ladders::new(Tools {
+        bus: Arc::clone(bus),
+        clock: clock.clone(),
+        epoch,
+        transcoder: transcoder.clone(),
+        settings: config.transcode.clone(),
+        payload_max: config.ingest.payload_max_bytes,
+        grace: config.whip.grace_time,
+    })
+}
+
+/// Adds what is known of the layers that are made of a stream.
+pub(super) fn add(known: LadderReport, report: &mut StreamReport) {
+    if let Some(publisher) = &mut report.publisher {
+        publisher.notices.extend(known.notices);
+    }
+    for layer in report.tracks.iter_mut().flat_map(|track| &mut track.layers) {
+        let is_it = |made: &&MadeReport| layer.made && layer.rid.as_ref() == Some(&made.rid);
+        layer.encoder = known.layers.iter().find(is_it).and_then(|made| made.encoder.clone());
+    }
+}
+
+/// How the workers of pictures keep up, by stream.
+pub(super) fn readings(pictures: usize, reports: &[(StreamName, LadderReport)]) -> Vec<Metric> {
+    let labels = |stream: &StreamName| vec![("stream", stream.to_string())];
+    let by_stream = |read: fn(&LadderReport) -> f64| -> Samples {
+        reports.iter().map(|(stream, report)| (labels(stream), read(report))).collect()
+    };
+    let by_layer = reports.iter().flat_map(|(stream, report)| {
+        report.load.layers.iter().filter_map(move |load| {
+            let rid = &report.layers.get(usize::from(load.layer))?.rid;
+            let labels = vec![("stream", stream.to_string()), ("layer", rid.clone())];
+            Some((labels, f64::from(load.encode_us) / 1e6))
+        })
+    });
+    vec![
+        metric(metrics::LADDER_WORKERS, vec![(Vec::new(), pictures as f64)]),
+        metric(metrics::LADDER_WAITING, by_stream(|it| f64::from(it.load.waiting))),
+        metric(metrics::LADDER_DROPPED, by_stream(|it| it.dropped_frames as f64)),
+        metric(metrics::LADDER_SPEED, by_stream(|it| f64::from(it.load.speed_percent) / 100.0)),
+        metric(metrics::LADDER_DECODE, by_stream(|it| f64::from(it.load.decode_us) / 1e6)),
+        metric(metrics::LADDER_ENCODE, by_layer.collect()),
+    ]
+}
