@@ -20,7 +20,7 @@ COPY web ./
 RUN npm run --silent build
 
 FROM rust:1.95.0-bookworm AS server
-# For SRT, and for the worker that transcodes sound.
+# For SRT, and for the worker that transcodes.
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
     --no-install-recommends libsrt-gnutls-dev \
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
@@ -38,12 +38,12 @@ RUN cargo build --release --locked --package millrace --package millrace-transco
     && strip --strip-unneeded target/release/millrace target/release/millrace-transcode \
     && mkdir /state
 
-# The authorities that are trusted, the library for SRT, and what transcodes sound: the releases that
+# The authorities that are trusted, the library for SRT, and what transcodes: the releases that
 # both programs were linked for.
 FROM debian:bookworm-slim
 RUN apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
     --no-install-recommends ca-certificates libsrt1.5-gnutls \
-    gstreamer1.0-plugins-base gstreamer1.0-libav \
+    gstreamer1.0-plugins-base gstreamer1.0-libav gstreamer1.0-plugins-ugly \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=server /build/target/release/millrace /build/target/release/millrace-transcode /usr/bin/
 COPY configs/default.toml /etc/millrace/millrace.toml

@@ -1,6 +1,7 @@
 //! Layers that are made of what a publisher sends, by an adapter that reads the stream and writes
 //! them beside it.
 
+use super::directory::Directory;
 use super::publication::Writer;
 use super::{Bus, ShardLink};
 use crate::engine::command::{Command, Make, Written};
@@ -13,6 +14,7 @@ use tracing::warn;
 
 /// Layers that viewers can have made of what one publisher sends. Dropping it takes them away.
 pub struct Making {
+    directory: Arc<Directory>,
     stream: StreamName,
     term: Term,
     shard: ShardLink,
@@ -64,6 +66,7 @@ impl Making {
 impl Drop for Making {
     fn drop(&mut self) {
         let stream = &self.stream;
+        self.directory.set_made(stream, self.term, None);
         if !self.shard.command(Command::Unmake(stream.clone(), self.term)) {
             // They go with their publisher.
             warn!(%stream, "its shard is too busy to be told that no layers are made any more");
@@ -83,7 +86,13 @@ impl Bus {
     ) -> Option<Making> {
         let shard = Arc::clone(self.shards.get(self.directory.shard_of(term.session)?)?);
         let writer = MakingWriter(Writer::new(term.session, Arc::clone(&shard)));
-        let making = Making { stream: stream.clone(), term, shard, writer };
-        making.make(layers, Some(wishes)).then_some(making)
+        let codec = layers.first().map(|layer| layer.codec);
+        let directory = Arc::clone(&self.directory);
+        let making = Making { directory, stream: stream.clone(), term, shard, writer };
+        if !making.make(layers, Some(wishes)) {
+            return None;
+        }
+        self.directory.set_made(stream, term, codec);
+        Some(making)
     }
 }

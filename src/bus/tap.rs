@@ -46,6 +46,7 @@ struct Inbox {
     lost: AtomicU64,
     /// Something was lost without which the rest makes no sense.
     is_broken: AtomicBool,
+    takes_made: bool,
 }
 
 /// What waits in a queue.
@@ -95,17 +96,17 @@ impl Inbox {
     /// Room in the queue beside media: publishers and formats change seldom.
     const CHANGES_MAX: usize = 256;
 
-    fn new() -> (Arc<Self>, mpsc::Receiver<Item>) {
+    fn new(takes_made: bool) -> (Arc<Self>, mpsc::Receiver<Item>) {
         let items = Self::WAITING_MAX / Self::ITEM_COUNTS_FOR + Self::CHANGES_MAX;
         let (queue, inbox) = mpsc::channel(items);
         let (waiting, lost, is_broken) = (Arc::default(), AtomicU64::new(0), AtomicBool::default());
-        (Arc::new(Self { queue, waiting, lost, is_broken }), inbox)
+        (Arc::new(Self { queue, waiting, lost, is_broken, takes_made }), inbox)
     }
 
     /// What something counts for while it waits; `None` where it must not be lost.
     fn size(tapped: &Tapped) -> Option<usize> {
         let bytes = match tapped {
-            Tapped::Packets(packets) => {
+            Tapped::Packets(packets) | Tapped::Made(packets) => {
                 packets.iter().map(|it| it.payload.len().max(Self::PACKET_COUNTS_FOR)).sum()
             }
             Tapped::Frame(frame, _) => frame.data.len(),
@@ -145,6 +146,10 @@ impl TapSink for Inbox {
 
     fn is_open(&self) -> bool {
         !self.queue.is_closed()
+    }
+
+    fn takes_made(&self) -> bool {
+        self.takes_made
     }
 }
 
@@ -249,7 +254,7 @@ impl Tap {
     /// Begins as if it had just come: too much was lost.
     fn begin_anew(&mut self) {
         self.end();
-        (self.sink, self.inbox) = Inbox::new();
+        (self.sink, self.inbox) = Inbox::new(self.sink.takes_made);
         self.id = self.bus.taps.id();
         self.order.leave(&mut self.ready);
         self.begin();
@@ -268,9 +273,19 @@ impl Drop for Tap {
 }
 
 impl Bus {
-    /// Reads a stream out from now on, whether or not somebody publishes it yet.
+    /// Reads a stream out from now on, as its publisher sends it, whether or not somebody publishes
+    /// it yet.
     pub fn tap(self: &Arc<Self>, stream: &StreamName) -> Tap {
-        let (sink, inbox) = Inbox::new();
+        self.begin_tap(stream, false)
+    }
+
+    /// The same with the layers that are made of it: they are made for this.
+    pub fn tap_all(self: &Arc<Self>, stream: &StreamName) -> Tap {
+        self.begin_tap(stream, true)
+    }
+
+    fn begin_tap(self: &Arc<Self>, stream: &StreamName, takes_made: bool) -> Tap {
+        let (sink, inbox) = Inbox::new(takes_made);
         let mut tap = Tap {
             bus: Arc::clone(self),
             stream: stream.clone(),

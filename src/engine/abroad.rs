@@ -73,7 +73,9 @@ impl Parcel {
 impl Stream {
     /// A packet of ours goes to the followers too, and to those who read the stream.
     pub(super) fn gather(&mut self, packet: &Arc<Packet>) {
-        if !self.followers.is_empty() || self.is_tapped() {
+        let is_read =
+            self.is_tapped() || self.tapping.is_some() && self.router.is_made(packet.layer);
+        if !self.followers.is_empty() || is_read {
             self.parcel.push(Arc::clone(packet));
         }
     }

@@ -140,6 +140,9 @@ impl Viewing {
         let Some(start) = router.cache(layer).and_then(|cache| cache.start(now)) else {
             return false;
         };
+        if router.has_made() && !track.takes(start.first.codec) {
+            return false; // it is aimed at another layer soon
+        }
         let mut walk = Box::new(CatchUp::new(layer, now));
         let shift = router.shift(Lane::Video(layer), subscription.moved(), now);
         walk.begin(start, shift, subscription, now);

@@ -321,6 +321,7 @@ fn serve_one(
         if !viewing.takes(kind, router.batch_number()) {
             continue;
         }
+        let refused = viewing.refused(router);
         let Some(subscription) = &mut viewing.subscriptions[kind.index()] else { continue };
         let Some(mut track) = viewing.viewer.sending(kind, now) else { continue };
         track.playout_delay().batch_begins(subscription.next_out());
@@ -336,6 +337,9 @@ fn serve_one(
         let (first, second) = subscription.lanes();
         for waiting in [first, second].into_iter().flatten().flat_map(|lane| router.batch(lane)) {
             let packet = &waiting.packet;
+            if refused[packet.codec as usize] {
+                continue; // it is aimed at another layer soon
+            }
             let begins = subscription.current() != Some(packet.layer);
             let is_late = || router.passed(packet).next().is_some();
             if begins && kind == Kind::Audio && is_late() {

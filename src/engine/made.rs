@@ -7,10 +7,13 @@
 use super::Engine;
 use super::command::{Make, Written};
 use super::message::{Message, SenderReport, Term};
-use super::peer::Side;
+use super::peer::{Side, Viewing};
 use super::stream::Stream;
+use crate::media::codec::{Codec, Kind};
 use crate::media::id::{SessionId, StreamName};
-use crate::media::layer::{LayerId, MadeLayer};
+use crate::media::layer::{LayerId, LayerState, MadeLayer};
+use crate::router::Router;
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -81,6 +84,27 @@ impl Stream {
     }
 }
 
+impl Viewing {
+    /// Those of these layers that its client can play: what is made of a layer may be encoded
+    /// otherwise.
+    pub(super) fn playable<'a>(&mut self, layers: &'a [LayerState]) -> Cow<'a, [LayerState]> {
+        let Some(track) = self.viewer.track(Kind::Video) else { return Cow::Borrowed(layers) };
+        let plays = |layer: &LayerState| layer.codec.is_none_or(|codec| track.takes(codec));
+        if layers.iter().all(plays) || !layers.iter().any(|layer| layer.is_made) {
+            return Cow::Borrowed(layers);
+        }
+        Cow::Owned(layers.iter().filter(|&layer| plays(layer)).cloned().collect())
+    }
+
+    /// The codecs that its client does not play, where others can be made of them.
+    pub(super) fn refused(&mut self, router: &Router) -> [bool; Codec::ALL.len()] {
+        match self.viewer.track(Kind::Video).filter(|_| router.has_made()) {
+            Some(video) => Codec::ALL.map(|it| it.kind() == Kind::Video && !video.takes(it)),
+            None => [false; Codec::ALL.len()],
+        }
+    }
+}
+
 impl Engine {
     /// Of this publisher these layers can be had from now on.
     pub(super) fn make(&mut self, make: Make, now: Instant) {
@@ -143,12 +167,9 @@ impl Engine {
             return;
         }
         let made = stream.router.made();
-        let is_made = |layer| MadeLayer::index(layer).is_some_and(|at| at < made.len());
+        let codec_of = |layer| made.get(MadeLayer::index(layer)?).map(|made| made.codec);
         for packet in &written.packets {
-            let Some(stream) = self.streams.get(index) else { return };
-            let flows = stream.formats[packet.codec.kind().index()].as_ref();
-            let fits = flows.is_some_and(|format| format.codec == packet.codec);
-            if fits && is_made(packet.layer) {
+            if codec_of(packet.layer) == Some(packet.codec) {
                 self.forward(index, packet);
             } else {
                 self.counters.packets_dropped += 1;
@@ -160,7 +181,7 @@ impl Engine {
             stream.router.sender_report(lane, ntp, timestamp, arrival);
             self.tell_followers(index, |name| Message::SenderReport(name, report));
         }
-        if let Some(layer) = written.ended.filter(|&layer| is_made(layer)) {
+        if let Some(layer) = written.ended.filter(|&layer| codec_of(layer).is_some()) {
             if let Some(stream) = self.streams.get_mut(index) {
                 stream.router.stop_made(layer);
                 stream.look_again(now);
@@ -191,6 +212,9 @@ impl Engine {
             }
         }
         let Some(stream) = self.streams.get_mut(index) else { return };
+        if stream.tapping.as_ref().is_some_and(|tapping| tapping.takes_made()) {
+            here |= stream.router.made_available();
+        }
         if let Some(shard) = stream.source {
             if std::mem::replace(&mut stream.watched.told, here) != here {
                 let name = stream.name.clone();

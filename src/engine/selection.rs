@@ -158,6 +158,7 @@ impl Viewing {
     }
 
     fn allot(&mut self, layers: &[LayerState], now: Instant) -> Option<SelectedLayer> {
+        let layers = &*self.playable(layers);
         let has_choice = has_choice(layers);
         self.viewer.measure(has_choice, now);
         let estimate = self.viewer.estimate(now);

@@ -13,6 +13,7 @@ use crate::media::id::StreamName;
 use crate::media::layer::{LAYERS_MAX, Lane, LayerId, LayerState};
 use crate::media::packet::Packet;
 use crate::media::time::WallTime;
+use crate::router::Router;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,10 @@ pub enum Tapped {
     /// Packets in the order of their arrival, each once; those of all layers of the picture
     /// (WebRTC).
     Packets(Arc<[Arc<Packet>]>),
+    /// Packets of layers that are made of what the publisher sends, in the order of their making,
+    /// for those who take them ([`TapSink::takes_made`]). Where the publisher does not come by
+    /// WebRTC, their timestamps are the times of its frames.
+    Made(Arc<[Arc<Packet>]>),
     /// A timestamp, as [`Packet::timestamp`] counts, stands for this moment on the
     /// server's clock: the same that viewers are told (WebRTC).
     Clock {
@@ -68,6 +73,11 @@ pub trait TapSink: Send + Sync {
 
     /// Whether somebody still reads it.
     fn is_open(&self) -> bool;
+
+    /// Whether it takes layers too that are made here: then they are.
+    fn takes_made(&self) -> bool {
+        false
+    }
 }
 
 /// Those who read one stream.
@@ -96,6 +106,38 @@ impl Tapping {
         }
     }
 
+    /// Whether somebody reads it who takes what is made, too.
+    pub(super) fn takes_made(&self) -> bool {
+        self.taps.iter().any(|(_, sink)| sink.takes_made() && sink.is_open())
+    }
+
+    /// Tells of layers: those who take what is made of all of them.
+    fn tell_layers(&self, term: Term, router: &Router, now: Instant, is_own_told: bool) {
+        let all = router.layers(now);
+        for (_, sink) in &self.taps {
+            if sink.takes_made() {
+                sink.tell(term, Tapped::Layers(all.clone()));
+            } else if is_own_told {
+                sink.tell(term, Tapped::Layers(router.sent_layers(now)));
+            }
+        }
+    }
+
+    /// Tells of what is made those who take it.
+    fn tell_made(&self, term: Term, packets: &Arc<[Arc<Packet>]>) {
+        for (_, sink) in self.taps.iter().filter(|(_, sink)| sink.takes_made()) {
+            sink.tell(term, Tapped::Made(Arc::clone(packets)));
+        }
+    }
+
+    /// Tells of one lane: of what is made those who take it.
+    fn tell_of(&self, lane: Lane, term: Term, tapped: &Tapped, router: &Router) {
+        let is_made = matches!(lane, Lane::Video(layer) if router.is_made(layer));
+        for (_, sink) in self.taps.iter().filter(|(_, sink)| !is_made || sink.takes_made()) {
+            sink.tell(term, tapped.clone());
+        }
+    }
+
     /// A sender report has come: what was told of the clock may be better known now.
     pub(super) const fn clock_changed(&mut self) {
         self.clock_due = None;
@@ -120,30 +162,32 @@ impl Stream {
         std::iter::once(Lane::Audio).chain(layers.map(Lane::Video))
     }
 
-    /// Packets of its publisher go to those who read it; the clock goes before them.
+    /// Packets of its publisher, and what is made of them, go to those who read it; the clock goes
+    /// before them.
     pub(super) fn tell_packets(&mut self, packets: &Arc<[Arc<Packet>]>) {
         let (Some(term), Some(last)) = (self.term, packets.last()) else { return };
-        if !self.is_tapped() {
-            return;
-        }
         let now = last.arrival;
+        let is_own_told = self.is_tapped();
         let is_made = |packet: &Arc<Packet>| self.router.is_made(packet.layer);
-        let own: Option<Arc<[_]>> = packets
-            .iter()
-            .any(is_made)
-            .then(|| packets.iter().filter(|it| !is_made(it)).cloned().collect());
-        let packets = own.as_ref().unwrap_or(packets);
-        if packets.is_empty() {
+        let (made, own): (Arc<[_]>, Arc<[_]>) = if packets.iter().any(is_made) {
+            let (made, own) = packets.iter().cloned().partition::<Vec<_>, _>(is_made);
+            (made.into(), own.into())
+        } else {
+            (Arc::default(), Arc::clone(packets))
+        };
+        let own: Arc<[_]> = if is_own_told { own } else { Arc::default() };
+        if own.is_empty() && made.is_empty() {
             return;
         }
         let Some(mut tapping) = self.tapping.take() else { return };
         let is_due = tapping.clock_due.is_none_or(|due| due <= now);
-        let is_new = packets.iter().any(|it| !tapping.clock_told.contains(&it.lane()));
+        let mut told = own.iter().chain(made.iter());
+        let is_new = told.any(|it| !tapping.clock_told.contains(&it.lane()));
         if is_due {
             tapping.clock_due = Some(now + Tapping::CLOCK_INTERVAL);
         }
         if is_due || is_new {
-            for lane in Self::lanes() {
+            for lane in self.told_lanes() {
                 let is_told = tapping.clock_told.contains(&lane);
                 let Some(clock) = self.clock(lane, now).filter(|_| is_due || !is_told) else {
                     continue;
@@ -151,12 +195,27 @@ impl Stream {
                 if !is_told {
                     tapping.clock_told.push(lane);
                 }
-                tapping.tell(term, &clock);
+                tapping.tell_of(lane, term, &clock, &self.router);
             }
-            tapping.tell(term, &Tapped::Layers(self.router.sent_layers(now)));
+            tapping.tell_layers(term, &self.router, now, is_own_told);
         }
-        tapping.tell(term, &Tapped::Packets(Arc::clone(packets)));
+        if !own.is_empty() {
+            tapping.tell(term, &Tapped::Packets(own));
+        }
+        if !made.is_empty() {
+            tapping.tell_made(term, &made);
+        }
         self.tapping = Some(tapping);
+    }
+
+    fn is_made(&self, lane: Lane) -> bool {
+        matches!(lane, Lane::Video(layer) if self.router.is_made(layer))
+    }
+
+    /// The lanes whose clocks are told here.
+    fn told_lanes(&self) -> impl Iterator<Item = Lane> + use<'_> {
+        let is_own_told = self.is_tapped();
+        Self::lanes().filter(move |lane| is_own_told || self.is_made(*lane))
     }
 
     fn began(&self, term: Term, now: Option<Instant>) -> Tapped {
@@ -172,10 +231,15 @@ impl Stream {
         if self.formats.iter().any(Option::is_some) {
             sink.tell(term, Tapped::Formats(self.formats.clone()));
         }
-        for clock in Self::lanes().filter_map(|lane| self.clock(lane, now)) {
-            sink.tell(term, clock);
+        let takes_made = sink.takes_made();
+        for lane in self.told_lanes() {
+            let is_wanted = takes_made || !self.is_made(lane);
+            if let Some(clock) = self.clock(lane, now).filter(|_| is_wanted) {
+                sink.tell(term, clock);
+            }
         }
-        sink.tell(term, Tapped::Layers(self.router.sent_layers(now)));
+        let layers = if takes_made { Router::layers } else { Router::sent_layers };
+        sink.tell(term, Tapped::Layers(layers(&self.router, now)));
         let packets = self.router.since_keyframe();
         if !packets.is_empty() {
             sink.tell(term, Tapped::Packets(packets.into()));
@@ -220,14 +284,14 @@ impl Engine {
         if taps.is_empty() {
             self.taps.remove(name);
         }
-        let stream = self.names.get(name).and_then(|&index| self.streams.get_mut(index));
-        if let Some(tapping) = stream.map(|stream| &mut stream.tapping) {
-            if taps.is_empty() {
-                *tapping = None;
-            } else if let Some(tapping) = tapping {
-                tapping.taps = taps;
-            }
+        let Some(&index) = self.names.get(name) else { return };
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if taps.is_empty() {
+            stream.tapping = None;
+        } else if let Some(tapping) = &mut stream.tapping {
+            tapping.taps = taps;
         }
+        self.tell_watched(index);
     }
 
     /// A publisher that comes by WebRTC begins.

@@ -280,6 +280,7 @@ impl Run {
     fn made_layers(&self) -> Vec<MadeLayer> {
         let barred = self.barred();
         let made = |(index, made): (usize, &Made)| MadeLayer {
+            codec: Codec::H264,
             rid: made.planned.rid.clone(),
             dimensions: made.planned.dimensions,
             frame_rate: self.frame_rate,

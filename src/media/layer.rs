@@ -5,7 +5,7 @@
 //! nothing of its size: rids are names, and publishers list them in any order.
 
 use super::bitrate::Bitrate;
-use super::codec::Kind;
+use super::codec::{Codec, Kind};
 
 /// The most layers of one track that are taken: simulcast has three, rarely four.
 pub const LAYERS_MAX: usize = 8;
@@ -133,6 +133,8 @@ impl From<Option<(u16, u16)>> for Sizes {
 pub struct MadeLayer {
     /// Its name, as a rid: `720p`.
     pub rid: String,
+    /// How it is encoded, whatever the publisher sends.
+    pub codec: Codec,
     /// Its picture's width and height.
     pub dimensions: (u16, u16),
     /// Pictures per second.
@@ -159,11 +161,12 @@ impl MadeLayer {
 
     /// What it is to carry, where nothing of it has been measured.
     pub fn state(&self, layer: LayerId) -> LayerState {
-        let Self { ref rid, dimensions, frame_rate, bitrate, is_available } = *self;
+        let Self { ref rid, codec, dimensions, frame_rate, bitrate, is_available } = *self;
         let dimensions = Some(dimensions);
         LayerState {
             layer,
             rid: rid.clone(),
+            codec: Some(codec),
             bitrate,
             dimensions,
             frame_rate,
@@ -193,6 +196,8 @@ pub struct LayerState {
     pub layer: LayerId,
     /// Its name in the publisher's offer (RFC 8851); empty where there is only one.
     pub rid: String,
+    /// How it is encoded.
+    pub codec: Option<Codec>,
     /// What came of it over the last two seconds or so.
     pub bitrate: Bitrate,
     /// Its picture's width and height, once a keyframe has told them.

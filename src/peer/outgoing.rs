@@ -198,6 +198,11 @@ impl Outgoing {
         }
     }
 
+    /// Whether the viewer has agreed to this codec.
+    pub const fn takes(&self, codec: Codec) -> bool {
+        self.payload_types[codec as usize].is_some()
+    }
+
     /// What the viewer is to make of the time between arrival and display.
     pub const fn playout_delay(&mut self) -> &mut PlayoutDelay {
         &mut self.playout_delay

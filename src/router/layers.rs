@@ -2,6 +2,7 @@
 //! their names.
 
 use crate::media::bitrate::Bitrate;
+use crate::media::codec::Codec;
 use crate::media::layer::{LayerId, LayerState, MadeLayer, SPATIAL_MAX, Sizes, SpatialState};
 use crate::media::meter::Meter;
 use crate::media::packet::Packet;
@@ -37,6 +38,7 @@ pub struct Layers {
 #[derive(Debug)]
 struct Measured {
     began: Instant,
+    codec: Codec,
     /// By spatial layer, and within that by temporal layer.
     bytes: Vec<[Meter; TEMPORAL_MAX]>,
     temporal_max: usize,
@@ -52,9 +54,10 @@ struct Measured {
 }
 
 impl Measured {
-    fn new(now: Instant) -> Self {
+    fn new(codec: Codec, now: Instant) -> Self {
         Self {
             began: now,
+            codec,
             bytes: Vec::with_capacity(1),
             temporal_max: 0,
             pictures: Meter::new(SPAN, now),
@@ -135,6 +138,7 @@ impl Measured {
         LayerState {
             layer,
             rid: String::new(),
+            codec: Some(self.codec),
             bitrate,
             dimensions: self.sizes.largest(),
             frame_rate,
@@ -156,10 +160,11 @@ impl Layers {
             measured.resize_with(index + 1, || None);
         }
         let is_new = measured[index].is_none();
-        let layer = measured[index].get_or_insert_with(|| Measured::new(now));
+        let layer = measured[index].get_or_insert_with(|| Measured::new(packet.codec, now));
         let was_active = layer.is_active(now);
         let begins_picture = layer.begins_picture(packet);
         layer.last = now;
+        layer.codec = packet.codec;
         layer.pictures_of_others = 0;
         let before = (layer.extent(), layer.sizes);
         let has_spatial = packet.codec.has_spatial_layers();

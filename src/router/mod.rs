@@ -214,6 +214,17 @@ impl Router {
         self.changed = true;
     }
 
+    /// Whether there are such.
+    pub fn has_made(&self) -> bool {
+        !self.layers.made().is_empty()
+    }
+
+    /// Which of them can be had: bit by bit.
+    pub fn made_available(&self) -> u8 {
+        let made = self.layers.made().iter().enumerate();
+        made.filter(|(_, made)| made.is_available).fold(0, |bits, (index, _)| bits | 1 << index)
+    }
+
     /// Those that are made here.
     pub fn made(&self) -> Arc<[MadeLayer]> {
         Arc::clone(self.layers.made())
@@ -347,11 +358,10 @@ impl Router {
         waiting.is_some_and(|waiting| waiting.iter().any(|it| it.packet.keyframe))
     }
 
-    /// Somebody who takes all that the publisher sends cannot go on without keyframes of the layers
-    /// that flow.
+    /// Somebody who takes all layers cannot go on without keyframes of those that flow.
     pub fn want_keyframes(&mut self) {
         for (index, stream) in self.video.iter_mut().enumerate() {
-            if self.layers.has_come(index) && self.layers.made_at(index).is_none() {
+            if self.layers.has_come(index) {
                 stream.keyframe.want();
             }
         }

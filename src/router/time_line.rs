@@ -21,8 +21,10 @@ pub struct TimeLine {
 struct Clock {
     rate: u32,
     began: Instant,
-    /// The newest sender report: publisher's wall time and RTP timestamp.
+    /// The newest sender report: wall time and RTP timestamp.
     report: Option<(WallTime, u64)>,
+    /// It is by the server's clock, as of what is made here.
+    is_ours: bool,
     /// The packet that came with the least delay: its arrival and RTP timestamp.
     earliest: (WallTime, u64),
 }
@@ -71,8 +73,8 @@ impl TimeLine {
         let wall = self.epoch.wall_of(arrival);
         let Some(clock) = self.clock_mut(lane) else {
             let earliest = (wall, timestamp);
-            self.clocks
-                .push((lane, Clock { rate: clock_rate, began: arrival, report: None, earliest }));
+            let (rate, began, report, is_ours) = (clock_rate, arrival, None, false);
+            self.clocks.push((lane, Clock { rate, began, report, is_ours, earliest }));
             return;
         };
         clock.rate = clock_rate;
@@ -88,7 +90,17 @@ impl TimeLine {
     pub fn sender_report(&mut self, lane: Lane, ntp: WallTime, timestamp: u64, now: Instant) {
         let Some(clock) = self.clock_mut(lane) else { return };
         clock.report = Some((ntp, timestamp));
+        clock.is_ours = false;
         self.offset.add(self.epoch.wall_of(now).micros_since(ntp));
+    }
+
+    /// A timestamp of what is made here stands for this moment on the server's clock: that says
+    /// nothing of the publisher's.
+    pub fn made(&mut self, lane: Lane, wall: WallTime, timestamp: u64) {
+        if let Some(clock) = self.clock_mut(lane) {
+            clock.report = Some((wall, timestamp));
+            clock.is_ours = true;
+        }
     }
 
     /// The RTP timestamp of `now` with its wall time; `None` while a sender report may still come.
@@ -103,7 +115,8 @@ impl TimeLine {
     pub fn estimate_at(&self, lane: Lane, now: Instant) -> Option<(WallTime, u64)> {
         let clock = self.clock(lane)?;
         let wall = self.epoch.wall_of(now);
-        let (known_wall, timestamp) = match (clock.report, self.offset.least()) {
+        let offset = if clock.is_ours { Some(0) } else { self.offset.least() };
+        let (known_wall, timestamp) = match (clock.report, offset) {
             (Some((ntp, timestamp)), Some(offset)) => (ntp.offset_micros(offset), timestamp),
             _ => clock.earliest,
         };
@@ -154,6 +167,27 @@ mod tests {
         assert_eq!(wall, epoch.wall_of(after));
         let behind = micros_of_ticks(timestamp.wrapping_sub(95_000).cast_signed(), 90_000);
         assert!(behind.abs() <= 40, "the quickest report sets the offset, {behind}");
+    }
+
+    #[test]
+    fn what_is_made_here_keeps_its_time_whatever_clock_its_publisher_has() {
+        let epoch = epoch();
+        let made = Lane::Video(LayerId::at(1).expect("below the most"));
+        for hours in [0, 499_000, 900_000] {
+            let mut line = TimeLine::new(epoch);
+            let at = |ms| epoch.instant + MINUTE + Duration::from_millis(ms);
+            for ms in (0..5_000).step_by(500) {
+                line.packet(VIDEO, 9_000 + ms * 90, 90_000, at(ms));
+                line.packet(made, 70_000 + ms * 90, 90_000, at(ms + 15));
+                let clock = WallTime::since_unix_epoch(Duration::from_hours(hours));
+                let ntp = clock.offset_micros(ms.cast_signed() * 1_000);
+                line.sender_report(VIDEO, ntp, 9_000 + ms * 90, at(ms));
+                line.made(made, epoch.wall_of(at(ms)), 70_000 + ms * 90);
+            }
+            let own = line.timestamp_at(VIDEO, at(5_000)).map(|(_, it)| it);
+            let of_it = line.timestamp_at(made, at(5_000)).map(|(_, it)| it);
+            assert_eq!((own, of_it), (Some(459_000), Some(520_000)), "{hours}");
+        }
     }
 
     #[test]

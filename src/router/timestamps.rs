@@ -18,7 +18,10 @@ impl Router {
 
     /// Takes the publisher's sender report in: the timestamp is extended as its packets' are.
     pub fn sender_report(&mut self, lane: Lane, ntp: WallTime, timestamp: u64, now: Instant) {
-        self.time_line.sender_report(lane, ntp, timestamp, now);
+        match lane {
+            Lane::Video(layer) if self.is_made(layer) => self.time_line.made(lane, ntp, timestamp),
+            _ => self.time_line.sender_report(lane, ntp, timestamp, now),
+        }
     }
 
     /// The RTP timestamp of this moment as the publisher counts, as far as anything is known of it.

@@ -2,6 +2,7 @@
 //! Fuzz target: `transcode_probe`.
 
 use super::Unavailable;
+use crate::media::codec::Codec;
 use crate::media::frame::AudioCoding;
 use std::fmt;
 
@@ -24,15 +25,23 @@ impl fmt::Display for Direction {
 }
 
 /// All that may be asked for: the direction, the codec as the worker calls it and as people do, and
-/// the package that has it.
-const WANTED: [(Direction, &str, &str, &str); 6] = [
+/// the package that has it. First sound, then pictures.
+const WANTED: [(Direction, &str, &str, &str); 12] = [
     (Direction::Decode, "opus", "Opus", "gstreamer1.0-plugins-base"),
     (Direction::Decode, "aac", "AAC", "gstreamer1.0-libav"),
     (Direction::Decode, "mpeg", "MPEG audio", "gstreamer1.0-libav"),
     (Direction::Decode, "ac3", "AC-3", "gstreamer1.0-libav"),
     (Direction::Encode, "opus", "Opus", "gstreamer1.0-plugins-base"),
     (Direction::Encode, "aac", "AAC", "gstreamer1.0-libav"),
+    (Direction::Decode, "h264", "H.264", "gstreamer1.0-libav"),
+    (Direction::Decode, "h265", "H.265", "gstreamer1.0-libav"),
+    (Direction::Decode, "vp8", "VP8", "gstreamer1.0-libav"),
+    (Direction::Decode, "vp9", "VP9", "gstreamer1.0-libav"),
+    (Direction::Decode, "av1", "AV1", "gstreamer1.0-plugins-bad"),
+    (Direction::Encode, "h264", "H.264", "gstreamer1.0-plugins-ugly"),
 ];
+/// So many rows are sound.
+const SOUNDS: usize = 6;
 /// As the worker calls them, so many lines at most count.
 const LINES_MAX: usize = 100;
 
@@ -72,18 +81,43 @@ impl Capabilities {
             AudioCoding::Mpeg => "mpeg",
             AudioCoding::Ac3 => "ac3",
         };
+        self.check_codec(direction, codec)
+    }
+
+    /// Whether pictures of a codec can be made into those of made layers.
+    pub(super) fn check_picture(&self, from: Codec) -> Result<(), Unavailable> {
+        let codec = match from {
+            Codec::H264 => "h264",
+            Codec::H265 => "h265",
+            Codec::Vp8 => "vp8",
+            Codec::Vp9 => "vp9",
+            Codec::Av1 => "av1",
+            Codec::Opus => return Ok(()),
+        };
+        self.check_codec(Direction::Decode, codec)?;
+        self.check_codec(Direction::Encode, "h264")
+    }
+
+    /// All that cannot be done with sound.
+    pub(super) fn missing(&self) -> Vec<Unavailable> {
+        self.unable().filter(|row| row.is_sound).map(Unavailable::from).collect()
+    }
+
+    /// All that cannot be done with pictures.
+    pub(super) fn missing_pictures(&self) -> Vec<Unavailable> {
+        self.unable().filter(|row| !row.is_sound).map(Unavailable::from).collect()
+    }
+
+    fn check_codec(&self, direction: Direction, codec: &str) -> Result<(), Unavailable> {
         let is_it = |row: &Unable| row.direction == direction && row.codec == codec;
         self.unable().find(is_it).map_or(Ok(()), |row| Err(row.into()))
     }
 
-    /// All that cannot be done.
-    pub(super) fn missing(&self) -> Vec<Unavailable> {
-        self.unable().map(Unavailable::from).collect()
-    }
-
     fn unable(&self) -> impl Iterator<Item = Unable> {
-        let rows = WANTED.into_iter().zip(self.able).filter(|(_, able)| !able);
-        rows.map(|((direction, codec, name, package), _)| Unable {
+        let rows = WANTED.into_iter().zip(self.able).enumerate();
+        let rows = rows.filter(|(_, (_, able))| !able);
+        rows.map(|(at, ((direction, codec, name, package), _))| Unable {
+            is_sound: at < SOUNDS,
             direction,
             codec,
             name,
@@ -94,6 +128,7 @@ impl Capabilities {
 
 /// A row of what may be wanted and cannot be had.
 struct Unable {
+    is_sound: bool,
     direction: Direction,
     codec: &'static str,
     name: &'static str,
@@ -138,7 +173,23 @@ mod tests {
             assert!(able.check(direction, &coding).is_err(), "{direction} {coding}");
         }
         assert_eq!(able.to_string(), "decode aac, encode opus");
-        assert_eq!(able.missing().len(), WANTED.len() - 2);
+        assert_eq!(able.missing().len(), SOUNDS - 2);
+        assert_eq!(able.missing_pictures().len(), WANTED.len() - SOUNDS);
+    }
+
+    #[test]
+    fn pictures_need_a_decoder_of_theirs_and_an_encoder() {
+        let able = Capabilities::parse(
+            "decode h264 avdec_h264\ndecode vp8 avdec_vp8\nencode h264 x264enc\n\
+             encode h264 openh264enc\n",
+        );
+        assert_eq!(able.check_picture(Codec::H264), Ok(()));
+        assert_eq!(able.check_picture(Codec::Vp8), Ok(()));
+        let text = able.check_picture(Codec::Av1).expect_err("no decoder").to_string();
+        assert!(text.contains("decode AV1") && text.contains("plugins-bad"), "{text}");
+        let able = Capabilities::parse("decode h264 avdec_h264");
+        let text = able.check_picture(Codec::H264).expect_err("no encoder").to_string();
+        assert!(text.contains("encode H.264") && text.contains("plugins-ugly"), "{text}");
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub use unavailable::Unavailable;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::transcode::{Transcode, WorkerProgram};
+use crate::media::codec::Codec;
 use crate::media::frame::{AudioCoding, Frame};
 use crate::media::id::StreamName;
 use capabilities::{Capabilities, Direction};
@@ -243,6 +244,25 @@ impl Transcoder {
             drop(place);
         });
         Ok(worker)
+    }
+
+    /// Whether layers can be made of pictures of a codec. While the worker has not answered what it
+    /// can do, that is yes: it will soon be seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`] says what is off and what to do.
+    pub fn picture_available(&self, from: Codec) -> Result<(), Unavailable> {
+        match &*self.shared.probed.borrow() {
+            None => Ok(()),
+            Some(Err(reason)) => Err(reason.clone()),
+            Some(Ok(able)) => able.check_picture(from),
+        }
+    }
+
+    /// All that is off here and that a ladder may need.
+    pub async fn missing_pictures(&self) -> Vec<Unavailable> {
+        self.probed().await.map_or_else(|reason| vec![reason], |able| able.missing_pictures())
     }
 
     /// What has happened since the start.

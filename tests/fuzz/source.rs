@@ -120,6 +120,7 @@ pub(crate) fn source(mut bytes: &[u8]) {
                 let frame = Frame { coding, decode_ticks, present_ticks, arrival, data };
                 Tapped::Frame(frame, wall)
             }
+            6 => Tapped::Made([Arc::new(packet(ahead))].into()),
             _ => Tapped::Packets([Arc::new(packet(ahead)), Arc::new(packet(0))].into()),
         };
         source.take(tapped, now, &mut |it| check.found(it));

@@ -10,11 +10,14 @@ use millrace::engine::Input;
 use millrace::engine::command::{Command, LayerChoice, Make, Opening, Written};
 use millrace::engine::made::Wishes;
 use millrace::engine::message::{SenderReport, Term};
+use millrace::engine::tap::{TapId, TapSink, Tapped};
 use millrace::media::codec::{Codec, Format, Kind};
 use millrace::media::id::{SessionId, StreamName};
 use millrace::media::layer::{Lane, LayerId, LayerState, MadeLayer};
 use millrace::media::packet::PacketFields;
 use millrace::media::protocol::Protocol;
+use millrace::peer::testing::ClientOptions;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -56,6 +59,8 @@ struct Mill {
     shard: usize,
     session: SessionId,
     term: Term,
+    /// How the publisher encodes; what is made of it is H.264.
+    codec: Codec,
     pictures: u64,
     next_at: Instant,
     wishing: Wishing,
@@ -73,6 +78,7 @@ fn stream() -> StreamName {
 fn made(is_available: [bool; 2]) -> Arc<[MadeLayer]> {
     let layer = |(index, rid, dimensions, rate): (usize, &str, _, _)| MadeLayer {
         rid: rid.to_owned(),
+        codec: Codec::H264,
         dimensions,
         frame_rate: 30.0,
         bitrate: kbps(rate),
@@ -98,8 +104,8 @@ impl Mill {
         let make = Make { stream: stream(), term, layers: made([true; 2]), wishes: Some(wishes) };
         world.command_at(shard, Command::Make(Box::new(make)));
         let (pictures, next_at, runs) = (0, world.now, [false; 2]);
-        let (sequences, made) = ([1 << 20; 3], [0; 2]);
-        Self { shard, session, term, pictures, next_at, wishing, runs, sequences, made }
+        let (sequences, made, codec) = ([1 << 20; 3], [0; 2], Codec::H264);
+        Self { shard, session, term, codec, pictures, next_at, wishing, runs, sequences, made }
     }
 
     fn changes(&self, world: &mut World, is_available: [bool; 2]) {
@@ -113,11 +119,15 @@ impl Mill {
         let timestamp = (1 << 33) + self.pictures * 3_000;
         let unit = if keyframe { 5 } else { 1 };
         let layer = LayerId::at(place).expect("there are few");
+        let codec = if place == 0 { self.codec } else { Codec::H264 };
         let packets = (0..PACKETS[place]).map(|index| {
-            let mut payload = vec![0x60 | unit; PAYLOAD];
+            // A VP8 payload descriptor begins a partition (RFC 7741 §4.2).
+            let begins = if index == 0 { 0x10 } else { 0 };
+            let first = if codec == Codec::Vp8 { begins } else { 0x60 | unit };
+            let mut payload = vec![first; PAYLOAD];
             payload[1] = place as u8;
             let sequence = self.sequences[place] + index;
-            let fields = PacketFields::single(Codec::H264, sequence, timestamp, world.now);
+            let fields = PacketFields::single(codec, sequence, timestamp, world.now);
             let marker = index + 1 == PACKETS[place];
             Arc::new(PacketFields { layer, marker, keyframe, ..fields }.with(payload))
         });
@@ -125,7 +135,7 @@ impl Mill {
         self.sequences[place] += PACKETS[place];
         let ntp = world.epoch.wall_of(self.next_at);
         let report = SenderReport { lane: Lane::Video(layer), ntp, timestamp, arrival: world.now };
-        let format = Format { codec: Codec::H264, parameters: String::new() };
+        let format = Format { codec, parameters: String::new() };
         self.hands(
             world,
             Written {
@@ -341,4 +351,116 @@ fn a_layer_that_cannot_be_had_for_the_time_being_is_left_and_come_back_to() {
     // With the next keyframe, as this publisher cannot be asked for one.
     assert_eq!(layers_with_steps(&world, viewer, GROUP as u32 * 3_000).last(), Some(&0));
     assert_eq!(states(&mut world, 3).len(), 0, "there is one layer, as if there had been no other");
+}
+
+#[test]
+fn whoever_does_not_play_what_the_publisher_sends_gets_what_is_made_of_it() {
+    let mut world = world(1_140);
+    let mut mill = Mill::begins(&mut world, 1);
+    mill.codec = Codec::Vp8;
+    mill.runs_for(&mut world, secs(1));
+    let options = ClientOptions::default;
+    let screen = Screen::default;
+    let knows = [&[Codec::H264][..], &[Codec::H264, Codec::Vp8], &[Codec::Vp8]];
+    let viewers = knows.map(|codecs| world.view_with("lot-42", screen(), codecs, options()));
+    for (shard, viewer) in viewers.into_iter().enumerate() {
+        place(&mut world, viewer, shard);
+    }
+    mill.runs_for(&mut world, secs(15));
+    let got = viewers.map(|viewer| layers_of(&world, viewer));
+    assert!(!got[0].contains(&0) && got[0].last() == Some(&1), "{got:?}");
+    assert_eq!(got[1].last(), Some(&0), "{got:?}");
+    assert_eq!(got[2], [0]);
+    // From one codec to the other and back, in one stream.
+    for (rid, place) in [("480p", 1), ("240p", 2)] {
+        choose(&mut world, viewers[1], Some(rid));
+        mill.runs_for(&mut world, secs(2));
+        assert_eq!(layers_of(&world, viewers[1]).last(), Some(&place));
+    }
+    choose(&mut world, viewers[1], None);
+    mill.runs_for(&mut world, secs(14));
+    assert_eq!(layers_of(&world, viewers[1]).last(), Some(&0));
+    assert!(viewers.iter().all(|&viewer| world.ended(viewer).is_none()));
+}
+
+/// Notes what it is told, as somebody who reads the stream.
+#[derive(Default)]
+struct Reader {
+    takes_made: bool,
+    is_closed: AtomicBool,
+    told: Mutex<Vec<Tapped>>,
+}
+
+impl TapSink for Reader {
+    fn tell(&self, _: Term, tapped: Tapped) {
+        self.told.lock().expect("not poisoned").push(tapped);
+    }
+
+    fn is_open(&self) -> bool {
+        !self.is_closed.load(Ordering::Relaxed)
+    }
+
+    fn takes_made(&self) -> bool {
+        self.takes_made
+    }
+}
+
+impl Reader {
+    fn begins(world: &mut World, id: u64, takes_made: bool) -> Arc<Self> {
+        let reader = Arc::new(Self { takes_made, ..Self::default() });
+        for shard in 0..SHARDS {
+            let sink: Arc<dyn TapSink> = Arc::clone(&reader) as _;
+            world.command_at(shard, Command::Tap(stream(), TapId(id), sink));
+        }
+        reader
+    }
+
+    /// By layer, the timestamps of what has come of it; each once for a picture.
+    fn pictures(&self, layer: u8) -> Vec<u64> {
+        let told = self.told.lock().expect("not poisoned");
+        let made = told.iter().filter_map(|it| match it {
+            Tapped::Made(packets) => Some(packets.iter()),
+            _ => None,
+        });
+        let of_it = made.flatten().filter(|it| it.payload[1] == layer && it.marker);
+        of_it.map(|it| it.timestamp).collect()
+    }
+}
+
+#[test]
+fn for_whoever_reads_all_layers_all_are_made_as_long_as_he_reads() {
+    let mut world = world(1_150);
+    let mut mill = Mill::begins(&mut world, 2);
+    mill.runs_for(&mut world, secs(1));
+    let own = Reader::begins(&mut world, 1, false);
+    mill.runs_for(&mut world, secs(1));
+    assert!(mill.changes_told().is_empty(), "whoever reads the publisher's wants none made");
+    let all = Reader::begins(&mut world, 2, true);
+    mill.runs_for(&mut world, secs(2));
+    assert_eq!(mill.changes_told(), [0b11]);
+    for layer in [1, 2] {
+        let pictures = all.pictures(layer);
+        assert!(pictures.len() >= 59, "{} of 60", pictures.len());
+        assert!(pictures.windows(2).all(|pair| pair[1] == pair[0] + 3_000), "one after the other");
+    }
+    let told = all.told.lock().expect("not poisoned").clone();
+    let clock = told.iter().find_map(|it| match it {
+        Tapped::Clock { lane: Lane::Video(layer), timestamp, wall } if layer.index() == 2 => {
+            Some((*timestamp, *wall))
+        }
+        _ => None,
+    });
+    // The first picture of all has this timestamp, and was there at the beginning.
+    let (timestamp, wall) = clock.expect("it is told what they stand for");
+    let since = (timestamp - (1 << 33)).cast_signed() * 100 / 9;
+    let off = wall.micros_since(world.epoch.wall_of(mill.term.since)) - since;
+    assert!(off.abs() < 1_000, "{off} us off");
+    let layers = told.iter().filter(|it| matches!(it, Tapped::Layers(all) if all.len() == 3));
+    assert!(layers.count() >= 2, "layers are told of now and then");
+    let told = own.told.lock().expect("not poisoned").len();
+    assert_eq!(told, 0, "what does not come by WebRTC is told by whoever writes it");
+    all.is_closed.store(true, Ordering::Relaxed);
+    world.command_at(2, Command::Untap(stream(), TapId(2)));
+    mill.runs_for(&mut world, secs(1));
+    assert_eq!(mill.changes_told(), [0b11, 0]);
 }

@@ -75,6 +75,7 @@ impl Notes {
             Tapped::Began { .. } => "began",
             Tapped::Formats(_) => "formats",
             Tapped::Packets(_) => "packets",
+            Tapped::Made(_) => "made",
             Tapped::Clock { .. } => "clock",
             Tapped::Layers(_) => "layers",
             Tapped::Frame(..) => "frame",

@@ -14,7 +14,7 @@ mod viewers;
 
 use crate::engine::command::{Claims, LayerChoice, Prepared, Role};
 use crate::engine::message::Term;
-use crate::media::codec::{Format, Kind};
+use crate::media::codec::{Codec, Format, Kind};
 use crate::media::id::{SessionId, StreamName};
 use crate::peer::agreement::Credentials;
 use dashmap::DashMap;
@@ -70,6 +70,8 @@ struct StreamEntry {
     formats: [Option<Format>; 2],
     /// Which publisher's they are.
     term: Option<Term>,
+    /// How other layers are encoded that are made of what this publisher sends.
+    made: Option<(Term, Codec)>,
     /// Why WebRTC cannot play what its publisher sends, if that is so.
     obstacle: Option<(SessionId, &'static str)>,
     /// Its publisher has left, and its viewers wait until then for another.
@@ -152,7 +154,8 @@ impl Directory {
         }
     }
 
-    /// What flows on a live stream, or did before its publisher left, if that may come back.
+    /// What flows on a live stream, or did before its publisher left, if that may come back; and
+    /// what is made of it.
     ///
     /// # Errors
     ///
@@ -167,7 +170,11 @@ impl Directory {
             return Err(DirectoryError::NotPlayable(obstacle));
         }
         if entry.is_published() || entry.vacant_until.is_some_and(|until| now < until) {
-            return Ok(entry.formats.iter().flatten().cloned().collect());
+            let made = entry.made.filter(|(term, _)| entry.term == Some(*term));
+            let made = made.map(|(_, codec)| Format { codec, parameters: String::new() });
+            let flows = entry.formats.iter().flatten().cloned();
+            let is_else = |made: &Format| flows.clone().all(|it| it.codec != made.codec);
+            return Ok(flows.clone().chain(made.filter(is_else)).collect());
         }
         Err(DirectoryError::NotLive)
     }
@@ -251,6 +258,15 @@ impl Directory {
         }
         entry.obstacle = obstacle;
         true
+    }
+
+    /// Of what this publisher of a stream sends, layers of this codec are made; `None`: no more.
+    pub fn set_made(&self, stream: &StreamName, term: Term, codec: Option<Codec>) {
+        let Some(mut entry) = self.streams.get_mut(stream) else { return };
+        match codec {
+            Some(codec) => entry.made = Some((term, codec)),
+            None => drop(entry.made.take_if(|(of, _)| *of == term)),
+        }
     }
 
     /// One more session of a stream, if there is room.

@@ -212,3 +212,27 @@ fn an_obstacle_stays_while_somebody_only_asks_to_publish_over_webrtc() {
     assert!(formats().is_ok(), "once it is the other's the obstacle is gone");
     directory.remove(asks);
 }
+
+#[test]
+fn what_is_made_of_a_stream_can_be_watched_as_long_as_it_is_made_of_this_publisher() {
+    let directory = directory();
+    let name = StreamName::parse("a").expect("a name");
+    let now = Instant::now();
+    let (first, second) = (term(now, 1), term(now, 2));
+    add(&directory, 1, Role::Publisher, "a", 7).expect("nobody else");
+    go_live(&directory, "a", first);
+    let codecs = || {
+        let formats = directory.formats(&name, now).expect("it is live");
+        formats.into_iter().map(|format| format.codec).collect::<Vec<_>>()
+    };
+    let own = codecs();
+    let other = if own.contains(&Codec::H264) { Codec::Vp8 } else { Codec::H264 };
+    directory.set_made(&name, first, own.first().copied());
+    assert_eq!(codecs(), own, "each once");
+    directory.set_made(&name, first, Some(other));
+    assert_eq!(codecs(), [own.clone(), vec![other]].concat());
+    directory.set_made(&name, second, None);
+    assert_eq!(codecs().len(), own.len() + 1, "another publisher's");
+    go_live(&directory, "a", second);
+    assert_eq!(codecs(), own);
+}

@@ -51,7 +51,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
     const BEGIN_MAX: Duration = Duration::from_secs(5);
 
     pub(super) fn new(stream: StreamName, store: Arc<Store<R>>, tools: Tools) -> Self {
-        let (tap, source) = (tools.bus.tap(&stream), Source::new(tools.epoch));
+        let (tap, source) = (tools.bus.tap_all(&stream), Source::new(tools.epoch));
         let sound = Sound::new(stream.clone(), tools.transcoder.clone());
         let vacant_until = Some(tools.clock.now() + tools.grace.max(Self::BEGIN_MAX));
         Self {

@@ -19,6 +19,8 @@ pub(super) struct Line {
     tracks: BTreeMap<Lane, Track>,
     /// The layer of the picture that the others are moved to.
     anchor: Option<Lane>,
+    /// Timestamps are on the line already.
+    is_given: bool,
 }
 
 /// When a frame came, as its publisher counts and on the server's clock.
@@ -63,7 +65,14 @@ impl Line {
     const JUMP: i64 = 10 * SECOND;
 
     pub(super) const fn new(epoch: Epoch) -> Self {
-        Self { epoch, tracks: BTreeMap::new(), anchor: None }
+        Self { epoch, tracks: BTreeMap::new(), anchor: None, is_given: false }
+    }
+
+    /// A line that others have laid: timestamps are on it as they are.
+    pub(super) const fn given(epoch: Epoch) -> Self {
+        let mut line = Self::new(epoch);
+        line.is_given = true;
+        line
     }
 
     fn track(&self, lane: Lane) -> Track {
@@ -115,6 +124,9 @@ impl Line {
     /// sound where there is some already.
     pub(super) fn place(&mut self, lane: Lane, stamp: Stamp) -> Option<Placed> {
         let (ticks, wall) = (stamp.ticks(), self.wall_of(lane, stamp));
+        if self.is_given {
+            return Some(Placed { ticks, wall });
+        }
         let other = self.by_others(lane, wall);
         self.find_anchor(lane, stamp.arrival);
         let track = self.tracks.entry(lane).or_default();

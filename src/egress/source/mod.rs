@@ -86,14 +86,16 @@ impl Source {
     /// Takes in what a tap gave; what comes of it goes to `emit`, in order.
     pub fn take(&mut self, tapped: Tapped, now: Instant, emit: &mut dyn FnMut(Found)) {
         if let Tapped::Began { term, takes_requests, keyframes_apart } = tapped {
-            self.publisher = Some(Publisher::new(term, self.epoch));
+            self.publisher = Some(Publisher::new(term, self.epoch, takes_requests));
             emit(Found::Began { term, takes_requests, keyframes_apart });
             return;
         }
         let Some(publisher) = &mut self.publisher else { return };
         match tapped {
             Tapped::Formats(formats) => publisher.take_formats(&formats, emit),
-            Tapped::Packets(packets) => publisher.take_packets(&packets, now, emit),
+            Tapped::Packets(packets) | Tapped::Made(packets) => {
+                publisher.take_packets(&packets, now, emit);
+            }
             Tapped::Clock { lane, timestamp, wall } => {
                 publisher.take_clock(lane, timestamp, wall, emit);
             }
@@ -124,9 +126,11 @@ impl Source {
 }
 
 impl Publisher {
-    const fn new(term: Term, epoch: Epoch) -> Self {
-        let chains = BTreeMap::new();
-        Self { term, chains, line: Line::new(epoch), format: None, refused: None }
+    /// One who can be asked for keyframes comes by WebRTC, with packets; of another one frames come
+    /// that have their times already, and with those what is made of them.
+    const fn new(term: Term, epoch: Epoch, has_packets: bool) -> Self {
+        let line = if has_packets { Line::new(epoch) } else { Line::given(epoch) };
+        Self { term, chains: BTreeMap::new(), line, format: None, refused: None }
     }
 
     /// What becomes of a lane.

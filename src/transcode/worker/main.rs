@@ -1,10 +1,12 @@
-//! millrace-transcode: decodes and encodes the sound of one stream, in a process of its own.
+//! millrace-transcode: decodes and encodes the sound or the picture of one stream, in a process of
+//! its own.
 //!
 //! - `decoder`: frames of whatever comes in -> samples
 //! - `elements`: which of GStreamer's elements do it here
 //! - `encoder`: samples -> packets
 //! - `ipc`: what server and worker tell each other; the server's own file
 //! - `packets`: what of a container's packet is one frame
+//! - `picture`: the picture, where the server wants that; the others are the sound
 //! - `pipeline`: one chain of elements
 //! - `probe`: what can be decoded and encoded here
 //! - `sync_frame`: headers of MPEG audio and AC-3; the server's own file
@@ -18,10 +20,10 @@ mod decoder;
 mod elements;
 mod encoder;
 #[path = "../ipc/mod.rs"]
-#[expect(dead_code, reason = "it speaks of pictures too")]
 #[expect(unreachable_pub, reason = "it is public in the server, for its fuzz target")]
 mod ipc;
 mod packets;
+mod picture;
 mod pipeline;
 mod probe;
 #[path = "../../codec/sync_frame.rs"]
@@ -44,15 +46,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Behind the server, whose packets must leave in time, and before what has no hurry.
 const NICE: i32 = 5;
-/// Twenty times what it was seen to take, of memory that is its own (`RLIMIT_DATA`).
+/// Twenty times what sound was seen to take, of memory that is its own (`RLIMIT_DATA`) ...
 const MEMORY_MAX: u64 = 1 << 30;
+/// ... and what pictures of 4K need.
+const PICTURE_MEMORY_MAX: u64 = 2 << 30;
 /// Read at once.
 const READ_BYTES: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1);
     let done = match wanted.as_deref() {
-        None => work(),
+        None => socket(MEMORY_MAX).and_then(work),
+        Some(ipc::picture::ARGUMENT) => socket(PICTURE_MEMORY_MAX).and_then(picture::work),
         Some("--probe") => probe::print(),
         Some(other) => Err(anyhow::anyhow!("{other}? Only --probe is understood")),
     };
@@ -66,19 +71,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// Serves the server at the other end of standard input, until that closes.
-fn work() -> anyhow::Result<()> {
+/// The socket to the server, which is standard input, in a process that is bounded.
+fn socket(memory_max: u64) -> anyhow::Result<UnixStream> {
     // Neither is worth stopping for.
     let _ = rustix::process::nice(NICE);
     // Its closed end of the socket ends this process as well; this does it where it hangs.
     let kill = Some(rustix::process::Signal::KILL);
     let _ = rustix::process::set_parent_process_death_signal(kill);
     // A fault in a codec that takes ever more costs this process, and not the machine.
-    let limit = Rlimit { current: Some(MEMORY_MAX), maximum: Some(MEMORY_MAX) };
+    let limit = Rlimit { current: Some(memory_max), maximum: Some(memory_max) };
     let _ = setrlimit(Resource::Data, limit);
     let input = std::io::stdin().as_fd().try_clone_to_owned().context("no standard input")?;
-    let mut socket = UnixStream::from(input);
+    let socket = UnixStream::from(input);
     socket.peer_addr().context("standard input is no socket: the server starts this program")?;
+    Ok(socket)
+}
+
+/// Serves the server at the other end of the socket, until that closes.
+fn work(mut socket: UnixStream) -> anyhow::Result<()> {
     let tell = tell(socket.try_clone()?);
     let told = Arc::clone(&tell);
     let fault: Fault = Arc::new(move |text| fail(&told, &text));

@@ -3,7 +3,10 @@
 
 use crate::elements::{decoders, encoders, first_decoder};
 use crate::encoder::{Encoder, Tell};
+use crate::ipc::picture::{Codec, Layer};
 use crate::ipc::{Message, Sound};
+use crate::picture::lane::Work;
+use crate::picture::{self, table};
 use crate::pipeline::Fault;
 use crate::timeline::{CHANNELS, PIECE, Piece};
 use anyhow::Context as _;
@@ -43,6 +46,13 @@ pub(crate) fn print() -> anyhow::Result<()> {
             lines.push(format!("encode {codec} {name}"));
         }
     }
+    for codec in Codec::ALL {
+        let found = table::decoders(codec).iter().find(|row| row.make().is_some());
+        lines.extend(found.map(|row| format!("decode {} {}", codec.name(), row.name)));
+    }
+    // All that work, since a configuration may name any; the first is taken where none is named.
+    let able = table::ENCODERS.iter().filter(|row| encodes_picture(row).is_ok());
+    lines.extend(able.map(|row| format!("encode {} {}", Codec::H264.name(), row.name)));
     let mut out = std::io::stdout();
     out.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;
     Ok(out.flush()?)
@@ -71,6 +81,29 @@ fn encodes(to: &Sound) -> anyhow::Result<()> {
         encoder.push(&Piece { time: number * PIECE, samples })?;
     }
     receiver.recv_timeout(FIRST_PACKET).context("no packet came")?
+}
+
+/// Whether a picture becomes a frame.
+fn encodes_picture(row: &'static table::Encoder) -> anyhow::Result<()> {
+    let element = row.make().context("it is not there")?;
+    let (sender, receiver) = channel();
+    let layer = Layer {
+        number: 0,
+        width: 320,
+        height: 240,
+        frame_rate_mhz: 30_000,
+        bitrate_bps: 500_000,
+        encoder: String::new(),
+    };
+    let work = Work::blank(&layer)?;
+    let mut encoder = picture::encoder::Encoder::start(row, element, &layer, &work.info, {
+        move |_| {
+            send(&sender, Ok(()));
+            Ok(())
+        }
+    })?;
+    encoder.encode(&work, layer.bitrate_bps)?;
+    receiver.recv_timeout(FIRST_PACKET).context("no frame came")?
 }
 
 /// The first one counts; nobody waits for the others.

@@ -41,7 +41,7 @@ const OUTSIDE: [(&[&str], &[&str]); 22] = [
     (&["rtc_*", "rtp", "interceptor", "ring", "p224"], &["src/peer/"]),
     (&["axum", "hyper", "hyper_util", "tower", "tower_http", "reqwest", "webrtc"], &[]),
     (
-        &["gstreamer", "gstreamer_app", "gst", "libsrt"],
+        &["gstreamer", "gstreamer_app", "gstreamer_video", "gst", "libsrt"],
         &["src/transcode/worker/", "src/ingest/srt/"],
     ),
     (&["signaling"], &["src/server", "src/main.rs"]),

@@ -1,6 +1,7 @@
 //! Pictures of two layers, each with numbers and a clock of its own.
 
 use super::*;
+use crate::codec::depacketizer::depacketize;
 
 /// Where the timestamps of the second layer begin.
 const SECOND_TICKS: u64 = 11_000_000_000;
@@ -112,4 +113,37 @@ fn what_all_layers_hold_is_bounded_together() {
         assert!(world.held() <= 8_192, "{} packets", world.held());
     }
     assert!(world.gaps() >= 1);
+}
+
+#[test]
+fn what_is_made_of_a_publisher_s_frames_is_at_their_times() {
+    let mut world = World::new();
+    let term = Term { since: world.start + ms(1), session: SessionId::from_random([3; 16]) };
+    world.take(Tapped::Began { term, takes_requests: false, keyframes_apart: None }, 0);
+    let wall = |at| epoch(world.start).wall_of(world.start + ms(at));
+    let walls: Vec<WallTime> = (0..30).map(|number| wall(number * 40)).collect();
+    for number in 0..30_u64 {
+        let own = world.picture(number);
+        let ticks = 5_000_000 + number.cast_signed() * 3_600;
+        let payloads = own.iter().map(|packet| packet.payload.as_slice());
+        let data = depacketize(own[0].codec, payloads).expect("a picture").into();
+        let (coding, arrival) = (Coding::Video(own[0].codec), own[0].arrival);
+        let frame = Frame { coding, decode_ticks: ticks, present_ticks: ticks, arrival, data };
+        world.take(Tapped::Frame(frame, walls[number as usize]), number * 40);
+        let made = own.iter().map(|packet| {
+            let timestamp = ticks.unsigned_abs();
+            Arc::new(Packet { layer: second(), timestamp, ..Packet::clone(packet) })
+        });
+        let made: Arc<[_]> = made.collect();
+        if number == 0 {
+            let (lane, wall) = (Lane::Video(second()), walls[0]);
+            world.take(Tapped::Clock { lane, timestamp: 5_000_000, wall }, 0);
+        }
+        world.take(Tapped::Made(made), number * 40 + 15);
+    }
+    let places = |layer| -> Vec<(i64, WallTime)> {
+        world.of(layer).iter().map(|it| (it.present_ticks, it.wall)).collect()
+    };
+    assert_eq!(places(LayerId::ONLY).len(), 30);
+    assert_eq!(places(LayerId::ONLY), places(second()));
 }

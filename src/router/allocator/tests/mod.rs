@@ -17,6 +17,7 @@ fn layer(rid: &str, index: usize, height: u16, kbps: &[u64]) -> LayerState {
     LayerState {
         layer: LayerId::at(index).expect("few layers"),
         rid: rid.to_owned(),
+        codec: None,
         bitrate: temporal[temporal.len() - 1],
         dimensions: Some((height * 16 / 9, height)),
         frame_rate: 30.0,

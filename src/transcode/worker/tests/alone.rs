@@ -28,6 +28,13 @@ fn asked_what_it_can_do_it_lists_all_that_this_machine_must_have() {
         "decode ac3 ",
         "encode opus ",
         "encode aac ",
+        "decode h264 ",
+        "decode h265 ",
+        "decode vp8 ",
+        "decode vp9 ",
+        "decode av1 ",
+        "encode h264 x264enc",
+        "encode h264 openh264enc",
     ] {
         assert!(printed.lines().any(|line| line.starts_with(wanted)), "{wanted} in {printed}");
     }
