@@ -222,7 +222,8 @@ impl Subscription {
         packet: &Packet,
         shift: impl FnOnce(Option<(LayerId, u64)>) -> u64,
     ) -> Option<Place> {
-        let is_current = self.current() == Some(packet.layer);
+        let mut current = self.stay.iter().filter(|stay| stay.layer == packet.layer);
+        let is_current = current.next().is_some_and(|it| !it.rewriter.is_numbered_anew(packet));
         if Some(packet.layer) == self.target && !is_current {
             let begins = self.kind == Kind::Audio || packet.keyframe;
             if begins {
@@ -283,7 +284,7 @@ impl Subscription {
     /// Nothing new flows until the next start.
     pub fn wait(&mut self) {
         let Some(mut stay) = self.stay.take() else { return };
-        self.numbers = stay.rewriter.after().numbers;
+        self.numbers = stay.rewriter.after().numbers.or(self.numbers);
         stay.rewriter.finish();
         // Of what was sent nothing there is nothing to find.
         if self.next_out > stay.rewriter.first_out() {
@@ -424,6 +425,44 @@ mod tests {
         subscription.aim(LayerId::ONLY);
         subscription.aim(upper);
         assert_eq!(select(&mut subscription, &of_layer(1, 10, 4_000, false)), Some(4));
+    }
+
+    /// A receiver that goes back to a codec whose frames are numbered takes lower numbers for late.
+    #[test]
+    fn numbers_of_frames_go_on_past_a_codec_that_has_none() {
+        let mut subscription = Subscription::new(Kind::Video, 0).with_dependencies(true);
+        let mut begin = |sequence, codec, number: u8| {
+            subscription.forget();
+            let packet = packet(sequence, true);
+            let dependency = [0xc0, 0, number].repeat(usize::from(codec == Codec::Av1));
+            let packet = Packet { codec, dependency, ..packet };
+            let patch = subscription.select(&packet, |_| 0).expect("it begins").patch;
+            number.wrapping_add(patch.dependency.frame as u8)
+        };
+        assert_eq!(begin(100, Codec::Av1, 50), 50);
+        assert_eq!(begin(200, Codec::Av1, 7), 51);
+        begin(300, Codec::H264, 0);
+        assert_eq!(begin(400, Codec::Av1, 9), 52);
+    }
+
+    /// As encoders do that begin anew under another SSRC.
+    #[test]
+    fn a_publisher_that_numbers_its_frames_anew_is_gone_on_with_from_its_keyframe() {
+        let mut subscription = Subscription::new(Kind::Video, 0).with_dependencies(true);
+        let mut select = |sequence, keyframe, number: u16| {
+            let [high, low] = number.to_be_bytes();
+            let dependency = vec![0xc0, high, low];
+            let packet = Packet { codec: Codec::Av1, dependency, ..packet(sequence, keyframe) };
+            let place = subscription.select(&packet, |before| before.map_or(0, |(_, by)| by))?;
+            Some((place.sequence, number.wrapping_add(place.patch.dependency.frame)))
+        };
+        assert_eq!(select(100, true, 500), Some((0, 500)));
+        assert_eq!(select(101, false, 501), Some((1, 501)));
+        assert_eq!(select(104, true, 503), Some((4, 503)), "one like any other");
+        assert_eq!(select(102, true, 501), Some((2, 501)), "a late one");
+        assert_eq!(select(105, true, 3), Some((5, 504)));
+        assert_eq!(select(106, false, 4), Some((6, 505)));
+        assert_eq!(select(103, false, 502), Some((3, 502)), "from before that");
     }
 
     /// A layer's keyframe of a moment whose picture was sent already from the one before.

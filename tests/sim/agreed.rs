@@ -47,6 +47,8 @@ pub(crate) fn publisher(peer: &TestClient, camera: &Camera) -> Agreement {
     agreement
 }
 
+/// The id of dependency descriptors, where a viewer takes them.
+pub(crate) const DESCRIBED: u8 = 7;
 /// The id of transport-wide numbers.
 pub(crate) const TRANSPORT_CC: u8 = 6;
 
@@ -63,6 +65,9 @@ pub(crate) fn viewer(
             media.formats = formats(media.kind, codecs, screen.rtx);
             let arrivals = screen.tells == Tells::Arrivals;
             media.extensions.transport_cc = arrivals.then_some(TRANSPORT_CC);
+            if media.kind == Kind::Video && screen.dependencies {
+                media.extensions.dependency_descriptor = Some(DESCRIBED);
+            }
             media.feedback.transport_cc = arrivals;
             media.feedback.remb = arrivals || screen.tells == Tells::Remb;
         }

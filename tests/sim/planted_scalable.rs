@@ -1,6 +1,7 @@
 //! Faults in what is left out of an encoding that the server does not have: the oracle finds each,
 //! and nothing where there is none.
 
+use crate::agreed::DESCRIBED;
 use crate::camera::Camera;
 use crate::lot::Lot;
 use crate::oracle::Rule;
@@ -54,7 +55,7 @@ fn assert_caught(
         if seen > SOUND {
             let header = RtpHeader::read(&plain).expect("a packet");
             let payload = header.payload(&plain).expect("a payload");
-            let says = Descriptor::read(camera.codec, payload).expect("a descriptor");
+            let says = Descriptor::read(camera.codec, payload).unwrap_or_default();
             match fault(seen - SOUND, &mut plain, &says) {
                 Becomes::Sent => {}
                 Becomes::LeftOut => {
@@ -120,6 +121,18 @@ fn a_picture_id_that_is_skipped() {
             - RtpHeader::read(plain).and_then(|it| it.payload(plain)).map_or(0, <[u8]>::len);
         let moved = (picture.value.wrapping_add(1) | 0x8000).to_be_bytes();
         plain[at + usize::from(picture.at)..][..2].copy_from_slice(&moved);
+        Becomes::Sent
+    });
+}
+
+#[test]
+fn a_frame_number_that_is_moved_otherwise_than_those_before() {
+    let camera = Camera { codec: Codec::Av1, ..spatial() };
+    assert_caught(Rule::Numbers, (camera, 1_200), |_, plain, _| {
+        let header = RtpHeader::read(plain).expect("a packet");
+        let value = header.extension(plain, DESCRIBED).expect("it is described");
+        let at = value.as_ptr() as usize - plain.as_ptr() as usize;
+        plain[at + 2] = plain[at + 2].wrapping_add(1);
         Becomes::Sent
     });
 }

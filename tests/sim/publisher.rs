@@ -62,7 +62,7 @@ pub(crate) struct Sent {
     /// The last packet of its frame.
     pub(crate) ends: bool,
     /// What the dependency descriptor says, if there is one.
-    dependency: Option<Vec<u8>>,
+    pub(crate) dependency: Option<Vec<u8>>,
 }
 
 /// A packet on its way out.
@@ -280,7 +280,7 @@ impl Publishing {
                 let (first, last) = (index == 0, index + 1 == count);
                 let place = Place { keyframe: is_start, first, last };
                 let dependency =
-                    says.and_then(|says| says.dependency(place, number.unwrap_or(0) as u16));
+                    says.and_then(|says| says.dependency(place, number.unwrap_or(0) as u16, size));
                 let marker = last && spatial == highest;
                 let piece =
                     Piece { captured: at, place, marker, frame: number, dependency, payload };
@@ -344,9 +344,13 @@ impl Publishing {
         let encoding = lane_index(lane).checked_sub(1).and_then(|at| self.camera.ladder.get(at));
         let rid = encoding.map(|encoding| (id, encoding.rid.as_bytes()));
         let dependency = dependency.map(|value| (DEPENDENCY, value));
-        // Elements of a one-byte header (RFC 8285 §4.2).
-        let element =
-            |(id, value): (u8, &[u8])| [&[id << 4 | (value.len() - 1) as u8], value].concat();
+        // Elements of a one-byte header (RFC 8285 §4.2), or two-byte where one is long (§4.3).
+        let is_long = dependency.is_some_and(|(_, value)| value.len() > 16);
+        let element = |(id, value): (u8, &[u8])| {
+            let len = value.len() as u8;
+            let head = if is_long { vec![id, len] } else { vec![id << 4 | len.saturating_sub(1)] };
+            [head.as_slice(), value].concat()
+        };
         let mut elements: Vec<u8> =
             [rid, dependency].into_iter().flatten().flat_map(element).collect();
         if elements.is_empty() {
@@ -354,7 +358,8 @@ impl Publishing {
         }
         elements.resize(elements.len().next_multiple_of(4), 0);
         let words = (elements.len() / 4) as u8;
-        let mut packet = header.packet(&[&[0xbe, 0xde, 0, words], &elements, &payload.concat()]);
+        let [high, low] = if is_long { [0x10, 0] } else { [0xbe, 0xde] };
+        let mut packet = header.packet(&[&[high, low, 0, words], &elements, &payload.concat()]);
         packet[0] |= 0x10;
         packet
     }

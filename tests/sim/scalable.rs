@@ -19,6 +19,8 @@ pub(crate) enum Mode {
 
 /// So many layers there are of each sort.
 const LAYERS: usize = 3;
+/// Templates of a dependency descriptor for each spatial layer.
+const TEMPLATES: u32 = 6;
 /// Pictures of a period, by their temporal layers.
 const PERIOD: [u8; 4] = [0, 2, 1, 2];
 
@@ -193,9 +195,10 @@ impl Says {
     }
 
     /// The dependency descriptor (AOM "RTP Payload Format For AV1" 1.0, Appendix A), where the
-    /// payload says nothing.
-    pub(crate) fn dependency(self, place: Place, number: u16) -> Option<Vec<u8>> {
-        if matches!(self.codec, Codec::Vp8 | Codec::Vp9) || self.mode != Mode::L1T3 {
+    /// payload says nothing. Keyframes bring a structure, which tells how large a picture of this
+    /// size is in each of several spatial layers.
+    pub(crate) fn dependency(self, place: Place, number: u16, size: (u16, u16)) -> Option<Vec<u8>> {
+        if matches!(self.codec, Codec::Vp8 | Codec::Vp9) || !self.mode.is_scalable() {
             return None;
         }
         let template = match (self.is_key, self.temporal, self.is_sync) {
@@ -206,26 +209,63 @@ impl Says {
             (_, 1, false) => 4,
             (_, _, _) => 5,
         };
+        let template = u32::from(self.spatial) * TEMPLATES + template;
         let bits = Bits::default().put(place.first.into(), 1).put(place.last.into(), 1);
         let bits = bits.put(template, 6).put(number.into(), 16);
-        if !self.is_key {
+        // Of a keyframe the first packet brings it, of the lowest spatial layer.
+        if !self.is_key || !self.is_lowest() || !place.first {
             return Some(bits.bytes());
         }
-        // It brings the structure and nothing of its own; three decode targets from template 0 on.
-        let bits = bits.put(0b1_0000, 5).put(0, 6).put(2, 5);
-        // From template to template the same temporal layer or the next, and no more.
-        let bits = bits.put(0b00_00_01_00_01_11, 12);
-        // What each is to the three targets: required, switched to, or not in it (table A.1).
-        let bits = [0b10_10_10, 0b10_10_10, 0b10_11_11, 0b00_10_11, 0b00_11_11, 0b00_00_11]
-            .into_iter()
-            .fold(bits, |bits, indications| bits.put(indications, 6));
-        // Differences of frame numbers, each behind a one.
+        // And nothing of its own.
+        Some(self.templates(bits.put(0b1_0000, 5), size).bytes())
+    }
+
+    /// The structure: templates from 0 on, and a decode target for each layer.
+    fn templates(self, bits: Bits, size: (u16, u16)) -> Bits {
+        let spatial = u32::from(self.mode.spatial());
+        let targets = spatial * LAYERS as u32;
+        let mut bits = bits.put(0, 6).put(targets - 1, 5);
+        // From template to template the same temporal layer or the next; then the next spatial one.
+        for layer in 0..spatial {
+            let last = if layer + 1 == spatial { 0b11 } else { 0b10 };
+            bits = bits.put(0b00_00_01_00_01, 10).put(last, 2);
+        }
+        // What each is to the targets of its spatial layer, by temporal layer: required, switched
+        // to, or not in it (table A.1). To higher ones keyframes are switched to, and others not in
+        // it.
+        let own = [[2, 2, 2], [2, 2, 2], [2, 3, 3], [0, 2, 3], [0, 3, 3], [0, 0, 3]];
+        for layer in 0..spatial {
+            for (kind, own) in own.iter().enumerate() {
+                for target in 0..spatial {
+                    let above = u32::from(target > layer && kind == 0) * 2;
+                    let all = if target == layer { *own } else { [above; LAYERS] };
+                    bits = all.into_iter().fold(bits, |bits, indication| bits.put(indication, 2));
+                }
+            }
+        }
+        // Differences of frame numbers, each behind a one: of pictures as a rule.
         let differences: [&[u32]; 6] = [&[], &[4], &[4], &[2], &[2, 4], &[1]];
-        let bits = differences.into_iter().fold(bits, |bits, all| {
-            all.iter().fold(bits, |bits, by| bits.put(1, 1).put(by - 1, 4)).put(0, 1)
-        });
-        // No chains, no sizes.
-        Some(bits.put(0, 2).put(0, 1).bytes())
+        for layer in 0..spatial {
+            for (kind, pictures) in differences.iter().enumerate() {
+                let below: &[u32] = if layer > 0 && kind == 0 { &[1] } else { &[] };
+                let all = pictures.iter().map(|by| by * spatial).chain(below.iter().copied());
+                bits = all.fold(bits, |bits, by| bits.put(1, 1).put(by - 1, 4)).put(0, 1);
+            }
+        }
+        // No chains: a number below one more than there are targets.
+        bits = bits.put(0, if targets == 3 { 2 } else { 3 });
+        if spatial == 1 {
+            return bits.put(0, 1);
+        }
+        let side = |side: u16, layer: u32| u32::from(side >> (spatial - 1 - layer)) - 1;
+        (0..spatial).fold(bits.put(1, 1), |bits, layer| {
+            bits.put(side(size.0, layer), 16).put(side(size.1, layer), 16)
+        })
+    }
+
+    /// How many templates there are.
+    pub(crate) const fn template_count(self) -> u8 {
+        self.mode.spatial() * TEMPLATES as u8
     }
 }
 

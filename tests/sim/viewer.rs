@@ -27,11 +27,13 @@ pub(crate) struct Screen {
     /// It asks again for what is lost.
     pub(crate) nack: bool,
     pub(crate) tells: Tells,
+    /// It takes dependency descriptors.
+    pub(crate) dependencies: bool,
 }
 
 impl Default for Screen {
     fn default() -> Self {
-        Self { rtx: true, nack: true, tells: Tells::Arrivals }
+        Self { rtx: true, nack: true, tells: Tells::Arrivals, dependencies: true }
     }
 }
 

@@ -177,6 +177,16 @@ impl Rewriter {
         packet.sequence >= self.first
     }
 
+    /// Whether the publisher numbers its frames anew from this keyframe on: receivers would take it
+    /// and all that follows for late. A stay that begins with it goes on where this one ends.
+    pub fn is_numbered_anew(&self, packet: &Packet) -> bool {
+        let is_next = match &self.filter {
+            Some(filter) => filter.is_newest(packet),
+            None => packet.sequence.checked_sub(self.first) >= Some(self.next_out - self.first_out),
+        };
+        packet.keyframe && is_next && self.seen.is_behind(packet)
+    }
+
     /// A packet of the lane: each comes once, in any order.
     pub fn take(&mut self, packet: &Packet) -> Verdict {
         if !self.reaches(packet) {

@@ -30,6 +30,17 @@ impl Numbers {
     /// There were none.
     pub const NONE: Self = Self { picture: None, base: None, frame: None, template: None };
 
+    /// These, and of what there were none those from before.
+    #[must_use]
+    pub fn or(self, before: Self) -> Self {
+        Self {
+            picture: self.picture.or(before.picture),
+            base: self.base.or(before.base),
+            frame: self.frame.or(before.frame),
+            template: self.template.or(before.template),
+        }
+    }
+
     /// A packet that was sent, and the descriptor of its payload.
     pub(super) fn note(&mut self, packet: &Packet, own: Option<&Descriptor>) {
         if let Some(own) = own {
@@ -38,6 +49,16 @@ impl Numbers {
         if !packet.dependency.is_empty() {
             self.note_dependency(&packet.dependency);
         }
+    }
+
+    /// Whether a packet's frame has a number in its dependency descriptor that is not behind these.
+    pub(super) fn is_behind(&self, packet: &Packet) -> bool {
+        let Some((newest, read)) = self.frame.zip(dependency::Numbers::read(&packet.dependency))
+        else {
+            return false;
+        };
+        let ahead = read.frame.wrapping_sub(newest);
+        ahead == 0 || ahead >= 1 << 15
     }
 
     fn note_dependency(&mut self, value: &[u8]) {

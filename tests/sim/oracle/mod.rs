@@ -332,7 +332,8 @@ impl Oracle {
         let Some(known) = self.known.get_mut(&number) else { return Ok(()) };
         let (len, probes) = (sealed.len(), known.selected.probes(at));
         let wishes = known.selected.has_wishes();
-        let opened = Opened { header, payload, len, at, asked, is_again, probes, wishes };
+        let plain = plain.as_slice();
+        let opened = Opened { header, plain, payload, len, at, asked, is_again, probes, wishes };
         for track in &mut known.tracks {
             if track.agreed.ssrc == header.ssrc {
                 return track.media(&opened, &known.stream, &self.sources);

@@ -60,6 +60,8 @@ pub(crate) struct Source {
     packets: Vec<Vec<Original>>,
     /// The frames of each lane, where some can be left out.
     frames: Vec<Vec<Known>>,
+    /// What dependency descriptors say, by lane and packet.
+    descriptors: HashMap<(usize, usize), Vec<u8>>,
     /// The lowest packet of each lane that is still taken, once any has been let go.
     low: Vec<Option<usize>>,
     /// What has reached the server, in that order.
@@ -131,6 +133,17 @@ impl Source {
     /// One of the frames of a lane.
     pub(crate) fn frame(&self, lane: Lane, frame: usize) -> &Frame {
         &self.frames[lane_index(lane)][frame].frame
+    }
+
+    /// The dependency descriptor of a packet.
+    pub(crate) fn descriptor(&self, lane: Lane, index: usize) -> Option<&[u8]> {
+        self.descriptors.get(&(lane_index(lane), index)).map(Vec::as_slice)
+    }
+
+    /// How many templates the structure has that comes with a packet's frame, if one does.
+    pub(crate) fn template_count(&self, lane: Lane, index: usize) -> Option<u8> {
+        let frame = self.original(lane, index).frame?;
+        Some(self.frame(lane, frame).says.template_count())
     }
 
     /// Whether a packet is of the lowest layers, of which nothing may be left out.
@@ -229,6 +242,7 @@ impl Sources {
             codec: publishing.camera.codec,
             mode: publishing.camera.mode,
             frames: (0..lanes).map(|_| Vec::new()).collect(),
+            descriptors: HashMap::new(),
             obliges: false,
             connected: None,
             ended: false,
@@ -281,6 +295,9 @@ impl Sources {
                     Some(_) => digest(&unnumbered(source.codec, &sent.payload)),
                 };
                 self.by_payload.insert(payload, (number, lane_at(place), index));
+                if let Some(value) = &sent.dependency {
+                    source.descriptors.insert((place, index), value.clone());
+                }
                 if let Some(frame) = sent.frame {
                     let frames = &mut source.frames[place];
                     if frames.len() == frame {

@@ -1,9 +1,11 @@
 //! One track to one viewer: whose packets it gets, under which numbers, and what it is owed.
 //!
+//! - `described`: what dependency descriptors say
 //! - `layers`: of viewers who may be moved from layer to layer
 //! - `owed`: what it is owed of that which came in
 //! - `scaled`: of frames that are left out
 
+mod described;
 mod layers;
 mod owed;
 mod scaled;
@@ -11,6 +13,7 @@ mod scaled;
 use super::selected::Selected;
 use super::source::{Arrival, Source, Sources};
 use super::{Rule, Verdict, broken};
+use described::{Described, Moved};
 use millrace::media::codec::{Codec, Kind};
 use millrace::media::layer::Lane;
 use millrace::media::time::{Unwrapper, micros_of_ticks, ticks_of};
@@ -45,6 +48,8 @@ struct Run {
     newest_rank: usize,
     /// Of which frames something was sent, where frames can be left out.
     frames: HashSet<usize>,
+    /// By what the numbers in descriptors are moved, once one has come.
+    moved: Option<Moved>,
 }
 
 /// The highest number of a track.
@@ -69,6 +74,7 @@ pub(crate) struct Track {
     /// Numbers under which nothing but padding came.
     blanks: HashSet<u64>,
     numbered: Option<Numbered>,
+    described: Described,
     /// Of how many packets it was not known, behind the last that was sent, whether they are left
     /// out.
     kept_free: u64,
@@ -86,6 +92,8 @@ pub(crate) struct Track {
 /// A packet to a viewer, opened.
 pub(super) struct Opened<'a> {
     pub(super) header: RtpHeader,
+    /// The whole of it.
+    pub(super) plain: &'a [u8],
     pub(super) payload: &'a [u8],
     /// Bytes of the datagram.
     pub(super) len: usize,
@@ -150,6 +158,7 @@ impl Track {
             newest: None,
             blanks: HashSet::new(),
             numbered: None,
+            described: Described::default(),
             kept_free: 0,
             switches: Vec::new(),
             recent: VecDeque::new(),
@@ -228,6 +237,7 @@ impl Track {
         }
         self.kept_free = self.kept_free(all);
         self.place(number, (source, lane, index), publisher, opened, &what)?;
+        self.is_described(number, (lane, index), publisher, opened, &what)?;
         if self.offered.last_key_value().is_none_or(|(&newest, _)| newest < number) {
             self.goes_on(number, (source, lane, index), publisher, opened, &what)?;
         } else if let Some(frame) = original.frame
@@ -328,7 +338,8 @@ impl Track {
         let (first, began) = ((index, number), opened.at);
         let offered = HashSet::from([index]);
         let frames = HashSet::new();
-        self.runs.push(Run { source, lane, first, began, offered, newest_rank: 0, frames });
+        let (newest_rank, moved) = (0, None);
+        self.runs.push(Run { source, lane, first, began, offered, newest_rank, frames, moved });
         Ok(())
     }
 
