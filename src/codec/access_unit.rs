@@ -5,7 +5,7 @@
 //! `depacketizer`.
 
 use super::av1::{SEQUENCE_HEADER, TEMPORAL_DELIMITER};
-use super::configuration::VideoConfiguration;
+use super::keyframe_size;
 use super::packetizer::av1::{self, PADDING, TILE_LIST, obus};
 use super::packetizer::nal::{self, NalCodec, Unit};
 use super::packetizer::{h264::H264, h265::H265, nal_units, write_nal_unit};
@@ -47,16 +47,18 @@ impl AccessUnits {
     }
 
     /// A frame with all parameter sets before it where it is a start, and none where not; without
-    /// delimiters and filler. With it, whether it is a start: [`VideoConfiguration::read`] reads it
-    /// then. `None` where it has no picture.
+    /// delimiters and filler. With it, whether it is a start: [`keyframe_size`] reads it then.
+    /// `None` where it has no picture.
     pub fn complete(&mut self, frame: &[u8]) -> Option<(Bytes, bool)> {
         let (frame, may_start) = match self.codec {
             Codec::H264 => self.complete_nal::<H264>(frame)?,
             Codec::H265 => self.complete_nal::<H265>(frame)?,
             Codec::Av1 => self.complete_av1(frame)?,
-            Codec::Vp8 | Codec::Vp9 | Codec::Opus => return None,
+            // They have all that a decoder needs in each keyframe.
+            Codec::Vp8 | Codec::Vp9 => (frame.to_vec(), true),
+            Codec::Opus => return None,
         };
-        let starts = may_start && VideoConfiguration::read(self.codec, &frame).is_some();
+        let starts = may_start && keyframe_size(self.codec, &frame).is_some();
         Some((frame.into(), starts))
     }
 

@@ -102,6 +102,19 @@ pub fn sizes(codec: Codec, payload: &[u8]) -> Sizes {
     (functions(codec).sizes)(payload)
 }
 
+/// Width and height of the picture that a whole keyframe begins, laid out as
+/// [`crate::media::frame::Coding`] says, with what decoders need; `None` where it is none.
+pub fn keyframe_size(codec: Codec, frame: &[u8]) -> Option<(u16, u16)> {
+    match codec {
+        Codec::H264 | Codec::H265 | Codec::Av1 => {
+            Some(configuration::VideoConfiguration::read(codec, frame)?.size)
+        }
+        Codec::Vp8 => vp8::keyframe_size(frame),
+        Codec::Vp9 => vp9::read_keyframe(frame)?.size,
+        Codec::Opus => None,
+    }
+}
+
 /// How samples of a picture are laid out, in the terms of H.264 and H.265.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SampleFormat {

@@ -12,12 +12,17 @@ pub fn is_keyframe(payload: &[u8]) -> bool {
 
 /// The picture's size, where a keyframe begins (RFC 6386 §9.1).
 pub fn dimensions(payload: &[u8]) -> Option<(u16, u16)> {
-    if !is_keyframe(payload) {
-        return None;
-    }
-    let &[_, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1] = frame_start(payload)?.first_chunk()? else {
+    keyframe_size(frame_start(payload)?)
+}
+
+/// The same of a whole frame; `None` where it is no keyframe.
+pub(super) fn keyframe_size(frame: &[u8]) -> Option<(u16, u16)> {
+    let &[first, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1] = frame.first_chunk()? else {
         return None;
     };
+    if first & 1 != 0 {
+        return None;
+    }
     // The two top bits of each are scaling hints for the display.
     let side = |low, high| u32::from(u16::from_le_bytes([low, high]) & 0x3fff);
     super::size(side(w0, w1), side(h0, h1))

@@ -44,6 +44,15 @@ fn read(payload: &[u8]) -> Option<Start<'_>> {
     Some(Start { frame: rest, layers })
 }
 
+/// What of a frame this payload carries, behind its descriptor and scalability structure.
+pub(super) fn data<'a>(payload: &'a [u8], descriptor: &Descriptor) -> Option<&'a [u8]> {
+    let rest = payload.get(usize::from(descriptor.len)..)?;
+    if payload.first()? & 0x02 == 0 {
+        return Some(rest);
+    }
+    read_structure(rest, &mut Sizes::default())
+}
+
 /// Passes over a scalability structure (RFC 9628 §4.2.1), noting its layers' sizes: all, or none
 /// where one makes no sense.
 fn read_structure<'a>(bytes: &'a [u8], layers: &mut Sizes) -> Option<&'a [u8]> {

@@ -86,14 +86,22 @@ impl Stream {
 
 impl Viewing {
     /// Those of these layers that its client can play: what is made of a layer may be encoded
-    /// otherwise.
+    /// otherwise. What is made in the size of the publisher's own is for those who do not play
+    /// that.
     pub(super) fn playable<'a>(&mut self, layers: &'a [LayerState]) -> Cow<'a, [LayerState]> {
         let Some(track) = self.viewer.track(Kind::Video) else { return Cow::Borrowed(layers) };
-        let plays = |layer: &LayerState| layer.codec.is_none_or(|codec| track.takes(codec));
-        if layers.iter().all(plays) || !layers.iter().any(|layer| layer.is_made) {
+        if !layers.iter().any(|layer| layer.is_made) {
             return Cow::Borrowed(layers);
         }
-        Cow::Owned(layers.iter().filter(|&layer| plays(layer)).cloned().collect())
+        let plays = |layer: &LayerState| layer.codec.is_none_or(|codec| track.takes(codec));
+        let own = layers.iter().find(|layer| !layer.is_made && layer.is_active && plays(layer));
+        let own_size = own.and_then(|own| own.dimensions);
+        let is_like_own = |layer: &LayerState| own_size.is_some() && layer.dimensions == own_size;
+        let serves = |layer: &LayerState| plays(layer) && !(layer.is_made && is_like_own(layer));
+        if layers.iter().all(serves) {
+            return Cow::Borrowed(layers);
+        }
+        Cow::Owned(layers.iter().filter(|&layer| serves(layer)).cloned().collect())
     }
 
     /// The codecs that its client does not play, where others can be made of them.

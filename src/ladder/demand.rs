@@ -13,6 +13,8 @@ pub(super) struct Demand {
     running: u8,
     /// Since when each of them is not watched any more.
     unwatched_since: [Option<Instant>; MadeLayer::MAX],
+    /// Since when each of them cannot be had any more.
+    barred_since: [Option<Instant>; MadeLayer::MAX],
     /// Of those that run, the ones of which something has come.
     begun: u8,
     /// Somebody waits for a keyframe of these.
@@ -35,6 +37,9 @@ pub(super) struct Todo {
 impl Demand {
     /// A layer that nobody watches is made so long: whoever switches away may come back.
     const LINGER: Duration = Duration::from_secs(5);
+    /// A layer that cannot be had any more is made so long for those who have it still: they are
+    /// on their way to another.
+    const FAREWELL: Duration = Duration::from_secs(2);
     /// Keyframes are asked for no more often: a hundred viewers who come at once need one.
     const KEYFRAMES_APART: Duration = Duration::from_millis(300);
 
@@ -73,22 +78,27 @@ impl Demand {
 
     /// What is to be done now, once.
     pub(super) fn take(&mut self, now: Instant) -> Todo {
-        let wanted = self.watched & !self.barred;
-        for (index, since) in self.unwatched_since.iter_mut().enumerate() {
+        let start = self.watched & !self.barred & !self.running;
+        let mut stop = 0;
+        for index in 0..MadeLayer::MAX {
             let bit = 1 << index;
-            *since = match wanted & bit {
-                0 if self.running & bit != 0 => since.or(Some(now)),
-                _ => None,
-            };
+            let (is_watched, is_barred) = (self.watched & bit != 0, self.barred & bit != 0);
+            let runs = self.running & bit != 0;
+            let keep =
+                |since: Option<Instant>, is_so| since.or(Some(now)).filter(|_| runs && is_so);
+            let unwatched = keep(self.unwatched_since[index], !is_watched);
+            let barred = keep(self.barred_since[index], is_barred);
+            let is_over = |since: Option<Instant>, span| since.is_some_and(|it| now >= it + span);
+            if is_over(unwatched, Self::LINGER)
+                || is_over(barred, Self::FAREWELL)
+                || (runs && is_barred && !is_watched)
+            {
+                stop |= bit;
+            }
+            let stays = stop & bit == 0;
+            self.unwatched_since[index] = unwatched.filter(|_| stays);
+            self.barred_since[index] = barred.filter(|_| stays);
         }
-        let start = wanted & !self.running;
-        let stop = (0..MadeLayer::MAX)
-            .filter(|&index| {
-                let is_over =
-                    self.unwatched_since[index].is_some_and(|it| now >= it + Self::LINGER);
-                is_over || self.running & self.barred & (1 << index) != 0
-            })
-            .fold(0, |bits, index| bits | 1 << index);
         self.running = (self.running | start) & !stop;
         self.begun &= self.running & !start;
         self.keyframes &= self.running;
@@ -112,7 +122,9 @@ impl Demand {
     /// When there will be something to do, if nothing changes.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let unwatched = self.unwatched_since.iter().flatten().map(|since| *since + Self::LINGER);
-        unwatched.chain(self.asked_until().filter(|_| self.wants_keyframe())).min()
+        let barred = self.barred_since.iter().flatten().map(|since| *since + Self::FAREWELL);
+        let keyframe = self.asked_until().filter(|_| self.wants_keyframe());
+        unwatched.chain(barred).chain(keyframe).min()
     }
 }
 
@@ -147,15 +159,19 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_cannot_be_had_stops_at_once_and_comes_back() {
+    fn a_layer_that_cannot_be_had_stops_when_nobody_has_it_any_more_and_comes_back() {
         let (mut demand, at) = (Demand::default(), at());
         demand.set_watched(0b11);
         demand.take(at(0));
-        demand.set_barred(0b01);
-        assert_eq!(demand.take(at(10)), Todo { stop: 0b01, ..NOTHING });
-        assert_eq!((demand.take(at(20)), demand.deadline()), (NOTHING, None));
-        demand.set_barred(0);
-        assert_eq!(demand.take(at(30)), Todo { start: 0b01, ..NOTHING });
+        demand.set_barred(0b11);
+        assert_eq!((demand.take(at(10)), demand.deadline()), (NOTHING, Some(at(2_010))));
+        demand.set_watched(0b10);
+        assert_eq!(demand.take(at(20)), Todo { stop: 0b01, ..NOTHING });
+        assert_eq!(demand.take(at(2_010)), Todo { stop: 0b10, ..NOTHING }, "it was long enough");
+        demand.set_watched(0b11);
+        assert_eq!((demand.take(at(2_020)), demand.deadline()), (NOTHING, None));
+        demand.set_barred(0b10);
+        assert_eq!(demand.take(at(3_000)), Todo { start: 0b01, ..NOTHING });
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Keeper {
     const STARTS_APART: Duration = Duration::from_secs(5);
 
     pub(super) fn new(stream: StreamName, tools: Tools, board: Arc<Board>) -> Self {
-        let (tap, source) = (tools.bus.tap(&stream), Source::new(tools.epoch));
+        let (tap, source) = (tools.bus.tap(&stream), Source::of_any_codec(tools.epoch));
         let ladder = tools.settings.ladder_of(stream.as_str()).clone();
         let vacant_until = Some(tools.clock.now() + Self::BEGIN_MAX);
         Self { stream, tools, board, ladder, tap, source, publisher: None, vacant_until }
@@ -171,8 +171,7 @@ impl Keeper {
         if sample.layer != LayerId::ONLY {
             return publisher.stop_for_layers();
         }
-        if publisher.has_layers || codec != Codec::H264 {
-            publisher.run = None;
+        if publisher.has_layers {
             return;
         }
         if sample.starts {
@@ -185,7 +184,7 @@ impl Keeper {
         let Some(Publisher { run: Some(run), measure, term, .. }) = &mut self.publisher else {
             return;
         };
-        run.write(codec, sample);
+        run.write(sample);
         if !run.is_declared()
             && let Some(frame_rate) = measure.as_ref().and_then(Measure::frame_rate)
         {
@@ -199,11 +198,11 @@ impl Keeper {
         let Some(measure) = publisher.measure.as_ref().filter(|_| publisher.run.is_none()) else {
             return;
         };
-        let planned = plan::layers(measure.size, self.ladder.steps());
+        let planned = plan::layers(measure.codec, measure.size, self.ladder.steps());
         if planned.is_empty() || !publisher.starts.is_due(now) {
             return;
         }
-        match Run::start(&self.tools, &self.stream, planned) {
+        match Run::start(&self.tools, &self.stream, measure.codec, planned) {
             Ok(run) => {
                 publisher.unavailable = None;
                 publisher.run = Some(run);

@@ -1,10 +1,12 @@
 //! Which layers are made of a picture, and at which rates. Pure.
 //!
-//! Never more than the source has: no layer of its size or above, none that takes as much as it
-//! does. Shape and frame rate are the source's.
+//! Never more than the source has: no layer above its size, and of its size only where the source
+//! is not H.264, which everybody plays. None takes as much as the source does, if both are H.264.
+//! Shape and frame rate are the source's.
 
 use crate::config::transcode::Step;
 use crate::media::bitrate::Bitrate;
+use crate::media::codec::Codec;
 
 /// A layer that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,27 +24,36 @@ pub(super) struct Planned {
 const LINES_OF_TEN: u32 = 9;
 /// No layer takes more than this part of what the one above it may.
 const PART_OF_NEXT: f64 = 0.75;
+/// What other codecs say in a bit, H.264 says in so many (H.265 and AV1; VP8 and VP9 in fewer).
+const OTHER_CODECS: f64 = 2.0;
 /// A picture that stands still takes next to nothing, and moves again.
 const LEAST: Bitrate = Bitrate::kbps(100);
 
 /// What is made of a picture of this width and height, largest first.
-pub(super) fn layers(source: (u16, u16), steps: &[Step]) -> Vec<Planned> {
+pub(super) fn layers(codec: Codec, source: (u16, u16), steps: &[Step]) -> Vec<Planned> {
+    let short = u32::from(source.0.min(source.1));
+    let is_below = |step: &&Step| {
+        let lines = u32::from(step.lines);
+        lines * 10 <= short * LINES_OF_TEN || (codec != Codec::H264 && lines <= short)
+    };
+    let planned: Vec<_> = steps.iter().filter(is_below).map(|step| plan(source, *step)).collect();
+    // A picture that is smaller than all of them is to be seen by everybody too.
+    let least = steps.last().filter(|_| planned.is_empty() && codec != Codec::H264);
+    let Some(least) = least else { return planned };
+    let part = f64::from(short) / f64::from(least.lines);
+    let bitrate = least.bitrate.scaled(part.powf(1.5)).max(LEAST.min(least.bitrate));
+    let lines = u16::try_from(short).unwrap_or(u16::MAX);
+    vec![plan(source, Step { lines, bitrate })]
+}
+
+/// A layer of so many lines.
+fn plan(source: (u16, u16), step: Step) -> Planned {
     let (width, height) = (u32::from(source.0), u32::from(source.1));
     let (short, long) = (width.min(height), width.max(height));
-    let is_below = |step: &&Step| u32::from(step.lines) * 10 <= short * LINES_OF_TEN;
-    let plan = |step: &Step| {
-        let lines = u32::from(step.lines);
-        let made_short = even(lines, 1);
-        let made_long = even(long * lines, short);
-        let (made_width, made_height) =
-            if width < height { (made_short, made_long) } else { (made_long, made_short) };
-        Planned {
-            rid: format!("{lines}p"),
-            dimensions: (made_width, made_height),
-            ceiling: step.bitrate,
-        }
-    };
-    steps.iter().filter(is_below).map(plan).collect()
+    let lines = u32::from(step.lines);
+    let (made_short, made_long) = (even(lines, 1), even(long * lines, short));
+    let dimensions = if width < height { (made_short, made_long) } else { (made_long, made_short) };
+    Planned { rid: format!("{lines}p"), dimensions, ceiling: step.bitrate }
 }
 
 /// The even number nearest to a fraction, since colours have half the resolution; and no less than
@@ -54,8 +65,9 @@ fn even(side: u32, over: u32) -> u16 {
 }
 
 /// What each of these layers is to take while the source takes so much, if that is known yet.
-pub(super) fn rates(source: Option<Bitrate>, layers: &[Planned]) -> Vec<Bitrate> {
-    let mut above = source;
+pub(super) fn rates(codec: Codec, source: Option<Bitrate>, layers: &[Planned]) -> Vec<Bitrate> {
+    let times = if codec == Codec::H264 { 1.0 } else { OTHER_CODECS };
+    let mut above = source.map(|source| source.scaled(times));
     let rate = |layer: &Planned| {
         above = above.map(|above| above.scaled(PART_OF_NEXT));
         let rate = above.map_or(layer.ceiling, |above| layer.ceiling.min(above));
@@ -71,7 +83,7 @@ mod tests {
 
     fn planned(source: (u16, u16), ladder: &str) -> Vec<(String, (u16, u16))> {
         let ladder = Ladder::parse(ladder).expect("a ladder");
-        let layers = layers(source, ladder.steps());
+        let layers = layers(Codec::H264, source, ladder.steps());
         layers.into_iter().map(|layer| (layer.rid, layer.dimensions)).collect()
     }
 
@@ -120,9 +132,9 @@ mod tests {
     #[test]
     fn layers_take_less_than_the_source_and_less_and_less() {
         let ladder = Ladder::parse("on").expect("a ladder");
-        let layers = layers((1920, 1080), ladder.steps());
+        let layers = layers(Codec::H264, (1920, 1080), ladder.steps());
         let of = |kbps: Option<u64>| -> Vec<u64> {
-            let rates = rates(kbps.map(Bitrate::kbps), &layers);
+            let rates = rates(Codec::H264, kbps.map(Bitrate::kbps), &layers);
             rates.into_iter().map(|rate| rate.as_bps() / 1000).collect()
         };
         assert_eq!(of(None), [2500, 1000, 500], "as configured");
@@ -130,5 +142,23 @@ mod tests {
         assert_eq!(of(Some(2000)), [1500, 1000, 500]);
         assert_eq!(of(Some(800)), [600, 450, 337]);
         assert_eq!(of(Some(0)), [100, 100, 100], "it may move again");
+    }
+
+    #[test]
+    fn what_is_not_h264_is_made_so_in_its_own_size_too() {
+        let ladder = Ladder::parse("on").expect("a ladder");
+        let of = |source| -> Vec<_> {
+            let layers = layers(Codec::H265, source, ladder.steps());
+            layers.into_iter().map(|it| (it.dimensions, it.ceiling.as_bps() / 1000)).collect()
+        };
+        let full =
+            [((1920, 1080), 5000), ((1280, 720), 2500), ((854, 480), 1000), ((640, 360), 500)];
+        assert_eq!(of((1920, 1080)), full);
+        assert_eq!(of((3840, 2160)), full, "as the operator wants it");
+        assert_eq!(of((1312, 738))[0], ((1280, 720), 2500));
+        assert_eq!(of((320, 180)), [((320, 180), 176)], "smaller than all of them");
+        let layers = layers(Codec::Av1, (1280, 720), ladder.steps());
+        let rates = rates(Codec::Av1, Some(Bitrate::kbps(800)), &layers);
+        assert_eq!(rates, [1200, 900, 500].map(Bitrate::kbps), "it says less in a bit");
     }
 }

@@ -30,6 +30,8 @@ const TOLD_BESIDE_FRAMES: usize = 64;
 /// One publisher's picture on its way through a worker.
 pub(super) struct Run {
     stream: StreamName,
+    /// How the source is encoded.
+    codec: Codec,
     worker: PictureWorker,
     told: Receiver<Told>,
     /// Frames were lost, since nobody took them in time.
@@ -74,6 +76,7 @@ impl Run {
     pub(super) fn start(
         tools: &Tools,
         stream: &StreamName,
+        codec: Codec,
         planned: Vec<Planned>,
     ) -> Result<Self, Unavailable> {
         let (out, told) = channel(TOLD_MAX);
@@ -86,7 +89,7 @@ impl Run {
             }
         };
         let worker = tools.transcoder.picture(stream, sink)?;
-        let rates = rates(None, &planned);
+        let rates = rates(codec, None, &planned);
         let made = planned.into_iter().zip(rates).enumerate().map(|(index, (planned, bitrate))| {
             let id = MadeLayer::id(index);
             let outlet = id.map(|id| Outlet::new(id, tools.payload_max));
@@ -94,6 +97,7 @@ impl Run {
         });
         Ok(Self {
             stream: stream.clone(),
+            codec,
             worker,
             told,
             is_lossy,
@@ -141,10 +145,10 @@ impl Run {
     }
 
     /// A frame of the source.
-    pub(super) fn write(&mut self, codec: Codec, sample: &Sample) {
+    pub(super) fn write(&mut self, sample: &Sample) {
         let Sample { present_ticks, wall, starts, arrival, ref data, .. } = *sample;
         self.known = Some(Known { ticks: present_ticks, wall });
-        let data = data.clone();
+        let (codec, data) = (self.codec, data.clone());
         self.worker.write(SourceFrame { codec, ticks: present_ticks, starts, arrival, data });
     }
 
@@ -169,7 +173,10 @@ impl Run {
                 self.fault = Some(fault);
                 self.is_given_up = is_given_up;
                 self.load = Load::default();
-                self.layers.iter_mut().for_each(|made| made.encoder = None);
+                let running = self.demand.running();
+                for index in (0..self.layers.len()).filter(|at| running & (1 << at) != 0) {
+                    self.end(index);
+                }
                 self.demand.restarted();
                 self.bar();
             }
@@ -251,6 +258,11 @@ impl Run {
 
     fn stop(&mut self, index: usize) {
         self.worker.stop(index as u8);
+        self.end(index);
+    }
+
+    /// Nothing more comes of a layer until it begins anew.
+    fn end(&mut self, index: usize) {
         let Some(made) = self.layers.get_mut(index) else { return };
         made.encoder = None;
         made.outlet.iter_mut().for_each(Outlet::lose);
@@ -307,7 +319,7 @@ impl Run {
         /// A change by less is none.
         const PART: f64 = 0.2;
         let planned: Vec<Planned> = self.layers.iter().map(|made| made.planned.clone()).collect();
-        for (index, rate) in rates(source, &planned).into_iter().enumerate() {
+        for (index, rate) in rates(self.codec, source, &planned).into_iter().enumerate() {
             let present = self.layers[index].bitrate;
             let apart = rate.as_bps().abs_diff(present.as_bps());
             let ceiling = planned[index].ceiling;

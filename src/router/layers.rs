@@ -251,7 +251,8 @@ impl Layers {
     }
 
     /// What each carries; best first: those that flow before those that have stopped, by the size
-    /// of their pictures where all tell it, then by their rates.
+    /// of their pictures where all tell it, the publisher's own before what is made of it, then by
+    /// their rates.
     pub fn states(&self, now: Instant) -> Vec<LayerState> {
         let measured = self.measured.iter().enumerate();
         let mut states: Vec<_> = measured
@@ -265,7 +266,7 @@ impl Layers {
         states.sort_by_cached_key(|state| {
             let (width, height) = state.dimensions.filter(|_| all_tell).unwrap_or_default();
             let area = u32::from(width) * u32::from(height);
-            Reverse((state.is_active, area, state.bitrate.as_bps()))
+            Reverse((state.is_active, area, !state.is_made, state.bitrate.as_bps()))
         });
         states
     }

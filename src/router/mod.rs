@@ -50,6 +50,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use time_line::TimeLine;
 
+/// How a layer without a name is called beside layers that are made of it.
+const SOURCE_LAYER: &str = "source";
+
 /// How a router behaves; the reasons stand beside the options of the same names.
 #[derive(Debug, Clone, Copy)]
 pub struct RouterSettings {
@@ -169,8 +172,20 @@ impl Router {
         pushed
     }
 
-    /// What each layer of the video carries, best first.
+    /// What each layer of the video carries, best first. Beside made ones the publisher's own has a
+    /// name too, so that it can be chosen.
     pub fn layers(&self, now: Instant) -> Vec<LayerState> {
+        let mut states = self.named_layers(now);
+        if !self.layers.made().is_empty() {
+            for state in states.iter_mut().filter(|state| state.rid.is_empty()) {
+                state.rid.push_str(SOURCE_LAYER);
+            }
+        }
+        states
+    }
+
+    /// The same with the names that the publisher has given.
+    fn named_layers(&self, now: Instant) -> Vec<LayerState> {
         let mut states = self.layers.states(now);
         for state in &mut states {
             let rid = self.rids.get(state.layer.index());
@@ -183,7 +198,7 @@ impl Router {
 
     /// What each layer carries that the publisher sends itself, best first.
     pub fn sent_layers(&self, now: Instant) -> Vec<LayerState> {
-        let mut states = self.layers(now);
+        let mut states = self.named_layers(now);
         states.retain(|state| !state.is_made);
         states
     }

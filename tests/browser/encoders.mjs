@@ -30,12 +30,13 @@ export const TAKES_ALL = {
 };
 
 /** The arguments of ffmpeg; `to` are those of its output. */
-export function ffmpeg(to, { video = LOW_DELAY, audio = AAC, keyframeEvery = 2 } = {}) {
-  const picture = `testsrc2=size=${SIZE}:rate=${FRAMES_PER_SECOND}`;
+export function ffmpeg(to, options = {}) {
+  const { video = LOW_DELAY, audio = AAC, keyframeEvery = 2, size = SIZE, kbps = 400 } = options;
+  const picture = `testsrc2=size=${size}:rate=${FRAMES_PER_SECOND}`;
   const tone = `sine=frequency=440:sample_rate=${SAMPLES_PER_SECOND}`;
   const inputs = [picture, tone].flatMap((source) => ["-re", "-f", "lavfi", "-i", source]);
   const group = ["-g", `${keyframeEvery * FRAMES_PER_SECOND}`, "-sc_threshold", "0"];
-  const pictures = ["-pix_fmt", "yuv420p", "-b:v", "400k", ...group];
+  const pictures = ["-pix_fmt", "yuv420p", "-b:v", `${kbps}k`, ...group];
   const end = ["-t", `${SECONDS}`];
   return ["-v", "error", "-nostdin", ...inputs, ...video, ...pictures, ...audio, ...end, ...to];
 }

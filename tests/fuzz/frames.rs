@@ -7,7 +7,7 @@ use millrace::codec::configuration::{
 };
 use millrace::codec::depacketizer::depacketize;
 use millrace::codec::packetizer::Packetizer;
-use millrace::codec::{carries_parameters, is_keyframe, sizes};
+use millrace::codec::{carries_parameters, is_keyframe, keyframe_size, sizes};
 use millrace::ingest::b_frames::{BFrames, Found, Policy, Verdict};
 use millrace::ingest::timing::{Placement, Timing};
 use millrace::media::codec::{Codec, Kind};
@@ -65,7 +65,7 @@ pub(crate) fn depacketizer(bytes: &[u8]) {
         assert!(frame.len() <= 4 * total, "{} bytes of {total}", frame.len());
         let Some((complete, starts)) = units.complete(&frame) else { continue };
         assert!(complete.len() <= frame.len() + 32_768);
-        assert!(!starts || VideoConfiguration::read(codec, &complete).is_some());
+        assert!(!starts || keyframe_size(codec, &complete).is_some());
         let mut again = Vec::new();
         Packetizer::new(codec, usize::from(max) * 8).packetize(&complete, &mut |payload, _| {
             again.push(payload.to_vec());

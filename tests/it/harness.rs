@@ -226,6 +226,11 @@ impl Server {
         Ok(kilobytes.parse::<u64>()? * 1_024)
     }
 
+    /// The number of the process, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Whether the process runs.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

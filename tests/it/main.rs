@@ -12,6 +12,7 @@
 //! - `ice_restart`: new ICE credentials in mid-stream
 //! - `impair`: clients behind the load generator's bad network
 //! - `install`: the package, and what the image is built from
+//! - `ladder`: made layers, and workers that fail
 //! - `limits`: what is refused, and how
 //! - `llhls`: LL-HLS out
 //! - `loss`: handshakes and media over lossy paths
@@ -47,6 +48,7 @@ mod hostile;
 mod ice_restart;
 mod impair;
 mod install;
+mod ladder;
 mod limits;
 mod llhls;
 mod loss;

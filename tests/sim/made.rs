@@ -269,7 +269,7 @@ fn a_layer_is_made_for_whoever_wants_it_on_any_shard_and_as_long_as_that() {
         assert_eq!(mill.made, made, "nothing is made for nobody");
         let states = states(&mut world, 1);
         let told: Vec<_> = states.iter().map(|it| (&*it.rid, it.is_made, it.is_active)).collect();
-        assert_eq!(told, [("", false, true), ("480p", true, true), ("240p", true, true)]);
+        assert_eq!(told, [("source", false, true), ("480p", true, true), ("240p", true, true)]);
         assert_eq!(states[1].bitrate, kbps(720), "what it would carry");
     }
 }

@@ -6,9 +6,11 @@
 //!
 //! - `nal`: NAL units, as H.264 and H.265 have them
 //! - `av1`: OBUs
+//! - `vp`: frames of VP8 and VP9
 
 mod av1;
 mod nal;
+mod vp;
 
 use crate::media::codec::Codec;
 
@@ -16,8 +18,7 @@ use crate::media::codec::Codec;
 pub const FRAME_MAX: usize = 8 << 20;
 
 /// Puts a frame together, laid out as [`crate::media::frame::Coding`] says; `None` where something
-/// of it is missing or wrong, or the codec is not packaged. Padding is passed over: it is no
-/// payload.
+/// of it is missing or wrong. Padding is passed over: it is no payload.
 pub fn depacketize<'a>(
     codec: Codec,
     payloads: impl IntoIterator<Item = &'a [u8]>,
@@ -34,7 +35,7 @@ pub fn depacketize<'a>(
             // One packet is one payload (RFC 7587 §4.2).
             return packets.next().is_none().then_some(frame.bytes);
         }
-        Codec::Vp8 | Codec::Vp9 => return None,
+        Codec::Vp8 | Codec::Vp9 => vp::put_together(codec, payloads, &mut frame)?,
     }
     (!frame.bytes.is_empty()).then_some(frame.bytes)
 }

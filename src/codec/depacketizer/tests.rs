@@ -87,7 +87,7 @@ fn real_streams_are_put_together_again() {
 
 #[test]
 fn padding_is_passed_over_and_what_cannot_be_is_no_frame() {
-    let table: [(Codec, &[&str], Option<&str>); 21] = [
+    let table: [(Codec, &[&str], Option<&str>); 28] = [
         (Codec::H264, &["", "419a22", ""], Some("00000003419a22")),
         (Codec::H264, &["18 0002 0910 0003 419a22"], Some("000000020910 00000003419a22")),
         (Codec::H264, &["5c81aa", "5c01bb", "5c41cc"], Some("00000004 41aabbcc")),
@@ -108,7 +108,19 @@ fn padding_is_passed_over_and_what_cannot_be_is_no_frame() {
         (Codec::Av1, &["50 30aa", "10 30bb"], None),
         (Codec::Av1, &["50 30aa"], None),
         (Codec::Av1, &["90 30aa"], None),
-        (Codec::Vp8, &["10aabb"], None),
+        (Codec::Vp8, &["10aabb", "00cc"], Some("aabbcc")),
+        (Codec::Vp8, &["908005aa", "808005bb", "918005cc"], Some("aabbcc")),
+        (Codec::Vp8, &["00aa"], None),
+        (Codec::Vp8, &["10aa", "80"], None),
+        (Codec::Vp9, &["8805aa", "8405bb"], Some("aabb")),
+        (Codec::Vp9, &["8a05 10 00ff 00ff aa", "8405bb"], Some("aabb")),
+        (Codec::Vp9, &["8405bb"], None),
+        // Two spatial layers, and where they begin.
+        (
+            Codec::Vp9,
+            &["ac05 00 07 aa", "a805 02 07 bb", "a405 02 07 cc"],
+            Some("aabbcc d9 01000000 02000000 d9"),
+        ),
     ];
     for (codec, payloads, frame) in table {
         let bytes: Vec<Vec<u8>> = payloads.iter().map(|payload| hex(payload)).collect();

@@ -60,6 +60,8 @@ type Emit<'a> = &'a mut dyn FnMut(Found);
 #[derive(Debug)]
 pub struct Source {
     epoch: Epoch,
+    /// Whoever takes it takes every codec.
+    takes_all: bool,
     publisher: Option<Publisher>,
 }
 
@@ -72,6 +74,7 @@ struct Publisher {
     line: Line,
     /// The picture that was agreed.
     format: Option<Format>,
+    takes_all: bool,
     /// It cannot be packaged, which has been told.
     refused: Option<Codec>,
 }
@@ -80,13 +83,18 @@ impl Source {
     /// Nothing yet. `epoch` tells the wall time of arrivals, for a publisher whose clock is not
     /// told.
     pub const fn new(epoch: Epoch) -> Self {
-        Self { epoch, publisher: None }
+        Self { epoch, takes_all: false, publisher: None }
+    }
+
+    /// The same for somebody who takes every codec, also those that are not packaged.
+    pub const fn of_any_codec(epoch: Epoch) -> Self {
+        Self { epoch, takes_all: true, publisher: None }
     }
 
     /// Takes in what a tap gave; what comes of it goes to `emit`, in order.
     pub fn take(&mut self, tapped: Tapped, now: Instant, emit: &mut dyn FnMut(Found)) {
         if let Tapped::Began { term, takes_requests, keyframes_apart } = tapped {
-            self.publisher = Some(Publisher::new(term, self.epoch, takes_requests));
+            self.publisher = Some(Publisher::new(term, self, takes_requests));
             emit(Found::Began { term, takes_requests, keyframes_apart });
             return;
         }
@@ -128,9 +136,11 @@ impl Source {
 impl Publisher {
     /// One who can be asked for keyframes comes by WebRTC, with packets; of another one frames come
     /// that have their times already, and with those what is made of them.
-    const fn new(term: Term, epoch: Epoch, has_packets: bool) -> Self {
+    const fn new(term: Term, source: &Source, has_packets: bool) -> Self {
+        let &Source { epoch, takes_all, .. } = source;
         let line = if has_packets { Line::new(epoch) } else { Line::given(epoch) };
-        Self { term, chains: BTreeMap::new(), line, format: None, refused: None }
+        let chains = BTreeMap::new();
+        Self { term, chains, line, format: None, takes_all, refused: None }
     }
 
     /// What becomes of a lane.
@@ -150,7 +160,7 @@ impl Publisher {
 
     /// Tells once of a picture that cannot be packaged; whether it is one.
     fn refuse(&mut self, codec: Codec, emit: Emit<'_>) -> bool {
-        let refused = matches!(codec, Codec::Vp8 | Codec::Vp9);
+        let refused = !self.takes_all && matches!(codec, Codec::Vp8 | Codec::Vp9);
         if refused && self.refused.replace(codec) != Some(codec) {
             emit(Found::NotPlayable(format!(
                 "The picture is {codec}, which HLS players take only transcoded, and this server \
