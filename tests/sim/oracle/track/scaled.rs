@@ -38,9 +38,12 @@ impl Track {
         let begins_anew = publisher.original(run.lane, index).begins
             && before.is_some_and(|(&last, it)| {
                 let free = number - last - 1;
-                let came = |skipped| publisher.original(run.lane, skipped).rank != 0;
-                let is_owed =
-                    |skipped| publisher.is_base(run.lane, skipped) && (free == 0 || came(skipped));
+                let is_owed = |skipped| {
+                    let original = publisher.original(run.lane, skipped);
+                    let is_begun = original.frame.is_some_and(|it| run.frames.contains(&it));
+                    let has_come = free == 0 || original.rank != 0;
+                    has_come && (is_begun || publisher.is_base(run.lane, skipped))
+                };
                 free <= self.kept_free && (it.index + 1..index).any(is_owed)
             });
         behind && ahead && !begins_anew
