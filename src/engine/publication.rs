@@ -169,6 +169,9 @@ impl Engine {
                 self.counters.packets_dropped += 1;
             }
         }
+        if let Some(stream) = self.streams.get_mut(index) {
+            stream.tell_made_layers(now);
+        }
         // It says something of a track once there has been a packet of it.
         if let Some(report) = written.report
             && let Some(stream) = self.streams.get_mut(index)

@@ -90,6 +90,8 @@ pub(super) struct Tapping {
     clock_due: Option<Instant>,
     /// Of which lanes it has been told.
     clock_told: Vec<Lane>,
+    /// Somebody has come, and was not told yet which layers are made.
+    owes_layers: bool,
 }
 
 impl Tapping {
@@ -97,7 +99,7 @@ impl Tapping {
     const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 
     pub(super) const fn of(taps: Taps) -> Self {
-        Self { taps, clock_due: None, clock_told: Vec::new() }
+        Self { taps, clock_due: None, clock_told: Vec::new(), owes_layers: true }
     }
 
     fn tell(&self, term: Term, tapped: &Tapped) {
@@ -218,6 +220,18 @@ impl Stream {
         Self::lanes().filter(move |lane| is_own_told || self.is_made(*lane))
     }
 
+    /// What does not come by WebRTC is told by whoever writes it, which layers are made of it here:
+    /// to newcomers behind the first that is written since they came.
+    pub(super) fn tell_made_layers(&mut self, now: Instant) {
+        let Some(tapping) = &mut self.tapping else { return };
+        if !self.router.has_made() || !std::mem::replace(&mut tapping.owes_layers, false) {
+            return;
+        }
+        if let Some(term) = self.term {
+            tapping.tell_layers(term, &self.router, now, false);
+        }
+    }
+
     fn began(&self, term: Term, now: Option<Instant>) -> Tapped {
         let keyframes_apart = now.and_then(|now| self.router.keyframes_apart(now));
         // Whether it does as it is asked shows when it is.
@@ -269,7 +283,7 @@ impl Engine {
         let Some(index) = index else { return };
         let Some(stream) = self.streams.get_mut(index) else { return };
         match &mut stream.tapping {
-            Some(tapping) => tapping.taps = taps,
+            Some(tapping) => (tapping.taps, tapping.owes_layers) = (taps, true),
             none => *none = Some(Box::new(Tapping::of(taps))),
         }
         stream.tell_newcomer(&**sink, now);

@@ -269,6 +269,12 @@ impl Directory {
         }
     }
 
+    /// Whether layers are made of what flows on a stream.
+    pub fn is_made(&self, stream: &StreamName) -> bool {
+        let of_present = |entry: &StreamEntry| entry.made.map(|(term, _)| term) == entry.term;
+        self.streams.get(stream).is_some_and(|it| it.made.is_some() && of_present(&it))
+    }
+
     /// One more session of a stream, if there is room.
     fn take_place(
         &self,

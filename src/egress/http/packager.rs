@@ -45,6 +45,8 @@ pub(super) struct Packager<R> {
 impl<R: Clone + Send + Sync + 'static> Packager<R> {
     /// A segment that is complete is waited for so long from the first part on.
     const FIRST_SEGMENT_MAX: Duration = Duration::from_millis(1_200);
+    /// The same of layers that are made for this: their first segments end with the publisher's.
+    const FIRST_MADE_MAX: Duration = Duration::from_millis(2_600);
     /// How often it is looked whether something has waited for long enough.
     const LOOK_INTERVAL: Duration = Duration::from_millis(100);
     /// A publisher that is there is told of at once: without one by then it has just left.
@@ -173,16 +175,17 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         let segment = self.tools.settings.segment;
         let ends_soon = !self.takes_requests
             && self.keyframes_apart.is_none_or(|apart| apart <= segment + segment / 5);
-        let has_begun = self.store.change(|presentation| {
+        let (has_begun, awaits_made) = self.store.change(|presentation| {
             let begun = |it: &Rendition| presentation.position(*it).is_some();
             let has_begun = Rendition::all().any(|it| begun(&it));
             let has_picture = Rendition::all().filter(|it| it.is_video()).any(|it| begun(&it));
             if has_begun && !(has_picture && ends_soon) {
                 presentation.hurry();
             }
-            has_begun
+            (has_begun, presentation.awaits_made())
         });
-        if has_begun && now >= *self.begun.get_or_insert(now) + Self::FIRST_SEGMENT_MAX {
+        let limit = if awaits_made { Self::FIRST_MADE_MAX } else { Self::FIRST_SEGMENT_MAX };
+        if has_begun && now >= *self.begun.get_or_insert(now) + limit {
             self.store.change(Presentation::make_do);
         }
     }
@@ -220,6 +223,9 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
         }
         let run = format!("{:016x}", u64::from_be_bytes(random));
         self.store.begin(&run, keyframes_apart);
+        if self.tools.bus.directory().is_made(&self.stream) {
+            self.store.change(Presentation::expect_made);
+        }
         // They were told of when it came.
         self.tell_layers();
     }

@@ -57,6 +57,8 @@ struct Step {
     rate: Bitrate,
     /// Its layer, if the present publisher has it.
     own: Option<LayerId>,
+    /// Since when, if there were pictures of others then.
+    since: Option<i64>,
     /// Whose pictures it shows.
     shown: Option<LayerId>,
 }
@@ -88,7 +90,7 @@ impl Ladder {
     pub(super) fn begin(&mut self) {
         let mut steps = std::mem::take(&mut self.steps);
         for step in &mut steps {
-            (step.own, step.shown) = (None, None);
+            (step.own, step.since, step.shown) = (None, None, None);
         }
         *self = Self { steps, ..Self::default() };
     }
@@ -136,15 +138,16 @@ impl Ladder {
         let is_told = |rid: &str| self.told.iter().any(|it| it.rid == rid);
         let named = self.steps.iter().position(|step| step.rid == rid);
         let free = || self.steps.iter().position(|it| it.own.is_none() && !is_told(&it.rid));
+        let since = self.began.map(|_| self.newest);
         if let Some(index) = named.or_else(free) {
             let step = &mut self.steps[index];
             if step.rid != rid {
                 step.rate = Bitrate::default();
             }
-            (step.rid, step.own) = (rid, Some(layer));
+            (step.rid, step.own, step.since) = (rid, Some(layer), since);
         } else if self.steps.len() < Rung::COUNT {
             let rate = Bitrate::default();
-            self.steps.push(Step { rid, rate, own: Some(layer), shown: None });
+            self.steps.push(Step { rid, rate, own: Some(layer), since, shown: None });
         }
     }
 
@@ -202,7 +205,7 @@ impl Ladder {
             let flow = self.flows[own.index()];
             flow.is_some_and(|flow| self.newest - flow.since >= STEADY)
         };
-        let began = self.began.unwrap_or(self.newest);
+        let began = step.since.or(self.began).unwrap_or(self.newest);
         match (own, shown) {
             (Some(own), Some(shown)) if own == shown || is_steady(&own) => Some(own),
             (_, Some(shown)) => Some(shown),
@@ -239,6 +242,19 @@ impl Ladder {
     pub(super) fn is_offered(&self, rung: Rung) -> bool {
         let step = self.steps.get(rung.index());
         step.is_some_and(|step| step.shown.is_none() || step.shown == step.own)
+    }
+
+    /// Whether layers were told of that are made here.
+    pub(super) fn has_made(&self) -> bool {
+        self.told.iter().any(|it| it.is_made)
+    }
+
+    /// Whether a layer that is made for this rung has been told of: it begins soon.
+    pub(super) fn awaits(&self, rung: Rung) -> bool {
+        let Some(step) = self.steps.get(rung.index()) else { return false };
+        let of_it = |it: &&LayerState| step.own == Some(it.layer);
+        let told = self.told.iter().find(of_it);
+        told.is_some_and(|it| it.is_made && it.is_active && !it.is_withdrawn)
     }
 
     /// How many rungs there are.

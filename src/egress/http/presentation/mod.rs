@@ -38,7 +38,7 @@ use crate::media::sample::Sample;
 use bytes::Bytes;
 use ladder::Ladder;
 pub use ladder::Rung;
-use playlists::Playlists;
+use playlists::{Made, Playlists};
 use run::Run;
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,6 +135,8 @@ pub struct Presentation {
     sounds: [Option<AudioCoding>; 2],
     /// The sound that comes, or will soon.
     expected: Vec<Rendition>,
+    /// Layers are made of the picture, of which nothing was told yet.
+    expects_made: bool,
     /// Whether there is something to play.
     is_ready: bool,
 }
@@ -150,6 +152,7 @@ impl Presentation {
             keyframes_apart: None,
             sounds: [None, None],
             expected: Vec::new(),
+            expects_made: false,
             is_ready: false,
         }
     }
@@ -187,18 +190,31 @@ impl Presentation {
         let rungs = is_picture.then(|| self.ladder.take(&sample)).into_iter().flatten();
         self.playlists.set_rungs(self.ladder.len());
         run.push(sample, rungs, &mut self.playlists);
-        self.is_ready = self.is_ready || is_ready(run, &self.playlists, &self.expected);
+        self.is_ready = self.is_ready || self.has_all();
     }
 
     /// What the layers of the picture carry.
     pub fn set_layers(&mut self, layers: &[LayerState]) {
         self.ladder.set_layers(layers);
+        self.expects_made &= !self.ladder.has_made();
     }
 
     /// These kinds of sound come, or will soon: the playlist that names the others waits for them
     /// for a while.
     pub fn expect_sound(&mut self, renditions: &[Rendition]) {
         self.expected = renditions.to_vec();
+    }
+
+    /// Layers will be made of the picture, which are to be in the first playlist.
+    pub const fn expect_made(&mut self) {
+        self.expects_made = true;
+        self.playlists.made = Made::Awaited;
+    }
+
+    /// Whether layers that are made of the picture have no segment yet.
+    pub fn awaits_made(&self) -> bool {
+        let plays = |rung| self.playlists.get(Rendition::Video(rung)).has_segment();
+        self.expects_made || Rung::all().any(|rung| self.ladder.awaits(rung) && !plays(rung))
     }
 
     /// Somebody waits for the first playlist: the first segment ends when it is long enough to
@@ -243,6 +259,22 @@ impl Presentation {
         }
     }
 
+    /// Whether all that comes has a segment that is complete: without one, players take a playlist
+    /// for empty.
+    fn has_all(&self) -> bool {
+        let Some(run) = &self.run else { return false };
+        let begun = |rendition: Rendition| self.playlists.get(rendition).position().is_some();
+        let plays = |rendition: Rendition| self.playlists.get(rendition).has_segment();
+        let comes = |rendition: Rendition| match rendition {
+            Rendition::Video(rung) => run.has_picture(rung) || self.ladder.awaits(rung),
+            _ => self.expected.contains(&rendition),
+        };
+        let mut all = Rendition::all();
+        !self.expects_made
+            && all.clone().any(plays)
+            && all.all(|it| plays(it) || !(begun(it) || comes(it)))
+    }
+
     /// How far a playlist has got; `None` while it has no part.
     pub fn position(&self, rendition: Rendition) -> Option<Position> {
         self.playlists.get(rendition).position()
@@ -278,17 +310,4 @@ impl Presentation {
         names::read(name)
             .map_or(File::Unknown, |name| self.playlists.get(name.rendition).file(name))
     }
-}
-
-/// Whether all that comes has a segment that is complete: without one, players take a playlist for
-/// empty.
-fn is_ready(run: &Run, playlists: &Playlists, expected: &[Rendition]) -> bool {
-    let begun = |rendition: Rendition| playlists.get(rendition).position().is_some();
-    let plays = |rendition: Rendition| playlists.get(rendition).has_segment();
-    let comes = |rendition: Rendition| match rendition {
-        Rendition::Video(rung) => run.has_picture(rung),
-        _ => expected.contains(&rendition),
-    };
-    let mut all = Rendition::all();
-    all.clone().any(plays) && all.all(|it| plays(it) || !(begun(it) || comes(it)))
 }

@@ -5,7 +5,7 @@
 //! first is as good as any, until it stops.
 
 use super::ladder::Rung;
-use super::playlists::Playlists;
+use super::playlists::{Made, Playlists};
 use super::video::{Role, Video};
 use crate::media::frame::CLOCK_RATE;
 use crate::media::sample::Sample;
@@ -46,6 +46,10 @@ impl Pictures {
 
     /// Takes a picture for a rung. `base`: where the time line of the run begins.
     pub(super) fn push(&mut self, rung: Rung, sample: Sample, base: i64, out: &mut Playlists) {
+        let is_first = self.leader.is_some() && !self.videos.contains_key(&rung);
+        if is_first && sample.starts && out.made == Made::Awaited {
+            out.made = Made::Begins(sample.present_ticks);
+        }
         let begin = || Video::new(rung, self.keyframes_apart);
         self.videos.entry(rung).or_insert_with(begin).push(sample, out);
         if self.bytes() > out.waiting_bytes_max() {

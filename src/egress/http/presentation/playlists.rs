@@ -20,6 +20,23 @@ const FIRST_PARTS: f64 = 3.0;
 /// And a sample, where there are few rungs.
 const SAMPLE_SHARE: usize = 8;
 
+/// How layers get a first segment that begin in the middle of one: it is cut where they begin, and
+/// again as soon as that is long enough to play. Keyframes of the publisher may be far apart.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// Nobody waits for them.
+    #[default]
+    Unasked,
+    /// They have not begun.
+    Awaited,
+    /// They begin with this time, in ticks of the publisher.
+    Begins(i64),
+    /// They have begun with this segment.
+    First(u64),
+    /// They have one.
+    Served,
+}
+
 /// All playlists of a stream.
 #[derive(Debug)]
 pub(super) struct Playlists {
@@ -33,6 +50,8 @@ pub(super) struct Playlists {
     pub(super) wants_discontinuity: bool,
     /// Somebody waits for the first segment.
     pub(super) hurries: bool,
+    /// Layers that are made for whoever asks are to have one soon.
+    pub(super) made: Made,
     /// How many rungs the picture has.
     rungs: usize,
     all: Vec<MediaPlaylist>,
@@ -47,6 +66,7 @@ impl Playlists {
             target_duration: whole_seconds(settings.segment.as_secs_f64()),
             wants_discontinuity: false,
             hurries: false,
+            made: Made::default(),
             rungs: 1,
             all: Rendition::all().map(MediaPlaylist::new).collect(),
         }
@@ -69,6 +89,7 @@ impl Playlists {
             self.target_duration = whole_seconds(seconds);
         }
         self.boundaries.restart();
+        self.made = Made::default();
         self.all.iter_mut().for_each(|playlist| playlist.begin(run));
     }
 
@@ -91,6 +112,24 @@ impl Playlists {
     pub(super) fn ends_first(&self, segment: Option<u64>, length: i64) -> bool {
         let parts = self.settings.part.as_secs_f64() * FIRST_PARTS * f64::from(CLOCK_RATE);
         self.hurries && segment == Some(self.settings.first_msn) && length >= parts as i64
+    }
+
+    /// Whether the segment of the layer that leads ends with this picture for those that are made:
+    /// it is of that length.
+    pub(super) fn ends_for_made(&mut self, segment: Option<u64>, decode: i64, length: i64) -> bool {
+        let parts = self.settings.part.as_secs_f64() * FIRST_PARTS * f64::from(CLOCK_RATE);
+        let (made, ends) = match self.made {
+            Made::Begins(at) if decode >= at && length > 0 => {
+                (segment.map_or(Made::Served, |msn| Made::First(msn + 1)), true)
+            }
+            Made::First(msn) if segment > Some(msn) => (Made::Served, false),
+            Made::First(msn) if segment == Some(msn) && length >= parts as i64 => {
+                (Made::Served, true)
+            }
+            same => (same, false),
+        };
+        self.made = made;
+        ends
     }
 
     /// A segment begins in one of them, at `at` in ticks of the publisher, which is said to be the

@@ -221,7 +221,10 @@ impl Video {
         let (rendition, decode) = (self.rendition(), sample.decode_ticks);
         let limit = out.target_duration * SECOND + OVER_TARGET;
         let limit = if leads { limit } else { limit + FOLLOWS_BY };
-        let is_hurried = leads && out.ends_first(self.segment, decode - self.began.0);
+        let length = decode - self.began.0;
+        let is_hurried = leads
+            && (out.ends_first(self.segment, length)
+                || out.ends_for_made(self.segment, decode, length));
         let cuts = is_hurried
             || changed.is_some()
             || self.is_segment_over(sample, pending, limit, leads, out);

@@ -396,3 +396,62 @@ fn layers_without_names_are_told_apart_by_their_places() {
     }
     assert_eq!(offered(&made), ["video.m3u8", "video-1.m3u8", "video-2.m3u8"]);
 }
+
+/// What is told of a publisher's layer `f`, and of others that are made of it.
+fn told_made() -> Vec<LayerState> {
+    let mut layers = told(&ALL_FLOW);
+    layers[1..].iter_mut().for_each(|layer| layer.is_made = true);
+    layers
+}
+
+#[test]
+fn layers_that_are_made_for_this_are_in_the_first_playlist() {
+    let mut made = presentation([]);
+    made.expect_made();
+    // What its publisher has sent before comes at once; what is made begins behind it.
+    let (past, live) = (layer(0, 0.0, 4.5), layer(0, 4.5, 9.0));
+    for sample in past {
+        made.push(sample);
+    }
+    assert!(!made.is_ready() && made.awaits_made(), "nothing was told of them");
+    made.set_layers(&told_made());
+    let mut begun = mixed([live, layer(1, 4.52, 9.0), layer(2, 4.52, 9.0)]);
+    for sample in begun.iter_mut().filter(|it| it.layer != id(0)) {
+        // Each begins with a keyframe where somebody first wants it.
+        if (secs(4.52)..secs(4.58)).contains(&sample.decode_ticks) {
+            let name = sample.layer.index();
+            *sample = of_layer(name, sample.layer, sample.decode_ticks, true);
+        }
+    }
+    let mut ready_at = None;
+    for sample in begun {
+        let at = sample.decode_ticks as f64 / 90_000.0;
+        made.push(sample);
+        if made.is_ready() {
+            ready_at.get_or_insert(at);
+        }
+    }
+    let ready_at = ready_at.expect("it is ready at last");
+    // Three parts of 200 ms, and what is waited for to know where they end.
+    assert!((5.1..5.6).contains(&ready_at), "{ready_at}");
+    assert!(!made.awaits_made());
+    assert_eq!(offered(&made), ["video.m3u8", "video-1.m3u8", "video-2.m3u8"]);
+    for index in 0..3 {
+        let read = playlist(&made, rung(index));
+        assert!(read.segments.iter().all(|it| it.discontinuity == 0), "no other stood in");
+    }
+}
+
+#[test]
+fn layers_that_cannot_be_made_are_not_waited_for() {
+    let mut made = presentation([]);
+    let mut layers = told_made();
+    layers[1..].iter_mut().for_each(|layer| layer.is_withdrawn = true);
+    made.expect_made();
+    made.set_layers(&layers);
+    for sample in layer(0, 0.0, 4.5) {
+        made.push(sample);
+    }
+    assert!(made.is_ready());
+    assert_eq!(offered(&made), ["video.m3u8"]);
+}
