@@ -10,11 +10,11 @@ use crate::media::layer::Sizes;
 use crate::media::patch::DependencyMoved;
 
 /// Templates have numbers of 6 bits (§A.8.3).
-const TEMPLATES_MAX: usize = 64;
+pub(super) const TEMPLATES_MAX: usize = 64;
 /// Their numbers wrap.
 const TEMPLATE_MASK: u8 = 0x3f;
 /// A descriptor of this length has none but the mandatory fields.
-const MANDATORY: usize = 3;
+pub(super) const MANDATORY: usize = 3;
 /// Layer ids: of AV1, which has 2 bits for spatial ones and 3 for temporal ones.
 const SPATIAL_MAX: u8 = 3;
 const TEMPORAL_MAX: u8 = 7;

@@ -17,6 +17,7 @@
 //! - `sync_frame`: MPEG audio and AC-3, which come in and are transcoded
 //! - `descriptor`: layers and numbers of a packet's frame, as VP8 and VP9 say them
 //! - `dependency`: layers of a packet's frame, as a header extension says them
+//! - `joined`: spatial layers that say of each frame that it needs the one below
 //! - `bits`: single bits and Exp-Golomb numbers
 
 pub mod access_unit;
@@ -28,6 +29,7 @@ pub mod dependency;
 pub mod descriptor;
 pub mod h264;
 pub mod h265;
+pub mod joined;
 pub mod opus;
 pub mod packetizer;
 mod parameter_sets;

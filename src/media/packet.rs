@@ -59,15 +59,14 @@ impl PacketPool {
 
     /// A packet with these fields and a copy of `payload`.
     pub fn make(&mut self, fields: PacketFields, payload: &[u8]) -> Arc<Packet> {
-        self.make_described(fields, payload, &[])
+        self.make_with(fields, |of, _| of.extend_from_slice(payload))
     }
 
-    /// The same with a copy of its dependency descriptor.
-    pub fn make_described(
+    /// A packet with these fields, of which this writes payload and dependency descriptor.
+    pub fn make_with(
         &mut self,
         fields: PacketFields,
-        payload: &[u8],
-        dependency: &[u8],
+        write: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>),
     ) -> Arc<Packet> {
         self.look();
         if self.free.is_empty() {
@@ -76,9 +75,9 @@ impl PacketPool {
         }
         let mut packet = self.free.pop().unwrap_or_else(|| Arc::new(Packet::empty(fields)));
         match Arc::get_mut(&mut packet) {
-            Some(packet) => packet.write(fields, payload, dependency),
+            Some(packet) => packet.write(fields, write),
             // Somebody held on to what was free: a packet of its own serves as well.
-            None => packet = Arc::new(Packet::new(fields, payload, dependency)),
+            None => packet = Arc::new(Packet::new(fields, write)),
         }
         if self.held.len() < Self::PACKETS_MAX {
             self.held.push_back(Arc::clone(&packet));
@@ -173,21 +172,19 @@ impl Packet {
         fields.with(Vec::with_capacity(Self::CAPACITY))
     }
 
-    fn new(fields: PacketFields, payload: &[u8], dependency: &[u8]) -> Self {
+    fn new(fields: PacketFields, write: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> Self {
         let mut packet = Self::empty(fields);
-        packet.write(fields, payload, dependency);
+        packet.write(fields, write);
         packet
     }
 
     /// Overwrites everything; the memory of payload and descriptor stays.
-    fn write(&mut self, fields: PacketFields, payload: &[u8], dependency: &[u8]) {
-        let filled = |mut memory: Vec<u8>, bytes: &[u8]| {
-            memory.clear();
-            memory.extend_from_slice(bytes);
-            memory
-        };
-        let payload = filled(std::mem::take(&mut self.payload), payload);
-        let dependency = filled(std::mem::take(&mut self.dependency), dependency);
+    fn write(&mut self, fields: PacketFields, write: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
+        let mut payload = std::mem::take(&mut self.payload);
+        let mut dependency = std::mem::take(&mut self.dependency);
+        payload.clear();
+        dependency.clear();
+        write(&mut payload, &mut dependency);
         *self = Self { dependency, ..fields.with(payload) };
     }
 }

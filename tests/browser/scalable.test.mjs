@@ -148,6 +148,22 @@ scenario("of AV1 L2T2_KEY a viewer takes the spatial layer that it wants", async
   assert.deepEqual([width, spatial.map((it) => it.width)], [640, [320, 640]]);
 });
 
+// What is lost is sent again, and until it is there no picture goes on without it: libwebrtc would
+// lack it from then on, until the next keyframe.
+scenario("of AV1 L2T2_KEY pictures go on over a network that loses", async (world) => {
+  const what = { codec: "AV1", mode: "L2T2_KEY", width: 640, height: 360 };
+  const { server, publisher, other } = await stage(world, what);
+  const network = await world.impair(server, { lossPercent: 2, delayMs: 20 });
+  const chromium = await world.chromium();
+  const url = server.watchPage("stage").replace(server.url, network);
+  const page = await world.open(chromium, url);
+  await plays(page);
+  const [its, others] = await decodedPerSent(publisher, [page, other], 300);
+  const text = JSON.stringify({ its, others, received: await received(page) });
+  // It was a third where pictures did not wait.
+  assert.ok(its / others > 0.6, text);
+});
+
 /** Sizes are told as they are, and rates as they were measured: each includes those below. */
 async function tellsOfEach(server, width) {
   const { tracks } = await server.report("stage");

@@ -7,6 +7,7 @@ use crate::{engines, frames, handshake, rtmp, sdp_check, sessions, source};
 use millrace::codec;
 use millrace::codec::dependency::{self, Dependency};
 use millrace::codec::descriptor::Descriptor;
+use millrace::codec::joined;
 use millrace::egress::http::presentation::names;
 use millrace::ingest::srt::mpegts::Demuxer;
 use millrace::ingest::srt::stream_id;
@@ -74,6 +75,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target::new("codec_av1", |bytes| payload(Codec::Av1, bytes)),
     Target::new("codec_descriptor", descriptor),
     Target::new("codec_dependency", dependency),
+    Target::new("codec_joined", joins),
     Target::new("codec_opus", |bytes| payload(Codec::Opus, bytes)),
     Target::new("configuration", frames::configuration),
     Target::new("depacketizer", frames::depacketizer),
@@ -321,6 +323,21 @@ fn descriptor(bytes: &[u8]) {
 }
 
 /// Values of an extension, each with its length before it: layers stay within their bounds.
+/// Spatial layers that are joined say the same of each frame but for that, and once is enough.
+fn joins(bytes: &[u8]) {
+    let mut payload = bytes.to_vec();
+    joined::join_vp9(&mut payload);
+    let [before, after] = [bytes, &payload].map(|it| Descriptor::read(Codec::Vp9, it));
+    assert_eq!(before, after);
+    let Some(whole) = joined::joined(bytes) else { return };
+    assert!(whole.len() <= 255);
+    assert_eq!(joined::joined(&whole), None);
+    let (mut before, mut after) = (None, None);
+    let read = [Dependency::read(bytes, &mut before), Dependency::read(&whole, &mut after)];
+    // What is cut short may go on with the zeros that fill it up.
+    assert!(read[0].is_none() || (read[0] == read[1] && before == after));
+}
+
 /// Numbers that are moved, and moved back, are what they were, and so is all else.
 fn numbers_move_back(value: &[u8]) {
     let (frame, template) = (0xabcd_u16, 23_u8);

@@ -62,7 +62,9 @@ pub(crate) struct Sent {
     /// The last packet of its frame.
     pub(crate) ends: bool,
     /// What the dependency descriptor says, if there is one.
-    pub(crate) dependency: Option<Vec<u8>>,
+    dependency: Option<Vec<u8>>,
+    /// What viewers are told by it, but for its numbers.
+    pub(crate) joined: Option<Vec<u8>>,
 }
 
 /// A packet on its way out.
@@ -74,6 +76,8 @@ struct Piece {
     frame: Option<usize>,
     /// What the dependency descriptor says, if there is one.
     dependency: Option<Vec<u8>>,
+    /// And what viewers are told by it.
+    joined: Option<Vec<u8>>,
     payload: Vec<u8>,
 }
 
@@ -209,7 +213,8 @@ impl Publishing {
             let place = Place { keyframe: false, first: false, last: false };
             let captured = self.sound_time();
             let (marker, frame, dependency) = (false, None, None);
-            let piece = Piece { captured, place, marker, frame, dependency, payload };
+            let joined = None;
+            let piece = Piece { captured, place, marker, frame, dependency, joined, payload };
             self.send(Lane::Audio, piece, peer, out);
             self.sounds += 1;
         }
@@ -279,11 +284,19 @@ impl Publishing {
             for (index, payload) in payloads.into_iter().enumerate() {
                 let (first, last) = (index == 0, index + 1 == count);
                 let place = Place { keyframe: is_start, first, last };
-                let dependency =
-                    says.and_then(|says| says.dependency(place, number.unwrap_or(0) as u16, size));
+                let of = number.unwrap_or(0) as u16;
+                let say = |joined| says.and_then(|says| says.dependency(place, of, size, joined));
+                let (dependency, joined) = (say(false), say(true));
                 let marker = last && spatial == highest;
-                let piece =
-                    Piece { captured: at, place, marker, frame: number, dependency, payload };
+                let piece = Piece {
+                    captured: at,
+                    place,
+                    marker,
+                    frame: number,
+                    dependency,
+                    joined,
+                    payload,
+                };
                 self.send(lane, piece, peer, out);
             }
         }
@@ -317,7 +330,7 @@ impl Publishing {
     }
 
     fn send(&mut self, lane: Lane, piece: Piece, peer: &mut TestClient, out: &mut Vec<Vec<u8>>) {
-        let Piece { captured, place, marker, frame, dependency, payload } = piece;
+        let Piece { captured, place, marker, frame, dependency, joined, payload } = piece;
         let [payload_type, _] = payload_types(self.camera.codec_of(lane.kind()));
         let timestamp = Self::timestamp_of(lane, captured);
         let place_of_lane = lane_index(lane);
@@ -328,7 +341,7 @@ impl Publishing {
         let said = (RID[0], dependency.as_deref());
         out.push(peer.seal(&self.named(lane, &header, said, &[&payload])));
         let (keyframe, ends) = (place.keyframe && place.first, place.last);
-        let sent = Sent { header, payload, captured, keyframe, frame, ends, dependency };
+        let sent = Sent { header, payload, captured, keyframe, frame, ends, dependency, joined };
         self.sent[place_of_lane].push(sent);
     }
 

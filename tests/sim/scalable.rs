@@ -197,7 +197,13 @@ impl Says {
     /// The dependency descriptor (AOM "RTP Payload Format For AV1" 1.0, Appendix A), where the
     /// payload says nothing. Keyframes bring a structure, which tells how large a picture of this
     /// size is in each of several spatial layers.
-    pub(crate) fn dependency(self, place: Place, number: u16, size: (u16, u16)) -> Option<Vec<u8>> {
+    pub(crate) fn dependency(
+        self,
+        place: Place,
+        number: u16,
+        size: (u16, u16),
+        joined: bool,
+    ) -> Option<Vec<u8>> {
         if matches!(self.codec, Codec::Vp8 | Codec::Vp9) || !self.mode.is_scalable() {
             return None;
         }
@@ -217,11 +223,12 @@ impl Says {
             return Some(bits.bytes());
         }
         // And nothing of its own.
-        Some(self.templates(bits.put(0b1_0000, 5), size).bytes())
+        Some(self.templates(bits.put(0b1_0000, 5), size, joined).bytes())
     }
 
-    /// The structure: templates from 0 on, and a decode target for each layer.
-    fn templates(self, bits: Bits, size: (u16, u16)) -> Bits {
+    /// The structure: templates from 0 on, and a decode target for each layer. As viewers get it
+    /// spatial layers are joined: each frame says that it needs the one below.
+    fn templates(self, bits: Bits, size: (u16, u16), joined: bool) -> Bits {
         let spatial = u32::from(self.mode.spatial());
         let targets = spatial * LAYERS as u32;
         let mut bits = bits.put(0, 6).put(targets - 1, 5);
@@ -247,7 +254,8 @@ impl Says {
         let differences: [&[u32]; 6] = [&[], &[4], &[4], &[2], &[2, 4], &[1]];
         for layer in 0..spatial {
             for (kind, pictures) in differences.iter().enumerate() {
-                let below: &[u32] = if layer > 0 && kind == 0 { &[1] } else { &[] };
+                let needs = layer > 0 && (kind == 0 || joined);
+                let below: &[u32] = if needs { &[1] } else { &[] };
                 let all = pictures.iter().map(|by| by * spatial).chain(below.iter().copied());
                 bits = all.fold(bits, |bits, by| bits.put(1, 1).put(by - 1, 4)).put(0, 1);
             }
@@ -279,6 +287,12 @@ pub(crate) fn unnumbered(codec: Codec, payload: &[u8]) -> Vec<u8> {
     };
     for &at in numbers {
         payload.get_mut(at).into_iter().for_each(|byte| *byte = 0);
+    }
+    // Nor whether the frame needs the one of the spatial layer below, which they are told it does.
+    if codec == Codec::Vp9
+        && let Some(layer) = payload.get_mut(3)
+    {
+        *layer &= !0x01;
     }
     payload
 }

@@ -36,8 +36,9 @@ use self::track::Track;
 use self::transport_cc::TransportFeedback;
 use super::agreement::ReceivedMedia;
 use super::header::RtpHeader;
+use crate::codec::joined;
 use crate::media::bitrate::Bitrate;
-use crate::media::codec::{Format, Kind};
+use crate::media::codec::{Codec, Format, Kind};
 use crate::media::layer::{Lane, LayerId};
 use crate::media::packet::{Packet, PacketPool};
 use std::sync::Arc;
@@ -158,8 +159,15 @@ impl Receiver {
         };
         let fields = track.receive(target.layer, meaning, &arrival, &mut self.round_trip)?;
         let is_handed_on = meaning.codec.needs_dependencies();
-        let dependency = arrival.dependency.filter(|_| is_handed_on).unwrap_or_default();
-        Some(pool.make_described(fields, payload, dependency))
+        let described = arrival.dependency.filter(|_| is_handed_on).unwrap_or_default();
+        Some(pool.make_with(fields, |of, dependency| {
+            of.extend_from_slice(payload);
+            if meaning.codec == Codec::Vp9 {
+                joined::join_vp9(of);
+            }
+            let joined = joined::joined(described);
+            dependency.extend_from_slice(joined.as_deref().unwrap_or(described));
+        }))
     }
 
     /// Records what congestion control reads, whatever stream the packet is of.

@@ -295,7 +295,7 @@ impl Sources {
                     Some(_) => digest(&unnumbered(source.codec, &sent.payload)),
                 };
                 self.by_payload.insert(payload, (number, lane_at(place), index));
-                if let Some(value) = &sent.dependency {
+                if let Some(value) = &sent.joined {
                     source.descriptors.insert((place, index), value.clone());
                 }
                 if let Some(frame) = sent.frame {
