@@ -22,6 +22,10 @@ pub struct Details {
     pub unused_tracks: Vec<String>,
     /// What does not work, and what to do about it, in whole sentences.
     pub notices: Vec<String>,
+    /// WebRTC cannot play its picture: viewers are to have what is made of that, and only that.
+    pub needs_made: bool,
+    /// They can.
+    pub has_made: bool,
     /// Frames that came in, and of those the ones that were left out on purpose or came damaged.
     pub frames: FrameCounts,
     /// How its link fares, where the protocol tells.
@@ -188,9 +192,12 @@ impl Publication {
 
     /// Changes what is known of it.
     pub fn describe(&self, change: impl FnOnce(&mut Details)) {
-        if let Some(mut details) = self.bus.details.get_mut(&self.session()) {
-            change(&mut details);
-        }
+        self.bus.describe(self.session(), change);
+    }
+
+    /// What is known of it.
+    pub fn details(&self) -> Details {
+        self.bus.details(self.session()).unwrap_or_default()
     }
 
     /// WebRTC cannot play what comes from now on, for this reason: whoever watches is let go.
@@ -266,6 +273,13 @@ impl Bus {
             Some((stream, entry.value().clone()))
         });
         named.collect()
+    }
+
+    /// Changes what is known of a publisher that does not come by WebRTC.
+    pub fn describe(&self, session: SessionId, change: impl FnOnce(&mut Details)) {
+        if let Some(mut details) = self.details.get_mut(&session) {
+            change(&mut details);
+        }
     }
 
     /// What is known of a publisher that does not come by WebRTC.

@@ -70,7 +70,8 @@ pub struct Written {
     pub waiting: Option<Arc<Waiting>>,
     /// It is not the publisher's own, but made here of that.
     pub is_made: bool,
-    /// This layer is not made any more, behind the packets: until somebody wants it again.
+    /// Nothing more comes of this layer, behind the packets; of one that is made here until
+    /// somebody wants it again.
     pub ended: Option<LayerId>,
 }
 

@@ -190,12 +190,17 @@ impl Engine {
             self.tell_followers(index, |name| Message::SenderReport(name, report));
         }
         if let Some(layer) = written.ended.filter(|&layer| codec_of(layer).is_some()) {
-            if let Some(stream) = self.streams.get_mut(index) {
-                stream.router.stop_made(layer);
-                stream.look_again(now);
-            }
-            self.tell_followers(index, |name| Message::MadeEnded(name, layer));
+            self.layer_ended(index, layer, now);
         }
+    }
+
+    /// Nothing more comes of a layer, for the time being or for ever.
+    pub(super) fn layer_ended(&mut self, index: usize, layer: LayerId, now: Instant) {
+        if let Some(stream) = self.streams.get_mut(index) {
+            stream.router.stop_made(layer);
+            stream.look_again(now);
+        }
+        self.tell_followers(index, |name| Message::MadeEnded(name, layer));
     }
 
     /// Viewers of another shard that follows a stream of ours get these made layers.

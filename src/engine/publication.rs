@@ -180,6 +180,9 @@ impl Engine {
             stream.router.sender_report(lane, ntp, timestamp, arrival);
             self.tell_followers(index, |name| Message::SenderReport(name, report));
         }
+        if let Some(layer) = written.ended {
+            self.layer_ended(index, layer, now);
+        }
     }
 
     fn format_written(&mut self, index: usize, format: Format, now: Instant) {

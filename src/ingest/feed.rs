@@ -51,6 +51,8 @@ pub struct Feed {
     picture: Picture,
     sound: Sound,
     epoch: Epoch,
+    /// Layers are made of its picture, if that is all that viewers can have.
+    makes: bool,
     counts: FrameCounts,
     /// When operators are told of them.
     tells: Every,
@@ -76,11 +78,14 @@ struct Picture {
 impl Feed {
     /// Operators are told so often how it goes, and viewers' clocks are set so often.
     pub(super) const REPORTS: Duration = Duration::from_secs(1);
+    /// Viewers are not let go before what is made of the picture has had so long to come.
+    const MADE_WITHIN: Duration = Duration::from_secs(5);
 
     pub(super) fn new(publication: Publication, tools: FeedTools) -> Self {
         let FeedTools { settings, epoch, transcoder } = tools;
         let stream = publication.stream().clone();
         let writer = publication.writer().clone();
+        let makes = transcoder.has_ladder(&stream);
         Self {
             timing: Timing::new(settings.late_max),
             picture: Picture::new(&settings),
@@ -88,6 +93,7 @@ impl Feed {
             tapping: Tapping::new(publication.readers(), epoch),
             publication,
             epoch,
+            makes,
             counts: FrameCounts::default(),
             tells: Every::new(Self::REPORTS),
         }
@@ -137,6 +143,9 @@ impl Feed {
         }
         let Some(placed) = placed.filter(|_| may_pass && (starts || !picture.broken)) else {
             self.counts.overrun += u64::from(placed.is_some() && may_pass);
+            if starts && self.makes && picture.rejected.is_some() {
+                return self.announce(codec, frame);
+            }
             // What it says of the frames after it is kept: parameter sets may come only once.
             return picture.track.skip(codec, &frame.data);
         };
@@ -154,6 +163,15 @@ impl Feed {
         let written = Written { format, report, packets, ..Written::default() };
         picture.broken = !self.publication.writer().write(written);
         self.counts.overrun += u64::from(picture.broken);
+    }
+
+    /// Says what the picture is of which nothing is sent: the stream is live, with what is made.
+    fn announce(&mut self, codec: Codec, frame: &Frame) {
+        let place = Place { ticks: 0, arrival: frame.arrival };
+        let Picture { track, pool, .. } = &mut self.picture;
+        let format = track.write(codec, &frame.data, place, pool, &mut Vec::new());
+        // Where there is no room for it, it is said with the next keyframe.
+        let _ = self.publication.writer().write(Written { format, ..Written::default() });
     }
 
     /// Whether WebRTC can play this frame, as far as its order goes.
@@ -204,6 +222,9 @@ impl Feed {
             return;
         }
         self.picture.rejected = Some(now);
+        // What came before shows that it cannot be played; nobody is to wait for more of it.
+        let ended = Some(LayerId::ONLY);
+        let _ = self.publication.writer().write(Written { ended, ..Written::default() });
         let stream = self.publication.stream();
         warn!(%stream, "B-frames: {ADVICE}");
         self.tell(now);
@@ -219,7 +240,10 @@ impl Feed {
 
     /// Tells operators how it goes; and the engine that it does, where nothing of it can be sent.
     fn tell(&mut self, now: Instant) {
-        let obstacle = self.picture.rejected.map(|_| ADVICE);
+        let rejected = self.picture.rejected;
+        let has_made = self.makes && self.publication.details().has_made;
+        let may_come = |since: Instant| self.makes && now < since + Self::MADE_WITHIN;
+        let obstacle = rejected.filter(|since| !has_made && !may_come(*since)).map(|_| ADVICE);
         // Again and again: while another one asked to publish it may not have been taken.
         self.publication.set_obstacle(obstacle);
         let few_keyframes = self.picture.few_keyframes(now);
@@ -230,6 +254,7 @@ impl Feed {
         }
         let notices: Vec<String> = [
             obstacle.map(str::to_owned),
+            rejected.filter(|_| has_made).map(|_| format!("B-frames are transcoded. {ADVICE}")),
             self.picture.b_frames_left_out(),
             few_keyframes,
             self.sound.notice(),
@@ -237,8 +262,9 @@ impl Feed {
         .into_iter()
         .flatten()
         .collect();
-        let frames = self.counts;
+        let (frames, needs_made) = (self.counts, self.makes && rejected.is_some());
         self.publication.describe(|details| {
+            details.needs_made = needs_made;
             details.frames = frames;
             details.notices = notices;
         });

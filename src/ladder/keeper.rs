@@ -42,6 +42,8 @@ struct Publisher {
     term: Term,
     /// Its picture, once a keyframe has come.
     measure: Option<Measure>,
+    /// Viewers can have only what is made of it: it has B-frames.
+    needs_made: bool,
     /// It sends several layers itself, or may.
     has_layers: bool,
     run: Option<Run>,
@@ -72,7 +74,7 @@ impl Keeper {
     const BEGIN_MAX: Duration = Duration::from_secs(5);
     /// How often a worker is begun with: a picture that changes its size with every keyframe must
     /// not start a process for each.
-    const STARTS_APART: Duration = Duration::from_secs(5);
+    const STARTS_APART: Duration = Duration::from_secs(2);
 
     pub(super) fn new(stream: StreamName, tools: Tools, board: Arc<Board>) -> Self {
         let (tap, source) = (tools.bus.tap(&stream), Source::of_any_codec(tools.epoch));
@@ -198,11 +200,13 @@ impl Keeper {
         let Some(measure) = publisher.measure.as_ref().filter(|_| publisher.run.is_none()) else {
             return;
         };
-        let planned = plan::layers(measure.codec, measure.size, self.ladder.steps());
+        let is_for_all = measure.codec == Codec::H264 && !publisher.needs_made;
+        let source = plan::Source { size: measure.size, is_for_all };
+        let planned = plan::layers(source, self.ladder.steps());
         if planned.is_empty() || !publisher.starts.is_due(now) {
             return;
         }
-        match Run::start(&self.tools, &self.stream, measure.codec, planned) {
+        match Run::start(&self.tools, &self.stream, measure.codec, is_for_all, planned) {
             Ok(run) => {
                 publisher.unavailable = None;
                 publisher.run = Some(run);
@@ -219,6 +223,11 @@ impl Keeper {
     /// Looks at what changes slowly, and tells operators.
     fn look(&mut self, now: Instant) {
         let Some(publisher) = &mut self.publisher else { return };
+        let session = publisher.term.session;
+        let details = self.tools.bus.details(session);
+        publisher.need_made(details.is_some_and(|details| details.needs_made));
+        let has_made = publisher.run.as_ref().is_some_and(Run::is_to_be_had);
+        self.tools.bus.describe(session, |details| details.has_made = has_made);
         let rate = publisher.measure.as_ref().and_then(|measure| measure.rate(now));
         let report = match (&mut publisher.run, &publisher.unavailable) {
             (Some(run), _) => {
@@ -240,6 +249,7 @@ impl Publisher {
         Self {
             term,
             measure: None,
+            needs_made: false,
             has_layers: false,
             run: None,
             unavailable: None,
@@ -251,6 +261,14 @@ impl Publisher {
     fn stop_for_layers(&mut self) {
         self.has_layers = true;
         (self.run, self.unavailable) = (None, None);
+    }
+
+    /// Viewers can have only what is made of it, or else.
+    fn need_made(&mut self, needs_made: bool) {
+        if std::mem::replace(&mut self.needs_made, needs_made) != needs_made {
+            // Another choice of layers.
+            self.run = None;
+        }
     }
 
     /// A keyframe has come: what was made of a picture of another size is made no longer.

@@ -1,12 +1,20 @@
 //! Which layers are made of a picture, and at which rates. Pure.
 //!
 //! Never more than the source has: no layer above its size, and of its size only where the source
-//! is not H.264, which everybody plays. None takes as much as the source does, if both are H.264.
+//! is not what everybody plays. None takes as much as the source does, if that is.
 //! Shape and frame rate are the source's.
 
 use crate::config::transcode::Step;
 use crate::media::bitrate::Bitrate;
-use crate::media::codec::Codec;
+
+/// What layers are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Source {
+    /// Its width and height.
+    pub(super) size: (u16, u16),
+    /// Every viewer can play it: it is H.264 without B-frames.
+    pub(super) is_for_all: bool,
+}
 
 /// A layer that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,31 +32,33 @@ pub(super) struct Planned {
 const LINES_OF_TEN: u32 = 9;
 /// No layer takes more than this part of what the one above it may.
 const PART_OF_NEXT: f64 = 0.75;
-/// What other codecs say in a bit, H.264 says in so many (H.265 and AV1; VP8 and VP9 in fewer).
-const OTHER_CODECS: f64 = 2.0;
+/// What other codecs say in a bit, H.264 says in so many (H.265 and AV1; VP8, VP9 and H.264 with
+/// B-frames in fewer).
+const OTHERWISE: f64 = 2.0;
 /// A picture that stands still takes next to nothing, and moves again.
 const LEAST: Bitrate = Bitrate::kbps(100);
 
 /// What is made of a picture of this width and height, largest first.
-pub(super) fn layers(codec: Codec, source: (u16, u16), steps: &[Step]) -> Vec<Planned> {
-    let short = u32::from(source.0.min(source.1));
+pub(super) fn layers(source: Source, steps: &[Step]) -> Vec<Planned> {
+    let Source { size, is_for_all, .. } = source;
+    let short = u32::from(size.0.min(size.1));
     let is_below = |step: &&Step| {
         let lines = u32::from(step.lines);
-        lines * 10 <= short * LINES_OF_TEN || (codec != Codec::H264 && lines <= short)
+        lines * 10 <= short * LINES_OF_TEN || (!is_for_all && lines <= short)
     };
-    let planned: Vec<_> = steps.iter().filter(is_below).map(|step| plan(source, *step)).collect();
+    let planned: Vec<_> = steps.iter().filter(is_below).map(|step| plan(size, *step)).collect();
     // A picture that is smaller than all of them is to be seen by everybody too.
-    let least = steps.last().filter(|_| planned.is_empty() && codec != Codec::H264);
+    let least = steps.last().filter(|_| planned.is_empty() && !is_for_all);
     let Some(least) = least else { return planned };
     let part = f64::from(short) / f64::from(least.lines);
     let bitrate = least.bitrate.scaled(part.powf(1.5)).max(LEAST.min(least.bitrate));
     let lines = u16::try_from(short).unwrap_or(u16::MAX);
-    vec![plan(source, Step { lines, bitrate })]
+    vec![plan(size, Step { lines, bitrate })]
 }
 
 /// A layer of so many lines.
-fn plan(source: (u16, u16), step: Step) -> Planned {
-    let (width, height) = (u32::from(source.0), u32::from(source.1));
+fn plan(size: (u16, u16), step: Step) -> Planned {
+    let (width, height) = (u32::from(size.0), u32::from(size.1));
     let (short, long) = (width.min(height), width.max(height));
     let lines = u32::from(step.lines);
     let (made_short, made_long) = (even(lines, 1), even(long * lines, short));
@@ -65,8 +75,8 @@ fn even(side: u32, over: u32) -> u16 {
 }
 
 /// What each of these layers is to take while the source takes so much, if that is known yet.
-pub(super) fn rates(codec: Codec, source: Option<Bitrate>, layers: &[Planned]) -> Vec<Bitrate> {
-    let times = if codec == Codec::H264 { 1.0 } else { OTHER_CODECS };
+pub(super) fn rates(is_for_all: bool, source: Option<Bitrate>, layers: &[Planned]) -> Vec<Bitrate> {
+    let times = if is_for_all { 1.0 } else { OTHERWISE };
     let mut above = source.map(|source| source.scaled(times));
     let rate = |layer: &Planned| {
         above = above.map(|above| above.scaled(PART_OF_NEXT));
@@ -83,7 +93,7 @@ mod tests {
 
     fn planned(source: (u16, u16), ladder: &str) -> Vec<(String, (u16, u16))> {
         let ladder = Ladder::parse(ladder).expect("a ladder");
-        let layers = layers(Codec::H264, source, ladder.steps());
+        let layers = layers(Source { size: source, is_for_all: true }, ladder.steps());
         layers.into_iter().map(|layer| (layer.rid, layer.dimensions)).collect()
     }
 
@@ -132,9 +142,10 @@ mod tests {
     #[test]
     fn layers_take_less_than_the_source_and_less_and_less() {
         let ladder = Ladder::parse("on").expect("a ladder");
-        let layers = layers(Codec::H264, (1920, 1080), ladder.steps());
+        let source = Source { size: (1920, 1080), is_for_all: true };
+        let layers = layers(source, ladder.steps());
         let of = |kbps: Option<u64>| -> Vec<u64> {
-            let rates = rates(Codec::H264, kbps.map(Bitrate::kbps), &layers);
+            let rates = rates(true, kbps.map(Bitrate::kbps), &layers);
             rates.into_iter().map(|rate| rate.as_bps() / 1000).collect()
         };
         assert_eq!(of(None), [2500, 1000, 500], "as configured");
@@ -145,10 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_h264_is_made_so_in_its_own_size_too() {
+    fn what_not_everybody_plays_is_made_in_its_own_size_too() {
         let ladder = Ladder::parse("on").expect("a ladder");
-        let of = |source| -> Vec<_> {
-            let layers = layers(Codec::H265, source, ladder.steps());
+        let of = |size| -> Vec<_> {
+            let layers = layers(Source { size, is_for_all: false }, ladder.steps());
             layers.into_iter().map(|it| (it.dimensions, it.ceiling.as_bps() / 1000)).collect()
         };
         let full =
@@ -157,8 +168,9 @@ mod tests {
         assert_eq!(of((3840, 2160)), full, "as the operator wants it");
         assert_eq!(of((1312, 738))[0], ((1280, 720), 2500));
         assert_eq!(of((320, 180)), [((320, 180), 176)], "smaller than all of them");
-        let layers = layers(Codec::Av1, (1280, 720), ladder.steps());
-        let rates = rates(Codec::Av1, Some(Bitrate::kbps(800)), &layers);
+        let source = Source { size: (1280, 720), is_for_all: false };
+        let layers = layers(source, ladder.steps());
+        let rates = rates(false, Some(Bitrate::kbps(800)), &layers);
         assert_eq!(rates, [1200, 900, 500].map(Bitrate::kbps), "it says less in a bit");
     }
 }

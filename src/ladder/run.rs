@@ -32,6 +32,8 @@ pub(super) struct Run {
     stream: StreamName,
     /// How the source is encoded.
     codec: Codec,
+    /// Every viewer can play it.
+    is_for_all: bool,
     worker: PictureWorker,
     told: Receiver<Told>,
     /// Frames were lost, since nobody took them in time.
@@ -77,6 +79,7 @@ impl Run {
         tools: &Tools,
         stream: &StreamName,
         codec: Codec,
+        is_for_all: bool,
         planned: Vec<Planned>,
     ) -> Result<Self, Unavailable> {
         let (out, told) = channel(TOLD_MAX);
@@ -89,7 +92,7 @@ impl Run {
             }
         };
         let worker = tools.transcoder.picture(stream, sink)?;
-        let rates = rates(codec, None, &planned);
+        let rates = rates(is_for_all, None, &planned);
         let made = planned.into_iter().zip(rates).enumerate().map(|(index, (planned, bitrate))| {
             let id = MadeLayer::id(index);
             let outlet = id.map(|id| Outlet::new(id, tools.payload_max));
@@ -98,6 +101,7 @@ impl Run {
         Ok(Self {
             stream: stream.clone(),
             codec,
+            is_for_all,
             worker,
             told,
             is_lossy,
@@ -127,9 +131,14 @@ impl Run {
         self.told.recv().await
     }
 
-    /// Whether viewers can have its layers.
+    /// Whether viewers were told of its layers.
     pub(super) const fn is_declared(&self) -> bool {
         self.making.is_some()
+    }
+
+    /// Whether viewers can have them.
+    pub(super) const fn is_to_be_had(&self) -> bool {
+        self.making.is_some() && !self.is_given_up
     }
 
     /// Viewers can have its layers from now on.
@@ -319,7 +328,7 @@ impl Run {
         /// A change by less is none.
         const PART: f64 = 0.2;
         let planned: Vec<Planned> = self.layers.iter().map(|made| made.planned.clone()).collect();
-        for (index, rate) in rates(self.codec, source, &planned).into_iter().enumerate() {
+        for (index, rate) in rates(self.is_for_all, source, &planned).into_iter().enumerate() {
             let present = self.layers[index].bitrate;
             let apart = rate.as_bps().abs_diff(present.as_bps());
             let ceiling = planned[index].ceiling;

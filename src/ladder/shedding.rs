@@ -15,6 +15,8 @@ pub(super) struct Shedding {
     until: [Option<Instant>; MadeLayer::MAX],
     /// How often each was.
     times: [u32; MadeLayer::MAX],
+    /// When one was tried again last.
+    tried: Option<Instant>,
 }
 
 impl Shedding {
@@ -23,6 +25,8 @@ impl Shedding {
     /// It is tried again after this, and after twice as long each time that it was too much.
     const FIRST: Duration = Duration::from_secs(30);
     const DOUBLINGS_MAX: u32 = 3;
+    /// So long one shows whether there is room for it, before the next is tried.
+    const TRIED: Duration = Duration::from_secs(10);
 
     /// The worker has told whether it falls behind, with these layers; the one that is given up.
     pub(super) fn load(&mut self, is_behind: bool, running: u8, now: Instant) -> Option<usize> {
@@ -41,7 +45,12 @@ impl Shedding {
     /// The one that is tried again now: one at a time, the smallest first.
     pub(super) fn look(&mut self, now: Instant) -> Option<usize> {
         let smallest = self.until.iter().rposition(Option::is_some)?;
-        self.until[smallest].take_if(|until| *until <= now).map(|_| smallest)
+        if self.tried.is_some_and(|tried| now < tried + Self::TRIED) {
+            return None;
+        }
+        self.until[smallest].take_if(|until| *until <= now)?;
+        self.tried = Some(now);
+        Some(smallest)
     }
 
     /// Those that are given up.
@@ -86,8 +95,9 @@ mod tests {
         assert_eq!(shed(&mut shedding, 0b110, 10), Some(1));
         assert_eq!(shedding.look(at(35)), None, "the smaller one first");
         assert_eq!(shedding.look(at(40)), Some(1));
-        assert_eq!(shedding.look(at(40)), Some(0));
-        assert_eq!((shedding.look(at(40)), shedding.shed()), (None, 0));
+        assert_eq!(shedding.look(at(49)), None, "the other one shows first whether there is room");
+        assert_eq!(shedding.look(at(50)), Some(0));
+        assert_eq!((shedding.look(at(50)), shedding.shed()), (None, 0));
         assert_eq!(shed(&mut shedding, 0b111, 50), Some(0));
         assert_eq!(shedding.look(at(109)), None);
         assert_eq!(shedding.look(at(110)), Some(0));

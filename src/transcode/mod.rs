@@ -265,6 +265,14 @@ impl Transcoder {
         self.probed().await.map_or_else(|reason| vec![reason], |able| able.missing_pictures())
     }
 
+    /// Whether layers are to be made of the picture of a stream, and there is something to make
+    /// them.
+    pub fn has_ladder(&self, stream: &StreamName) -> bool {
+        let Shared { settings, launch, probed, .. } = &*self.shared;
+        let works = launch.is_some() && !matches!(&*probed.borrow(), Some(Err(_)));
+        works && !settings.ladder_of(stream.as_str()).steps().is_empty()
+    }
+
     /// What has happened since the start.
     pub fn counts(&self) -> TranscodeCounts {
         let Shared { settings, places, picture_places, counts, .. } = &*self.shared;

@@ -1,7 +1,9 @@
 //! Layers that the real worker makes of what ffmpeg publishes, and workers that fail.
 //!
+//! - `codecs`: what not everybody plays
 //! - `faults`: workers that die, hang, crash, or are too many
 
+mod codecs;
 mod faults;
 
 use crate::harness::{PUBLISH_TOKEN, SOON, Server, until};
@@ -30,8 +32,15 @@ async fn server(options: &[(&str, &str)]) -> anyhow::Result<Server> {
 
 /// ffmpeg with a moving picture by RTMP, in real time, until it is dropped.
 async fn ffmpeg(server: &Server, stream: &str) -> anyhow::Result<Child> {
-    let arguments = "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=1280x720:rate=15 \
-        -c:v libx264 -preset ultrafast -tune zerolatency -g 30 -b:v 2500k -pix_fmt yuv420p -f flv";
+    rtmp(server, stream, "-preset ultrafast -tune zerolatency").await
+}
+
+/// The same, encoded so.
+async fn rtmp(server: &Server, stream: &str, encoding: &str) -> anyhow::Result<Child> {
+    let arguments = format!(
+        "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=1280x720:rate=15 \
+         -c:v libx264 {encoding} -g 30 -b:v 2500k -pix_fmt yuv420p -f flv"
+    );
     let address = server.listens("\"RTMP\"").await?;
     let mut command = Command::new("ffmpeg");
     command.args(arguments.split_whitespace());
