@@ -189,7 +189,7 @@ impl Stream {
             tapping.clock_due = Some(now + Tapping::CLOCK_INTERVAL);
         }
         if is_due || is_new {
-            for lane in self.told_lanes() {
+            for lane in self.told_lanes(is_own_told) {
                 let is_told = tapping.clock_told.contains(&lane);
                 let Some(clock) = self.clock(lane, now).filter(|_| is_due || !is_told) else {
                     continue;
@@ -215,8 +215,7 @@ impl Stream {
     }
 
     /// The lanes whose clocks are told here.
-    fn told_lanes(&self) -> impl Iterator<Item = Lane> + use<'_> {
-        let is_own_told = self.is_tapped();
+    fn told_lanes(&self, is_own_told: bool) -> impl Iterator<Item = Lane> + use<'_> {
         Self::lanes().filter(move |lane| is_own_told || self.is_made(*lane))
     }
 
@@ -246,7 +245,7 @@ impl Stream {
             sink.tell(term, Tapped::Formats(self.formats.clone()));
         }
         let takes_made = sink.takes_made();
-        for lane in self.told_lanes() {
+        for lane in self.told_lanes(self.is_tapped()) {
             let is_wanted = takes_made || !self.is_made(lane);
             if let Some(clock) = self.clock(lane, now).filter(|_| is_wanted) {
                 sink.tell(term, clock);

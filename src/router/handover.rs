@@ -10,9 +10,10 @@ use std::time::Instant;
 
 impl Router {
     /// What another router needs to go on with this stream: the time line, and all video since the
-    /// newest keyframe of each layer with the padding it went out with.
+    /// newest keyframe of each layer with the padding it went out with. Of a layer of which none is
+    /// kept it is all that is: what has overtaken its keyframe is of use once that comes.
     pub fn past_and_present(&self) -> (TimeLine, Vec<(Arc<Packet>, u8)>) {
-        let video = self.video.iter().flat_map(RtpStream::since_keyframe);
+        let video = self.video.iter().flat_map(RtpStream::past_and_present);
         (self.time_line.clone(), video.collect())
     }
 
@@ -20,13 +21,14 @@ impl Router {
     /// the newest keyframe of each layer that the publisher sends, and the sound with it as far as
     /// that is kept, in the order of arrival.
     pub fn since_keyframe(&self) -> Vec<Arc<Packet>> {
-        let video: Vec<_> = self.sent().flat_map(RtpStream::since_keyframe).collect();
-        let since = video.iter().map(|(packet, _)| packet.arrival).min();
+        let video = self.sent().flat_map(RtpStream::since_keyframe);
+        let video: Vec<_> = video.map(|(packet, _)| packet).collect();
+        let since = video.iter().map(|packet| packet.arrival).min();
         let sound = self.audio.history.after(0).map(|(packet, _)| packet);
         let waiting = self.audio.batch.waiting().iter().map(|it| &it.packet);
         let sound = sound.chain(waiting).filter(|it| since.is_none_or(|since| it.arrival >= since));
         let mut packets: Vec<_> = sound.map(Arc::clone).collect();
-        packets.extend(video.into_iter().map(|(packet, _)| packet));
+        packets.extend(video);
         packets.sort_by_key(|packet| packet.arrival);
         packets
     }

@@ -41,8 +41,8 @@ impl History {
     const VIDEO_SLOTS: usize = 8192;
     /// Two and a half seconds of 10 ms packets.
     const AUDIO_SLOTS: usize = 256;
-    /// So many packets the first that came may have overtaken.
-    const OVERTAKEN_MAX: u64 = 32;
+    /// So many packets the first that came may have overtaken: a keyframe's, which leaves at once.
+    const OVERTAKEN_MAX: u64 = 128;
 
     /// An empty history that keeps packets for `span`.
     pub fn new(kind: Kind, span: Duration) -> Self {
@@ -158,8 +158,10 @@ mod tests {
             assert_eq!(history.push(&packet(start, sequence, 1)), Pushed::Duplicate);
         }
         history.departed(70_001, 3);
-        assert_eq!(history.push(&packet(start, 69_999, 0)), Pushed::New, "it was overtaken");
-        assert_eq!(history.push(&packet(start, 69_900, 0)), Pushed::TooOld);
+        for overtaken in [69_999, 69_900] {
+            assert_eq!(history.push(&packet(start, overtaken, 0)), Pushed::New);
+        }
+        assert_eq!(history.push(&packet(start, 69_800, 0)), Pushed::TooOld);
         assert_eq!(history.get(70_001).map(|(_, padding)| padding), Some(3));
         assert!(history.get(70_002).is_none(), "it has not gone out");
         assert!(history.get(70_003).is_none());

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const SPAN: Duration = Duration::from_secs(2);
 /// How long nothing has come of a layer that has stopped, while the others went on.
 const STOPPED_AFTER: Duration = Duration::from_millis(300);
+/// Two seconds of video: timestamps that are further back are those of a clock that was set back.
+const BACK_MAX: u64 = 180_000;
 /// How many pictures of the others came in that time: layers of a still page are slow, all of them.
 const STOPPED_AFTER_PICTURES: u32 = 8;
 /// Temporal layers that are told apart: L1T3 has three.
@@ -42,6 +44,8 @@ struct Measured {
     temporal_max: usize,
     /// One is counted for each.
     pictures: Meter,
+    /// The RTP timestamp of the newest.
+    newest: Option<u64>,
     /// As the newest keyframe that told any has told them.
     sizes: Sizes,
     last: Instant,
@@ -57,6 +61,7 @@ impl Measured {
             bytes: Vec::with_capacity(1),
             temporal_max: 0,
             pictures: Meter::new(SPAN, now),
+            newest: None,
             sizes: Sizes::default(),
             last: now,
             pictures_of_others: 0,
@@ -66,6 +71,18 @@ impl Measured {
     fn is_active(&self, now: Instant) -> bool {
         self.pictures_of_others < STOPPED_AFTER_PICTURES
             || now.saturating_duration_since(self.last) < STOPPED_AFTER
+    }
+
+    /// Whether a picture begins with this packet, whichever of its packets it is: of a full queue
+    /// on the way in the last ones of each may be lost. Takes note of it.
+    fn begins_picture(&mut self, packet: &Packet) -> bool {
+        // A clock that is set back goes on from there.
+        let is_behind = |newest: u64| newest.saturating_sub(BACK_MAX)..=newest;
+        if self.newest.is_some_and(|newest| is_behind(newest).contains(&packet.timestamp)) {
+            return false;
+        }
+        self.newest = Some(packet.timestamp);
+        true
     }
 
     /// Counts a packet's bytes.
@@ -142,16 +159,10 @@ impl Layers {
         if measured.len() <= index {
             measured.resize_with(index + 1, || None);
         }
-        if measured.len() > 1 && packet.marker {
-            let others = measured.iter_mut().enumerate().filter(|(other, _)| *other != index);
-            for (_, other) in others {
-                let Some(other) = other else { continue };
-                other.pictures_of_others = other.pictures_of_others.saturating_add(1);
-            }
-        }
         let is_new = measured[index].is_none();
         let layer = measured[index].get_or_insert_with(|| Measured::new(packet.codec, now));
         let was_active = layer.is_active(now);
+        let begins_picture = layer.begins_picture(packet);
         layer.last = now;
         layer.codec = packet.codec;
         layer.pictures_of_others = 0;
@@ -161,11 +172,23 @@ impl Layers {
         if has_spatial || packet.scale.spatial == 0 {
             layer.count(packet, now);
         }
-        layer.pictures.add(usize::from(packet.marker), now);
+        layer.pictures.add(usize::from(begins_picture), now);
         if !packet.sizes.is_empty() {
             layer.sizes = if has_spatial { packet.sizes } else { packet.sizes.get(0).into() };
         }
-        is_new || !was_active || before != (layer.extent(), layer.sizes)
+        let has_changed = is_new || !was_active || before != (layer.extent(), layer.sizes);
+        if begins_picture {
+            self.count_for_others(index);
+        }
+        has_changed
+    }
+
+    /// A picture has come of the layer at this place.
+    fn count_for_others(&mut self, index: usize) {
+        let others = self.measured.iter_mut().enumerate().filter(|(other, _)| *other != index);
+        for other in others.filter_map(|(_, other)| other.as_mut()) {
+            other.pictures_of_others = other.pictures_of_others.saturating_add(1);
+        }
     }
 
     /// Whether something has come of the layer at this place.
@@ -274,12 +297,22 @@ mod tests {
             at_ms: u64,
             size: Option<(u16, u16)>,
         ) -> bool {
+            self.packet(layer, (bytes, true), at_ms, size)
+        }
+
+        fn packet(
+            &mut self,
+            layer: usize,
+            (bytes, marker): (usize, bool),
+            at_ms: u64,
+            size: Option<(u16, u16)>,
+        ) -> bool {
             self.sent += 1;
             let arrival = self.start + Duration::from_millis(at_ms);
             let fields = PacketFields {
                 layer: LayerId::at(layer).expect("few"),
                 scale: Scale { temporal: (self.sent % 2) as u8, ..Scale::default() },
-                marker: true,
+                marker,
                 keyframe: size.is_some(),
                 sizes: size.into(),
                 ..PacketFields::single(Codec::Vp8, self.sent, at_ms * 90, arrival)
@@ -326,6 +359,19 @@ mod tests {
         assert!(states[0].is_active && !states[1].is_active);
         assert!(feed.picture(1, 900, 46 * 33, None));
         assert_eq!(feed.order(46 * 33), [1, 0]);
+    }
+
+    /// Else a viewer would be moved to it, and to what was kept of it long ago.
+    #[test]
+    fn a_layer_that_stops_is_noticed_though_no_picture_of_the_others_comes_whole() {
+        let mut feed = Feed::new();
+        for picture in 0..45 {
+            feed.packet(0, (100, false), picture * 33, None);
+            if picture < 30 {
+                feed.picture(1, 900, picture * 33, None);
+            }
+        }
+        assert_eq!(feed.order(44 * 33), [0, 1]);
     }
 
     #[test]

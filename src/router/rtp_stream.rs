@@ -104,6 +104,14 @@ impl RtpStream {
         departed.chain(waiting.map(|it| (Arc::clone(&it.packet), it.padding)))
     }
 
+    /// The same, or, while no keyframe is kept, all that is: some of it may have overtaken one.
+    pub(super) fn past_and_present(&self) -> impl Iterator<Item = (Arc<Packet>, u8)> {
+        let is_cached = self.cache.packets().next().is_some();
+        let past = self.history.after(0).filter(move |_| !is_cached);
+        let past = past.map(|(packet, padding)| (Arc::clone(packet), padding));
+        past.chain(self.since_keyframe())
+    }
+
     /// A packet that has gone out, with the padding it went out with.
     pub(super) fn past(&self, sequence: u64) -> Option<(&Packet, u8)> {
         let kept = self.history.get(sequence).map(|(packet, padding)| (&**packet, padding));

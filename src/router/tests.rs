@@ -37,7 +37,7 @@ fn a_layer_that_does_not_flow_is_not_asked_for_a_keyframe() {
     let mut router = router(start);
     let (first, second) = (LayerId::ONLY, LayerId::at(1).expect("two"));
     let push = |router: &mut Router, layer, sequence, ms| {
-        let fields = PacketFields::single(Codec::Vp8, sequence, 0, at(ms));
+        let fields = PacketFields::single(Codec::Vp8, sequence, ms * 90, at(ms));
         router.push(&Arc::new(PacketFields { layer, marker: true, ..fields }.with(vec![0])));
     };
     router.want_keyframe(first);
@@ -99,6 +99,29 @@ fn what_came_before_a_late_packet_has_passed_it_whichever_batch_it_went_out_with
     let late = &router.batch(VIDEO)[1].packet;
     let passed: Vec<u64> = router.passed(late).map(|(packet, _)| packet.sequence).collect();
     assert_eq!(passed, [70_001, 70_002], "and what comes after it is still to come");
+}
+
+/// A viewer there would begin with the keyframe, and lack for ever what had overtaken it.
+#[test]
+fn what_has_overtaken_a_keyframe_is_there_where_the_stream_goes_on_before_that_comes() {
+    let now = Instant::now();
+    let mut routers = [router(now), router(now)];
+    let depart = |router: &mut Router, sequence: u64| {
+        let fields = PacketFields::single(Codec::Vp8, sequence, 3_000, now);
+        let fields = PacketFields { keyframe: sequence == 70_000, marker: true, ..fields };
+        router.push(&Arc::new(fields.with(vec![0])));
+        router.begin_batch(now);
+        router.finish_batch();
+    };
+    depart(&mut routers[0], 70_001);
+    let (time_line, packets) = routers[0].past_and_present();
+    routers[1].go_on(time_line, packets, now);
+    for router in &mut routers {
+        depart(router, 70_000);
+        let cached = router.cache(LayerId::ONLY).expect("there is one").packets();
+        let cached: Vec<u64> = cached.map(|departed| departed.packet.sequence).collect();
+        assert_eq!(cached, [70_000, 70_001]);
+    }
 }
 
 #[test]

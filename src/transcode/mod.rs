@@ -103,10 +103,8 @@ impl Transcoder {
     /// the workers are watched from then on.
     pub fn new(config: &Config, clock: Clock) -> Self {
         let settings = config.transcode.clone();
-        let launch = program(&settings.worker).map(|program| Launch {
-            program,
-            registry: config.server.state_directory.join(REGISTRY),
-        });
+        let registry = config.server.state_directory.join(REGISTRY);
+        let launch = program(&settings.worker).map(|program| Launch::new(program, registry));
         let (told, probed) = watch::channel(None);
         match launch.clone() {
             None => drop(told.send(Some(Err(Unavailable::Off)))),
@@ -290,7 +288,7 @@ pub async fn examine(config: &Config) -> Vec<Unavailable> {
     let Some(program) = program(&config.transcode.worker) else { return vec![Unavailable::Off] };
     let name = format!("millrace-{}-{REGISTRY}", std::process::id());
     let registry = std::env::temp_dir().join(name);
-    let probed = Launch { program, registry: registry.clone() }.probe().await;
+    let probed = Launch::new(program, registry.clone()).probe().await;
     // There is none where GStreamer did not start.
     let _ = std::fs::remove_file(registry);
     probed.map_or_else(|reason| vec![reason], |able| able.missing())

@@ -4,8 +4,10 @@ use super::Unavailable;
 use super::capabilities::Capabilities;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -31,6 +33,17 @@ pub(super) struct Launch {
     /// Where GStreamer keeps what it knows of its plugins: without it, each start would take as
     /// long as the first, and a service has no home directory.
     pub(super) registry: PathBuf,
+    /// Whether workers may make code while they run, as ORC does for the machine that it finds: it
+    /// scales pictures in a third of the time. Known after [`Self::probe`].
+    pub(super) may_make_code: Arc<AtomicBool>,
+}
+
+/// What came of asking one.
+enum Asked {
+    Able(Capabilities),
+    /// It was killed by a signal.
+    Killed(Unavailable),
+    Unable(Unavailable),
 }
 
 /// A running worker; dropping it kills it.
@@ -44,28 +57,62 @@ pub(super) struct Process {
 }
 
 impl Launch {
+    /// How to start this program.
+    pub(super) fn new(program: PathBuf, registry: PathBuf) -> Self {
+        Self { program, registry, may_make_code: Arc::default() }
+    }
+
     /// Asks the worker what it can do.
+    ///
+    /// The unit of the service forbids memory that is written and run. ORC makes its code in a file
+    /// then, and ends the process where no folder takes one that may be run: the worker is asked
+    /// again without, and all workers go without.
     pub(super) async fn probe(&self) -> Result<Capabilities, Unavailable> {
+        let first = self.ask(true).await;
+        self.may_make_code.store(matches!(first, Asked::Able(_)), Ordering::Relaxed);
+        let answer = match first {
+            Asked::Killed(_) => self.ask(false).await,
+            answer => answer,
+        };
+        match answer {
+            Asked::Able(able) => Ok(able),
+            Asked::Killed(reason) | Asked::Unable(reason) => Err(reason),
+        }
+    }
+
+    async fn ask(&self, makes_code: bool) -> Asked {
         let broken = |reason: String| Unavailable::Broken { program: self.program.clone(), reason };
-        let mut command = self.command();
+        let mut command = self.command(makes_code);
         command.arg("--probe").stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Unavailable::NoWorker(self.program.clone()),
-            _ => broken(error.to_string()),
-        })?;
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Asked::Unable(Unavailable::NoWorker(self.program.clone()));
+            }
+            Err(error) => return Asked::Unable(broken(error.to_string())),
+        };
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let answered = tokio::time::timeout(PROBE_TIMEOUT, async {
             let (printed, complaint) = tokio::join!(text_of(out), text_of(err));
             (printed, complaint, child.wait().await)
         });
         match answered.await {
-            Err(_) => Err(broken("it does not answer".to_owned())),
-            Ok((printed, _, Ok(status))) if status.success() => Ok(Capabilities::parse(&printed)),
-            Ok((_, complaint, Ok(status))) => Err(broken(match complaint.lines().next() {
-                Some(line) => line.chars().take(COMPLAINT_MAX).collect(),
-                None => status.to_string(),
-            })),
-            Ok((.., Err(error))) => Err(broken(error.to_string())),
+            Err(_) => Asked::Unable(broken("it does not answer".to_owned())),
+            Ok((printed, _, Ok(status))) if status.success() => {
+                Asked::Able(Capabilities::parse(&printed))
+            }
+            Ok((_, complaint, Ok(status))) => {
+                let reason = broken(match complaint.lines().next() {
+                    Some(line) => line.chars().take(COMPLAINT_MAX).collect(),
+                    None => status.to_string(),
+                });
+                if status.signal().is_some() {
+                    Asked::Killed(reason)
+                } else {
+                    Asked::Unable(reason)
+                }
+            }
+            Ok((.., Err(error))) => Asked::Unable(broken(error.to_string())),
         }
     }
 
@@ -74,7 +121,7 @@ impl Launch {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let socket = UnixStream::from_std(ours)?;
-        let mut command = self.command();
+        let mut command = self.command(self.may_make_code.load(Ordering::Relaxed));
         command.args(argument).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
         let mut child = command.spawn()?;
         let complaint = Arc::new(Mutex::new(String::new()));
@@ -83,11 +130,12 @@ impl Launch {
         Ok(Process { child, socket, complaint, drain })
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, makes_code: bool) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("GST_REGISTRY", &self.registry);
-        // The unit of the service forbids code that is made while it runs, as ORC would.
-        command.env("ORC_CODE", "backup");
+        if !makes_code {
+            command.env("ORC_CODE", "backup");
+        }
         let ours = std::env::vars_os().filter(|(name, _)| {
             let name = name.to_string_lossy();
             VARIABLES.contains(&&*name) || name.starts_with("GST_")

@@ -226,6 +226,17 @@ async fn a_worker_that_lacks_a_library_is_told_with_what_to_install() {
 }
 
 #[tokio::test]
+async fn a_worker_that_may_not_make_code_is_asked_again_without() {
+    let fake = Fake::new("exit 1");
+    let script = "#!/bin/sh\n[ \"$ORC_CODE\" = backup ] || kill -ABRT $$\necho decode aac a\n";
+    fs::write(fake.0.join("picky"), script).expect("a file");
+    fs::set_permissions(fake.0.join("picky"), fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::rename(fake.0.join("picky"), fake.program()).expect("the same folder");
+    let able = fake.transcoder(Clock::system()).probed().await.expect("it answers");
+    assert_eq!(able.to_string(), "decode aac");
+}
+
+#[tokio::test]
 async fn what_the_worker_cannot_do_is_refused_and_what_nobody_makes_too() {
     let fake = Fake::new("exit 1");
     let transcoder = fake.transcoder(Clock::system());

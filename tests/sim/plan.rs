@@ -102,7 +102,6 @@ struct Draw {
     random: Random,
     /// Of its own, so that what can be left out of encodings does not change all else.
     modes: Random,
-    is_scalable: bool,
     comers: usize,
     acts: Vec<(Duration, usize, Act)>,
     span: Duration,
@@ -120,8 +119,7 @@ impl Plan {
         let eager = random.happens(0.5);
         let burst_max = if random.happens(0.3) { 3 } else { 500 };
         let modes = Random::seeded(seed, Self::PURPOSE + 1);
-        let is_scalable = seed > 1_000;
-        let mut draw = Draw { random, modes, is_scalable, comers: 0, acts: Vec::new(), span };
+        let mut draw = Draw { random, modes, comers: 0, acts: Vec::new(), span };
         let streams = 1 + draw.upto(3);
         for stream in 0..streams {
             draw.publishers(&format!("lot-{stream}"));
@@ -214,12 +212,9 @@ impl Draw {
         }
     }
 
-    /// What can be left out of the encodings of every third camera, in worlds beyond the first
-    /// thousand: one in a hundred of those breaks a rule, be it the server's fault or the oracle's
-    /// (issue 7).
+    /// What can be left out of the encodings: of every third camera something.
     fn mode(&mut self, codec: Codec) -> Mode {
         match (codec, self.modes.next() % 6) {
-            _ if !self.is_scalable => Mode::L1T1,
             (Codec::H265, _) | (_, 2..) => Mode::L1T1,
             (Codec::Vp9 | Codec::Av1, 0) => Mode::L3T3KEY,
             (_, _) => Mode::L1T3,

@@ -78,7 +78,9 @@ fn whatever_clients_and_networks_do_what_must_hold_holds() {
     let (counts, broken) = try_seeds(first..first.saturating_add(seeds));
     println!("seeds {first} to {}: {counts:?}", first + seeds.max(1) - 1);
     let told: Vec<&str> = broken.iter().take(TOLD).map(|(_, told)| told.as_str()).collect();
-    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), told.join("\n"));
+    let which: Vec<u64> = broken.iter().map(|(seed, _)| *seed).collect();
+    let told = told.join("\n");
+    assert!(broken.is_empty(), "{} of {seeds} seeds, {which:?}:\n{told}", which.len());
     if seeds >= SEEDS {
         // Whatever is to be looked at was there often enough.
         let some = seeds as usize;

@@ -274,10 +274,14 @@ impl Layer {
     ///
     /// Of parameter sets and picture the first counts. A picture whose parameter sets are on their
     /// way is no start: a decoder that began there would have to be given another keyframe. Of what
-    /// was before the first packet nobody knows whether it is on its way.
+    /// was before the first packet nobody knows whether it is on its way. What is late, behind the
+    /// start of another keyframe, is none: of its own picture more may have come before.
     fn starts(&mut self, codec: Codec, payload: &[u8], timestamp: u64, sequence: u64) -> bool {
         let same_frame = self.keyframe.filter(|&(started, _)| started == timestamp);
-        if same_frame.is_some_and(|(_, start)| sequence > start) {
+        let is_late = |(started, start): (u64, u64)| started != timestamp && sequence < start;
+        if same_frame.is_some_and(|(_, start)| sequence > start)
+            || self.keyframe.is_some_and(is_late)
+        {
             return false;
         }
         let reach = sequence.saturating_sub(PARAMETERS_REACH);

@@ -52,9 +52,18 @@ impl Ladder {
     pub(super) fn new(layers: &[LayerState], choice: &LayerChoice, spatial_max: u8) -> Self {
         let may_flow = |layer: &&LayerState| layer.is_active && !layer.is_withdrawn;
         let mut flowing: Vec<_> = layers.iter().filter(may_flow).collect();
-        let named = |layer: &&LayerState| choice.rid.as_ref() == Some(&layer.rid);
-        let named = flowing.iter().position(named);
+        let is_named = |layer: &LayerState| choice.rid.as_ref() == Some(&layer.rid);
+        let named = flowing.iter().position(|&layer| is_named(layer));
         flowing.drain(..named.unwrap_or(0));
+        // One that cannot be had for now is not made up for with a larger one, which costs more.
+        let area = |layer: &LayerState| {
+            layer.dimensions.map(|(width, height)| u32::from(width) * u32::from(height))
+        };
+        let missing = layers.iter().find(|layer| layer.is_withdrawn && is_named(layer));
+        let most = missing.and_then(area);
+        if flowing.iter().any(|&layer| area(layer) <= most) {
+            flowing.retain(|&layer| most.is_none() || area(layer) <= most);
+        }
         let smallest = flowing.last().map(|layer| layer.layer);
         let rungs = flowing.iter().rev().flat_map(|layer| {
             let highest = choice.spatial_of(layer.spatial_max().min(spatial_max));

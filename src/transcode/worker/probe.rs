@@ -6,6 +6,7 @@ use crate::encoder::{Encoder, Tell};
 use crate::ipc::picture::{Codec, Layer};
 use crate::ipc::{Message, Sound};
 use crate::picture::lane::Work;
+use crate::picture::scaler::Scaler;
 use crate::picture::{self, table};
 use crate::pipeline::Fault;
 use crate::timeline::{CHANNELS, PIECE, Piece};
@@ -20,6 +21,16 @@ use std::time::Duration;
 const FIRST_PACKET: Duration = Duration::from_secs(5);
 /// As many pieces as any encoder needs for its first packet.
 const PIECES: i64 = 40;
+
+/// What is encoded to see whether an encoder works.
+const LAYER: Layer = Layer {
+    number: 0,
+    width: 320,
+    height: 240,
+    frame_rate_mhz: 30_000,
+    bitrate_bps: 500_000,
+    encoder: String::new(),
+};
 
 /// Prints `decode CODEC ELEMENT` and `encode CODEC ELEMENT` for all that works.
 pub(crate) fn print() -> anyhow::Result<()> {
@@ -46,6 +57,7 @@ pub(crate) fn print() -> anyhow::Result<()> {
             lines.push(format!("encode {codec} {name}"));
         }
     }
+    scales()?;
     for codec in Codec::ALL {
         let found = table::decoders(codec).iter().find(|row| row.make().is_some());
         lines.extend(found.map(|row| format!("decode {} {}", codec.name(), row.name)));
@@ -83,26 +95,26 @@ fn encodes(to: &Sound) -> anyhow::Result<()> {
     receiver.recv_timeout(FIRST_PACKET).context("no packet came")?
 }
 
+/// Makes a picture smaller: where code may not be made for that, this process ends here, and the
+/// server knows.
+fn scales() -> anyhow::Result<()> {
+    let work = Work::blank(&LAYER)?;
+    let scaler = Scaler::new(&work.info, work.info.format(), (160, 120))?;
+    scaler.scale(&work.buffer)?.context("a new pool without a picture").map(drop)
+}
+
 /// Whether a picture becomes a frame.
 fn encodes_picture(row: &'static table::Encoder) -> anyhow::Result<()> {
     let element = row.make().context("it is not there")?;
     let (sender, receiver) = channel();
-    let layer = Layer {
-        number: 0,
-        width: 320,
-        height: 240,
-        frame_rate_mhz: 30_000,
-        bitrate_bps: 500_000,
-        encoder: String::new(),
-    };
-    let work = Work::blank(&layer)?;
-    let mut encoder = picture::encoder::Encoder::start(row, element, &layer, &work.info, {
+    let work = Work::blank(&LAYER)?;
+    let mut encoder = picture::encoder::Encoder::start(row, element, &LAYER, &work.info, {
         move |_| {
             send(&sender, Ok(()));
             Ok(())
         }
     })?;
-    encoder.encode(&work, layer.bitrate_bps)?;
+    encoder.encode(&work, LAYER.bitrate_bps)?;
     receiver.recv_timeout(FIRST_PACKET).context("no frame came")?
 }
 

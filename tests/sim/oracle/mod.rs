@@ -307,10 +307,13 @@ impl Oracle {
     }
 
     fn open(&mut self, number: usize, client: &mut Client, sealed: &[u8], at: Instant) -> Verdict {
-        let asked = match &client.side {
-            Side::Viewer(watching) => watching.asked,
+        let watching = match &client.side {
+            Side::Viewer(watching) => Some(watching),
             Side::Publisher(_) => None,
         };
+        let asked = watching.and_then(|watching| watching.asked);
+        let sequence = RtpHeader::read(sealed).map_or(0, |header| header.sequence);
+        let is_again = watching.is_some_and(|it| it.asked_again.contains(&sequence));
         let is_viewer = matches!(client.side, Side::Viewer(_));
         let Some(tap) = client.tap() else { return Ok(()) };
         let unread = || (Rule::Keys, "it cannot be opened".to_owned());
@@ -330,7 +333,7 @@ impl Oracle {
         let (len, probes) = (sealed.len(), known.selected.probes(at));
         let wishes = known.selected.has_wishes();
         let plain = plain.as_slice();
-        let opened = Opened { header, plain, payload, len, at, asked, probes, wishes };
+        let opened = Opened { header, plain, payload, len, at, asked, is_again, probes, wishes };
         for track in &mut known.tracks {
             if track.agreed.ssrc == header.ssrc {
                 return track.media(&opened, &known.stream, &self.sources);

@@ -34,8 +34,8 @@ impl Selected {
     /// What probes take of what a link carries, and at once in bytes.
     const PROBES: f64 = 0.04;
     const PROBES_AT_ONCE: u64 = 64_000;
-    /// Two probes may have come before it is told the first estimate.
-    const PROBES_UNTOLD: u64 = 2 * 9_600;
+    /// The first estimate may be told two seconds after it is known, and all at once have come.
+    const PROBES_UNTOLD: u64 = 48_000;
     /// So long it may be more than that, while another layer is on its way.
     const BEYOND: Duration = Duration::from_secs(3);
 

@@ -54,6 +54,8 @@ pub(crate) struct Source {
     pub(crate) obliges: bool,
     pub(crate) connected: Option<Instant>,
     pub(crate) ended: bool,
+    /// What pictures take, by lane.
+    takes: Vec<usize>,
     /// By lane.
     packets: Vec<Vec<Original>>,
     /// The frames of each lane, where some can be left out.
@@ -113,6 +115,11 @@ impl Source {
         (1..self.packets.len()).map(lane_at)
     }
 
+    /// Whether the pictures of one lane take less than those of another.
+    pub(crate) fn takes_less(&self, lane: Lane, than: Lane) -> bool {
+        self.takes[lane_index(lane)] < self.takes[lane_index(than)]
+    }
+
     /// Whether its pictures come in several encodings, or frames of them can be left out.
     pub(crate) fn has_choice(&self) -> bool {
         self.packets.len() > 2 || self.is_scalable()
@@ -145,10 +152,13 @@ impl Source {
         frame.is_none_or(|frame| (frame.spatial, frame.temporal) == (0, 0))
     }
 
-    /// Whether all of a frame had reached the server before the packet of this rank.
+    /// Whether all of a frame had reached the server, in time, before the packet of this rank.
     pub(crate) fn came_before(&self, lane: Lane, frame: usize, rank: usize) -> bool {
         let mut packets = self.frames[lane_index(lane)][frame].packets.clone();
-        packets.all(|index| (1..rank).contains(&self.original(lane, index).rank))
+        packets.all(|index| {
+            let own = self.original(lane, index).rank;
+            (1..rank).contains(&own) && !self.arrivals[own - 1].late
+        })
     }
 
     /// When a lane's newest keyframe began to arrive.
@@ -224,7 +234,10 @@ impl Source {
 impl Sources {
     pub(crate) fn add(&mut self, number: usize, stream: &str, publishing: &Publishing) {
         let lanes = publishing.camera.lanes();
+        let encodings = publishing.camera.encodings();
+        let takes = encodings.iter().map(|it| it.packets * it.payload_bytes / it.every as usize);
         let source = Source {
+            takes: std::iter::once(0).chain(takes).collect(),
             stream: stream.to_owned(),
             codec: publishing.camera.codec,
             mode: publishing.camera.mode,

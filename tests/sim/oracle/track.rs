@@ -78,8 +78,8 @@ pub(crate) struct Track {
     /// Of how many packets it was not known, behind the last that was sent, whether they are left
     /// out.
     kept_free: u64,
-    /// When it went on with another layer of the same publisher.
-    switches: Vec<Instant>,
+    /// When it went on with another layer of the same publisher, and whether with a lower one.
+    switches: Vec<(Instant, bool)>,
     /// What was sent of late, and when, in bytes.
     recent: VecDeque<(Instant, usize)>,
     recent_bytes: usize,
@@ -100,6 +100,8 @@ pub(super) struct Opened<'a> {
     pub(super) at: Instant,
     /// When the viewer asked for a keyframe last.
     pub(super) asked: Option<Instant>,
+    /// The viewer has asked for it again.
+    pub(super) is_again: bool,
     /// How many bytes of probes it may have been sent by now.
     pub(super) probes: u64,
     /// It has said what it wishes to see.
@@ -140,6 +142,8 @@ impl Track {
     const REQUESTS_APART: Duration = Duration::from_secs(1);
     /// A viewer is sent so many layers in turn within this while, at most.
     const SWITCHES: (usize, Duration) = (3, Duration::from_secs(10));
+    /// Steps down that follow each other within this are one.
+    const ONE_FALL: Duration = Duration::from_secs(2);
     /// What may be sent again before anything is earned, and the packet that uses it up.
     const CREDIT: u64 = 96 * 1024 + 1_500;
     /// Of what is sent, in hundredths.
@@ -283,7 +287,10 @@ impl Track {
         let lies = lies && !begins_again;
         if let Some(run) = place.filter(|_| lies).and_then(|place| self.runs.get_mut(place)) {
             run.offered.insert(index);
-            if is_last && arrival.at > run.began + Self::CATCH_UP {
+            // Who takes no RTX is sent again what was not sent the first time, too: it came when no
+            // picture was to flow any more.
+            let is_again = opened.is_again && self.agreed.rtx_ssrc.is_none();
+            if is_last && !is_again && arrival.at > run.began + Self::CATCH_UP {
                 if original.rank < run.newest_rank {
                     return broken(Rule::Order, format!("{what} after such that came later"));
                 }
@@ -325,8 +332,8 @@ impl Track {
         if !may_begin_again {
             return broken(Rule::Gap, format!("{what} begins again without need"));
         }
-        if self.runs.last().is_some_and(|run| run.source == source && run.lane != lane) {
-            self.switches.push(opened.at);
+        if let Some(run) = self.runs.last().filter(|run| run.source == source && run.lane != lane) {
+            self.switches.push((opened.at, publisher.takes_less(lane, run.lane)));
         }
         let (first, began) = ((index, number), opened.at);
         let offered = HashSet::from([index]);
@@ -407,10 +414,10 @@ impl Track {
         };
         let number = self.numbering.peek(u32::from(u16::from_be_bytes(*sequence)), 16);
         let Some(offered) = self.offered.get(&number).copied() else {
-            // What came to the server only after the viewer had begun anew fills a gap of before.
-            let is_gap = self.offered.keys().any(|&other| other > number);
-            let is_kept = is_gap || self.blanks.contains(&number);
-            if is_kept && payload.is_empty() && self.leaves_out() {
+            // What came to the server only after the viewer had begun anew fills a gap of before;
+            // behind that may lie nothing but what was kept free and is left out.
+            let is_gap = self.offered.keys().chain(&self.blanks).any(|&other| other >= number);
+            if is_gap && payload.is_empty() && self.leaves_out() {
                 return self.again(opened);
             }
             if is_gap
@@ -418,7 +425,9 @@ impl Track {
             {
                 return Ok(());
             }
-            return broken(Rule::Retransmission, format!("number {number} was never sent"));
+            let (found, newest) = (all.find(payload), self.offered.keys().next_back());
+            let how = format!("number {number} was never sent, but {newest:?}; {found:?}");
+            return broken(Rule::Retransmission, how);
         };
         let publisher = all.get(offered.source).expect("what was offered has a publisher");
         let types = self.payload_types(publisher.codec(self.kind()));

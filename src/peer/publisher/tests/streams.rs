@@ -297,6 +297,11 @@ fn a_picture_whose_parameter_sets_are_on_their_way_is_no_start() {
     assert_eq!(deliver(5, 6_000, &sps), Some(true));
     // There are none: the picture itself.
     assert_eq!(deliver(8, 9_000, &idr), Some(true));
+    // The picture is, and comes when another keyframe has begun: what it needs is before it.
+    assert_eq!(deliver(9, 12_000, &sps), Some(true));
+    assert_eq!(deliver(10, 12_000, &pps), Some(false));
+    assert_eq!(deliver(12, 15_000, &sps), Some(true));
+    assert_eq!(deliver(11, 12_000, &idr), Some(false));
     assert_eq!(world.report(Kind::Video).dimensions, Some((640, 480)));
-    assert_eq!(world.report(Kind::Video).keyframes, 3);
+    assert_eq!(world.report(Kind::Video).keyframes, 5);
 }

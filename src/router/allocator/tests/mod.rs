@@ -314,6 +314,22 @@ fn a_chosen_layer_that_does_not_flow_is_as_none_chosen_until_it_does() {
 }
 
 #[test]
+fn a_chosen_layer_that_is_withdrawn_is_not_made_up_for_with_a_larger_one() {
+    for withdrawn in ["f", "h", "q"] {
+        let mut world = World::new();
+        world.choose(by_name(withdrawn));
+        world.run(2.0, 9_000);
+        let layer = world.layers.iter_mut().find(|layer| layer.rid == withdrawn);
+        layer.expect("it is one of them").is_withdrawn = true;
+        let expected = if withdrawn == "f" { "h" } else { "q" };
+        // Where there is nothing smaller, something is better than nothing.
+        let expected = if withdrawn == "q" { "f" } else { expected };
+        let gets = world.run(15.0, 9_000);
+        assert!(gets.starts_with(expected), "{withdrawn}: {gets}");
+    }
+}
+
+#[test]
 fn paused_is_no_picture_and_then_what_fits_at_once() {
     let mut world = World::new();
     world.run(5.0, 5_000);

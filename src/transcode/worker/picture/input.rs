@@ -1,5 +1,5 @@
 //! Frames that wait for the decoder. Live pictures are worth nothing late: where it is too slow,
-//! first those are dropped that no other needs, then all up to a keyframe. Pure.
+//! first those are dropped that no other needs, then all up to a keyframe that waits. Pure.
 
 use crate::ipc::picture::Codec;
 use crate::picture::nal::is_disposable;
@@ -13,8 +13,9 @@ const FRAMES_MAX: usize = 1200;
 const BYTES_MAX: usize = 24 << 20;
 /// Where more of the source waits, the decoder is late.
 const LATE: i64 = CLOCK_RATE / 5;
-/// Decoders are faster than real time by far: one that has been late for so long stays so.
-const LATE_MAX_NS: u64 = 3_000_000_000;
+/// Where even more waits, it goes on with the newest keyframe, if one is there. To throw away what
+/// can be decoded and wait for one would not be sooner.
+const LATE_MAX: i64 = CLOCK_RATE;
 
 /// A frame of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,22 +36,13 @@ pub(crate) struct Input {
     bytes: usize,
     /// Nothing can be decoded before a keyframe comes.
     needs_keyframe: bool,
-    /// Since when the decoder has been late, in nanoseconds of whatever clock.
-    late_since_ns: Option<u64>,
     taken: u32,
     dropped: u32,
 }
 
 impl Default for Input {
     fn default() -> Self {
-        Self {
-            frames: VecDeque::new(),
-            bytes: 0,
-            needs_keyframe: true,
-            late_since_ns: None,
-            taken: 0,
-            dropped: 0,
-        }
+        Self { frames: VecDeque::new(), bytes: 0, needs_keyframe: true, taken: 0, dropped: 0 }
     }
 }
 
@@ -70,21 +62,17 @@ impl Input {
         self.frames.push_back(frame);
     }
 
-    /// The next frame to decode at `now_ns`, and whether it is late.
-    pub(crate) fn pop(&mut self, now_ns: u64) -> Option<(Frame, bool)> {
-        if self.is_late() {
-            let since = *self.late_since_ns.get_or_insert(now_ns);
-            if now_ns.saturating_sub(since) > LATE_MAX_NS {
-                self.late_since_ns = None;
-                self.skip_to_keyframe();
-            }
-        } else {
-            self.late_since_ns = None;
+    /// The next frame to decode, and whether it is late.
+    pub(crate) fn pop(&mut self) -> Option<(Frame, bool)> {
+        if self.span() > LATE_MAX
+            && let Some(newest) = self.newest_keyframe()
+        {
+            (0..newest).for_each(|_| self.drop_first());
         }
-        while self.is_late() && self.frames.front().is_some_and(is_spare) {
+        while self.span() > LATE && self.frames.front().is_some_and(is_spare) {
             self.drop_first();
         }
-        let is_late = self.is_late();
+        let is_late = self.span() > LATE;
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.data.len();
         Some((frame, is_late))
@@ -100,22 +88,21 @@ impl Input {
         (std::mem::take(&mut self.taken), std::mem::take(&mut self.dropped))
     }
 
-    /// Whether more waits than a decoder leaves waiting that keeps up.
-    fn is_late(&self) -> bool {
-        let (Some(first), Some(last)) = (self.frames.front(), self.frames.back()) else {
-            return false;
-        };
-        last.ticks.saturating_sub(first.ticks) > LATE
+    /// How much of the source waits, in ticks.
+    fn span(&self) -> i64 {
+        let ends = self.frames.front().zip(self.frames.back());
+        ends.map_or(0, |(first, last)| last.ticks.saturating_sub(first.ticks))
+    }
+
+    /// Where the newest keyframe waits. One that is first already is none: it helps nobody on.
+    fn newest_keyframe(&self) -> Option<usize> {
+        self.frames.iter().rposition(|frame| frame.is_keyframe).filter(|&at| at > 0)
     }
 
     /// Drops all before the newest keyframe, or all, and what comes up to the next one.
     fn skip_to_keyframe(&mut self) {
-        let newest = self.frames.iter().rposition(|frame| frame.is_keyframe);
-        // One that is first already does not help.
-        let newest = newest.filter(|&at| at > 0);
-        for _ in 0..newest.unwrap_or(self.frames.len()) {
-            self.drop_first();
-        }
+        let newest = self.newest_keyframe();
+        (0..newest.unwrap_or(self.frames.len())).for_each(|_| self.drop_first());
         self.needs_keyframe = newest.is_none();
     }
 
@@ -135,8 +122,6 @@ fn is_spare(frame: &Frame) -> bool {
 mod tests {
     use super::*;
 
-    const SECOND_NS: u64 = 1_000_000_000;
-
     /// The frame of this number at 30 per second. Every other one is no reference.
     fn frame(number: i64, is_keyframe: bool) -> Frame {
         let head = if number % 2 == 1 { 0x01 } else { 0x41 };
@@ -144,15 +129,15 @@ mod tests {
         Frame { number: 0, codec: Codec::H264, ticks: number * 3000, is_keyframe, data }
     }
 
-    fn numbers(input: &mut Input, now_ns: u64) -> Vec<i64> {
-        std::iter::from_fn(|| Some(input.pop(now_ns)?.0.ticks / 3000)).collect()
+    fn numbers(input: &mut Input) -> Vec<i64> {
+        std::iter::from_fn(|| Some(input.pop()?.0.ticks / 3000)).collect()
     }
 
     #[test]
     fn nothing_comes_out_before_a_keyframe() {
         let mut input = Input::default();
         (0..5).for_each(|number| input.push(frame(number, number == 3)));
-        assert_eq!(numbers(&mut input, 0), [3, 4]);
+        assert_eq!(numbers(&mut input), [3, 4]);
         assert_eq!(input.take_counts(), (5, 3));
         assert_eq!(input.take_counts(), (0, 0));
     }
@@ -161,32 +146,32 @@ mod tests {
     fn a_late_decoder_is_spared_what_no_frame_needs() {
         let mut input = Input::default();
         (0..12).for_each(|number| input.push(frame(number, number == 0)));
-        assert_eq!(input.pop(0).map(|(frame, is_late)| (frame.ticks, is_late)), Some((0, true)));
+        assert_eq!(input.pop().map(|(frame, is_late)| (frame.ticks, is_late)), Some((0, true)));
         // 6 frames and a step are 200 ms: from 5 on nothing is late.
-        assert_eq!(numbers(&mut input, 0), [2, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(numbers(&mut input), [2, 4, 5, 6, 7, 8, 9, 10, 11]);
         assert_eq!(input.take_counts(), (12, 2));
     }
 
     #[test]
-    fn a_decoder_that_stays_late_goes_on_with_a_keyframe() {
+    fn a_decoder_that_is_late_by_a_second_goes_on_with_a_keyframe_that_waits() {
         let mut input = Input::default();
         (0..90).for_each(|number| input.push(frame(number * 2, number % 40 == 0)));
-        assert!(input.pop(0).is_some_and(|(frame, is_late)| frame.ticks == 0 && is_late));
-        assert!(input.pop(3 * SECOND_NS).is_some_and(|(frame, _)| frame.ticks == 6000));
-        let next = input.pop(3 * SECOND_NS + 1).expect("a keyframe waits");
-        assert_eq!((next.0.ticks, next.0.is_keyframe), (160 * 3000, true));
-        assert_eq!(input.take_counts(), (90, 78));
+        let (next, _) = input.pop().expect("a keyframe waits");
+        assert_eq!((next.ticks, next.is_keyframe), (160 * 3000, true));
+        assert_eq!(numbers(&mut input).len(), 9);
+        assert_eq!(input.take_counts(), (90, 80));
     }
 
     #[test]
-    fn where_no_keyframe_waits_all_is_dropped_up_to_the_next() {
+    fn where_no_keyframe_waits_all_is_decoded_until_one_comes() {
         let mut input = Input::default();
         (0..90).for_each(|number| input.push(frame(number * 2, number == 0)));
-        assert!(input.pop(0).is_some());
-        assert!(input.pop(4 * SECOND_NS).is_none());
-        input.push(frame(200, false));
-        input.push(frame(202, true));
-        assert_eq!(numbers(&mut input, 4 * SECOND_NS), [202]);
+        for number in 0..20 {
+            assert!(input.pop().is_some_and(|(it, is_late)| it.ticks == number * 6000 && is_late));
+        }
+        input.push(frame(180, true));
+        input.push(frame(182, false));
+        assert_eq!(numbers(&mut input), [180, 182]);
     }
 
     #[test]

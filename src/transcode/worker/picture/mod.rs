@@ -26,7 +26,7 @@ mod input;
 pub(crate) mod lane;
 mod load;
 mod nal;
-mod scaler;
+pub(crate) mod scaler;
 mod spread;
 mod stamp;
 mod still;
@@ -231,7 +231,7 @@ fn decode(shared: &Arc<Shared>, tell: &Tell) -> anyhow::Result<()> {
 fn next_frame(shared: &Shared) -> (Frame, bool) {
     let mut asked = lock(&shared.asked);
     loop {
-        if let Some(next) = asked.input.pop(now_ns()) {
+        if let Some(next) = asked.input.pop() {
             return next;
         }
         asked = shared.arrived.wait(asked).unwrap_or_else(PoisonError::into_inner);

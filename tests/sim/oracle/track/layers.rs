@@ -34,11 +34,25 @@ impl Track {
         Ok(())
     }
 
-    /// On a steady link layers do not take turns.
+    /// On a steady link layers do not take turns; those of another publisher are others.
     pub(in super::super) fn is_calm(&self, since: Instant) -> Verdict {
         let (most, span) = Self::SWITCHES;
-        let recent: Vec<&Instant> = self.switches.iter().filter(|at| **at >= since).collect();
-        match recent.windows(most + 1).find(|some| *some[most] < *some[0] + span) {
+        let source = self.runs.last().map(|run| run.source);
+        let runs = self.runs.iter().rev().take_while(|run| Some(run.source) == source);
+        let since = runs.last().map_or(since, |first| first.began.max(since));
+        let recent = self.switches.iter().filter(|(at, _)| *at >= since);
+        let turns = recent.fold(Vec::new(), |mut turns: Vec<(Instant, bool)>, &(at, is_down)| {
+            match turns
+                .last_mut()
+                .filter(|(last, was_down)| is_down && *was_down && at < *last + Self::ONE_FALL)
+            {
+                Some((last, _)) => *last = at,
+                None => turns.push((at, is_down)),
+            }
+            turns
+        });
+        let recent: Vec<Instant> = turns.into_iter().map(|(at, _)| at).collect();
+        match recent.windows(most + 1).find(|some| some[most] < some[0] + span) {
             None => Ok(()),
             Some(_) => broken(Rule::Oscillation, format!("more than {most} in {span:?}")),
         }

@@ -59,8 +59,13 @@ impl Track {
                 continue;
             }
             // Of several layers it may wait for another one.
-            let begins = source.original(lane, index).begins && !source.has_choice();
-            if (begins || lane == Lane::Audio) && arrival.at >= watch.connected {
+            let original = source.original(lane, index);
+            let begins = original.begins && !source.has_choice();
+            // A sound that came behind later ones is no start: the next one is as good.
+            let mut later = source.ranks(lane, index + 1);
+            let is_passed = later.any(|rank| (1..original.rank).contains(&rank));
+            let begins = begins || (lane == Lane::Audio && !is_passed);
+            if begins && arrival.at >= watch.connected {
                 return broken(Rule::Starved, format!("it did not begin with {what}"));
             }
         }

@@ -33,11 +33,18 @@ impl Track {
             |offered: &super::Offered| (offered.source, offered.lane) == (run.source, run.lane);
         let behind = before.is_some_and(|(_, it)| same(it) && it.index < index);
         let ahead = after.is_none_or(|(_, it)| !same(it) || index < it.index);
-        // Another keyframe may be begun with, under the next number, past what was in between.
+        // Another keyframe may be begun with, under the next number or behind such as were kept
+        // free, past what was in between.
         let begins_anew = publisher.original(run.lane, index).begins
             && before.is_some_and(|(&last, it)| {
-                number == last + 1
-                    && (it.index + 1..index).any(|skipped| publisher.is_base(run.lane, skipped))
+                let free = number - last - 1;
+                let is_owed = |skipped| {
+                    let original = publisher.original(run.lane, skipped);
+                    let is_begun = original.frame.is_some_and(|it| run.frames.contains(&it));
+                    let has_come = free == 0 || original.rank != 0;
+                    has_come && (is_begun || publisher.is_base(run.lane, skipped))
+                };
+                free <= self.kept_free && (it.index + 1..index).any(is_owed)
             });
         behind && ahead && !begins_anew
     }

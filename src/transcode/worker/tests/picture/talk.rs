@@ -15,7 +15,7 @@ const NEVER: Duration = Duration::from_mins(1);
 /// A running worker for pictures.
 pub(crate) struct Talk {
     pub(crate) child: Child,
-    socket: UnixStream,
+    pub(crate) socket: UnixStream,
     incoming: Incoming<Report>,
     /// Loads that came while something else was waited for.
     pub(crate) loads: Vec<Load>,
@@ -78,7 +78,7 @@ impl Talk {
                 _ => {}
             }
         }
-        unreachable!("it never comes: {:?}", self.loads);
+        unreachable!("it never comes: {:?}", self.loads.last());
     }
 
     /// Waits until it tells its load once more.
@@ -88,6 +88,15 @@ impl Talk {
             _ => None,
         });
         self.loads.push(load);
+    }
+
+    /// Waits until its loads are as they should be.
+    pub(crate) fn wait_for_loads(&mut self, mut are_right: impl FnMut(&[Load]) -> bool) {
+        let loads_max = self.loads.len() + NEVER.as_secs() as usize;
+        while !are_right(&self.loads) {
+            assert!(self.loads.len() < loads_max, "it stays as it is: {:?}", self.loads);
+            self.wait_for_load();
+        }
     }
 
     /// The next frame of any layer, with its number.
