@@ -143,6 +143,8 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
                 self.layers = layers;
                 self.tell_layers();
             }
+            // What is made of it can be packaged, and comes soon.
+            Found::NotPlayable(_) if self.tools.bus.directory().is_made(&self.stream) => {}
             Found::NotPlayable(reason) => self.store.refuse(reason),
             Found::Left => self.vacant_until = Some(now + self.tools.grace),
         }

@@ -107,7 +107,7 @@ impl Source {
             Tapped::Clock { lane, timestamp, wall } => {
                 publisher.take_clock(lane, timestamp, wall, emit);
             }
-            Tapped::Layers(layers) => emit(Found::Layers(layers)),
+            Tapped::Layers(layers) => emit(Found::Layers(publisher.playable(layers))),
             Tapped::Frame(frame, wall) => publisher.take_frame(frame, wall, emit),
             Tapped::Lost => publisher.lose(emit),
             Tapped::Left(term) if term == publisher.term => {
@@ -131,6 +131,11 @@ impl Source {
             publisher.poll(now, emit);
         }
     }
+}
+
+/// Whether players of HLS take it.
+const fn is_packaged(codec: Codec) -> bool {
+    !matches!(codec, Codec::Vp8 | Codec::Vp9)
 }
 
 impl Publisher {
@@ -158,13 +163,19 @@ impl Publisher {
         }
     }
 
+    /// Those of these layers that can be packaged.
+    fn playable(&self, mut layers: Vec<LayerState>) -> Vec<LayerState> {
+        layers.retain(|layer| self.takes_all || layer.codec.is_none_or(is_packaged));
+        layers
+    }
+
     /// Tells once of a picture that cannot be packaged; whether it is one.
     fn refuse(&mut self, codec: Codec, emit: Emit<'_>) -> bool {
-        let refused = !self.takes_all && matches!(codec, Codec::Vp8 | Codec::Vp9);
+        let refused = !self.takes_all && !is_packaged(codec);
         if refused && self.refused.replace(codec) != Some(codec) {
             emit(Found::NotPlayable(format!(
-                "The picture is {codec}, which HLS players take only transcoded, and this server \
-                 does not do that: publish H.264, H.265 or AV1."
+                "The picture is {codec}, which HLS players take only as something else: publish \
+                 H.264, H.265 or AV1, or have H.264 made of it (transcode.ladder = \"on\")."
             )));
         }
         refused

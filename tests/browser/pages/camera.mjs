@@ -1,4 +1,5 @@
-// A camera that sees a clock, and a microphone that hears a tone; published by WHIP in H.264.
+// A camera that sees a clock, and a microphone that hears a tone; published by WHIP, in H.264 if
+// nothing else is asked for.
 
 import { FRAMES_PER_SECOND, HEIGHT, WIDTH, draw } from "./burnt_clock.mjs";
 
@@ -47,7 +48,8 @@ window.publish = async (url, token, what = ONE) => {
   peer.addTransceiver(heard, how);
   const transceiver = peer.addTransceiver(shown, { ...how, sendEncodings });
   const { codecs } = RTCRtpSender.getCapabilities("video");
-  const wanted = codecs.filter(({ mimeType }) => /\/(H264|rtx)$/i.test(mimeType));
+  const names = [what.codec ?? "H264", "rtx"].map((name) => `video/${name}`.toLowerCase());
+  const wanted = codecs.filter(({ mimeType }) => names.includes(mimeType.toLowerCase()));
   transceiver.setCodecPreferences(wanted);
   await peer.setLocalDescription();
   const headers = { "Content-Type": "application/sdp", Authorization: `Bearer ${token}` };

@@ -84,6 +84,10 @@ fn what_layers_carry_is_passed_on() {
     let mut world = World::new();
     let layers = vec![LayerState { layer: second(), ..LayerState::default() }];
     world.take(Tapped::Layers(layers.clone()), 0);
+    assert_eq!(world.found.last(), Some(&Found::Layers(layers.clone())));
+    // No player of HLS takes VP8, whatever is made of it.
+    let vp8 = LayerState { codec: Some(Codec::Vp8), ..LayerState::default() };
+    world.take(Tapped::Layers([vec![vp8], layers.clone()].concat()), 0);
     assert_eq!(world.found.last(), Some(&Found::Layers(layers)));
 }
 
