@@ -118,6 +118,8 @@ impl Estimator {
     /// So long losses in reports are a limit. Without any they say of none: whoever is sent little
     /// would be sent little for ever, since nothing else tells what its path carries.
     const LOSSES_LAST: Duration = Duration::from_secs(30);
+    /// Who waits so long waits for no moment's standstill: what comes then is what the path carries.
+    const LATE: Duration = Duration::from_millis(400);
     /// Reports closer to each other are taken together.
     const REPORTS_APART: Duration = Duration::from_millis(200);
 
@@ -227,6 +229,7 @@ impl Estimator {
             is_queueing: self.delay.is_queueing(),
             has_waited: self.delay.has_waited(),
             filling: self.received.served().filter(|_| self.delay.is_filling()),
+            late: self.received.served().filter(|_| self.delay.waited() >= Self::LATE),
             received,
             departed: self.received.departed(),
             bottleneck: self.received.bottleneck(),
@@ -275,6 +278,7 @@ impl Estimator {
             is_queueing: false,
             has_waited: false,
             filling: None,
+            late: None,
             received: Some(received),
             departed: None,
             bottleneck: None,
