@@ -118,7 +118,7 @@ impl Estimator {
     /// So long losses in reports are a limit. Without any they say of none: whoever is sent little
     /// would be sent little for ever, since nothing else tells what its path carries.
     const LOSSES_LAST: Duration = Duration::from_secs(30);
-    /// Who waits so long waits for no moment's standstill: what comes then is what the path carries.
+    /// So long nobody waits for a moment that stands still: what comes is what the path carries.
     const LATE: Duration = Duration::from_millis(400);
     /// Reports closer to each other are taken together.
     const REPORTS_APART: Duration = Duration::from_millis(200);
