@@ -42,8 +42,6 @@ fn connections_over_links_of_three_rates_get_three_layers_and_keep_them() {
         lot.world.strict = rate > 1_000;
         let ana = lot.ana();
         let took = lot.until(ana, layer, secs(12));
-        // What it begins with stands in its way, and is left as soon as that is seen.
-        assert!(rate > 1_000 || took <= ms(2_500), "{layer} after {took:?}");
         run(&mut lot, secs(8));
         let since = lot.world.now;
         let waited = run(&mut lot, secs(10));

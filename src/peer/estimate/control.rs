@@ -58,8 +58,6 @@ pub(super) struct Signals {
     pub(super) has_waited: bool,
     /// The rate at which a queue is served that gets longer and longer.
     pub(super) filling: Option<Bitrate>,
-    /// The same where packets are late by much.
-    pub(super) late: Option<Bitrate>,
     /// The rate at which packets came.
     pub(super) received: Option<Bitrate>,
     /// The rate at which those had departed, in half a second and in a whole one.
@@ -94,9 +92,6 @@ impl Signals {
 
     /// Where there is one by that already, and no doubt: what the path carries.
     fn filled(&self) -> Option<f64> {
-        if let Some(late) = self.late {
-            return Some(bits(late));
-        }
         let (carried, (lately, longer)) = (self.filling?, self.departed?);
         (lately.min(longer) >= carried.scaled(OVERFILLS)).then_some(bits(carried))
     }

@@ -118,8 +118,6 @@ impl Estimator {
     /// So long losses in reports are a limit. Without any they say of none: whoever is sent little
     /// would be sent little for ever, since nothing else tells what its path carries.
     const LOSSES_LAST: Duration = Duration::from_secs(30);
-    /// So long nobody waits for a moment that stands still: what comes is what the path carries.
-    const LATE: Duration = Duration::from_millis(400);
     /// Reports closer to each other are taken together.
     const REPORTS_APART: Duration = Duration::from_millis(200);
 
@@ -229,7 +227,6 @@ impl Estimator {
             is_queueing: self.delay.is_queueing(),
             has_waited: self.delay.has_waited(),
             filling: self.received.served().filter(|_| self.delay.is_filling()),
-            late: self.received.served().filter(|_| self.delay.waited() >= Self::LATE),
             received,
             departed: self.received.departed(),
             bottleneck: self.received.bottleneck(),
@@ -278,7 +275,6 @@ impl Estimator {
             is_queueing: false,
             has_waited: false,
             filling: None,
-            late: None,
             received: Some(received),
             departed: None,
             bottleneck: None,

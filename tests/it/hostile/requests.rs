@@ -26,7 +26,10 @@ fn offers() -> anyhow::Result<Vec<String>> {
 fn mutate_sdp(offer: &str, dice: &mut Dice) -> String {
     let mut lines: Vec<String> = offer.lines().map(str::to_owned).collect();
     for _ in 0..=dice.roll(4) {
-        let count = lines.len().max(1) as u64;
+        if lines.is_empty() {
+            break;
+        }
+        let count = lines.len() as u64;
         let (at, other) = (dice.roll(count) as usize, dice.roll(count) as usize);
         match dice.roll(6) {
             0 => drop(lines.remove(at)),
