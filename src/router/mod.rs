@@ -249,7 +249,7 @@ impl Router {
     pub fn stop_made(&mut self, layer: LayerId) {
         self.layers.forget(layer);
         if let Some(stream) = self.video.get_mut(layer.index()) {
-            stream.cache.clear();
+            stream.end();
         }
         self.changed = true;
     }

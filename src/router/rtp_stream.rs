@@ -79,7 +79,7 @@ impl RtpStream {
         self.batch.depart(now);
         for Waiting { packet, padding } in self.batch.going() {
             self.history.departed(packet.sequence, *padding);
-            if self.lane.kind() == Kind::Video {
+            if self.lane.kind() == Kind::Video && !self.skipping {
                 let departed = Departed { packet: Arc::clone(packet), padding: *padding };
                 self.cache.push(departed, self.history.after(packet.sequence));
             }
@@ -97,17 +97,24 @@ impl RtpStream {
         lost
     }
 
+    /// Nothing more comes of it before a keyframe: what is on its way still goes out, and nobody
+    /// begins with that.
+    pub(super) fn end(&mut self) {
+        self.cache.clear();
+        self.skipping = true;
+    }
+
     /// All of it since the newest keyframe, with the padding it went out with.
     pub(super) fn since_keyframe(&self) -> impl Iterator<Item = (Arc<Packet>, u8)> {
         let departed = self.cache.packets().map(|it| (Arc::clone(&it.packet), it.padding));
-        let waiting = self.batch.waiting().iter();
+        let waiting = self.batch.waiting().iter().filter(|_| !self.skipping);
         departed.chain(waiting.map(|it| (Arc::clone(&it.packet), it.padding)))
     }
 
     /// The same, or, while no keyframe is kept, all that is: some of it may have overtaken one.
     pub(super) fn past_and_present(&self) -> impl Iterator<Item = (Arc<Packet>, u8)> {
         let is_cached = self.cache.packets().next().is_some();
-        let past = self.history.after(0).filter(move |_| !is_cached);
+        let past = self.history.after(0).filter(move |_| !is_cached && !self.skipping);
         let past = past.map(|(packet, padding)| (Arc::clone(packet), padding));
         past.chain(self.since_keyframe())
     }

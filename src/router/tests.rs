@@ -55,6 +55,30 @@ fn a_layer_that_does_not_flow_is_not_asked_for_a_keyframe() {
     assert_eq!(router.keyframe_request_due(at(4_000)), Some(first));
 }
 
+/// What was on its way would be kept, and whoever follows begin with a layer that never flows.
+#[test]
+fn nobody_begins_with_a_layer_that_has_ended() {
+    let start = Instant::now();
+    let mut router = router(start);
+    let push = |router: &mut Router, sequence: u64, keyframe| {
+        let fields = PacketFields::single(Codec::Vp8, sequence, sequence * 3_000, start);
+        router.push(&Arc::new(PacketFields { marker: true, keyframe, ..fields }.with(vec![0])))
+    };
+    push(&mut router, 1, true);
+    push(&mut router, 2, false);
+    router.stop_made(LayerId::ONLY);
+    assert_eq!(router.past_and_present().1.len(), 0, "nothing is handed to a follower");
+    router.begin_batch(start + Duration::from_millis(10));
+    assert_eq!(router.batch(VIDEO).len(), 2, "whoever has it gets the rest");
+    router.finish_batch();
+    assert_eq!((router.cached(), router.layers(start).len()), (0, 0));
+    assert_eq!(push(&mut router, 3, false), Pushed::NoRoom);
+    push(&mut router, 4, true);
+    router.begin_batch(start + Duration::from_millis(20));
+    router.finish_batch();
+    assert_eq!(router.past_and_present().1.len(), 1, "it begins anew");
+}
+
 /// Told with the numbers of the publisher before, it would tear sound and picture apart.
 #[test]
 fn a_timestamp_is_not_told_before_it_is_known_by_what_it_is_moved() {
