@@ -74,6 +74,9 @@ impl std::fmt::Debug for Run {
 }
 
 impl Run {
+    /// So many per cent of real time, and what waits becomes less.
+    const CATCHES_UP: u32 = 110;
+
     /// Starts a worker for a picture of which these layers are to be made.
     pub(super) fn start(
         tools: &Tools,
@@ -213,7 +216,9 @@ impl Run {
     fn take_load(&mut self, load: Load, now: Instant) {
         self.dropped_frames += u64::from(load.dropped);
         let running = self.demand.running();
-        if let Some(shed) = self.shedding.load(load.is_behind, running, now) {
+        // One that catches up was held up for a moment, and is not too slow.
+        let is_too_slow = load.is_behind && load.speed_percent < Self::CATCHES_UP;
+        if let Some(shed) = self.shedding.load(is_too_slow, running, now) {
             let speed_percent = load.speed_percent;
             let layer = self.layers.get(shed).map(|made| &made.planned.rid);
             warn!(
