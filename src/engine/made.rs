@@ -233,6 +233,20 @@ impl Engine {
         }
     }
 
+    /// Where a viewer is the first to get a layer that is made, that is told at once, and not after
+    /// the next look at all viewers: it begins to be made by that.
+    pub(super) fn tell_if_first(&mut self, key: usize) {
+        let Some(peer) = self.peers.get(key) else { return };
+        let (Some(stream), Side::Viewer(viewing)) = (self.streams.get(peer.stream), &peer.side)
+        else {
+            return;
+        };
+        let told = stream.making.as_ref().map_or(&stream.watched.told, |it| &it.watched);
+        if viewing.made_watched().any(|at| told[at] == 0) {
+            self.tell_made_watched(peer.stream);
+        }
+    }
+
     /// Whoever makes layers, or has the publisher, is told which of them viewers get.
     pub(super) fn tell_made_watched(&mut self, index: usize) {
         let Some(stream) = self.streams.get(index) else { return };

@@ -415,6 +415,7 @@ impl Engine {
                 self.counters.started(begins);
                 self.catch_ups.started(key, begins, now);
                 self.request_keyframe(index, now);
+                self.tell_if_first(key);
             }
             Role::Publisher => self.begin_stream(key, index, now, arena),
         }

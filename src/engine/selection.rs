@@ -418,6 +418,7 @@ impl Engine {
                 self.events.push_back(Event::Layers { session, selection });
             }
         }
+        self.tell_if_first(key);
     }
 
     /// A viewer wishes to see this from now on.

@@ -22,4 +22,6 @@ pub struct MadeReport {
     pub rid: String,
     /// The encoder's element, while it is made.
     pub encoder: Option<String>,
+    /// Pictures of it that its workers left out, since the publisher began.
+    pub skipped_pictures: u64,
 }

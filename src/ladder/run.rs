@@ -65,6 +65,7 @@ struct Made {
     encoder: Option<String>,
     /// Why no encoder can make it.
     refused: Option<String>,
+    skipped_pictures: u64,
 }
 
 impl std::fmt::Debug for Run {
@@ -74,9 +75,6 @@ impl std::fmt::Debug for Run {
 }
 
 impl Run {
-    /// So many per cent of real time, and what waits becomes less.
-    const CATCHES_UP: u32 = 110;
-
     /// Starts a worker for a picture of which these layers are to be made.
     pub(super) fn start(
         tools: &Tools,
@@ -100,7 +98,7 @@ impl Run {
         let made = planned.into_iter().zip(rates).enumerate().map(|(index, (planned, bitrate))| {
             let id = MadeLayer::id(index);
             let outlet = id.map(|id| Outlet::new(id, tools.payload_max));
-            Made { planned, bitrate, outlet, encoder: None, refused: None }
+            Made { planned, bitrate, outlet, encoder: None, refused: None, skipped_pictures: 0 }
         });
         Ok(Self {
             stream: stream.clone(),
@@ -215,10 +213,13 @@ impl Run {
 
     fn take_load(&mut self, load: Load, now: Instant) {
         self.dropped_frames += u64::from(load.dropped);
+        for layer in &load.layers {
+            if let Some(made) = self.layers.get_mut(usize::from(layer.layer)) {
+                made.skipped_pictures += u64::from(layer.skipped);
+            }
+        }
         let running = self.demand.running();
-        // One that catches up was held up for a moment, and is not too slow.
-        let is_too_slow = load.is_behind && load.speed_percent < Self::CATCHES_UP;
-        if let Some(shed) = self.shedding.load(is_too_slow, running, self.wished.watching(), now) {
+        if let Some(shed) = self.shedding.load(&load, running, self.wished.watching(), now) {
             let speed_percent = load.speed_percent;
             let layer = self.layers.get(shed).map(|made| &made.planned.rid);
             warn!(
@@ -361,6 +362,7 @@ impl Run {
         let layers = self.layers.iter().map(|made| MadeReport {
             rid: made.planned.rid.clone(),
             encoder: made.encoder.clone(),
+            skipped_pictures: made.skipped_pictures,
         });
         LadderReport {
             notices: self.notices(),

@@ -7,6 +7,7 @@
 
 use crate::engine::made::Watching;
 use crate::media::layer::MadeLayer;
+use crate::transcode::picture::Load;
 use std::time::{Duration, Instant};
 
 /// What has been given up of the made layers of one stream, which are the largest first.
@@ -31,16 +32,16 @@ impl Shedding {
     /// So long one shows whether there is room for it, before the next is tried.
     const TRIED: Duration = Duration::from_secs(10);
 
-    /// The worker has told whether it falls behind, with these layers, which so many watch; the one
-    /// that is given up.
+    /// The worker has told how it keeps up, with these layers, which so many watch; the one that is
+    /// given up.
     pub(super) fn load(
         &mut self,
-        is_behind: bool,
+        load: &Load,
         running: u8,
         watching: Watching,
         now: Instant,
     ) -> Option<usize> {
-        self.behind = if is_behind { self.behind + 1 } else { 0 };
+        self.behind = if is_too_slow(load) { self.behind + 1 } else { 0 };
         if self.behind < Self::BEHIND_MAX {
             return None;
         }
@@ -72,10 +73,24 @@ impl Shedding {
     }
 }
 
+/// Whether a worker falls behind, and not only catches up with what has held it up for a moment:
+/// then more comes out than comes in. How fast the time of its pictures goes by says nothing: it
+/// leaps where some are left out.
+fn is_too_slow(load: &Load) -> bool {
+    /// So many that come out for 100 that come in, and what waits becomes less.
+    const CATCHES_UP: u64 = 110;
+    let (taken, decoded) = (u64::from(load.taken), u64::from(load.decoded));
+    load.is_behind && decoded * 100 < taken.max(1) * CATCHES_UP
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Clock;
+
+    fn load(is_behind: bool) -> Load {
+        Load { is_behind, taken: 30, decoded: 30, ..Load::default() }
+    }
 
     /// As many watch each.
     const ALIKE: Watching = [1; MadeLayer::MAX];
@@ -96,7 +111,7 @@ mod tests {
             let (mut shedding, mut running) = (Shedding::default(), running);
             let mut order = Vec::new();
             for _ in 0..30 {
-                if let Some(index) = shedding.load(true, running, watching, now) {
+                if let Some(index) = shedding.load(&load(true), running, watching, now) {
                     order.push(index);
                     running &= !(1 << index);
                 }
@@ -106,20 +121,38 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_leaps_is_too_slow_and_one_that_catches_up_is_not() {
+        for (taken, decoded, speed_percent, expected) in [
+            (15, 15, 100, true),
+            (18, 10, 54, true),
+            // Up to a keyframe all was left out.
+            (18, 11, 115, true),
+            (18, 7, 152, true),
+            (0, 0, 0, true),
+            (30, 45, 150, false),
+            (0, 20, 70, false),
+        ] {
+            let load = Load { taken, decoded, speed_percent, ..load(true) };
+            assert_eq!(is_too_slow(&load), expected, "{load:?}");
+            assert!(!is_too_slow(&Load { is_behind: false, ..load }));
+        }
+    }
+
+    #[test]
     fn it_takes_three_loads_in_a_row_and_the_last_one_stays() {
         let (mut shedding, start) = (Shedding::default(), Clock::system().now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let behind = [(true, None), (true, None), (false, None), (true, None), (true, None)];
         for (second, (is_behind, shed)) in (0..).zip(behind) {
-            assert_eq!(shedding.load(is_behind, 0b111, ALIKE, at(second)), shed);
+            assert_eq!(shedding.load(&load(is_behind), 0b111, ALIKE, at(second)), shed);
         }
-        assert_eq!(shedding.load(true, 0b111, ALIKE, at(5)), Some(0));
+        assert_eq!(shedding.load(&load(true), 0b111, ALIKE, at(5)), Some(0));
         assert_eq!(shedding.shed(), 0b001);
-        assert_eq!(shedding.load(true, 0b110, ALIKE, at(6)), None);
-        assert_eq!(shedding.load(true, 0b110, ALIKE, at(7)), None);
-        assert_eq!(shedding.load(true, 0b110, ALIKE, at(8)), Some(1));
+        assert_eq!(shedding.load(&load(true), 0b110, ALIKE, at(6)), None);
+        assert_eq!(shedding.load(&load(true), 0b110, ALIKE, at(7)), None);
+        assert_eq!(shedding.load(&load(true), 0b110, ALIKE, at(8)), Some(1));
         for second in 9..20 {
-            assert_eq!(shedding.load(true, 0b100, ALIKE, at(second)), None, "the last one");
+            assert_eq!(shedding.load(&load(true), 0b100, ALIKE, at(second)), None, "the last one");
         }
         assert_eq!(shedding.shed(), 0b011);
     }
@@ -129,7 +162,7 @@ mod tests {
         let (mut shedding, start) = (Shedding::default(), Clock::system().now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let shed = |shedding: &mut Shedding, running, second| {
-            (0..3).find_map(|_| shedding.load(true, running, ALIKE, at(second)))
+            (0..3).find_map(|_| shedding.load(&load(true), running, ALIKE, at(second)))
         };
         assert_eq!(shed(&mut shedding, 0b111, 0), Some(0));
         assert_eq!(shed(&mut shedding, 0b110, 10), Some(1));

@@ -25,6 +25,11 @@ impl KeyframeRequester {
         Self { interval, wanted: false, asked: None, began: None, is_ignored: false }
     }
 
+    /// From now on it asks at most once per `interval`.
+    pub const fn set_interval(&mut self, interval: Duration) {
+        self.interval = interval;
+    }
+
     /// Somebody waits for a keyframe.
     pub const fn want(&mut self) {
         self.wanted = true;

@@ -52,6 +52,9 @@ use time_line::TimeLine;
 
 /// How a layer without a name is called beside layers that are made of it.
 const SOURCE_LAYER: &str = "source";
+/// Keyframes of what is made here are asked for more often: they cost no uplink, and whoever comes
+/// to a layer that has just begun for somebody else is not to wait for a second.
+const MADE_KEYFRAMES_APART: Duration = Duration::from_millis(250);
 
 /// How a router behaves; the reasons stand beside the options of the same names.
 #[derive(Debug, Clone, Copy)]
@@ -226,6 +229,10 @@ impl Router {
             }
         }
         self.layers.set_made(made);
+        let interval = self.settings.keyframe_request_interval.min(MADE_KEYFRAMES_APART);
+        for layer in (0..self.layers.made().len()).filter_map(MadeLayer::id) {
+            self.stream_mut(Lane::Video(layer)).keyframe.set_interval(interval);
+        }
         self.changed = true;
     }
 

@@ -73,6 +73,12 @@ pub(super) fn readings(pictures: usize, reports: &[(StreamName, LadderReport)]) 
     let by_stream = |read: fn(&LadderReport) -> f64| -> Samples {
         reports.iter().map(|(stream, report)| (labels(stream), read(report))).collect()
     };
+    let skipped = reports.iter().flat_map(|(stream, report)| {
+        report.layers.iter().map(move |layer| {
+            let labels = vec![("stream", stream.to_string()), ("layer", layer.rid.clone())];
+            (labels, layer.skipped_pictures as f64)
+        })
+    });
     let by_layer = reports.iter().flat_map(|(stream, report)| {
         report.load.layers.iter().filter_map(move |load| {
             let rid = &report.layers.get(usize::from(load.layer))?.rid;
@@ -84,6 +90,7 @@ pub(super) fn readings(pictures: usize, reports: &[(StreamName, LadderReport)]) 
         metric(metrics::LADDER_WORKERS, vec![(Vec::new(), pictures as f64)]),
         metric(metrics::LADDER_WAITING, by_stream(|it| f64::from(it.load.waiting))),
         metric(metrics::LADDER_DROPPED, by_stream(|it| it.dropped_frames as f64)),
+        metric(metrics::LADDER_SKIPPED, skipped.collect()),
         metric(metrics::LADDER_SPEED, by_stream(|it| f64::from(it.load.speed_percent) / 100.0)),
         metric(metrics::LADDER_DECODE, by_stream(|it| f64::from(it.load.decode_us) / 1e6)),
         metric(metrics::LADDER_ENCODE, by_layer.collect()),

@@ -271,6 +271,11 @@ pub const LADDER_DROPPED: Row = counter(
     "millrace_ladder_frames_dropped_total",
     "Frames that a worker left out since it was too slow for them, by stream.",
 );
+/// What they decoded and did not encode.
+pub const LADDER_SKIPPED: Row = counter(
+    "millrace_ladder_pictures_skipped_total",
+    "Pictures that a worker did not encode since it was too slow for them, by stream and layer.",
+);
 /// Whether they keep up.
 pub const LADDER_SPEED: Row = gauge(
     "millrace_ladder_speed_ratio",
@@ -360,6 +365,7 @@ pub const ALL: &[Row] = &[
     LADDER_WORKERS,
     LADDER_WAITING,
     LADDER_DROPPED,
+    LADDER_SKIPPED,
     LADDER_SPEED,
     LADDER_DECODE,
     LADDER_ENCODE,

@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 /// The number of the process that makes layers: a child of the server.
-fn worker(server: &Server) -> Option<Pid> {
+pub(super) fn worker(server: &Server) -> Option<Pid> {
     let is_ours = |pid: &i32| {
         let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let parent = read("stat").rsplit(") ").next().and_then(|rest| {
@@ -55,7 +55,7 @@ async fn worker_gets(signal: Signal, words: &str) -> anyhow::Result<()> {
 }
 
 /// It has missed nothing.
-fn assert_whole(viewer: &WhepClient) -> anyhow::Result<()> {
+pub(super) fn assert_whole(viewer: &WhepClient) -> anyhow::Result<()> {
     let summary = viewer.summary_of(Codec::H264).context("it has got pictures")?;
     assert_eq!(summary.lost, 0, "{summary:?}");
     Ok(())

@@ -1,10 +1,12 @@
 //! Layers that the real worker makes of what ffmpeg publishes, and workers that fail.
 //!
 //! - `codecs`: what not everybody plays
-//! - `faults`: workers that die, hang, crash, or are too many
+//! - `faults`: workers that die, hang, crash, or are too many; what they may take of the machine
+//! - `slow`: a worker that is too slow
 
 mod codecs;
 mod faults;
+mod slow;
 
 use crate::harness::{PUBLISH_TOKEN, SOON, Server, until};
 use anyhow::Context as _;
