@@ -388,10 +388,10 @@ impl Run {
         let shed: Vec<&str> =
             (0..self.layers.len()).filter(|at| shed & (1 << at) != 0).filter_map(named).collect();
         let shed = (!shed.is_empty()).then(|| {
-            let layers = shed.join(", ");
+            let (layers, are) = (shed.join(", "), if shed.len() > 1 { "are" } else { "is" });
             format!(
-                "This machine is too slow for all layers that are watched: {layers} is not made \
-                 for now. Fewer layers (transcode.ladder) or more cores help."
+                "This machine is too slow for all layers that are watched: {layers} {are} not \
+                 made for now. Fewer layers (transcode.ladder) or more cores help."
             )
         });
         let refused = self.layers.iter().filter_map(|made| {

@@ -101,6 +101,29 @@ fn openh264_makes_layers_as_well() {
 }
 
 #[test]
+fn openh264_takes_no_more_than_the_bit_rate_that_was_asked_for_last() {
+    // Of these rings it makes no less than 1 Mb/s without leaving out most of them.
+    const RATES: [u32; 2] = [1_500_000, 1_000_000];
+    let source = frames(Codec::H264, X264, 240, (640, 360));
+    let mut talk = Talk::start(Codec::H264);
+    let encoder = "openh264enc".to_owned();
+    talk.say(&Order::Start(Layer { encoder, ..layer(1, (640, 360), RATES[0]) }));
+    // It takes longer for each picture, so that the other one has time.
+    talk.say(&Order::Start(layer(0, (1280, 720), 2_000_000)));
+    let mut made = talk.feed(&source[..120], &[0]).swap_remove(1);
+    talk.say(&Order::Bitrate { layer: 1, bitrate_bps: RATES[1] });
+    made.extend(talk.feed(&source[120..], &[0]).swap_remove(1));
+    // All of each rate, after half a second that the change may take.
+    for (span, wanted) in [(15..120, RATES[0]), (135..240, RATES[1])] {
+        let span = source[span.start].ticks..source[span.end - 1].ticks;
+        let of_it: Vec<_> = made.iter().filter(|it| span.contains(&it.ticks)).collect();
+        let rate = of_it.iter().map(|it| it.data.len() as u32).sum::<u32>() * 8 * 30 / 104;
+        assert!(rate < wanted + wanted / 5, "{rate} for {wanted}");
+        assert!(of_it.len() > 30, "{} pictures of 104", of_it.len());
+    }
+}
+
+#[test]
 fn every_codec_is_decoded() {
     for (codec, encoder) in [
         (Codec::H265, "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=10"),
