@@ -158,12 +158,24 @@ impl Keeper {
                     publisher.stop_for_layers();
                 }
             }
+            Found::NeedsMade(needs_made) => self.need_made(needs_made),
             Found::NotPlayable(_) => {}
             Found::Left => {
                 self.publisher = None;
                 self.board.set(LadderReport::default());
                 self.vacant_until = Some(now + self.tools.grace.max(Self::BEGIN_MAX));
             }
+        }
+    }
+
+    /// Viewers can have only what is made of the picture, or more than that.
+    fn need_made(&mut self, needs_made: bool) {
+        let Some(publisher) = &mut self.publisher else { return };
+        let has_changed = std::mem::replace(&mut publisher.needs_made, needs_made) != needs_made;
+        if has_changed && publisher.measure.is_some() {
+            // Other layers are made: it is read anew, from what is kept since its keyframe on.
+            let (stream, tools) = (self.stream.clone(), self.tools.clone());
+            *self = Self::new(stream, tools, Arc::clone(&self.board));
         }
     }
 
@@ -224,8 +236,6 @@ impl Keeper {
     fn look(&mut self, now: Instant) {
         let Some(publisher) = &mut self.publisher else { return };
         let session = publisher.term.session;
-        let details = self.tools.bus.details(session);
-        publisher.need_made(details.is_some_and(|details| details.needs_made));
         let has_made = publisher.run.as_ref().is_some_and(Run::is_to_be_had);
         self.tools.bus.describe(session, |details| details.has_made = has_made);
         let rate = publisher.measure.as_ref().and_then(|measure| measure.rate(now));
@@ -261,14 +271,6 @@ impl Publisher {
     fn stop_for_layers(&mut self) {
         self.has_layers = true;
         (self.run, self.unavailable) = (None, None);
-    }
-
-    /// Viewers can have only what is made of it, or else.
-    fn need_made(&mut self, needs_made: bool) {
-        if std::mem::replace(&mut self.needs_made, needs_made) != needs_made {
-            // Another choice of layers.
-            self.run = None;
-        }
     }
 
     /// A keyframe has come: what was made of a picture of another size is made no longer.

@@ -46,11 +46,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::address::{Listen, ipv6_works};
 use crate::config::egress::HlsMode;
-use crate::config::ingest::BFramePolicy;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings};
-use crate::ingest::b_frames::Policy;
-use crate::ingest::{self, Entrance, FeedSettings, FeedTools, Gate, ListenError};
+use crate::ingest::{self, Entrance, FeedTools, Gate, ListenError};
 use crate::media::arena::TransportAddress;
 use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
@@ -235,7 +233,7 @@ impl Server {
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
-        let tools = FeedTools { settings: feed_settings(&config), epoch, transcoder };
+        let tools = FeedTools { settings: config.ingest.clone(), epoch, transcoder };
         let entrance = Entrance::new(bus, clock, gate(&http_config, &port), tools);
         let ways_in = WaysIn::start(&config, entrance, listeners.certificates())?;
         let app = signaling::app(port.clone(), &http_config, ways_in.among(addresses));
@@ -398,18 +396,6 @@ fn directory_limits(config: &Config) -> DirectoryLimits {
         viewers_per_stream: config.limits.viewers_per_stream_max,
         pending: config.limits.pending_sessions_max,
         claim_timeout: config.limits.handshake_timeout,
-    }
-}
-
-fn feed_settings(config: &Config) -> FeedSettings {
-    FeedSettings {
-        payload_max: config.ingest.payload_max_bytes,
-        late_max: config.ingest.late_max,
-        b_frames: match config.ingest.b_frames {
-            BFramePolicy::Auto => Policy::Auto,
-            BFramePolicy::Drop => Policy::Drop,
-            BFramePolicy::Reject => Policy::Reject,
-        },
     }
 }
 

@@ -54,8 +54,9 @@ async fn h265_is_watched_by_whoever_plays_only_h264() -> anyhow::Result<()> {
 async fn b_frames_are_watched_as_what_is_made_of_them() -> anyhow::Result<()> {
     let ladder = ("transcode.ladder", "720p:2000k 360p:400k");
     let server = Server::with(&[("transcode.worker", "auto"), ladder]).await?;
-    // Each B-frame refers to others that do the same.
-    let encoding = "-preset veryfast -x264-params bframes=3:b-pyramid=normal:b-adapt=0:scenecut=0";
+    // Each B-frame refers to others that do the same; and the first keyframe is the only one.
+    let encoding = "-preset veryfast -g 6000 \
+        -x264-params bframes=3:b-pyramid=normal:b-adapt=0:scenecut=0";
     let _encoder = rtmp(&server, "cam", encoding).await?;
     layers_become(&server, "cam", "its own size is made", |layers| {
         layer(layers, "720p").is_some_and(|it| it["height"] == 720)
