@@ -151,7 +151,10 @@ impl Viewing {
         }
         self.notice(layers, &mut step);
         match self.allot(layers, now) {
-            Some(target) => self.move_to(target, layers, router, now, &mut step),
+            Some(target) => {
+                let target = self.stand_in(target, layers).unwrap_or(target);
+                self.move_to(target, layers, router, now, &mut step);
+            }
             None => self.stop(&mut step, !is_paused),
         }
         step
@@ -182,6 +185,22 @@ impl Viewing {
         selecting.target = allotment.target;
         self.viewer.want(allotment.wanted.unwrap_or_default(), now);
         allotment.target
+    }
+
+    /// What it begins with where nothing flows yet of what it is to get: that is made only now, and
+    /// whoever comes is not to wait for it.
+    fn stand_in(&mut self, target: SelectedLayer, layers: &[LayerState]) -> Option<SelectedLayer> {
+        let is_new = self.selecting.estimate.is_none()
+            && self.subscription(Kind::Video).is_some_and(|video| video.current().is_none());
+        let is_idle = |layer: &LayerState| layer.layer == target.layer && layer.is_idle;
+        if !is_new || !layers.iter().any(is_idle) {
+            return None;
+        }
+        let layers = self.playable(layers);
+        let flowing = layers.iter().rfind(|layer| layer.is_active && !layer.is_idle)?;
+        let spatial = flowing.spatial_max().min(self.selecting.spatial_max);
+        let temporal = flowing.temporal_max();
+        Some(SelectedLayer { layer: flowing.layer, spatial, temporal })
     }
 
     /// Takes note of the layer that flows.
@@ -247,7 +266,9 @@ impl Viewing {
         } else if let Some(excess) = self.excess(current, target, layers, now) {
             let is_ignored = router.keyframe_requests_are_ignored(target.layer, now);
             let is_late = !excess.has_stopped && self.selecting.queue >= Selecting::QUEUE_MAX;
-            let is_over = is_late || excess.lasts >= Selecting::EXCESS_MAX;
+            // What is made only now takes longer: it is worth standing for where packets wait.
+            let is_idle = layers.iter().any(|it| it.layer == target.layer && it.is_idle);
+            let is_over = is_late || (excess.lasts >= Selecting::EXCESS_MAX && !is_idle);
             if (is_over || is_ignored)
                 && self.is_cheap(router.cached_bytes(target.layer), excess.busy_max())
                 && self.catch_up_from(router, now)

@@ -17,6 +17,7 @@ use millrace::media::layer::{Lane, LayerId, LayerState, MadeLayer};
 use millrace::media::packet::PacketFields;
 use millrace::media::protocol::Protocol;
 use millrace::peer::testing::ClientOptions;
+use millrace::router::choice::Ceiling;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -69,6 +70,8 @@ struct Mill {
     sequences: [u64; 3],
     /// How many pictures of each were made.
     made: [u64; 2],
+    /// So many pictures of the publisher pass before the first one is made that is wanted.
+    starting: u64,
 }
 
 fn stream() -> StreamName {
@@ -105,7 +108,19 @@ impl Mill {
         world.command_at(shard, Command::Make(Box::new(make)));
         let (pictures, next_at, runs) = (0, world.now, [false; 2]);
         let (sequences, made, codec) = ([1 << 20; 3], [0; 2], Codec::H264);
-        Self { shard, session, term, codec, pictures, next_at, wishing, runs, sequences, made }
+        Self {
+            shard,
+            session,
+            term,
+            codec,
+            pictures,
+            next_at,
+            wishing,
+            runs,
+            sequences,
+            made,
+            starting: 0,
+        }
     }
 
     fn changes(&self, world: &mut World, is_available: [bool; 2]) {
@@ -164,6 +179,10 @@ impl Mill {
                 let keyframe = std::mem::take(&mut wanted.keyframes[index]);
                 (wanted.watched & 1 << index != 0, keyframe)
             };
+            if is_wanted && self.starting > 0 {
+                self.starting -= 1;
+                continue;
+            }
             let began = std::mem::replace(&mut self.runs[index], is_wanted);
             if is_wanted {
                 self.picture(world, index + 1, keyframe || !began);
@@ -202,6 +221,10 @@ fn world(seed: u64) -> World {
 
 fn choose(world: &mut World, viewer: usize, rid: Option<&str>) {
     let choice = LayerChoice { rid: rid.map(str::to_owned), ..LayerChoice::default() };
+    wish(world, viewer, &choice);
+}
+
+fn wish(world: &mut World, viewer: usize, choice: &LayerChoice) {
     for shard in 0..SHARDS {
         world.command_at(shard, Command::Choose(session(viewer), choice.clone()));
     }
@@ -293,6 +316,49 @@ fn a_viewer_whose_link_carries_less_than_the_publisher_sends_gets_what_is_made()
         let pictures = late.iter().filter(|it| it.marker).count();
         assert!(of_it * 100 >= late.len() * 95, "{rate} kb/s: {of_it} of {}", late.len());
         assert!(pictures >= 140, "{rate} kb/s: {pictures} of 150 pictures");
+    }
+}
+
+/// The publisher's own is above what is sent to a link of which nothing is known.
+#[test]
+fn a_newcomer_on_a_good_link_begins_with_what_flows_and_nothing_is_made_for_it() {
+    for (seed, rate, join) in
+        [(1_160, None, 2_050), (1_161, Some(8_000), 3_900), (1_162, None, 2_600)]
+    {
+        let mut world = world(seed);
+        let mut mill = Mill::begins(&mut world, 0);
+        mill.runs_for(&mut world, ms(join));
+        let viewer = view_at(&mut world, seed as usize % SHARDS);
+        let link = &mut world.clients[viewer].down;
+        (link.delay, link.queue, link.rate) = (ms(20), ms(500), rate.map(kbps));
+        world.clients[viewer].up.delay = ms(20);
+        mill.runs_for(&mut world, secs(10));
+        assert_eq!(layers_of(&world, viewer), [0], "{rate:?}, {join} ms");
+        assert!(mill.changes_told().is_empty(), "{rate:?}, {join} ms: {:?}", mill.changes_told());
+    }
+}
+
+#[test]
+fn who_is_to_get_what_is_not_made_yet_begins_with_what_flows() {
+    let small = LayerChoice {
+        ceiling: Ceiling { bitrate: Some(kbps(800)), ..Ceiling::default() },
+        ..LayerChoice::default()
+    };
+    let named = LayerChoice { rid: Some("240p".to_owned()), ..LayerChoice::default() };
+    for (choice, place) in [(small, 1), (named, 2)] {
+        let mut world = world(1_170 + u64::from(place));
+        let mut mill = Mill::begins(&mut world, 1);
+        mill.runs_for(&mut world, secs(3));
+        let viewer = view_at(&mut world, 1);
+        // A process starts, and decodes what there is since the keyframe.
+        mill.starting = 25;
+        while world.viewer(viewer).got[Kind::Video.index()].is_empty() {
+            mill.runs_for(&mut world, ms(10));
+            wish(&mut world, viewer, &choice);
+        }
+        assert_eq!(mill.made, [0, 0], "it was not waited for");
+        mill.runs_for(&mut world, secs(4));
+        assert_eq!(layers_of(&world, viewer), [0, place]);
     }
 }
 
