@@ -143,7 +143,7 @@ impl Transcode {
             workers_max: reader.number("transcode.workers_max", 64, 1..=10_000),
             // What opusenc takes.
             opus_bitrate_bps: reader.number("transcode.opus_bitrate_bps", 128_000, 6_000..=510_000),
-            ladder: reader.text("transcode.ladder", "off", Ladder::TAKES, Ladder::parse),
+            ladder: reader.text("transcode.ladder", "on", Ladder::TAKES, Ladder::parse),
             ladders: reader.table(
                 "transcode.ladders",
                 &format!("rows of a stream name, in which * is any text, = {}", Ladder::TAKES),
@@ -204,7 +204,9 @@ mod tests {
     #[test]
     fn the_first_pattern_that_fits_tells_the_ladder() {
         let mut transcode = Transcode::read(&mut Reader::default());
-        assert!(!transcode.has_ladders(), "off unless somebody wants it");
+        assert_eq!(transcode.ladder_of("stage").steps().len(), 4, "unless somebody wants none");
+        transcode.ladder = Ladder::parse("off").expect("no ladder");
+        assert!(!transcode.has_ladders());
         let row = |pattern, ladder| StreamLadder {
             pattern: Pattern::parse(pattern).expect("a pattern"),
             ladder: Ladder::parse(ladder).expect("a ladder"),

@@ -4,7 +4,7 @@
 use super::measure::Measure;
 use super::plan;
 use super::report::LadderReport;
-use super::run::Run;
+use super::run::{Run, no_layers};
 use super::wishes::Wished;
 use super::{Board, Tools};
 use crate::bus::tap::Tap;
@@ -221,6 +221,7 @@ impl Keeper {
         match Run::start(&self.tools, &self.stream, measure.codec, is_for_all, planned) {
             Ok(run) => {
                 publisher.unavailable = None;
+                run.set_audience(self.tools.bus.directory().is_watched(&self.stream));
                 publisher.run = Some(run);
             }
             Err(reason) => {
@@ -241,12 +242,12 @@ impl Keeper {
         let rate = publisher.measure.as_ref().and_then(|measure| measure.rate(now));
         let report = match (&mut publisher.run, &publisher.unavailable) {
             (Some(run), _) => {
+                run.set_audience(self.tools.bus.directory().is_watched(&self.stream));
                 run.look(rate, now);
                 run.report()
             }
             (None, Some(reason)) => {
-                let notices = vec![format!("No layers are made of this picture: {reason}")];
-                LadderReport { notices, ..LadderReport::default() }
+                LadderReport { notices: vec![no_layers(reason)], ..LadderReport::default() }
             }
             (None, None) => LadderReport::default(),
         };

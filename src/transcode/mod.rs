@@ -72,7 +72,7 @@ struct Shared {
     /// Of workers for sound.
     places: Arc<Semaphore>,
     /// Of workers for pictures.
-    picture_places: Arc<Semaphore>,
+    picture_places: Arc<picture::Places>,
     counts: Arc<Counts>,
     clock: Clock,
     runtime: Handle,
@@ -119,7 +119,7 @@ impl Transcoder {
             })),
         }
         let places = Arc::new(Semaphore::new(settings.workers_max));
-        let picture_places = Arc::new(Semaphore::new(settings.pictures_max));
+        let picture_places = Arc::new(picture::Places::new(settings.pictures_max));
         let (counts, runtime) = (Arc::default(), Handle::current());
         Self {
             shared: Arc::new(Shared {
@@ -215,12 +215,13 @@ impl Transcoder {
         Ok(AudioWorker::new(queue))
     }
 
-    /// Starts a worker that makes layers of the picture of a stream. What it makes goes to `sink`,
-    /// in a task of its own: whoever it is, it must not block.
+    /// Where the picture of a stream goes in, of which layers are made. A process runs while there
+    /// are some to make, or as [`PictureWorker::stand_by`] says. What it makes goes to `sink`, in a
+    /// task of its own: whoever it is, it must not block.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] where there is no worker, and where as many run as may.
+    /// [`Unavailable`] where there is no worker.
     pub fn picture(
         &self,
         stream: &StreamName,
@@ -231,16 +232,11 @@ impl Transcoder {
             return Err(reason.clone());
         }
         let launch = shared.launch.clone().ok_or(Unavailable::Off)?;
-        let place = Arc::clone(&shared.picture_places)
-            .try_acquire_owned()
-            .map_err(|_| Unavailable::PicturesFull(shared.settings.pictures_max))?;
-        let (counts, clock) = (Arc::clone(&shared.counts), shared.clock.clone());
+        let shared_by_all = (Arc::clone(&shared.picture_places), Arc::clone(&shared.counts));
+        let clock = shared.clock.clone();
         let (supervisor, worker) =
-            picture::Supervisor::new(stream.clone(), launch, counts, clock, sink);
-        shared.runtime.spawn(async move {
-            supervisor.run().await;
-            drop(place);
-        });
+            picture::Supervisor::new(stream.clone(), launch, shared_by_all, clock, sink);
+        shared.runtime.spawn(supervisor.run());
         Ok(worker)
     }
 
@@ -276,7 +272,7 @@ impl Transcoder {
         let Shared { settings, places, picture_places, counts, .. } = &*self.shared;
         TranscodeCounts {
             workers: settings.workers_max.saturating_sub(places.available_permits()),
-            pictures: settings.pictures_max.saturating_sub(picture_places.available_permits()),
+            pictures: picture_places.taken(),
             restarts: counts.restarts.load(Ordering::Relaxed),
             dropped_frames: counts.dropped_frames.load(Ordering::Relaxed),
         }

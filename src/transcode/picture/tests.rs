@@ -21,7 +21,9 @@ const ONE_FRAME: &str = r"printf '\0\0\0\003C\003x\0\0\0\014F\003\0\0\0\0\0\001\
 fn start(transcoder: &Transcoder) -> (PictureWorker, Receiver<Told>) {
     let (out, told) = channel(1000);
     let sink = move |it| drop(out.try_send(it));
-    (transcoder.picture(&stream(), sink).expect("there is a worker"), told)
+    let worker = transcoder.picture(&stream(), sink).expect("there is a worker");
+    worker.stand_by(Standby::Yes);
+    (worker, told)
 }
 
 async fn next(told: &mut Receiver<Told>) -> Told {
@@ -173,13 +175,66 @@ async fn a_worker_that_hangs_is_killed() {
 }
 
 #[tokio::test]
-async fn more_pictures_than_may_be_are_refused_with_the_option() {
+async fn more_pictures_than_may_be_wait_and_are_told_the_option() {
     let fake = Fake::new("exec cat >/dev/null");
     let transcoder = fake.transcoder(Clock::system());
     let running = [start(&transcoder), start(&transcoder)];
-    let refused = transcoder.picture(&stream(), drop).expect_err("two may run");
-    assert_eq!(refused, Unavailable::PicturesFull(2));
-    assert!(refused.to_string().contains("transcode.pictures_max"), "{refused}");
+    until("both run", || transcoder.counts().pictures == 2).await;
+    let (third, mut told) = start(&transcoder);
+    let Told::Full(reason) = next(&mut told).await else { unreachable!("two may run") };
+    assert_eq!(reason, Unavailable::PicturesFull(2));
+    assert!(reason.to_string().contains("transcode.pictures_max"), "{reason}");
     drop(running);
-    until("a place is free again", || transcoder.picture(&stream(), drop).is_ok()).await;
+    assert_eq!(next(&mut told).await, Told::Room);
+    until("only the third runs", || transcoder.counts().pictures == 1).await;
+    drop(third);
+    until("none runs", || transcoder.counts().pictures == 0).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_only_stands_by_gives_way_to_those_that_are_needed() {
+    let fake = Fake::new("exec cat >/dev/null");
+    let transcoder = fake.transcoder(Clock::system());
+    let standing = [start(&transcoder), start(&transcoder)];
+    standing.iter().for_each(|(worker, _)| worker.stand_by(Standby::IfThereIsRoom));
+    until("both run", || transcoder.counts().pictures == 2).await;
+    let (third, mut told) = start(&transcoder);
+    assert!(matches!(next(&mut told).await, Told::Full(_)));
+    assert_eq!(next(&mut told).await, Told::Room);
+    // It takes its place back when that is free, not before.
+    let [(first, mut first_told), (second, mut second_told)] = standing;
+    let rests = async {
+        tokio::select! {
+            told = next(&mut first_told) => told,
+            told = next(&mut second_told) => told,
+        }
+    };
+    assert_eq!(rests.await, Told::Rests);
+    drop(third);
+    until("both run again", || transcoder.counts().pictures == 2).await;
+    drop((first, second));
+}
+
+#[tokio::test]
+async fn no_worker_runs_for_a_picture_of_which_nothing_is_wanted_and_it_ends_a_while_after() {
+    let fake = Fake::new(&format!(
+        "{READY}; : >\"$GST_REGISTRY.ready\"; while sleep 0.01; do {READY}; done"
+    ));
+    let hands = HandClock::starting_at(WallTime::since_unix_epoch(Duration::from_secs(1)));
+    let transcoder = fake.transcoder(hands.clock());
+    let (worker, mut told) = start(&transcoder);
+    worker.stand_by(Standby::No);
+    tokio::task::yield_now().await;
+    assert_eq!(transcoder.counts().pictures, 0, "nothing is wanted of it");
+    worker.start(layer());
+    until("it runs", || left_by(&fake, "ready").exists()).await;
+    worker.stop(layer().number);
+    let mut tenths = 0;
+    let has_ended = || {
+        hands.advance(Duration::from_millis(100));
+        tenths += 1;
+        matches!(told.try_recv(), Ok(Told::Rests))
+    };
+    until("it ends", has_ended).await;
+    assert!(tenths >= 300, "after {tenths} tenths of a second");
 }

@@ -119,11 +119,18 @@ async fn more_pictures_than_may_be_are_told_with_the_option() -> anyhow::Result<
     let server = server(&[("transcode.pictures_max", "1")]).await?;
     let first = ffmpeg(&server, "first").await?;
     can_be_had(&server, "first").await?;
+    let viewer = view(&server, "first").await?;
+    choose(&viewer, "480p").await?;
+    sees(&viewer, LARGER, FRAMES).await?;
     let _second = ffmpeg(&server, "second").await?;
+    can_be_had(&server, "second").await?;
+    let other = view(&server, "second").await?;
+    choose(&other, "480p").await?;
     notice(&server, "second", "transcode.pictures_max").await?;
     server.said(&["no layers are made", "stream=second", "transcode.pictures_max"]).await?;
     drop(first);
     can_be_had(&server, "second").await.context("there is room now")?;
+    sees(&other, LARGER, FRAMES).await?;
     server.assert_sound();
     Ok(())
 }
