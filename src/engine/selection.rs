@@ -40,7 +40,7 @@ pub(super) struct Selecting {
     allocator: Allocator,
     target: Option<SelectedLayer>,
     /// What its link carries, as was said last.
-    estimate: Option<Bitrate>,
+    pub(super) estimate: Option<Bitrate>,
     /// How long a queue stands in front of it.
     queue: Duration,
     /// Since when that has been measured.
@@ -185,22 +185,6 @@ impl Viewing {
         selecting.target = allotment.target;
         self.viewer.want(allotment.wanted.unwrap_or_default(), now);
         allotment.target
-    }
-
-    /// What it begins with where nothing flows yet of what it is to get: that is made only now, and
-    /// whoever comes is not to wait for it.
-    fn stand_in(&mut self, target: SelectedLayer, layers: &[LayerState]) -> Option<SelectedLayer> {
-        let is_new = self.selecting.estimate.is_none()
-            && self.subscription(Kind::Video).is_some_and(|video| video.current().is_none());
-        let is_idle = |layer: &LayerState| layer.layer == target.layer && layer.is_idle;
-        if !is_new || !layers.iter().any(is_idle) {
-            return None;
-        }
-        let layers = self.playable(layers);
-        let flowing = layers.iter().rfind(|layer| layer.is_active && !layer.is_idle)?;
-        let spatial = flowing.spatial_max().min(self.selecting.spatial_max);
-        let temporal = flowing.temporal_max();
-        Some(SelectedLayer { layer: flowing.layer, spatial, temporal })
     }
 
     /// Takes note of the layer that flows.

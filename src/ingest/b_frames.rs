@@ -68,8 +68,8 @@ impl BFrames {
         Self { policy, found: Found::NoneYet, latest: None, declared: None }
     }
 
-    /// What becomes of this frame. Those that pass under [`BFramePolicy::Transcode`] are presented in
-    /// the order in which they come, unless the publisher's clock jumps.
+    /// What becomes of this frame. Those that pass under [`BFramePolicy::Transcode`] are presented
+    /// in the order in which they come, unless the publisher's clock jumps.
     pub fn look(&mut self, frame: &Frame) -> Verdict {
         let Coding::Video(codec @ (Codec::H264 | Codec::H265)) = frame.coding else {
             self.found = Found::Never; // others send pictures in the order in which they are shown

@@ -3,7 +3,9 @@
 //! - `audio`: the sound of one stream, on its way through a worker
 //! - `backoff`: how long to wait before the next start
 //! - `capabilities`: what the workers of this machine can do
+//! - `cores`: how much of the machine they may take; pure
 //! - `exchange`: messages through the socket of one
+//! - `group`: a control group of theirs
 //! - `ipc`: what server and worker tell each other
 //! - `picture`: the picture of one stream, on its way through a worker
 //! - `process`: one worker process
@@ -18,7 +20,9 @@
 pub mod audio;
 mod backoff;
 pub mod capabilities;
+pub mod cores;
 mod exchange;
+mod group;
 pub mod ipc;
 pub mod picture;
 mod process;
@@ -37,6 +41,8 @@ use crate::media::codec::Codec;
 use crate::media::frame::{AudioCoding, Frame};
 use crate::media::id::StreamName;
 use capabilities::{Capabilities, Direction};
+use cores::Share;
+use group::Group;
 use process::Launch;
 use queue::Queue;
 use std::path::PathBuf;
@@ -104,7 +110,12 @@ impl Transcoder {
     pub fn new(config: &Config, clock: Clock) -> Self {
         let settings = config.transcode.clone();
         let registry = config.server.state_directory.join(REGISTRY);
-        let launch = program(&settings.worker).map(|program| Launch::new(program, registry));
+        let share = Share::of_this_machine(&settings);
+        let launch = program(&settings.worker).map(|program| {
+            let group = Group::make();
+            info!(may_take = %share, has_group = group.is_some(), "workers for what viewers lack");
+            Launch { group, cores: share.list(), ..Launch::new(program, registry) }
+        });
         let (told, probed) = watch::channel(None);
         match launch.clone() {
             None => drop(told.send(Some(Err(Unavailable::Off)))),
@@ -119,7 +130,7 @@ impl Transcoder {
             })),
         }
         let places = Arc::new(Semaphore::new(settings.workers_max));
-        let picture_places = Arc::new(picture::Places::new(settings.pictures_max));
+        let picture_places = Arc::new(picture::Places::new(share.pictures));
         let (counts, runtime) = (Arc::default(), Handle::current());
         Self {
             shared: Arc::new(Shared {

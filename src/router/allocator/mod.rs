@@ -165,7 +165,7 @@ impl Allocator {
     const TRIAL_FLOOR: f64 = 0.9;
     /// So long a link of which nothing is known may take to show that it carries what flows: its
     /// feedback comes a round trip and 100 ms after the first packets, and again and again.
-    const FIRST_TRIAL: Duration = Duration::from_millis(1_000);
+    const FIRST_TRIAL: Duration = Duration::from_secs(1);
     /// So long after the picture was taken away it is tried again whatever the estimate: of sound
     /// alone there is little to estimate from.
     const RETRY_AFTER: Duration = Duration::from_secs(4);

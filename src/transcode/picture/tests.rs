@@ -196,7 +196,9 @@ async fn a_worker_that_only_stands_by_gives_way_to_those_that_are_needed() {
     let fake = Fake::new("exec cat >/dev/null");
     let transcoder = fake.transcoder(Clock::system());
     let standing = [start(&transcoder), start(&transcoder)];
-    standing.iter().for_each(|(worker, _)| worker.stand_by(Standby::IfThereIsRoom));
+    for (worker, _) in &standing {
+        worker.stand_by(Standby::IfThereIsRoom);
+    }
     until("both run", || transcoder.counts().pictures == 2).await;
     let (third, mut told) = start(&transcoder);
     assert!(matches!(next(&mut told).await, Told::Full(_)));
