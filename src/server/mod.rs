@@ -16,6 +16,7 @@
 //! - `readings`: every metric with its present value
 //! - `sound`: what is said about sound that is not transcoded
 //! - `shards`: their sockets, their start, and the ways to them
+//! - `thumbnails`: pictures of what is live, as HTTP sees them
 //! - `tcp`: where clients without UDP come in
 //! - `ways_in`: those that do not speak WebRTC
 //! - `welcome`: what is printed at the start
@@ -37,6 +38,7 @@ mod readings;
 mod shards;
 mod sound;
 mod tcp;
+mod thumbnails;
 mod ways_in;
 mod welcome;
 
@@ -229,6 +231,7 @@ impl Server {
             transcoder: transcoder.clone(),
             ladders,
             packaged: hls::packaged(&config, &bus, &clock, epoch, &transcoder),
+            thumbnails: thumbnails::thumbnails(&config, &bus, &clock, epoch, &transcoder),
             epoch,
         }));
 

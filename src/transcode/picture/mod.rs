@@ -1,16 +1,19 @@
 //! The picture of one stream, on its way through a worker that makes layers of it.
 //!
 //! - `past`: frames that wait for it, and those with which another one begins
+//! - `still`: one picture of it, by a worker of its own
 //! - `supervisor`: keeps it running
 //! - `tests`: short shell scripts in its place
 //! - `watchdog`: whether it hangs
 
 mod past;
+mod still;
 mod supervisor;
 mod watchdog;
 
 pub use super::ipc::picture::{Layer, Load};
 pub use past::SourceFrame;
+pub(super) use still::still;
 pub(super) use supervisor::Supervisor;
 
 use past::Past;

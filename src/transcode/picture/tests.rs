@@ -2,6 +2,7 @@
 
 use super::super::ipc::Wire as _;
 use super::super::ipc::picture::{Codec as Named, Order};
+use super::supervisor::order_of;
 use super::*;
 use crate::clock::{Clock, HandClock};
 use crate::media::codec::Codec;
@@ -54,11 +55,6 @@ fn frame(ticks: i64, starts: bool, clock: &Clock) -> SourceFrame {
 fn layer() -> Layer {
     let (number, width, height, encoder) = (3, 854, 480, String::new());
     Layer { number, width, height, frame_rate_mhz: 30_000, bitrate_bps: 1_000_000, encoder }
-}
-
-fn order_of(frame: &SourceFrame) -> Order {
-    let SourceFrame { ticks, starts: is_keyframe, .. } = *frame;
-    Order::Frame { ticks, is_keyframe, data: frame.data.to_vec() }
 }
 
 fn bytes_of(orders: &[Order]) -> Vec<u8> {
