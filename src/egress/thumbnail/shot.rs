@@ -20,7 +20,7 @@ const BEGIN_MAX: Duration = Duration::from_secs(2);
 /// How long frames are looked for, whatever comes.
 const SEARCH_MAX: Duration = Duration::from_secs(7);
 /// How long a worker may take: twelve seconds of 1080p60 it decodes in five on a slow core.
-const WORKER_MAX: Duration = Duration::from_secs(10);
+const WORKER_MAX: Duration = Duration::from_secs(6);
 /// Ten times what a picture of noise has.
 const BYTES_MAX: usize = 512 << 10;
 /// What a JPEG begins with (ITU-T T.81 §B.1.1.3): a worker is not trusted to make one.
@@ -28,6 +28,11 @@ const START: [u8; 3] = [0xff, 0xd8, 0xff];
 
 /// Makes a thumbnail of what is sent now.
 pub(super) async fn make(tools: &Tools, stream: &StreamName) -> Result<Bytes, Refused> {
+    match timeout(WORKER_MAX, tools.transcoder.probed()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(reason)) => return Err(Refused::Unavailable(reason.to_string())),
+        Err(_) => return Err(failed(stream, "it is not known yet what workers can do")),
+    }
     let frames = timeout(SEARCH_MAX, find(tools, stream)).await;
     let frames = frames.unwrap_or(Err(Refused::NoKeyframe))?;
     let jpeg = match timeout(WORKER_MAX, tools.transcoder.still(&frames, HEIGHT)).await {
