@@ -19,8 +19,11 @@ pub struct Transcode {
     pub ladder: Ladder,
     /// The same for the streams of a pattern; the first that fits counts.
     pub ladders: Vec<StreamLadder>,
-    /// Streams whose picture is transcoded, at once: each takes half a core and more.
+    /// Streams whose picture is transcoded, at once: each takes half a core and more. 0: two for
+    /// each core that workers may run on.
     pub pictures_max: usize,
+    /// Cores that workers run on; 0: all that the server may.
+    pub cores: usize,
     /// What encodes pictures.
     pub encoder: Encoder,
     /// Thumbnails that are made at once: each takes a process that decodes a picture or, of streams
@@ -155,7 +158,8 @@ impl Transcode {
                     Some(StreamLadder { pattern, ladder })
                 },
             ),
-            pictures_max: reader.number("transcode.pictures_max", 4, 1..=1_000),
+            pictures_max: reader.number("transcode.pictures_max", 0, 0..=1_000),
+            cores: reader.number("transcode.cores", 0, 0..=1_024),
             encoder: reader.text(
                 "transcode.encoder",
                 "auto",

@@ -179,7 +179,7 @@ impl Engine {
                     stream.look_again(now);
                 }
             }
-            Message::Watched(stream, layers) => self.watched_abroad(from, &stream, layers),
+            Message::Watched(stream, by) => self.watched_abroad(from, &stream, by),
         }
     }
 

@@ -19,10 +19,14 @@ use std::sync::Arc;
 use std::time::Instant;
 use tracing::error;
 
+/// To how many each made layer is sent, or is to be, by its place among them. Whoever reads all
+/// layers of a stream to package them counts as one of each.
+pub type Watching = [u32; MadeLayer::MAX];
+
 /// Told what is wanted of made layers, in an engine's thread: it must not wait.
 pub trait Wishes: Send + Sync {
-    /// These (bit `index` for each) are sent to somebody, or are to be, from now on. None at first.
-    fn watched(&self, layers: u8);
+    /// So many watch them from now on. None at first.
+    fn watched(&self, by: Watching);
 
     /// Somebody cannot go on without a keyframe of this one.
     fn keyframe(&self, index: usize);
@@ -32,30 +36,39 @@ pub trait Wishes: Send + Sync {
 pub(super) struct Making {
     wishes: Arc<dyn Wishes>,
     /// What was told.
-    watched: u8,
+    watched: Watching,
 }
 
 /// Which made layers viewers get, or are to get.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     /// Those of the shards that follow the stream, as they have told.
-    abroad: Vec<(usize, u8)>,
+    abroad: Vec<(usize, Watching)>,
     /// What the shard that is followed was told.
-    told: u8,
+    told: Watching,
 }
 
 impl Watched {
     /// What viewers of another shard get, from now on.
-    fn set_abroad(&mut self, shard: usize, layers: u8) {
-        self.abroad.retain(|(other, _)| *other != shard);
-        if layers != 0 {
-            self.abroad.push((shard, layers));
+    fn set_abroad(&mut self, shard: usize, by: Watching) {
+        self.left(shard);
+        if by != Watching::default() {
+            self.abroad.push((shard, by));
         }
     }
 
     /// A shard follows no longer.
     pub(super) fn left(&mut self, shard: usize) {
-        self.set_abroad(shard, 0);
+        self.abroad.retain(|(other, _)| *other != shard);
+    }
+
+    /// Those of all shards together, with these.
+    fn with(&self, here: Watching) -> Watching {
+        let mut all = here;
+        for (_, abroad) in &self.abroad {
+            all.iter_mut().zip(abroad).for_each(|(all, more)| *all = all.saturating_add(*more));
+        }
+        all
     }
 }
 
@@ -85,6 +98,13 @@ impl Stream {
 }
 
 impl Viewing {
+    /// The made layers that are sent to it, or are to be, each once.
+    fn made_watched(&self) -> impl Iterator<Item = usize> {
+        let [target, current] = self.watched();
+        let current = current.filter(|_| current != target);
+        target.into_iter().chain(current).filter_map(MadeLayer::index)
+    }
+
     /// Those of these layers that its client can play: what is made of a layer may be encoded
     /// otherwise. What is made in the size of the publisher's own is for those who do not play
     /// that.
@@ -123,7 +143,7 @@ impl Engine {
         };
         stream.router.set_made(layers.iter().take(MadeLayer::MAX).cloned().collect());
         if let Some(wishes) = wishes {
-            stream.making = Some(Making { wishes, watched: 0 });
+            stream.making = Some(Making { wishes, watched: Watching::default() });
         }
         self.made_changed(index, now);
     }
@@ -204,11 +224,11 @@ impl Engine {
     }
 
     /// Viewers of another shard that follows a stream of ours get these made layers.
-    pub(super) fn watched_abroad(&mut self, from: usize, name: &StreamName, layers: u8) {
+    pub(super) fn watched_abroad(&mut self, from: usize, name: &StreamName, by: Watching) {
         let Some(&index) = self.names.get(name) else { return };
         let Some(stream) = self.streams.get_mut(index) else { return };
         if stream.followers.contains(&from) {
-            stream.watched.set_abroad(from, layers);
+            stream.watched.set_abroad(from, by);
             self.tell_made_watched(index);
         }
     }
@@ -216,25 +236,27 @@ impl Engine {
     /// Whoever makes layers, or has the publisher, is told which of them viewers get.
     pub(super) fn tell_made_watched(&mut self, index: usize) {
         let Some(stream) = self.streams.get(index) else { return };
-        let mut here = 0;
+        let mut here = Watching::default();
         if !stream.router.made().is_empty() {
             for viewer in stream.viewers.iter().filter_map(|&key| self.peers.get(key)) {
                 let Side::Viewer(viewing) = &viewer.side else { continue };
-                let layers = viewing.watched().into_iter().flatten();
-                here |= layers.filter_map(MadeLayer::index).fold(0, |bits, at| bits | 1 << at);
+                viewing.made_watched().for_each(|at| here[at] += 1);
             }
         }
         let Some(stream) = self.streams.get_mut(index) else { return };
-        if stream.tapping.as_ref().is_some_and(|tapping| tapping.takes_made()) {
-            here |= stream.router.made_available();
-        }
         if let Some(shard) = stream.source {
             if std::mem::replace(&mut stream.watched.told, here) != here {
                 let name = stream.name.clone();
                 self.tell(shard, Message::Watched(name, here));
             }
         } else if let Some(making) = &mut stream.making {
-            let watched = stream.watched.abroad.iter().fold(here, |bits, (_, more)| bits | more);
+            // All shards know of a reader; the one that has the publisher serves it.
+            if stream.tapping.as_ref().is_some_and(|tapping| tapping.takes_made()) {
+                let available = stream.router.made_available();
+                let read = here.iter_mut().enumerate().filter(|(at, _)| available & (1 << at) != 0);
+                read.for_each(|(_, by)| *by += 1);
+            }
+            let watched = stream.watched.with(here);
             if std::mem::replace(&mut making.watched, watched) != watched {
                 making.wishes.watched(watched);
             }

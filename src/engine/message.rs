@@ -4,6 +4,7 @@
 //! A session lives where its first check arrived, a stream where its publisher lives. A shard with
 //! viewers of a stream follows the shard that has the publisher, and is handed every packet once.
 
+use super::made::Watching;
 use crate::media::arena::Path;
 use crate::media::codec::Format;
 use crate::media::id::{SessionId, StreamName};
@@ -65,8 +66,8 @@ pub enum Message {
     Made(StreamName, Arc<[MadeLayer]>),
     /// This one is not made any more until somebody wants it.
     MadeEnded(StreamName, LayerId),
-    /// Viewers here get these made layers, or are to get them: bit by bit.
-    Watched(StreamName, u8),
+    /// So many viewers here get each made layer, or are to get it.
+    Watched(StreamName, Watching),
 }
 
 /// What a stream is when a shard begins to follow it.

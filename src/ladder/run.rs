@@ -218,12 +218,12 @@ impl Run {
         let running = self.demand.running();
         // One that catches up was held up for a moment, and is not too slow.
         let is_too_slow = load.is_behind && load.speed_percent < Self::CATCHES_UP;
-        if let Some(shed) = self.shedding.load(is_too_slow, running, now) {
+        if let Some(shed) = self.shedding.load(is_too_slow, running, self.wished.watching(), now) {
             let speed_percent = load.speed_percent;
             let layer = self.layers.get(shed).map(|made| &made.planned.rid);
             warn!(
                 stream = %self.stream, ?layer, speed_percent,
-                "too slow for all layers that are watched: the largest is not made for now"
+                "too slow for all layers that are watched: this one is not made for now"
             );
             self.bar();
         }
@@ -252,7 +252,9 @@ impl Run {
             }
             self.demand.want_keyframes(u8::MAX);
         }
-        self.demand.set_watched(self.wished.watched());
+        let watching = self.wished.watching().into_iter().enumerate();
+        let watched = watching.filter(|(_, by)| *by > 0);
+        self.demand.set_watched(watched.fold(0, |bits, (index, _)| bits | 1 << index));
         self.demand.want_keyframes(self.wished.take_keyframes());
         let Todo { start, stop, keyframe } = self.demand.take(now);
         for index in (0..self.layers.len()).filter(|index| start & (1 << index) != 0) {

@@ -1,13 +1,14 @@
 //! What viewers want of made layers, from the engine's thread to the task that has them made.
 
-use crate::engine::made::Wishes;
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::engine::made::{Watching, Wishes};
+use crate::media::layer::MadeLayer;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use tokio::sync::Notify;
 
 /// What was told last.
 #[derive(Debug, Default)]
 pub(super) struct Wished {
-    watched: AtomicU8,
+    watching: [AtomicU32; MadeLayer::MAX],
     keyframes: AtomicU8,
     changed: Notify,
 }
@@ -18,9 +19,9 @@ impl Wished {
         self.changed.notified().await;
     }
 
-    /// Those that are watched.
-    pub(super) fn watched(&self) -> u8 {
-        self.watched.load(Ordering::Acquire)
+    /// How many watch each.
+    pub(super) fn watching(&self) -> Watching {
+        std::array::from_fn(|at| self.watching[at].load(Ordering::Acquire))
     }
 
     /// Those of which somebody needs a keyframe, once.
@@ -30,8 +31,10 @@ impl Wished {
 }
 
 impl Wishes for Wished {
-    fn watched(&self, layers: u8) {
-        self.watched.store(layers, Ordering::Release);
+    fn watched(&self, by: Watching) {
+        for (told, by) in self.watching.iter().zip(by) {
+            told.store(by, Ordering::Release);
+        }
         self.changed.notify_one();
     }
 

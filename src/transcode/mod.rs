@@ -3,7 +3,9 @@
 //! - `audio`: the sound of one stream, on its way through a worker
 //! - `backoff`: how long to wait before the next start
 //! - `capabilities`: what the workers of this machine can do
+//! - `cores`: how much of the machine they may take; pure
 //! - `exchange`: messages through the socket of one
+//! - `group`: a control group of theirs
 //! - `ipc`: what server and worker tell each other
 //! - `picture`: the picture of one stream, on its way through a worker
 //! - `process`: one worker process
@@ -18,7 +20,9 @@
 pub mod audio;
 mod backoff;
 pub mod capabilities;
+pub mod cores;
 mod exchange;
+mod group;
 pub mod ipc;
 pub mod picture;
 mod process;
@@ -37,6 +41,8 @@ use crate::media::codec::Codec;
 use crate::media::frame::{AudioCoding, Frame};
 use crate::media::id::StreamName;
 use capabilities::{Capabilities, Direction};
+use cores::Share;
+use group::Group;
 use process::Launch;
 use queue::Queue;
 use std::path::PathBuf;
@@ -66,6 +72,7 @@ pub struct Transcoder {
 #[derive(Debug)]
 struct Shared {
     settings: Transcode,
+    share: Share,
     /// `None` where there is none.
     launch: Option<Launch>,
     probed: watch::Receiver<Probed>,
@@ -115,7 +122,12 @@ impl Transcoder {
     pub fn new(config: &Config, clock: Clock) -> Self {
         let settings = config.transcode.clone();
         let registry = config.server.state_directory.join(REGISTRY);
-        let launch = program(&settings.worker).map(|program| Launch::new(program, registry));
+        let share = Share::of_this_machine(&settings);
+        let launch = program(&settings.worker).map(|program| {
+            let group = Group::make();
+            info!(may_take = %share, has_group = group.is_some(), "workers for what viewers lack");
+            Launch { group, cores: share.list(), ..Launch::new(program, registry) }
+        });
         let (told, probed) = watch::channel(None);
         match launch.clone() {
             None => drop(told.send(Some(Err(Unavailable::Off)))),
@@ -130,11 +142,12 @@ impl Transcoder {
             })),
         }
         let places = Arc::new(Semaphore::new(settings.workers_max));
-        let picture_places = Arc::new(Semaphore::new(settings.pictures_max));
+        let picture_places = Arc::new(Semaphore::new(share.pictures));
         let (counts, runtime) = (Arc::default(), Handle::current());
         Self {
             shared: Arc::new(Shared {
                 settings,
+                share,
                 launch,
                 probed,
                 places,
@@ -244,7 +257,7 @@ impl Transcoder {
         let launch = shared.launch.clone().ok_or(Unavailable::Off)?;
         let place = Arc::clone(&shared.picture_places)
             .try_acquire_owned()
-            .map_err(|_| Unavailable::PicturesFull(shared.settings.pictures_max))?;
+            .map_err(|_| Unavailable::PicturesFull(shared.share.pictures))?;
         let (counts, clock) = (Arc::clone(&shared.counts), shared.clock.clone());
         let (supervisor, worker) =
             picture::Supervisor::new(stream.clone(), launch, counts, clock, sink);
@@ -301,10 +314,10 @@ impl Transcoder {
 
     /// What has happened since the start.
     pub fn counts(&self) -> TranscodeCounts {
-        let Shared { settings, places, picture_places, counts, .. } = &*self.shared;
+        let Shared { settings, share, places, picture_places, counts, .. } = &*self.shared;
         TranscodeCounts {
             workers: settings.workers_max.saturating_sub(places.available_permits()),
-            pictures: settings.pictures_max.saturating_sub(picture_places.available_permits()),
+            pictures: share.pictures.saturating_sub(picture_places.available_permits()),
             restarts: counts.restarts.load(Ordering::Relaxed),
             dropped_frames: counts.dropped_frames.load(Ordering::Relaxed),
         }

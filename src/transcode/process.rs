@@ -2,6 +2,8 @@
 
 use super::Unavailable;
 use super::capabilities::Capabilities;
+use super::group::Group;
+use super::ipc::CORES;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt as _;
@@ -36,6 +38,9 @@ pub(super) struct Launch {
     /// Whether workers may make code while they run, as ORC does for the machine that it finds: it
     /// scales pictures in a third of the time. Known after [`Self::probe`].
     pub(super) may_make_code: Arc<AtomicBool>,
+    /// The cores that workers run on, as [`CORES`] has them; `None` for all.
+    pub(super) cores: Option<String>,
+    pub(super) group: Option<Group>,
 }
 
 /// What came of asking one.
@@ -59,7 +64,7 @@ pub(super) struct Process {
 impl Launch {
     /// How to start this program.
     pub(super) fn new(program: PathBuf, registry: PathBuf) -> Self {
-        Self { program, registry, may_make_code: Arc::default() }
+        Self { program, registry, may_make_code: Arc::default(), cores: None, group: None }
     }
 
     /// Asks the worker what it can do.
@@ -124,6 +129,9 @@ impl Launch {
         let mut command = self.command(self.may_make_code.load(Ordering::Relaxed));
         command.args(argument).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::null());
         let mut child = command.spawn()?;
+        if let (Some(group), Some(process)) = (&self.group, child.id()) {
+            group.take(process);
+        }
         let complaint = Arc::new(Mutex::new(String::new()));
         let err = child.stderr.take();
         let drain = err.map(|err| tokio::spawn(drain(err, Arc::clone(&complaint))));
@@ -133,6 +141,9 @@ impl Launch {
     fn command(&self, makes_code: bool) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().env("GST_REGISTRY", &self.registry);
+        if let Some(cores) = &self.cores {
+            command.env(CORES, cores);
+        }
         if !makes_code {
             command.env("ORC_CODE", "backup");
         }

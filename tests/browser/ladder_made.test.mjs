@@ -1,13 +1,29 @@
-// An encoder sends one size by RTMP; the smaller ones are made here. Chromium decodes each that is
-// chosen, by the API and in the player's menu.
+// An encoder sends one size by RTMP; the smaller ones are made here. Chromium decodes each that its
+// link carries, and each that is chosen, by the API and in the player's menu.
 
 import assert from "node:assert/strict";
 import { TAKES_ALL, ffmpeg, rtmp } from "./encoders.mjs";
-import { PATIENT, ask, scenarioInParts, textOf, until } from "./harness.mjs";
-import { received, shows, watchLadder } from "./ladder.mjs";
+import { PATIENT, ask, pause, scenarioInParts, textOf, until } from "./harness.mjs";
+import {
+  KEPT,
+  LINK,
+  MEASURED_SECONDS,
+  MEASURED_TIMES,
+  perSecond,
+  received,
+  shows,
+  toldTo,
+  watchLadder,
+} from "./ladder.mjs";
 import { servePages } from "./pages.mjs";
 
 const SOURCE = { size: "1280x720", kbps: 2500 };
+/** What each link lets through, and the height of the layer that it carries. */
+const LINKS = [
+  { kbps: undefined, height: 720 },
+  { kbps: 1_600, height: 480 },
+  { kbps: 750, height: 360 },
+];
 /** What viewers may choose, by height, in the order in which this one does. */
 const CHOSEN = [
   [480, "480p"],
@@ -28,6 +44,35 @@ async function layers(server) {
 /** What a viewer was told last of the layers there are. */
 function told(viewer) {
   return viewer.evaluate(() => window.told.at(-1)?.layers);
+}
+
+/** Behind this link one settles on the layer that it carries, and gets all of it. */
+async function settles({ world, chromium, pages, server }, { kbps, height }) {
+  const network = await world.impair(server, { kbps, ...LINK });
+  const began = Date.now();
+  const viewer = await watchLadder(world, chromium, pages, network);
+  const measured = [];
+  const keeps = ({ made, came, heights }) =>
+    heights.every((it) => it === height) && came >= made * KEPT;
+  while (!measured.some(keeps) && measured.length < MEASURED_TIMES) {
+    const since = await shows(viewer, height, 50).catch(() => undefined);
+    // What is known by then tells why.
+    if (since === undefined) break;
+    const before = await received(viewer);
+    await pause(MEASURED_SECONDS * 1_000);
+    const after = await received(viewer);
+    measured.push({
+      after: since - began,
+      made: (await layers(server)).find((layer) => layer.height === height)?.frame_rate,
+      came: perSecond(before, after, "framesReceived"),
+      decoded: perSecond(before, after, "framesDecoded"),
+      heights: [before.frameHeight, after.frameHeight],
+    });
+  }
+  const figures = JSON.stringify({ kbps, measured, told: await toldTo(viewer, began) });
+  console.log(figures);
+  assert.ok(measured.some(keeps), figures);
+  await viewer.browserContext().close();
 }
 
 async function choosesEach(viewer, server) {
@@ -76,6 +121,12 @@ scenarioInParts("the sizes that an encoder does not send are made", async (world
       const heights = (await layers(server)).filter(({ active }) => active);
       return heights.map(({ height }) => height).join() === "720,480,360";
     });
+
+    for (const link of LINKS) {
+      await part(`${link.kbps ?? "any"} kb/s carry a layer, and all of its frames`, () =>
+        settles({ world, chromium, pages, server }, link),
+      );
+    }
 
     await part("each size that is chosen by the API is shown, and goes on", async () => {
       const viewer = await watchLadder(world, chromium, pages, server.url);

@@ -7,8 +7,8 @@ use crate::shards::{SHARDS, place, view_at};
 use crate::viewer::Screen;
 use crate::world::{World, ms, secs};
 use millrace::engine::Input;
-use millrace::engine::command::{Command, LayerChoice, Make, Opening, Written};
-use millrace::engine::made::Wishes;
+use millrace::engine::command::{Command, EndReason, LayerChoice, Make, Opening, Written};
+use millrace::engine::made::{Watching, Wishes};
 use millrace::engine::message::{SenderReport, Term};
 use millrace::engine::tap::{TapId, TapSink, Tapped};
 use millrace::media::codec::{Codec, Format, Kind};
@@ -34,7 +34,9 @@ const MAKING: Duration = Duration::from_millis(15);
 #[derive(Debug, Default)]
 struct Wanted {
     watched: u8,
-    /// Each change of that.
+    /// How many watch each.
+    by: Watching,
+    /// Each change of which are watched.
     changes: Vec<u8>,
     keyframes: [bool; 2],
 }
@@ -43,10 +45,13 @@ struct Wanted {
 struct Wishing(Arc<Mutex<Wanted>>);
 
 impl Wishes for Wishing {
-    fn watched(&self, layers: u8) {
+    fn watched(&self, by: Watching) {
         let mut wanted = self.0.lock().expect("not poisoned");
-        wanted.watched = layers;
-        wanted.changes.push(layers);
+        let watched = (0..2).filter(|at| by[*at] > 0).fold(0, |bits, at| bits | 1 << at);
+        wanted.by = by;
+        if std::mem::replace(&mut wanted.watched, watched) != watched {
+            wanted.changes.push(watched);
+        }
     }
 
     fn keyframe(&self, index: usize) {
@@ -188,6 +193,12 @@ impl Mill {
         world.run_for(until.saturating_duration_since(world.now));
     }
 
+    /// How many watch the two layers, as was told last.
+    fn watching(&self) -> [u32; 2] {
+        let by = self.wishing.0.lock().expect("not poisoned").by;
+        [by[0], by[1]]
+    }
+
     fn changes_told(&self) -> Vec<u8> {
         self.wishing.0.lock().expect("not poisoned").changes.clone()
     }
@@ -272,6 +283,29 @@ fn a_layer_is_made_for_whoever_wants_it_on_any_shard_and_as_long_as_that() {
         assert_eq!(told, [("source", false, true), ("480p", true, true), ("240p", true, true)]);
         assert_eq!(states[1].bitrate, kbps(720), "what it would carry");
     }
+}
+
+#[test]
+fn who_watches_a_layer_is_counted_on_all_shards_together() {
+    let mut world = world(1_105);
+    let mut mill = Mill::begins(&mut world, 1);
+    mill.runs_for(&mut world, secs(1));
+    let viewers: Vec<_> = (0..5).map(|at| view_at(&mut world, at % SHARDS)).collect();
+    mill.runs_for(&mut world, secs(12));
+    for (viewer, rid) in viewers.iter().zip(["480p", "480p", "480p", "240p", "240p"]) {
+        choose(&mut world, *viewer, Some(rid));
+    }
+    mill.runs_for(&mut world, secs(2));
+    assert_eq!(mill.watching(), [3, 2]);
+    let reader = Reader::begins(&mut world, 1, true);
+    mill.runs_for(&mut world, secs(1));
+    assert_eq!(mill.watching(), [4, 3], "who reads all counts as one of each");
+    world.command_at(1, Command::Untap(stream(), TapId(1)));
+    reader.is_closed.store(true, Ordering::Relaxed);
+    choose(&mut world, viewers[0], Some("240p"));
+    world.command_at(3, Command::End(session(viewers[3]), EndReason::Deleted));
+    mill.runs_for(&mut world, secs(2));
+    assert_eq!(mill.watching(), [2, 2]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Whether sound can be transcoded here.
+//! Whether sound can be transcoded here, and how much of the machine that may take.
 
 use super::Finding;
 use crate::config::Config;
 use crate::config::transcode::WorkerProgram;
+use crate::transcode::cores::Share;
 use crate::transcode::{Unavailable, examine};
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -13,7 +14,10 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     let Ok(runtime) = runtime else {
         return vec![Finding::failure("no runtime can be made", "the kernel must be Linux")];
     };
-    findings(runtime.block_on(examine(config)))
+    let mut findings = findings(runtime.block_on(examine(config)));
+    let share = Share::of_this_machine(&config.transcode);
+    findings.push(Finding::fine(format!("transcoding may take {share}")));
+    findings
 }
 
 fn findings(missing: Vec<Unavailable>) -> Vec<Finding> {

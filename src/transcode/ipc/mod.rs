@@ -15,6 +15,9 @@ pub use sound::{Message, Sound};
 use std::fmt;
 use std::marker::PhantomData;
 
+/// The variable by which a worker is told the cores that it may run on, by their numbers: `2,3`.
+/// Without it it runs on those of the server.
+pub const CORES: &str = "MILLRACE_CORES";
 /// The length that stands before each message, big-endian.
 const LENGTH_BYTES: usize = 4;
 /// The longest text of a fault; more is cut off.

@@ -40,6 +40,7 @@ use crate::pipeline::Fault;
 use crate::timeline::Timeline;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -76,8 +77,11 @@ fn main() -> ExitCode {
 
 /// The socket to the server, which is standard input, in a process that is bounded.
 fn socket(memory_max: u64) -> anyhow::Result<UnixStream> {
-    // Neither is worth stopping for.
+    // None of this is worth stopping for.
     let _ = rustix::process::nice(NICE);
+    if let Ok(list) = std::env::var(ipc::CORES) {
+        let _ = sched_setaffinity(None, &cores(&list));
+    }
     // Its closed end of the socket ends this process as well; this does it where it hangs.
     let kill = Some(rustix::process::Signal::KILL);
     let _ = rustix::process::set_parent_process_death_signal(kill);
@@ -88,6 +92,14 @@ fn socket(memory_max: u64) -> anyhow::Result<UnixStream> {
     let socket = UnixStream::from(input);
     socket.peer_addr().context("standard input is no socket: the server starts this program")?;
     Ok(socket)
+}
+
+/// The cores of a list such as `2,3`.
+fn cores(list: &str) -> CpuSet {
+    let numbers = list.split(',').filter_map(|number| number.parse().ok());
+    let mut cores = CpuSet::new();
+    numbers.filter(|number| *number < CpuSet::MAX_CPU).for_each(|number| cores.set(number));
+    cores
 }
 
 /// Serves the server at the other end of the socket, until that closes.

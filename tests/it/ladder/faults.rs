@@ -1,6 +1,9 @@
-//! Workers that die, hang, crash, or are too many: viewers of the source notice nothing.
+//! Workers that die, hang, crash, or are too many: viewers of the source notice nothing. And what
+//! of the machine they may take.
 
-use super::{FRAMES, LARGER, SOURCE, can_be_had, choose, ffmpeg, layer, layers_become, notice};
+use super::{
+    FRAMES, LARGER, SMALLER, SOURCE, can_be_had, choose, ffmpeg, layer, layers_become, notice,
+};
 use super::{seen, sees, server, view};
 use crate::harness::{Server, until};
 use anyhow::Context as _;
@@ -127,6 +130,34 @@ async fn more_pictures_than_may_be_are_told_with_the_option() -> anyhow::Result<
     server.said(&["no layers are made", "stream=second", "transcode.pictures_max"]).await?;
     drop(first);
     can_be_had(&server, "second").await.context("there is room now")?;
+    server.assert_sound();
+    Ok(())
+}
+
+/// What the kernel says of a process: the cores that it may run on, and how nice it is (proc(5)).
+fn limits(process: i32) -> anyhow::Result<(String, i32)> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let cores = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // Behind the name, which may hold anything.
+    let nice = stat.rsplit(") ").next().and_then(|rest| rest.split_whitespace().nth(16));
+    Ok((cores.context("a list")?.trim().to_owned(), nice.context("a number")?.parse()?))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_run_on_as_many_cores_as_they_may_and_behind_the_server() -> anyhow::Result<()> {
+    let server = server(&[("transcode.cores", "1")]).await?;
+    server.said(&["workers for what viewers lack", "1 core"]).await?;
+    let _encoder = ffmpeg(&server, "cam").await?;
+    can_be_had(&server, "cam").await?;
+    let viewer = view(&server, "cam").await?;
+    choose(&viewer, "360p").await?;
+    sees(&viewer, SMALLER, FRAMES).await?;
+    let (cores, nice) = limits(worker(&server).context("a worker runs")?.as_raw())?;
+    let (all, server_nice) = limits(i32::try_from(server.id().context("it runs")?)?)?;
+    let last = all.rsplit([',', '-']).next();
+    assert_eq!(Some(&*cores), last, "the last one of {all}");
+    assert_eq!(nice, (server_nice + 5).min(19));
     server.assert_sound();
     Ok(())
 }
