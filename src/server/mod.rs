@@ -215,12 +215,11 @@ impl Server {
             (clock.clone(), engine.at(place), move |event| ledger.take(event))
         })?;
         let acceptor = Acceptor::new(&directory, &shards, config.limits.media_tcp_connections_max);
-        let media_tcp = listener.is_some();
         let bus = Arc::new(Bus::new(directory, links(&shards)));
         audience.attach(Arc::clone(&bus));
         let ladders = ledger.attach(ladders::ladders(&config, &bus, &clock, epoch, &transcoder));
-        let candidates = candidates(&announced, media_tcp);
-        let sessions = sessions(&config, &bus, &clock, &identity, candidates);
+        let told = candidates(&announced, listener.is_some());
+        let sessions = sessions(&config, &bus, &clock, &identity, told);
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
         let port = Arc::new(Port::new(Parts {
             sessions,
@@ -252,7 +251,7 @@ impl Server {
             http: addresses.http,
             https: addresses.https,
             media,
-            media_tcp,
+            media_tcp: acceptor.is_some(),
             announced,
             ways_in: ways_in.ports(),
             domain: config.network.domain,

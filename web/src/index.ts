@@ -72,8 +72,9 @@ function show(streams: StreamReport[]): void {
   if (!isSame) list.replaceChildren(...rows);
   thumbnails.keepOnly(new Set(sorted.map(({ name }) => name)));
   for (const [index, { name, tracks }] of sorted.entries()) {
+    const hasPicture = tracks.some(({ kind }) => kind === "video");
     const row = rows[index];
-    if (row !== undefined) thumbnails.update(row, name, tracks.some(({ kind }) => kind === "video"));
+    if (row !== undefined) thumbnails.update(row, name, hasPicture);
   }
 }
 

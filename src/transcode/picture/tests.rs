@@ -8,7 +8,7 @@ use crate::clock::{Clock, HandClock};
 use crate::media::codec::Codec;
 use crate::media::time::WallTime;
 use crate::transcode::tests::{Fake, SOON, stream, until};
-use crate::transcode::{Transcoder, Unavailable};
+use crate::transcode::{StillError, Transcoder, Unavailable};
 use bytes::Bytes;
 use std::fs;
 use std::path::PathBuf;
@@ -178,4 +178,38 @@ async fn more_pictures_than_may_be_are_refused_with_the_option() {
     assert!(refused.to_string().contains("transcode.pictures_max"), "{refused}");
     drop(running);
     until("a place is free again", || transcoder.picture(&stream(), drop).is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_worker_for_one_picture_gets_its_frames_and_gives_it() {
+    let clock = Clock::system();
+    let frames = [frame(0, true, &clock), frame(3_000, false, &clock)];
+    let [first, second] = frames.each_ref().map(order_of);
+    let wanted = bytes_of(&[Order::Source(Named::H264), first, second, Order::Still(270)]);
+    let fake = Fake::new(&format!(
+        "[ \"$1\" = --still ] || exit 9; {READY}; head -c {} >\"$GST_REGISTRY.got\"; \
+         printf '\\0\\0\\0\\003Jab' >&0; exec cat >/dev/null",
+        wanted.len()
+    ));
+    let made = fake.transcoder(clock).still(&frames, 270).await;
+    assert_eq!(made, Ok(b"ab".to_vec()));
+    assert_eq!(fs::read(left_by(&fake, "got")).expect("it is there"), wanted);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_worker_for_one_picture_is_told() {
+    let clock = Clock::system();
+    let frames = [frame(0, true, &clock)];
+    for (script, fault) in [
+        ("echo it hurts >&2; exit 3", "it hurts"),
+        (r"printf '\0\0\0\005Eugly' >&0; exec cat >/dev/null", "ugly"),
+        (r"printf '\0\0\0\001?' >&0; exec cat >/dev/null", "a message that makes no sense"),
+    ] {
+        let made = Fake::new(script).transcoder(clock.clone()).still(&frames, 270).await;
+        assert_eq!(made, Err(StillError::Fault(fault.to_owned())));
+    }
+    let mut of_vp8 = frame(0, true, &clock);
+    of_vp8.codec = Codec::Vp8;
+    let made = Fake::new("exit 3").transcoder(clock).still(&[of_vp8], 270).await;
+    assert!(matches!(made, Err(StillError::Unavailable(Unavailable::Lacks { .. }))), "{made:?}");
 }
