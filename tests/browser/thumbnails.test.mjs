@@ -32,6 +32,19 @@ function pixels(page, name) {
   }, name);
 }
 
+/** Runs before a page's own scripts: it is behind another tab, as far as it knows. */
+function hides() {
+  Object.defineProperty(document, "visibilityState", { get: () => "hidden" });
+}
+
+/** How many pictures a page has asked for. */
+function asked(page) {
+  return page.evaluate(() => {
+    const all = performance.getEntriesByType("resource").map(({ name }) => name);
+    return all.filter((name) => name.endsWith("/thumbnail.jpg")).length;
+  });
+}
+
 scenario("the first page shows pictures of what is live", async (world) => {
   const server = await world.server();
   const chromium = await world.chromium();
@@ -39,7 +52,9 @@ scenario("the first page shows pictures of what is live", async (world) => {
   const radio = await world.open(chromium, server.publishPage("radio"));
   await goLive(radio, { picture: "none" });
 
-  const page = await world.open(chromium, `${server.url}/#token=${browser.ADMIN_TOKEN}`);
+  const address = `${server.url}/#token=${browser.ADMIN_TOKEN}`;
+  const hidden = await world.open(chromium, address, hides);
+  const page = await world.open(chromium, address);
   const first = await until("the stream is listed", () => row(page, "hall/stage"));
   const shown = await until("its picture is there", async () => {
     const now = await row(page, "hall/stage");
@@ -53,6 +68,8 @@ scenario("the first page shows pictures of what is live", async (world) => {
   const before = await pixels(page, "hall/stage");
   assert.ok(new Set(before.split(",")).size > 3, "it shows something");
   await until("it changes", async () => (await pixels(page, "hall/stage")) !== before);
+  assert.ok((await asked(page)) >= 2);
+  assert.equal(await asked(hidden), 0, "nobody sees it there");
 
   await until("the other one says that it has none", async () => {
     return (await row(page, "radio")).note === "Sound only";
