@@ -26,6 +26,9 @@ pub struct Transcode {
     pub cores: usize,
     /// What encodes pictures.
     pub encoder: Encoder,
+    /// Thumbnails that are made at once: each takes a process that decodes a picture or, of streams
+    /// whose keyframes are seldom, some seconds of them. 0: none are.
+    pub thumbnails_max: usize,
 }
 
 /// The layers that viewers are to have, whatever the source is; none where nothing is made.
@@ -163,6 +166,7 @@ impl Transcode {
                 &format!("auto, or one of {}", Encoder::ALL.join(", ")),
                 Encoder::parse,
             ),
+            thumbnails_max: reader.number("transcode.thumbnails_max", 2, 0..=100),
         }
     }
 

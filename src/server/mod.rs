@@ -16,6 +16,7 @@
 //! - `readings`: every metric with its present value
 //! - `sound`: what is said about sound that is not transcoded
 //! - `shards`: their sockets, their start, and the ways to them
+//! - `thumbnails`: pictures of what is live, as HTTP sees them
 //! - `tcp`: where clients without UDP come in
 //! - `ways_in`: those that do not speak WebRTC
 //! - `welcome`: what is printed at the start
@@ -37,6 +38,7 @@ mod readings;
 mod shards;
 mod sound;
 mod tcp;
+mod thumbnails;
 mod ways_in;
 mod welcome;
 
@@ -211,12 +213,11 @@ impl Server {
             (clock.clone(), engine.at(place), move |event| ledger.take(event))
         })?;
         let acceptor = Acceptor::new(&directory, &shards, config.limits.media_tcp_connections_max);
-        let media_tcp = listener.is_some();
         let bus = Arc::new(Bus::new(directory, links(&shards)));
         audience.attach(Arc::clone(&bus));
         let ladders = ledger.attach(ladders::ladders(&config, &bus, &clock, epoch, &transcoder));
-        let candidates = candidates(&announced, media_tcp);
-        let sessions = sessions(&config, &bus, &clock, &identity, candidates);
+        let told = candidates(&announced, listener.is_some());
+        let sessions = sessions(&config, &bus, &clock, &identity, told);
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
         let port = Arc::new(Port::new(Parts {
             sessions,
@@ -227,6 +228,7 @@ impl Server {
             transcoder: transcoder.clone(),
             ladders,
             packaged: hls::packaged(&config, &bus, &clock, epoch, &transcoder),
+            thumbnails: thumbnails::thumbnails(&config, &bus, &clock, epoch, &transcoder),
             epoch,
         }));
 
@@ -247,7 +249,7 @@ impl Server {
             http: addresses.http,
             https: addresses.https,
             media,
-            media_tcp,
+            media_tcp: acceptor.is_some(),
             announced,
             ways_in: ways_in.ports(),
             domain: config.network.domain,

@@ -104,6 +104,17 @@ pub struct TranscodeCounts {
     pub dropped_frames: u64,
 }
 
+/// Why there is no JPEG of a picture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StillError {
+    /// Something is off.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The worker failed by it, in its own words.
+    #[error("{0}")]
+    Fault(String),
+}
+
 impl Transcoder {
     /// Asks in the background what the worker of this machine can do. Within a tokio runtime, where
     /// the workers are watched from then on.
@@ -249,6 +260,23 @@ impl Transcoder {
             picture::Supervisor::new(stream.clone(), launch, shared_by_all, clock, sink);
         shared.runtime.spawn(supervisor.run());
         Ok(worker)
+    }
+
+    /// A JPEG of the newest picture of these frames, so high at most: by a process of its own, as
+    /// long as this is waited for. The first of them is a keyframe, and all are of one layer.
+    ///
+    /// # Errors
+    ///
+    /// [`StillError`] says whether it can be at all.
+    pub async fn still(
+        &self,
+        frames: &[picture::SourceFrame],
+        height: u16,
+    ) -> Result<Vec<u8>, StillError> {
+        let able = self.probed().await?;
+        frames.first().map_or(Ok(()), |first| able.check_decoder(first.codec))?;
+        let launch = self.shared.launch.as_ref().ok_or(Unavailable::Off)?;
+        picture::still(launch, frames, height).await.map_err(StillError::Fault)
     }
 
     /// Whether layers can be made of pictures of a codec. While the worker has not answered what it

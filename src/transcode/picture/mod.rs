@@ -2,18 +2,21 @@
 //!
 //! - `past`: frames that wait for it, and those with which another one begins
 //! - `places`: how many processes there may be
+//! - `still`: one picture of it, by a worker of its own
 //! - `supervisor`: keeps it running
 //! - `tests`: short shell scripts in its place
 //! - `watchdog`: whether it hangs
 
 mod past;
 mod places;
+mod still;
 mod supervisor;
 mod watchdog;
 
 pub use super::ipc::picture::{Layer, Load};
 pub use past::SourceFrame;
 pub(super) use places::Places;
+pub(super) use still::still;
 pub(super) use supervisor::Supervisor;
 
 use super::Unavailable;

@@ -90,10 +90,9 @@ impl Talk {
             self.exchange.put(&Order::Source(codec));
             self.codec = Some(frame.codec);
         }
-        let SourceFrame { ticks, starts: is_keyframe, .. } = *frame;
         // What is longer than a message may be no decoder takes: it goes on with a keyframe.
-        if self.exchange.put(&Order::Frame { ticks, is_keyframe, data: frame.data.to_vec() }) {
-            self.watchdog.give(ticks);
+        if self.exchange.put(&order_of(frame)) {
+            self.watchdog.give(frame.ticks);
         }
     }
 
@@ -136,8 +135,14 @@ impl Talk {
     }
 }
 
+/// A frame, as the worker gets it.
+pub(super) fn order_of(frame: &SourceFrame) -> Order {
+    let SourceFrame { ticks, starts: is_keyframe, .. } = *frame;
+    Order::Frame { ticks, is_keyframe, data: frame.data.to_vec() }
+}
+
 /// A codec of the picture, as the worker is told.
-const fn named(codec: codec::Codec) -> Option<Codec> {
+pub(super) const fn named(codec: codec::Codec) -> Option<Codec> {
     match codec {
         codec::Codec::H264 => Some(Codec::H264),
         codec::Codec::H265 => Some(Codec::H265),

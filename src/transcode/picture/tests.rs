@@ -2,12 +2,13 @@
 
 use super::super::ipc::Wire as _;
 use super::super::ipc::picture::{Codec as Named, Order};
+use super::supervisor::order_of;
 use super::*;
 use crate::clock::{Clock, HandClock};
 use crate::media::codec::Codec;
 use crate::media::time::WallTime;
 use crate::transcode::tests::{Fake, SOON, stream, until};
-use crate::transcode::{Transcoder, Unavailable};
+use crate::transcode::{StillError, Transcoder, Unavailable};
 use bytes::Bytes;
 use std::fs;
 use std::path::PathBuf;
@@ -56,11 +57,6 @@ fn frame(ticks: i64, starts: bool, clock: &Clock) -> SourceFrame {
 fn layer() -> Layer {
     let (number, width, height, encoder) = (3, 854, 480, String::new());
     Layer { number, width, height, frame_rate_mhz: 30_000, bitrate_bps: 1_000_000, encoder }
-}
-
-fn order_of(frame: &SourceFrame) -> Order {
-    let SourceFrame { ticks, starts: is_keyframe, .. } = *frame;
-    Order::Frame { ticks, is_keyframe, data: frame.data.to_vec() }
 }
 
 fn bytes_of(orders: &[Order]) -> Vec<u8> {
@@ -239,4 +235,38 @@ async fn no_worker_runs_for_a_picture_of_which_nothing_is_wanted_and_it_ends_a_w
     };
     until("it ends", has_ended).await;
     assert!(tenths >= 300, "after {tenths} tenths of a second");
+}
+
+#[tokio::test]
+async fn a_worker_for_one_picture_gets_its_frames_and_gives_it() {
+    let clock = Clock::system();
+    let frames = [frame(0, true, &clock), frame(3_000, false, &clock)];
+    let [first, second] = frames.each_ref().map(order_of);
+    let wanted = bytes_of(&[Order::Source(Named::H264), first, second, Order::Still(270)]);
+    let fake = Fake::new(&format!(
+        "[ \"$1\" = --still ] || exit 9; {READY}; head -c {} >\"$GST_REGISTRY.got\"; \
+         printf '\\0\\0\\0\\003Jab' >&0; exec cat >/dev/null",
+        wanted.len()
+    ));
+    let made = fake.transcoder(clock).still(&frames, 270).await;
+    assert_eq!(made, Ok(b"ab".to_vec()));
+    assert_eq!(fs::read(left_by(&fake, "got")).expect("it is there"), wanted);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_worker_for_one_picture_is_told() {
+    let clock = Clock::system();
+    let frames = [frame(0, true, &clock)];
+    for (script, fault) in [
+        ("echo it hurts >&2; exit 3", "it hurts"),
+        (r"printf '\0\0\0\005Eugly' >&0; exec cat >/dev/null", "ugly"),
+        (r"printf '\0\0\0\001?' >&0; exec cat >/dev/null", "a message that makes no sense"),
+    ] {
+        let made = Fake::new(script).transcoder(clock.clone()).still(&frames, 270).await;
+        assert_eq!(made, Err(StillError::Fault(fault.to_owned())));
+    }
+    let mut of_vp8 = frame(0, true, &clock);
+    of_vp8.codec = Codec::Vp8;
+    let made = Fake::new("exit 3").transcoder(clock).still(&[of_vp8], 270).await;
+    assert!(matches!(made, Err(StillError::Unavailable(Unavailable::Lacks { .. }))), "{made:?}");
 }

@@ -12,7 +12,7 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 /// ffmpeg with H.265 by SRT, in real time, until it is dropped.
-async fn publishes_h265(server: &Server, stream: &str) -> anyhow::Result<Child> {
+pub(crate) async fn publishes_h265(server: &Server, stream: &str) -> anyhow::Result<Child> {
     let arguments = "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=1280x720:rate=10 \
         -c:v libx265 -preset ultrafast -tune zerolatency -x265-params log-level=error -g 20 \
         -b:v 1500k -pix_fmt yuv420p -f mpegts";

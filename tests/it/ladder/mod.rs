@@ -3,8 +3,8 @@
 //! - `codecs`: what not everybody plays
 //! - `faults`: workers that die, hang, crash, or are too many
 
-mod codecs;
-mod faults;
+pub(crate) mod codecs;
+pub(crate) mod faults;
 
 use crate::harness::{PUBLISH_TOKEN, SOON, Server, until};
 use anyhow::Context as _;
