@@ -247,6 +247,7 @@ mod tests {
                 frame_rate: 30.0,
                 is_active: *height > 0,
                 is_made: false,
+                is_idle: false,
                 is_withdrawn: false,
                 spatial: Vec::new(),
             };

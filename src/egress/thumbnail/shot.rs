@@ -108,7 +108,7 @@ fn take(found: Found, search: &mut Option<Search>, now: Instant) {
         Found::Gap(layer) => present.miss(layer),
         Found::Layers(layers) => present.set_layers(&layers),
         Found::Left => *search = None,
-        Found::Began { .. } | Found::NotPlayable(_) => {}
+        Found::Began { .. } | Found::NeedsMade(_) | Found::NotPlayable(_) => {}
     }
 }
 
