@@ -71,7 +71,7 @@ for (const [keyframeEvery, ladder] of [
   [2, "off"],
   [10, "on"],
 ]) {
-  const name = `a keyframe every ${keyframeEvery} s is not waited for, with a ladder that is ${ladder}`;
+  const name = `a keyframe every ${keyframeEvery} s is not waited for (ladder ${ladder})`;
   scenario(name, async (world) => {
     const server = await world.server({ TRANSCODE__LADDER: ladder });
     const chromium = await world.chromium();
