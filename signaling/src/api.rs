@@ -4,8 +4,9 @@ use crate::App;
 use crate::error::Problem;
 use crate::media_server::{OfferError, Role, StreamReport};
 use crate::session::Name;
+use crate::thumbnail;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -28,17 +29,27 @@ pub(crate) async fn streams(
     Ok(([fresh], Json(Streams { streams })).into_response())
 }
 
-/// `GET /api/v1/streams/{stream}`: one of them. Who may publish it may see it, without its viewers.
+/// `GET /api/v1/streams/{stream}`: one of them, and `{stream}/thumbnail.jpg`: what it shows. A name
+/// may have slashes, so that what it ends with tells which.
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     Name(name): Name,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let is_operator = app.credentials.may_operate(&headers).is_ok();
-    if !is_operator {
-        app.credentials.may_join(Role::Publisher, &headers, &name)?;
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    match thumbnail::stream_of(&name) {
+        Some(stream) => thumbnail::answer(&app, &parts, stream).await,
+        None => report(&app, name, &parts.headers).await.into_response(),
     }
-    let streams = in_time(&app, app.server.streams()).await?;
+}
+
+/// One stream. Who may publish it may see it, without its viewers.
+async fn report(app: &App, name: String, headers: &HeaderMap) -> Result<Response, Problem> {
+    let is_operator = app.credentials.may_operate(headers).is_ok();
+    if !is_operator {
+        app.credentials.may_join(Role::Publisher, headers, &name)?;
+    }
+    let streams = in_time(app, app.server.streams()).await?;
     let stream = streams.into_iter().find(|stream| stream.name == name);
     let mut stream = stream
         .ok_or(OfferError::NotLive(name))

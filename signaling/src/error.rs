@@ -6,6 +6,7 @@
 use crate::auth::AuthError;
 use crate::hls::query::QueryError;
 use crate::media_server::hls::HlsError;
+use crate::media_server::thumbnail::ThumbnailError;
 use crate::media_server::{OfferError, SessionError};
 use crate::sdp_fragment::FragmentError;
 use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -168,6 +169,36 @@ impl Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Server is busy", detail)
                     .retry_after(*retry_after)
             }
+        }
+    }
+
+    /// No thumbnail; `retry_after` is for a stream that may come.
+    pub(crate) fn of_thumbnail(error: &ThumbnailError, retry_after: Duration) -> Self {
+        let detail = error.to_string();
+        match error {
+            ThumbnailError::BadName(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "bad-name", "Not a stream name", detail)
+            }
+            ThumbnailError::NotLive(_) => Self::new(
+                StatusCode::NOT_FOUND,
+                "not-live",
+                "Stream is not live",
+                format!("{detail}; try again when somebody publishes it"),
+            )
+            .retry_after(retry_after),
+            ThumbnailError::NoPicture(_) => {
+                Self::new(StatusCode::NOT_FOUND, "no-picture", "Stream has no picture", detail)
+            }
+            ThumbnailError::Unavailable(_) => {
+                Self::new(StatusCode::NOT_IMPLEMENTED, "no-thumbnails", "No thumbnails", detail)
+            }
+            ThumbnailError::Failed { retry_after, .. } => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-thumbnail-now",
+                "No thumbnail now",
+                detail,
+            )
+            .retry_after(*retry_after),
         }
     }
 

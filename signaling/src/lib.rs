@@ -6,7 +6,7 @@
 //! - `events`: what a player is told while it watches; `layers`: which layer it chooses
 //! - `hls`: the same streams by LL-HLS
 //! - `sdp_fragment`: `application/trickle-ice-sdpfrag`
-//! - `api`, `metrics`: what operators see
+//! - `api`, `metrics`: what operators see; `thumbnail`: what a stream shows
 //! - `auth`: bearer tokens
 //! - `cors`: access for pages from elsewhere
 //! - `error`: the one table of refusals
@@ -36,6 +36,7 @@ mod requests;
 pub mod sdp_fragment;
 pub mod serve;
 mod session;
+mod thumbnail;
 pub mod tls;
 mod whep;
 mod whip;

@@ -22,9 +22,7 @@ pub struct Details {
     pub unused_tracks: Vec<String>,
     /// What does not work, and what to do about it, in whole sentences.
     pub notices: Vec<String>,
-    /// WebRTC cannot play its picture: viewers are to have what is made of that, and only that.
-    pub needs_made: bool,
-    /// They can.
+    /// Viewers can have what is made of its picture.
     pub has_made: bool,
     /// Frames that came in, and of those the ones that were left out on purpose or came damaged.
     pub frames: FrameCounts,

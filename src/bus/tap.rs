@@ -111,9 +111,11 @@ impl Inbox {
             }
             Tapped::Frame(frame, _) => frame.data.len(),
             Tapped::Clock { .. } | Tapped::Layers(_) => 0,
-            Tapped::Began { .. } | Tapped::Formats(_) | Tapped::Lost | Tapped::Left(_) => {
-                return None;
-            }
+            Tapped::Began { .. }
+            | Tapped::Formats(_)
+            | Tapped::NeedsMade(_)
+            | Tapped::Lost
+            | Tapped::Left(_) => return None,
         };
         Some(bytes.max(Self::ITEM_COUNTS_FOR))
     }

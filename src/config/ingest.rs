@@ -1,5 +1,6 @@
 //! `[whip]` and `[ingest]`: what publishers may send, and how they are treated.
 
+use super::pattern::Pattern;
 use super::reader::Reader;
 use crate::media::codec::{Codec, Kind};
 use std::time::Duration;
@@ -27,18 +28,45 @@ pub struct Ingest {
     pub late_max: Duration,
     /// What is done with B-frames.
     pub b_frames: BFramePolicy,
+    /// The same for the streams of a pattern; the first that fits counts.
+    pub b_frames_of: Vec<StreamBFrames>,
 }
 
 /// What is done with B-frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BFramePolicy {
-    /// They are left out where no other picture needs them; else viewers are told that the stream
-    /// is not for WebRTC.
-    Auto,
-    /// They are left out where no other picture needs them; else they are passed on.
+    /// They are left out where no other picture needs them; else viewers by WebRTC get what is made
+    /// of the picture, and where nothing is made of it the stream is not for WebRTC.
+    #[default]
+    Transcode,
+    /// They are left out where no other picture needs them; the others are passed on as they are,
+    /// and players stutter.
     Drop,
     /// A stream with them is not for WebRTC.
     Reject,
+}
+
+/// What is done with B-frames in the streams whose names fit a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamBFrames {
+    /// Which.
+    pub pattern: Pattern,
+    /// What is done with theirs.
+    pub policy: BFramePolicy,
+}
+
+impl BFramePolicy {
+    /// What `parse` understands, in words.
+    const TAKES: &str = "transcode, drop or reject";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "transcode" => Some(Self::Transcode),
+            "drop" => Some(Self::Drop),
+            "reject" => Some(Self::Reject),
+            _ => None,
+        }
+    }
 }
 
 impl Ingest {
@@ -46,15 +74,30 @@ impl Ingest {
         Self {
             payload_max_bytes: reader.number("ingest.payload_max_bytes", 1200, 500..=1400),
             late_max: reader.milliseconds("ingest.late_max_ms", 2000, 200..=60_000),
-            b_frames: reader.text("ingest.b_frames", "auto", "auto, drop or reject", |text| {
-                match text {
-                    "auto" => Some(BFramePolicy::Auto),
-                    "drop" => Some(BFramePolicy::Drop),
-                    "reject" => Some(BFramePolicy::Reject),
-                    _ => None,
-                }
-            }),
+            b_frames: reader.text(
+                "ingest.b_frames",
+                "transcode",
+                BFramePolicy::TAKES,
+                BFramePolicy::parse,
+            ),
+            b_frames_of: reader.table(
+                "ingest.b_frames_of",
+                &format!(
+                    "rows of a stream name, in which * is any text, = {}",
+                    BFramePolicy::TAKES
+                ),
+                |pattern, policy| {
+                    let policy = BFramePolicy::parse(policy)?;
+                    Some(StreamBFrames { pattern: Pattern::parse(pattern)?, policy })
+                },
+            ),
         }
+    }
+
+    /// What is done with B-frames of a stream.
+    pub fn b_frame_policy(&self, stream: &str) -> BFramePolicy {
+        let row = self.b_frames_of.iter().find(|row| row.pattern.fits(stream));
+        row.map_or(self.b_frames, |row| row.policy)
     }
 }
 
@@ -99,6 +142,20 @@ fn preference(items: &[&str]) -> Option<Vec<Codec>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_pattern_that_fits_tells_what_is_done_with_b_frames() {
+        let mut ingest = Ingest::read(&mut Reader::default());
+        assert_eq!(ingest.b_frame_policy("cam"), BFramePolicy::Transcode);
+        let row = |pattern, policy| StreamBFrames {
+            pattern: Pattern::parse(pattern).expect("a pattern"),
+            policy: BFramePolicy::parse(policy).expect("a policy"),
+        };
+        ingest.b_frames_of = vec![row("lot-*", "reject"), row("*-7", "drop")];
+        let of = ["lot-7", "cam-7", "cam"].map(|name| ingest.b_frame_policy(name));
+        assert_eq!(of, [BFramePolicy::Reject, BFramePolicy::Drop, BFramePolicy::Transcode]);
+        assert_eq!(BFramePolicy::parse("auto"), None, "it is called transcode");
+    }
 
     #[test]
     fn codecs_that_are_not_named_come_last() {

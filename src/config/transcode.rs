@@ -26,6 +26,9 @@ pub struct Transcode {
     pub cores: usize,
     /// What encodes pictures.
     pub encoder: Encoder,
+    /// Thumbnails that are made at once: each takes a process that decodes a picture or, of streams
+    /// whose keyframes are seldom, some seconds of them. 0: none are.
+    pub thumbnails_max: usize,
 }
 
 /// The layers that viewers are to have, whatever the source is; none where nothing is made.
@@ -146,7 +149,7 @@ impl Transcode {
             workers_max: reader.number("transcode.workers_max", 64, 1..=10_000),
             // What opusenc takes.
             opus_bitrate_bps: reader.number("transcode.opus_bitrate_bps", 128_000, 6_000..=510_000),
-            ladder: reader.text("transcode.ladder", "off", Ladder::TAKES, Ladder::parse),
+            ladder: reader.text("transcode.ladder", "on", Ladder::TAKES, Ladder::parse),
             ladders: reader.table(
                 "transcode.ladders",
                 &format!("rows of a stream name, in which * is any text, = {}", Ladder::TAKES),
@@ -163,6 +166,7 @@ impl Transcode {
                 &format!("auto, or one of {}", Encoder::ALL.join(", ")),
                 Encoder::parse,
             ),
+            thumbnails_max: reader.number("transcode.thumbnails_max", 2, 0..=100),
         }
     }
 
@@ -208,7 +212,9 @@ mod tests {
     #[test]
     fn the_first_pattern_that_fits_tells_the_ladder() {
         let mut transcode = Transcode::read(&mut Reader::default());
-        assert!(!transcode.has_ladders(), "off unless somebody wants it");
+        assert_eq!(transcode.ladder_of("stage").steps().len(), 4, "unless somebody wants none");
+        transcode.ladder = Ladder::parse("off").expect("no ladder");
+        assert!(!transcode.has_ladders());
         let row = |pattern, ladder| StreamLadder {
             pattern: Pattern::parse(pattern).expect("a pattern"),
             ladder: Ladder::parse(ladder).expect("a ladder"),

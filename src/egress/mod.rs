@@ -3,6 +3,8 @@
 //!
 //! - `source`: what a tap gives, as samples on one time line
 //! - `http`: LL-HLS
+//! - `thumbnail`: a JPEG now and then
 
 pub mod http;
 pub mod source;
+pub mod thumbnail;

@@ -11,7 +11,7 @@ use super::peer::{Side, Viewing};
 use super::stream::Stream;
 use crate::media::codec::{Codec, Kind};
 use crate::media::id::{SessionId, StreamName};
-use crate::media::layer::{LayerId, LayerState, MadeLayer};
+use crate::media::layer::{LayerId, LayerState, MadeLayer, SelectedLayer};
 use crate::router::Router;
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -122,6 +122,26 @@ impl Viewing {
             return Cow::Borrowed(layers);
         }
         Cow::Owned(layers.iter().filter(|&layer| serves(layer)).cloned().collect())
+    }
+
+    /// What it begins with where nothing flows yet of what it is to get: that is made only now, and
+    /// whoever comes is not to wait for it.
+    pub(super) fn stand_in(
+        &mut self,
+        target: SelectedLayer,
+        layers: &[LayerState],
+    ) -> Option<SelectedLayer> {
+        let is_new = self.selecting.estimate.is_none()
+            && self.subscription(Kind::Video).is_some_and(|video| video.current().is_none());
+        let is_idle = |layer: &LayerState| layer.layer == target.layer && layer.is_idle;
+        if !is_new || !layers.iter().any(is_idle) {
+            return None;
+        }
+        let layers = self.playable(layers);
+        let flowing = layers.iter().rfind(|layer| layer.is_active && !layer.is_idle)?;
+        let spatial = flowing.spatial_max().min(self.selecting.spatial_max);
+        let temporal = flowing.temporal_max();
+        Some(SelectedLayer { layer: flowing.layer, spatial, temporal })
     }
 
     /// The codecs that its client does not play, where others can be made of them.

@@ -40,7 +40,7 @@ pub(super) struct Selecting {
     allocator: Allocator,
     target: Option<SelectedLayer>,
     /// What its link carries, as was said last.
-    estimate: Option<Bitrate>,
+    pub(super) estimate: Option<Bitrate>,
     /// How long a queue stands in front of it.
     queue: Duration,
     /// Since when that has been measured.
@@ -151,7 +151,10 @@ impl Viewing {
         }
         self.notice(layers, &mut step);
         match self.allot(layers, now) {
-            Some(target) => self.move_to(target, layers, router, now, &mut step),
+            Some(target) => {
+                let target = self.stand_in(target, layers).unwrap_or(target);
+                self.move_to(target, layers, router, now, &mut step);
+            }
             None => self.stop(&mut step, !is_paused),
         }
         step
@@ -247,7 +250,9 @@ impl Viewing {
         } else if let Some(excess) = self.excess(current, target, layers, now) {
             let is_ignored = router.keyframe_requests_are_ignored(target.layer, now);
             let is_late = !excess.has_stopped && self.selecting.queue >= Selecting::QUEUE_MAX;
-            let is_over = is_late || excess.lasts >= Selecting::EXCESS_MAX;
+            // What is made only now takes longer: it is worth standing for where packets wait.
+            let is_idle = layers.iter().any(|it| it.layer == target.layer && it.is_idle);
+            let is_over = is_late || (excess.lasts >= Selecting::EXCESS_MAX && !is_idle);
             if (is_over || is_ignored)
                 && self.is_cheap(router.cached_bytes(target.layer), excess.busy_max())
                 && self.catch_up_from(router, now)

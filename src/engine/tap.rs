@@ -55,6 +55,9 @@ pub enum Tapped {
     /// A frame whose times are on the stream's own line, with the moment that it is presented at:
     /// the same that viewers are told (not WebRTC).
     Frame(Frame, WallTime),
+    /// Whether viewers can have only what is made of the picture from now on, since WebRTC does not
+    /// play what comes; at first they need not (not WebRTC).
+    NeedsMade(bool),
     /// Something had to be left out since the tap was not emptied in time.
     Lost,
     /// The publisher has gone; another may begin.

@@ -6,6 +6,7 @@
 
 use crate::codec::packetizer::nal_units;
 use crate::codec::{h264, h265};
+use crate::config::ingest::BFramePolicy;
 use crate::media::codec::Codec;
 use crate::media::frame::{Coding, Frame};
 
@@ -15,19 +16,6 @@ pub const ADVICE: &str = "The stream has B-frames, which WebRTC players cannot s
     \"bframes=0\" or Tune \"zerolatency\"; NVIDIA NVENC: \"B-Frames\" (\"Max B-frames\") 0, and \
     \"Look-ahead\" off; QuickSync, AMD and Apple: B-frames 0, or \"Use B-Frames\" off. \
     ffmpeg: -bf 0.";
-
-/// What is done with B-frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// They are left out where no other picture needs them; else the stream is not for WebRTC.
-    #[default]
-    Auto,
-    /// They are left out where no other picture needs them; the others are passed on as they are,
-    /// and players stutter.
-    Drop,
-    /// A stream with them is not for WebRTC.
-    Reject,
-}
 
 /// What becomes of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +45,7 @@ pub enum Found {
 /// Looks for B-frames in one video track.
 #[derive(Debug)]
 pub struct BFrames {
-    policy: Policy,
+    policy: BFramePolicy,
     found: Found,
     /// The latest decoding and presentation times since the publisher's clock last jumped.
     latest: Option<(i64, i64)>,
@@ -76,12 +64,12 @@ struct Declared {
 
 impl BFrames {
     /// For a stream of which nothing is known.
-    pub const fn new(policy: Policy) -> Self {
+    pub const fn new(policy: BFramePolicy) -> Self {
         Self { policy, found: Found::NoneYet, latest: None, declared: None }
     }
 
-    /// What becomes of this frame. Those that pass under [`Policy::Auto`] are presented in the
-    /// order in which they come, unless the publisher's clock jumps.
+    /// What becomes of this frame. Those that pass under [`BFramePolicy::Transcode`] are presented
+    /// in the order in which they come, unless the publisher's clock jumps.
     pub fn look(&mut self, frame: &Frame) -> Verdict {
         let Coding::Video(codec @ (Codec::H264 | Codec::H265)) = frame.coding else {
             self.found = Found::Never; // others send pictures in the order in which they are shown
@@ -94,9 +82,9 @@ impl BFrames {
         let is_needed = is_needed(codec, &frame.data, self.declared);
         self.found = self.found.max(if is_needed { Found::Needed } else { Found::Disposable });
         match (self.policy, is_needed) {
-            (Policy::Reject, _) | (Policy::Auto, true) => Verdict::Reject,
-            (Policy::Auto | Policy::Drop, false) => Verdict::Drop,
-            (Policy::Drop, true) => Verdict::Pass,
+            (BFramePolicy::Reject, _) | (BFramePolicy::Transcode, true) => Verdict::Reject,
+            (BFramePolicy::Transcode | BFramePolicy::Drop, false) => Verdict::Drop,
+            (BFramePolicy::Drop, true) => Verdict::Pass,
         }
     }
 
@@ -178,7 +166,7 @@ mod tests {
         frames
     }
 
-    fn verdicts(policy: Policy, frames: &[Frame]) -> (Vec<Verdict>, Found) {
+    fn verdicts(policy: BFramePolicy, frames: &[Frame]) -> (Vec<Verdict>, Found) {
         let mut b_frames = BFrames::new(policy);
         let verdicts = frames.iter().map(|frame| b_frames.look(frame)).collect();
         (verdicts, b_frames.found())
@@ -198,12 +186,12 @@ mod tests {
         ];
         for (name, expected) in table {
             let frames = frames(name);
-            let (auto, found) = verdicts(Policy::Auto, &frames);
+            let (told, found) = verdicts(BFramePolicy::Transcode, &frames);
             assert_eq!(found, expected, "{name}");
-            let count = |verdict| auto.iter().filter(|it| **it == verdict).count();
+            let count = |verdict| told.iter().filter(|it| **it == verdict).count();
             assert_eq!(count(Verdict::Pass) == 24, expected == Found::Never, "{name}");
             assert_eq!(count(Verdict::Reject) > 0, expected == Found::Needed, "{name}");
-            assert_eq!(auto[0], Verdict::Pass, "{name}");
+            assert_eq!(told[0], Verdict::Pass, "{name}");
         }
     }
 
@@ -211,8 +199,8 @@ mod tests {
     fn what_is_left_is_shown_in_the_order_in_which_it_comes() {
         for name in ["h264-b", "h264-b-pyramid", "h265-b", "h265-b-open", "h265-b-pyramid"] {
             let frames = frames(name);
-            let (auto, _) = verdicts(Policy::Auto, &frames);
-            let passed = frames.iter().zip(&auto).filter(|(_, verdict)| **verdict == Verdict::Pass);
+            let (told, _) = verdicts(BFramePolicy::Transcode, &frames);
+            let passed = frames.iter().zip(&told).filter(|(_, verdict)| **verdict == Verdict::Pass);
             let times: Vec<i64> = passed.map(|(frame, _)| frame.present_ticks).collect();
             assert!(times.is_sorted_by(|before, after| before < after), "{name}: {times:?}");
             assert!(times.len() >= 6, "{name}: {times:?}");
@@ -223,10 +211,10 @@ mod tests {
     fn the_policy_decides() {
         let [disposable, needed] = ["h264-b", "h264-b-pyramid"].map(frames);
         let has = |policy, frames: &[Frame], verdict| verdicts(policy, frames).0.contains(&verdict);
-        assert!(has(Policy::Reject, &disposable, Verdict::Reject));
-        assert!(!has(Policy::Drop, &needed, Verdict::Reject));
-        assert!(has(Policy::Drop, &needed, Verdict::Drop));
-        assert!(!has(Policy::Auto, &disposable, Verdict::Reject));
+        assert!(has(BFramePolicy::Reject, &disposable, Verdict::Reject));
+        assert!(!has(BFramePolicy::Drop, &needed, Verdict::Reject));
+        assert!(has(BFramePolicy::Drop, &needed, Verdict::Drop));
+        assert!(!has(BFramePolicy::Transcode, &disposable, Verdict::Reject));
     }
 
     #[test]
@@ -235,7 +223,7 @@ mod tests {
         // Without its parameter sets nothing says that there is none.
         frames.truncate(2);
         frames.remove(0);
-        let mut b_frames = BFrames::new(Policy::Auto);
+        let mut b_frames = BFrames::new(BFramePolicy::Transcode);
         let mut look = |decode, present| {
             let frame = &frames[0];
             let (decode_ticks, present_ticks) = (decode, present);
@@ -253,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_changes_is_looked_at_anew() {
-        let mut b_frames = BFrames::new(Policy::Auto);
+        let mut b_frames = BFrames::new(BFramePolicy::Transcode);
         for (name, found) in [
             ("h264-in-order", Found::Never),
             ("h264-b-pyramid", Found::Needed),

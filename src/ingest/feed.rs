@@ -1,12 +1,13 @@
 //! A publisher's frames on their way into its stream: put on its time line, rid of B-frames, made
 //! into packets, the sound into one that WebRTC plays.
 
-use super::b_frames::{ADVICE, BFrames, Found, Policy, Verdict};
+use super::b_frames::{ADVICE, BFrames, Found, Verdict};
 use super::sound::Sound;
 use super::tapping::Tapping;
 use super::timing::{Placed, Placement, Timing};
 use super::track::{Place, VideoTrack};
 use crate::bus::publication::{FrameCounts, LinkReport, Publication};
+use crate::config::ingest::{BFramePolicy, Ingest};
 use crate::engine::command::{EndReason, Written};
 use crate::engine::message::SenderReport;
 use crate::media::codec::{Codec, Kind};
@@ -20,22 +21,11 @@ use crate::transcode::Transcoder;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// How frames are treated; the reasons stand beside the options of the same names.
-#[derive(Debug, Clone, Copy)]
-pub struct FeedSettings {
-    /// The longest RTP payload.
-    pub payload_max: usize,
-    /// How far behind a publisher may be.
-    pub late_max: Duration,
-    /// What is done with B-frames.
-    pub b_frames: Policy,
-}
-
 /// What a feed needs beside its publication.
 #[derive(Debug, Clone)]
 pub struct FeedTools {
     /// How it treats frames.
-    pub settings: FeedSettings,
+    pub settings: Ingest,
     /// Tells the wall time of a moment.
     pub epoch: Epoch,
     /// Makes sound Opus.
@@ -85,11 +75,13 @@ impl Feed {
         let FeedTools { settings, epoch, transcoder } = tools;
         let stream = publication.stream().clone();
         let writer = publication.writer().clone();
-        let makes = transcoder.has_ladder(&stream);
+        let policy = settings.b_frame_policy(stream.as_str());
+        let makes = policy == BFramePolicy::Transcode && transcoder.has_ladder(&stream);
+        let payload_max = settings.payload_max_bytes;
         Self {
             timing: Timing::new(settings.late_max),
-            picture: Picture::new(&settings),
-            sound: Sound::new(stream, writer, settings.payload_max, epoch, transcoder),
+            picture: Picture::new(policy, payload_max),
+            sound: Sound::new(stream, writer, payload_max, epoch, transcoder),
             tapping: Tapping::new(publication.readers(), epoch),
             publication,
             epoch,
@@ -222,6 +214,7 @@ impl Feed {
             return;
         }
         self.picture.rejected = Some(now);
+        self.tapping.need_made(self.makes);
         // What came before shows that it cannot be played; nobody is to wait for more of it.
         let ended = Some(LayerId::ONLY);
         let _ = self.publication.writer().write(Written { ended, ..Written::default() });
@@ -234,6 +227,7 @@ impl Feed {
     fn accept(&mut self, now: Instant) {
         self.picture.rejected = None;
         self.picture.broken = true;
+        self.tapping.need_made(false);
         info!(stream = %self.publication.stream(), "no B-frames any more");
         self.tell(now);
     }
@@ -262,9 +256,8 @@ impl Feed {
         .into_iter()
         .flatten()
         .collect();
-        let (frames, needs_made) = (self.counts, self.makes && rejected.is_some());
+        let frames = self.counts;
         self.publication.describe(|details| {
-            details.needs_made = needs_made;
             details.frames = frames;
             details.notices = notices;
         });
@@ -303,11 +296,11 @@ impl Picture {
     /// What is kept for those who begin to watch reaches so far back: they need not wait.
     const KEYFRAMES_APART_MAX: Duration = Duration::from_secs(12);
 
-    fn new(settings: &FeedSettings) -> Self {
+    fn new(policy: BFramePolicy, payload_max: usize) -> Self {
         Self {
-            b_frames: BFrames::new(settings.b_frames),
+            b_frames: BFrames::new(policy),
             // With another codec it begins anew.
-            track: VideoTrack::new(Codec::H264, settings.payload_max),
+            track: VideoTrack::new(Codec::H264, payload_max),
             pool: PacketPool::default(),
             broken: false,
             rejected: None,

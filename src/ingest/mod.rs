@@ -31,7 +31,7 @@ pub mod track;
 
 pub use crate::bus::publication::LinkReport;
 pub use entrance::{Entrance, Gate, Refusal, Request};
-pub use feed::{Feed, FeedSettings, FeedTools};
+pub use feed::{Feed, FeedTools};
 
 use crate::config::Config;
 use std::io;

@@ -21,6 +21,8 @@ pub(super) struct Tapping {
     past: Past,
     spacing: Spacing,
     epoch: Epoch,
+    /// Viewers can have only what is made of the picture.
+    needs_made: bool,
 }
 
 /// All since one of the last keyframes; nothing while what has come since the newest is too much.
@@ -47,7 +49,15 @@ enum Begins {
 
 impl Tapping {
     pub(super) fn new(readers: Readers, epoch: Epoch) -> Self {
-        Self { readers, past: Past::default(), spacing: Spacing::default(), epoch }
+        let (past, spacing) = (Past::default(), Spacing::default());
+        Self { readers, past, spacing, epoch, needs_made: false }
+    }
+
+    /// Whether viewers can have only what is made of the picture, from now on.
+    pub(super) fn need_made(&mut self, needs_made: bool) {
+        if std::mem::replace(&mut self.needs_made, needs_made) != needs_made {
+            self.readers.tell(|| Tapped::NeedsMade(needs_made));
+        }
     }
 
     /// Hands on a frame that has a place on the line; `starts`: a decoder can start with it.
@@ -57,13 +67,15 @@ impl Tapping {
         let decode_ticks = if is_video { placed.decode_ticks } else { present_ticks };
         let wall = self.epoch.wall_of(placed.moment);
         let frame = Frame { decode_ticks, present_ticks, ..frame };
-        let Self { readers, past, spacing, .. } = self;
+        let Self { readers, past, spacing, needs_made, .. } = self;
         let (term, keyframes_apart) = (readers.term(), spacing.longest(frame.arrival));
         readers.greet(|| {
             let began = Tapped::Began { term, takes_requests: false, keyframes_apart };
             let past = past.frames.iter().cloned();
+            let needs_made = needs_made.then_some(Tapped::NeedsMade(true));
             [began]
                 .into_iter()
+                .chain(needs_made)
                 .chain(past.map(|(frame, wall)| Tapped::Frame(frame, wall)))
                 .collect()
         });

@@ -4,13 +4,14 @@
 use super::measure::Measure;
 use super::plan;
 use super::report::LadderReport;
-use super::run::Run;
+use super::run::{Run, no_layers};
 use super::wishes::Wished;
 use super::{Board, Tools};
 use crate::bus::tap::Tap;
 use crate::config::transcode::Ladder;
 use crate::egress::source::{Found, Source};
 use crate::engine::message::Term;
+use crate::engine::tap::Tapped;
 use crate::media::codec::Codec;
 use crate::media::every::Every;
 use crate::media::frame::Coding;
@@ -30,7 +31,9 @@ pub(super) struct Keeper {
     tools: Tools,
     board: Arc<Board>,
     ladder: Ladder,
-    tap: Tap,
+    /// None where the publisher sends its layers itself: of a stream that is read all of them are
+    /// repaired.
+    tap: Option<Tap>,
     source: Source,
     publisher: Option<Publisher>,
     /// Until when another publisher may come, while there is none.
@@ -44,8 +47,6 @@ struct Publisher {
     measure: Option<Measure>,
     /// Viewers can have only what is made of it: it has B-frames.
     needs_made: bool,
-    /// It sends several layers itself, or may.
-    has_layers: bool,
     run: Option<Run>,
     /// Why no worker runs.
     unavailable: Option<Unavailable>,
@@ -77,7 +78,7 @@ impl Keeper {
     const STARTS_APART: Duration = Duration::from_secs(2);
 
     pub(super) fn new(stream: StreamName, tools: Tools, board: Arc<Board>) -> Self {
-        let (tap, source) = (tools.bus.tap(&stream), Source::of_any_codec(tools.epoch));
+        let (tap, source) = (Some(tools.bus.tap(&stream)), Source::of_any_codec(tools.epoch));
         let ladder = tools.settings.ladder_of(stream.as_str()).clone();
         let vacant_until = Some(tools.clock.now() + Self::BEGIN_MAX);
         Self { stream, tools, board, ladder, tap, source, publisher: None, vacant_until }
@@ -128,7 +129,7 @@ impl Keeper {
         let mut found = Vec::new();
         let overdue = source.deadline();
         tokio::select! {
-            tapped = tap.next() => {
+            tapped = tapped(tap.as_mut()) => {
                 let Some(tapped) = tapped else { return Next::Stop };
                 source.take(tapped, tools.clock.now(), &mut |it| found.push(it));
                 Next::Found(found)
@@ -150,14 +151,15 @@ impl Keeper {
                 self.vacant_until = None;
             }
             Found::Sample(sample) => self.take_sample(&sample, now),
-            Found::Gap(_) => self.tap.want_keyframe(),
+            Found::Gap(_) => self.tap.iter().for_each(Tap::want_keyframe),
             Found::Layers(layers) => {
                 // One that has a name is one of several that were offered.
                 let has_layers = layers.iter().any(|layer| !layer.rid.is_empty());
-                if let Some(publisher) = self.publisher.as_mut().filter(|_| has_layers) {
-                    publisher.stop_for_layers();
+                if has_layers {
+                    self.let_go();
                 }
             }
+            Found::NeedsMade(needs_made) => self.need_made(needs_made),
             Found::NotPlayable(_) => {}
             Found::Left => {
                 self.publisher = None;
@@ -167,14 +169,35 @@ impl Keeper {
         }
     }
 
+    /// Its publisher sends layers itself.
+    fn let_go(&mut self) {
+        self.tap = None;
+        if let Some(publisher) = &mut self.publisher {
+            (publisher.run, publisher.unavailable) = (None, None);
+        }
+    }
+
+    /// It is read anew, from what is kept since its keyframe on.
+    fn begin_anew(&mut self) {
+        let (stream, tools) = (self.stream.clone(), self.tools.clone());
+        *self = Self::new(stream, tools, Arc::clone(&self.board));
+    }
+
+    /// Viewers can have only what is made of the picture, or more than that.
+    fn need_made(&mut self, needs_made: bool) {
+        let Some(publisher) = &mut self.publisher else { return };
+        let has_changed = std::mem::replace(&mut publisher.needs_made, needs_made) != needs_made;
+        if has_changed && publisher.measure.is_some() {
+            // Other layers are made.
+            self.begin_anew();
+        }
+    }
+
     fn take_sample(&mut self, sample: &Sample, now: Instant) {
         let Coding::Video(codec) = sample.coding else { return };
         let Some(publisher) = &mut self.publisher else { return };
         if sample.layer != LayerId::ONLY {
-            return publisher.stop_for_layers();
-        }
-        if publisher.has_layers {
-            return;
+            return self.let_go();
         }
         if sample.starts {
             publisher.begin(codec, sample);
@@ -209,6 +232,7 @@ impl Keeper {
         match Run::start(&self.tools, &self.stream, measure.codec, is_for_all, planned) {
             Ok(run) => {
                 publisher.unavailable = None;
+                run.set_audience(self.tools.bus.directory().is_watched(&self.stream));
                 publisher.run = Some(run);
             }
             Err(reason) => {
@@ -223,20 +247,22 @@ impl Keeper {
     /// Looks at what changes slowly, and tells operators.
     fn look(&mut self, now: Instant) {
         let Some(publisher) = &mut self.publisher else { return };
+        let is_there = |term| self.tools.bus.directory().publisher_of(&self.stream) == Some(term);
+        if self.tap.is_none() && !is_there(publisher.term) {
+            return self.begin_anew();
+        }
         let session = publisher.term.session;
-        let details = self.tools.bus.details(session);
-        publisher.need_made(details.is_some_and(|details| details.needs_made));
         let has_made = publisher.run.as_ref().is_some_and(Run::is_to_be_had);
         self.tools.bus.describe(session, |details| details.has_made = has_made);
         let rate = publisher.measure.as_ref().and_then(|measure| measure.rate(now));
         let report = match (&mut publisher.run, &publisher.unavailable) {
             (Some(run), _) => {
+                run.set_audience(self.tools.bus.directory().is_watched(&self.stream));
                 run.look(rate, now);
                 run.report()
             }
             (None, Some(reason)) => {
-                let notices = vec![format!("No layers are made of this picture: {reason}")];
-                LadderReport { notices, ..LadderReport::default() }
+                LadderReport { notices: vec![no_layers(reason)], ..LadderReport::default() }
             }
             (None, None) => LadderReport::default(),
         };
@@ -250,24 +276,9 @@ impl Publisher {
             term,
             measure: None,
             needs_made: false,
-            has_layers: false,
             run: None,
             unavailable: None,
             starts: Every::new(Keeper::STARTS_APART),
-        }
-    }
-
-    /// It sends its layers itself.
-    fn stop_for_layers(&mut self) {
-        self.has_layers = true;
-        (self.run, self.unavailable) = (None, None);
-    }
-
-    /// Viewers can have only what is made of it, or else.
-    fn need_made(&mut self, needs_made: bool) {
-        if std::mem::replace(&mut self.needs_made, needs_made) != needs_made {
-            // Another choice of layers.
-            self.run = None;
         }
     }
 
@@ -289,6 +300,14 @@ impl Publisher {
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What comes of the stream next, if it is read.
+async fn tapped(tap: Option<&mut Tap>) -> Option<Tapped> {
+    match tap {
+        Some(tap) => tap.next().await,
         None => std::future::pending().await,
     }
 }

@@ -29,9 +29,10 @@ pub use report::{LadderReport, MadeReport};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::transcode::Transcode;
+use crate::media::codec::Codec;
 use crate::media::id::StreamName;
 use crate::media::time::Epoch;
-use crate::transcode::Transcoder;
+use crate::transcode::{Transcoder, Unavailable};
 use keeper::Keeper;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,7 +89,9 @@ impl Ladders {
     /// A stream is live: where it has a ladder, a task looks after that until it is over. May be
     /// called from any thread, and does not wait.
     pub fn live(&self, stream: &StreamName) {
-        if self.tools.settings.ladder_of(stream.as_str()).steps().is_empty() {
+        let has_steps = !self.tools.settings.ladder_of(stream.as_str()).steps().is_empty();
+        let is_off = self.tools.transcoder.picture_available(Codec::H264) == Err(Unavailable::Off);
+        if !has_steps || is_off {
             return;
         }
         let board = Arc::<Board>::default();

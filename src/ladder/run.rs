@@ -14,7 +14,7 @@ use crate::media::codec::Codec;
 use crate::media::id::StreamName;
 use crate::media::layer::MadeLayer;
 use crate::media::sample::Sample;
-use crate::transcode::picture::{Layer, Load, MadeFrame, SourceFrame, Told};
+use crate::transcode::picture::{Layer, Load, MadeFrame, SourceFrame, Standby, Told};
 use crate::transcode::{PictureWorker, Unavailable};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +49,8 @@ pub(super) struct Run {
     /// What is wrong with the worker, while something is.
     fault: Option<String>,
     is_given_up: bool,
+    /// Why there is no room for it, while that is so.
+    full: Option<Unavailable>,
     /// The newest time of the source.
     known: Option<Known>,
     load: Load,
@@ -75,7 +77,7 @@ impl std::fmt::Debug for Run {
 }
 
 impl Run {
-    /// Starts a worker for a picture of which these layers are to be made.
+    /// These layers are to be made of a picture.
     pub(super) fn start(
         tools: &Tools,
         stream: &StreamName,
@@ -116,11 +118,22 @@ impl Run {
             shedding: Shedding::default(),
             fault: None,
             is_given_up: false,
+            full: None,
             known: None,
             load: Load::default(),
             dropped_frames: 0,
             is_changed: false,
         })
+    }
+
+    /// Whether somebody watches the stream, whatever of it. What not everybody plays is decoded in
+    /// any case: a worker that starts has to decode first what has come since the last keyframe.
+    pub(super) fn set_audience(&self, is_watched: bool) {
+        self.worker.stand_by(match (self.is_for_all, is_watched) {
+            (false, _) => Standby::Yes,
+            (true, true) => Standby::IfThereIsRoom,
+            (true, false) => Standby::No,
+        });
     }
 
     /// Where wishes are told.
@@ -140,7 +153,7 @@ impl Run {
 
     /// Whether viewers can have them.
     pub(super) const fn is_to_be_had(&self) -> bool {
-        self.making.is_some() && !self.is_given_up
+        self.making.is_some() && !self.is_given_up && self.full.is_none()
     }
 
     /// Viewers can have its layers from now on.
@@ -195,6 +208,16 @@ impl Run {
                 (self.fault, self.is_given_up) = (None, false);
                 self.bar();
             }
+            Told::Full(reason) => {
+                warn!(stream = %self.stream, %reason, "no layers are made");
+                self.full = Some(reason);
+                self.bar();
+            }
+            Told::Room => {
+                self.full = None;
+                self.bar();
+            }
+            Told::Rests => self.load = Load::default(),
         }
     }
 
@@ -238,7 +261,7 @@ impl Run {
     }
 
     fn barred(&self) -> u8 {
-        if self.is_given_up {
+        if self.is_given_up || self.full.is_some() {
             return u8::MAX;
         }
         let refused = self.layers.iter().enumerate().filter(|(_, made)| made.refused.is_some());
@@ -383,6 +406,7 @@ impl Run {
                 format!("The program that makes layers has failed ({fault}); it was started again.")
             }
         });
+        let full = self.full.as_ref().map(no_layers);
         let shed = self.shedding.shed();
         let named = |index: usize| self.layers.get(index).map(|made| made.planned.rid.as_str());
         let shed: Vec<&str> =
@@ -398,6 +422,11 @@ impl Run {
             let reason = made.refused.as_ref()?;
             Some(format!("{} is not made: {reason}", made.planned.rid))
         });
-        fault.into_iter().chain(shed).chain(refused).collect()
+        fault.into_iter().chain(full).chain(shed).chain(refused).collect()
     }
+}
+
+/// What operators are told where nothing is made for this reason.
+pub(super) fn no_layers(reason: &Unavailable) -> String {
+    format!("No layers are made of this picture: {reason}")
 }

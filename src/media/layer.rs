@@ -172,6 +172,7 @@ impl MadeLayer {
             frame_rate,
             is_active: true,
             is_made: true,
+            is_idle: true,
             is_withdrawn: !is_available,
             spatial: vec![SpatialState { dimensions, temporal: vec![bitrate] }],
         }
@@ -209,6 +210,8 @@ pub struct LayerState {
     pub is_active: bool,
     /// Whether it is made here.
     pub is_made: bool,
+    /// Whether it is made only once somebody wants it: nothing of it flows.
+    pub is_idle: bool,
     /// Whether nobody is to get it any more, as it will not be made for long.
     pub is_withdrawn: bool,
     /// What is within it, by spatial layer (SVC), lowest first; one where there are no more.

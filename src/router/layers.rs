@@ -144,6 +144,7 @@ impl Measured {
             frame_rate,
             is_active: self.is_active(now),
             is_made: false,
+            is_idle: false,
             is_withdrawn: false,
             spatial,
         }
@@ -237,7 +238,7 @@ impl Layers {
         let Some(Some(measured)) = self.measured.get(layer.index()) else { return wanted };
         let is_active = measured.is_active(now);
         if now < measured.began + MADE_KNOWN_AFTER {
-            return LayerState { is_active, ..wanted };
+            return LayerState { is_active, is_idle: false, ..wanted };
         }
         let state = measured.state(layer, now);
         LayerState {

@@ -26,14 +26,17 @@ pub(super) async fn advice(config: &Config, transcoder: &Transcoder) -> Option<S
 }
 
 fn note(missing: &[Unavailable]) -> Option<String> {
-    let lines = missing.iter().fold(String::new(), |mut lines, reason| {
+    let told = missing.iter().filter(|reason| **reason != Unavailable::Off);
+    let lines = told.fold(String::new(), |mut lines, reason| {
         // Writing to a String does not fail.
         let _ = writeln!(lines, "  {reason}");
         lines
     });
     (!lines.is_empty()).then(|| {
-        let what = "transcode.ladder wants layers, and they cannot be made of all pictures";
-        format!("\nNOTE: {what}:\n{lines}")
+        format!(
+            "\nNOTE: not all pictures can be transcoded (transcode.ladder). Streams that need it, \
+             such as those\nwith B-frames, do not play everywhere:\n{lines}"
+        )
     })
 }
 
@@ -102,9 +105,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_wants_a_ladder_is_told_what_it_lacks() {
+    fn what_a_ladder_lacks_is_told_unless_the_operator_wants_nothing_transcoded() {
         assert_eq!(note(&[]), None);
-        let text = note(&[Unavailable::Off]).expect("it is told");
-        assert!(text.contains("transcode.ladder") && text.contains("transcode.worker"), "{text}");
+        assert_eq!(note(&[Unavailable::Off]), None);
+        let text = note(&[Unavailable::PicturesFull(1)]).expect("it is told");
+        assert!(text.contains("transcode.ladder") && text.contains("pictures_max"), "{text}");
     }
 }

@@ -16,6 +16,7 @@
 //! - `readings`: every metric with its present value
 //! - `sound`: what is said about sound that is not transcoded
 //! - `shards`: their sockets, their start, and the ways to them
+//! - `thumbnails`: pictures of what is live, as HTTP sees them
 //! - `tcp`: where clients without UDP come in
 //! - `ways_in`: those that do not speak WebRTC
 //! - `welcome`: what is printed at the start
@@ -37,6 +38,7 @@ mod readings;
 mod shards;
 mod sound;
 mod tcp;
+mod thumbnails;
 mod ways_in;
 mod welcome;
 
@@ -46,11 +48,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::address::{Listen, ipv6_works};
 use crate::config::egress::HlsMode;
-use crate::config::ingest::BFramePolicy;
 use crate::config::token::{TokenError, Tokens, load_or_make};
 use crate::engine::{Engine, EngineSettings};
-use crate::ingest::b_frames::Policy;
-use crate::ingest::{self, Entrance, FeedSettings, FeedTools, Gate, ListenError};
+use crate::ingest::{self, Entrance, FeedTools, Gate, ListenError};
 use crate::media::arena::TransportAddress;
 use crate::peer::identity::{Identity, IdentityError};
 use crate::peer::transport::Timeouts;
@@ -213,12 +213,11 @@ impl Server {
             (clock.clone(), engine.at(place), move |event| ledger.take(event))
         })?;
         let acceptor = Acceptor::new(&directory, &shards, config.limits.media_tcp_connections_max);
-        let media_tcp = listener.is_some();
         let bus = Arc::new(Bus::new(directory, links(&shards)));
         audience.attach(Arc::clone(&bus));
         let ladders = ledger.attach(ladders::ladders(&config, &bus, &clock, epoch, &transcoder));
-        let candidates = candidates(&announced, media_tcp);
-        let sessions = sessions(&config, &bus, &clock, &identity, candidates);
+        let told = candidates(&announced, listener.is_some());
+        let sessions = sessions(&config, &bus, &clock, &identity, told);
         let admission = Admission::new(Marks::new(&config.limits, memory::usable_bytes()));
         let port = Arc::new(Port::new(Parts {
             sessions,
@@ -229,13 +228,14 @@ impl Server {
             transcoder: transcoder.clone(),
             ladders,
             packaged: hls::packaged(&config, &bus, &clock, epoch, &transcoder),
+            thumbnails: thumbnails::thumbnails(&config, &bus, &clock, epoch, &transcoder),
             epoch,
         }));
 
         let http_config = http_config(&config, &tokens, &announced)?;
         let listeners = Listeners::bind(&http_config).await?;
         let addresses = listeners.addresses();
-        let tools = FeedTools { settings: feed_settings(&config), epoch, transcoder };
+        let tools = FeedTools { settings: config.ingest.clone(), epoch, transcoder };
         let entrance = Entrance::new(bus, clock, gate(&http_config, &port), tools);
         let ways_in = WaysIn::start(&config, entrance, listeners.certificates())?;
         let app = signaling::app(port.clone(), &http_config, ways_in.among(addresses));
@@ -249,7 +249,7 @@ impl Server {
             http: addresses.http,
             https: addresses.https,
             media,
-            media_tcp,
+            media_tcp: acceptor.is_some(),
             announced,
             ways_in: ways_in.ports(),
             domain: config.network.domain,
@@ -398,18 +398,6 @@ fn directory_limits(config: &Config) -> DirectoryLimits {
         viewers_per_stream: config.limits.viewers_per_stream_max,
         pending: config.limits.pending_sessions_max,
         claim_timeout: config.limits.handshake_timeout,
-    }
-}
-
-fn feed_settings(config: &Config) -> FeedSettings {
-    FeedSettings {
-        payload_max: config.ingest.payload_max_bytes,
-        late_max: config.ingest.late_max,
-        b_frames: match config.ingest.b_frames {
-            BFramePolicy::Auto => Policy::Auto,
-            BFramePolicy::Drop => Policy::Drop,
-            BFramePolicy::Reject => Policy::Reject,
-        },
     }
 }
 

@@ -8,8 +8,10 @@ use super::layers;
 use super::ledger::Ledger;
 use super::memory;
 use super::readings::{Beside, readings};
+use super::thumbnails;
 use crate::bus::directory::DirectoryError;
 use crate::bus::publication::{self, Details, FrameCounts};
+use crate::egress::thumbnail::Thumbnails;
 use crate::engine::command::{EndReason, Role as SessionRole};
 use crate::engine::report::{SessionState, StreamState, TrackState, ViewerState};
 use crate::ladder::Ladders;
@@ -24,6 +26,7 @@ use crate::transcode::Transcoder;
 use futures_util::future::BoxFuture;
 use signaling::media_server::hls::{HlsAnswer, HlsError, HlsRequest};
 use signaling::media_server::layers::LayerChoice;
+use signaling::media_server::thumbnail::{Thumbnail, ThumbnailError};
 use signaling::media_server::{
     Created, FramesReport, LinkReport, MediaServer, Metric, OfferError, OfferRequest,
     PublisherReport, Role, SessionError, StreamReport, TrackReport, Trickle, Trickled, ViewerEvent,
@@ -44,6 +47,7 @@ pub(super) struct Port {
     transcoder: Transcoder,
     ladders: Ladders,
     packaged: Packaged,
+    thumbnails: Thumbnails,
     /// Resident memory, as of the last second.
     memory_bytes: AtomicU64,
     epoch: Epoch,
@@ -60,6 +64,7 @@ pub(super) struct Parts {
     pub(super) transcoder: Transcoder,
     pub(super) ladders: Ladders,
     pub(super) packaged: Packaged,
+    pub(super) thumbnails: Thumbnails,
     pub(super) epoch: Epoch,
 }
 
@@ -73,7 +78,7 @@ impl Port {
 
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { sessions, shards, ledger, audience, admission, .. } = parts;
-        let Parts { transcoder, ladders, packaged, epoch, .. } = parts;
+        let Parts { transcoder, ladders, packaged, thumbnails, epoch, .. } = parts;
         Self {
             sessions,
             shards,
@@ -83,6 +88,7 @@ impl Port {
             transcoder,
             ladders,
             packaged,
+            thumbnails,
             memory_bytes: AtomicU64::new(memory::resident_bytes()),
             epoch,
             stopping: AtomicBool::new(false),
@@ -94,9 +100,10 @@ impl Port {
         self.memory_bytes.store(memory::resident_bytes(), Ordering::Relaxed);
     }
 
-    /// Packages what always is.
+    /// Packages what always is, and forgets what nobody gets any more.
     pub(super) fn look_at_streams(&self) {
         self.packaged.look();
+        self.thumbnails.look();
     }
 
     /// Looks at how all fare; why no viewer can be taken now, if none can.
@@ -313,6 +320,18 @@ impl MediaServer for Port {
         })
     }
 
+    fn thumbnail<'a>(
+        &'a self,
+        stream: &'a str,
+    ) -> BoxFuture<'a, Result<Thumbnail, ThumbnailError>> {
+        Box::pin(async move {
+            if self.stopping.load(Ordering::Acquire) {
+                return Err(thumbnails::failed("the server is stopping".to_owned()));
+            }
+            thumbnails::answer(&self.thumbnails, stream).await
+        })
+    }
+
     fn unix_ms(&self) -> f64 {
         let now = self.sessions.clock.now();
         self.epoch.wall_of(now).as_unix().as_secs_f64() * 1000.0
@@ -338,7 +357,8 @@ impl MediaServer for Port {
     fn metrics(&self) -> BoxFuture<'_, Vec<Metric>> {
         let transcoding = self.transcoder.counts();
         let (packaging, ladders) = (self.packaged.counts(), self.ladders.reports());
-        let beside = Beside { transcoding, packaging, ladders };
+        let thumbnails = self.thumbnails.counts();
+        let beside = Beside { transcoding, packaging, ladders, thumbnails };
         Box::pin(readings(&self.sessions, &self.shards, &self.ledger, &self.admission, beside))
     }
 

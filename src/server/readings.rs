@@ -4,8 +4,10 @@ use super::admission::Admission;
 use super::ladders;
 use super::ledger::{Came, Ledger};
 use super::memory;
+use super::thumbnails;
 use crate::bus::publication::{Details, FrameCounts, LinkReport};
 use crate::egress::http::HlsCounts;
+use crate::egress::thumbnail::ThumbnailCounts;
 use crate::ladder::LadderReport;
 use crate::media::id::StreamName;
 use crate::sessions::Sessions;
@@ -35,6 +37,7 @@ pub(super) struct Beside {
     pub(super) transcoding: TranscodeCounts,
     pub(super) packaging: HlsCounts,
     pub(super) ladders: Vec<(StreamName, LadderReport)>,
+    pub(super) thumbnails: ThumbnailCounts,
 }
 
 /// Reads everything; a shard that does not answer in time is missing.
@@ -83,6 +86,7 @@ pub(super) async fn readings(
     metrics.extend(transcode_metrics(beside.transcoding));
     metrics.extend(ladders::readings(beside.transcoding.pictures, &beside.ladders));
     metrics.extend(hls_metrics(beside.packaging));
+    metrics.push(thumbnails::reading(beside.thumbnails));
     metrics
 }
 

@@ -308,6 +308,11 @@ pub const HLS_NOT_IN_TIME: Row = counter(
     "millrace_hls_not_in_time_total",
     "Requests of HLS players that waited in vain for what comes next.",
 );
+/// Attempts to make a thumbnail, by result.
+pub const THUMBNAILS: Row = counter(
+    "millrace_thumbnails_total",
+    "Attempts to make a thumbnail, by result: made, failed, or refused as too many were asked for.",
+);
 
 /// Every row.
 pub const ALL: &[Row] = &[
@@ -369,6 +374,7 @@ pub const ALL: &[Row] = &[
     LADDER_SPEED,
     LADDER_DECODE,
     LADDER_ENCODE,
+    THUMBNAILS,
 ];
 
 #[cfg(test)]

@@ -86,6 +86,12 @@ impl Capabilities {
 
     /// Whether pictures of a codec can be made into those of made layers.
     pub(super) fn check_picture(&self, from: Codec) -> Result<(), Unavailable> {
+        self.check_decoder(from)?;
+        self.check_codec(Direction::Encode, "h264")
+    }
+
+    /// Whether pictures of a codec can be decoded.
+    pub(super) fn check_decoder(&self, from: Codec) -> Result<(), Unavailable> {
         let codec = match from {
             Codec::H264 => "h264",
             Codec::H265 => "h265",
@@ -94,8 +100,7 @@ impl Capabilities {
             Codec::Av1 => "av1",
             Codec::Opus => return Ok(()),
         };
-        self.check_codec(Direction::Decode, codec)?;
-        self.check_codec(Direction::Encode, "h264")
+        self.check_codec(Direction::Decode, codec)
     }
 
     /// All that cannot be done with sound.

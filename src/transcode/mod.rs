@@ -72,14 +72,13 @@ pub struct Transcoder {
 #[derive(Debug)]
 struct Shared {
     settings: Transcode,
-    share: Share,
     /// `None` where there is none.
     launch: Option<Launch>,
     probed: watch::Receiver<Probed>,
     /// Of workers for sound.
     places: Arc<Semaphore>,
     /// Of workers for pictures.
-    picture_places: Arc<Semaphore>,
+    picture_places: Arc<picture::Places>,
     counts: Arc<Counts>,
     clock: Clock,
     runtime: Handle,
@@ -103,6 +102,17 @@ pub struct TranscodeCounts {
     pub restarts: u64,
     /// Frames that no worker took in time.
     pub dropped_frames: u64,
+}
+
+/// Why there is no JPEG of a picture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StillError {
+    /// Something is off.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// The worker failed by it, in its own words.
+    #[error("{0}")]
+    Fault(String),
 }
 
 impl Transcoder {
@@ -131,12 +141,11 @@ impl Transcoder {
             })),
         }
         let places = Arc::new(Semaphore::new(settings.workers_max));
-        let picture_places = Arc::new(Semaphore::new(share.pictures));
+        let picture_places = Arc::new(picture::Places::new(share.pictures));
         let (counts, runtime) = (Arc::default(), Handle::current());
         Self {
             shared: Arc::new(Shared {
                 settings,
-                share,
                 launch,
                 probed,
                 places,
@@ -228,12 +237,13 @@ impl Transcoder {
         Ok(AudioWorker::new(queue))
     }
 
-    /// Starts a worker that makes layers of the picture of a stream. What it makes goes to `sink`,
-    /// in a task of its own: whoever it is, it must not block.
+    /// Where the picture of a stream goes in, of which layers are made. A process runs while there
+    /// are some to make, or as [`PictureWorker::stand_by`] says. What it makes goes to `sink`, in a
+    /// task of its own: whoever it is, it must not block.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`] where there is no worker, and where as many run as may.
+    /// [`Unavailable`] where there is no worker.
     pub fn picture(
         &self,
         stream: &StreamName,
@@ -244,17 +254,29 @@ impl Transcoder {
             return Err(reason.clone());
         }
         let launch = shared.launch.clone().ok_or(Unavailable::Off)?;
-        let place = Arc::clone(&shared.picture_places)
-            .try_acquire_owned()
-            .map_err(|_| Unavailable::PicturesFull(shared.share.pictures))?;
-        let (counts, clock) = (Arc::clone(&shared.counts), shared.clock.clone());
+        let shared_by_all = (Arc::clone(&shared.picture_places), Arc::clone(&shared.counts));
+        let clock = shared.clock.clone();
         let (supervisor, worker) =
-            picture::Supervisor::new(stream.clone(), launch, counts, clock, sink);
-        shared.runtime.spawn(async move {
-            supervisor.run().await;
-            drop(place);
-        });
+            picture::Supervisor::new(stream.clone(), launch, shared_by_all, clock, sink);
+        shared.runtime.spawn(supervisor.run());
         Ok(worker)
+    }
+
+    /// A JPEG of the newest picture of these frames, so high at most: by a process of its own, as
+    /// long as this is waited for. The first of them is a keyframe, and all are of one layer.
+    ///
+    /// # Errors
+    ///
+    /// [`StillError`] says whether it can be at all.
+    pub async fn still(
+        &self,
+        frames: &[picture::SourceFrame],
+        height: u16,
+    ) -> Result<Vec<u8>, StillError> {
+        let able = self.probed().await?;
+        frames.first().map_or(Ok(()), |first| able.check_decoder(first.codec))?;
+        let launch = self.shared.launch.as_ref().ok_or(Unavailable::Off)?;
+        picture::still(launch, frames, height).await.map_err(StillError::Fault)
     }
 
     /// Whether layers can be made of pictures of a codec. While the worker has not answered what it
@@ -286,10 +308,10 @@ impl Transcoder {
 
     /// What has happened since the start.
     pub fn counts(&self) -> TranscodeCounts {
-        let Shared { settings, share, places, picture_places, counts, .. } = &*self.shared;
+        let Shared { settings, places, picture_places, counts, .. } = &*self.shared;
         TranscodeCounts {
             workers: settings.workers_max.saturating_sub(places.available_permits()),
-            pictures: share.pictures.saturating_sub(picture_places.available_permits()),
+            pictures: picture_places.taken(),
             restarts: counts.restarts.load(Ordering::Relaxed),
             dropped_frames: counts.dropped_frames.load(Ordering::Relaxed),
         }

@@ -28,7 +28,7 @@ impl Fake {
         let folder = format!("millrace-fake-{}-{number}", std::process::id());
         let fake = Self(std::env::temp_dir().join(folder));
         fs::create_dir_all(&fake.0).expect("a folder");
-        let probe = "printf 'decode aac a\\ndecode opus b\\nencode opus c\\n'";
+        let probe = "printf 'decode aac a\\ndecode opus b\\nencode opus c\\ndecode h264 d\\n'";
         let text =
             format!("#!/bin/sh\nif [ \"$1\" = --probe ]; then {probe}; exit; fi\n{script}\n");
         // Written under another name: what another test's fork holds open cannot be run.
@@ -105,7 +105,7 @@ async fn what_a_worker_makes_comes_out_as_frames() {
     let clock = Clock::system();
     let transcoder = fake.transcoder(clock.clone());
     let able = transcoder.probed().await.expect("it answers");
-    assert_eq!(able.to_string(), "decode opus, decode aac, encode opus");
+    assert_eq!(able.to_string(), "decode opus, decode aac, encode opus, decode h264");
     let (mut worker, mut frames) = start(&transcoder);
     worker.write(frame(90_000, &clock));
     let made = next(&mut frames).await;

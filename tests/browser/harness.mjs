@@ -300,6 +300,8 @@ class Server {
       NETWORK__PUBLIC_ADDRESSES: "127.0.0.1",
       RTMP__LISTEN: "off",
       RTMP__TLS_LISTEN: "off",
+      // Layers are made only where that is tested: the machine has few cores.
+      TRANSCODE__LADDER: "off",
       // Whatever the machine has, the pairs of one browser are spread over several shards.
       SERVER__SHARDS: "4",
       PUBLISH_TOKEN,

@@ -67,9 +67,13 @@ function followGroups(server, keyframeEvery) {
   };
 }
 
-for (const keyframeEvery of [2, 10]) {
-  scenario(`a keyframe every ${keyframeEvery} s is not waited for`, async (world) => {
-    const server = await world.server();
+for (const [keyframeEvery, ladder] of [
+  [2, "off"],
+  [10, "on"],
+]) {
+  const name = `a keyframe every ${keyframeEvery} s is not waited for (ladder ${ladder})`;
+  scenario(name, async (world) => {
+    const server = await world.server({ TRANSCODE__LADDER: ladder });
     const chromium = await world.chromium();
     world.publishFile(server, "stage", { keyframeEvery });
     await until("the stream is live", () => server.report("stage"));

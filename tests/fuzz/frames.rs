@@ -8,7 +8,8 @@ use millrace::codec::configuration::{
 use millrace::codec::depacketizer::depacketize;
 use millrace::codec::packetizer::Packetizer;
 use millrace::codec::{carries_parameters, is_keyframe, keyframe_size, sizes};
-use millrace::ingest::b_frames::{BFrames, Found, Policy, Verdict};
+use millrace::config::ingest::BFramePolicy;
+use millrace::ingest::b_frames::{BFrames, Found, Verdict};
 use millrace::ingest::timing::{Placement, Timing};
 use millrace::media::codec::{Codec, Kind};
 use millrace::media::frame::{AudioCoding, Coding, Frame};
@@ -100,7 +101,7 @@ pub(crate) fn configuration(bytes: &[u8]) {
 pub(crate) fn b_frames(bytes: &[u8]) {
     let Some((&[codec], rest)) = bytes.split_first_chunk() else { return };
     let codec = Codec::ALL[usize::from(codec) % Codec::ALL.len()];
-    let (mut b_frames, arrival) = (BFrames::new(Policy::Auto), Instant::now());
+    let (mut b_frames, arrival) = (BFrames::new(BFramePolicy::Transcode), Instant::now());
     let (mut decode, mut last) = (0_i64, i64::MIN);
     for frame in frames(rest) {
         let Some((&[step, offset], data)) = frame.split_first_chunk() else { continue };

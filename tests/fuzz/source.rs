@@ -36,6 +36,7 @@ impl Check {
             Found::Left => self.is_there = false,
             Found::Gap(layer) => drop(self.flowing.remove(&layer)),
             Found::Layers(layers) => assert!(layers.is_empty()),
+            Found::NeedsMade(_) => {}
             Found::NotPlayable(reason) => assert!(reason.len() < 200),
             Found::Sample(sample) => self.sample(&sample),
         }

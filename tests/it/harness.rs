@@ -77,6 +77,8 @@ impl Server {
             .env("MILLRACE_LIMITS__LATENESS_MAX_MS", "10000")
             // Of most tests nobody hears anything: they need not ask what can be made of sound.
             .env("MILLRACE_TRANSCODE__WORKER", "off")
+            // Nor are layers made but where that is tested.
+            .env("MILLRACE_TRANSCODE__LADDER", "off")
             .env("MILLRACE_LOG__LEVEL", "debug");
         for (key, value) in options {
             let variable = key.to_uppercase().replace('.', "__");

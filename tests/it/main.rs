@@ -29,6 +29,7 @@
 //! - `srt`: SRT in
 //! - `swarm`: the load generator's viewers against a server
 //! - `tcp`: clients without UDP
+//! - `thumbnails`: what a stream shows, by the real worker
 //! - `tidy`: the invariants of ARCHITECTURE.md
 //! - `transcode`: sound through the real worker
 //! - `ways`: the load generator's publishers by RTMP and SRT
@@ -65,6 +66,7 @@ mod spread;
 mod srt;
 mod swarm;
 mod tcp;
+mod thumbnails;
 mod tidy;
 mod transcode;
 mod ways;

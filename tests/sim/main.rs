@@ -8,6 +8,7 @@
 //! - `connection`: a client without UDP
 //! - `link`: one direction of a network
 //! - `lot`: a publisher of several layers, and viewers behind links of their own
+//! - `mill`: a publisher of which layers are made
 //! - `oracle`: what must always hold
 //! - `picture`: packets of pictures, codec by codec
 //! - `plan`: what happens in a world, drawn from a seed
@@ -60,6 +61,7 @@ mod connection;
 mod link;
 mod lot;
 mod made;
+mod mill;
 mod oracle;
 mod picture;
 mod plan;

@@ -79,6 +79,7 @@ impl Notes {
             Tapped::Clock { .. } => "clock",
             Tapped::Layers(_) => "layers",
             Tapped::Frame(..) => "frame",
+            Tapped::NeedsMade(_) => "needs made",
             Tapped::Lost => "lost",
             Tapped::Left(_) => "left",
         };

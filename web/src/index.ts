@@ -3,6 +3,7 @@
 import { asFault, Fault, refusal } from "./fault.js";
 import { everySecond, nameFault, part, pathFor, Token, write } from "./page.js";
 import { ageText, bitrateText, codecName } from "./stats.js";
+import { Thumbnails } from "./thumbnails.js";
 
 /** One live stream; see `StreamReport` in `signaling/src/media_server.rs`. */
 interface StreamReport {
@@ -13,6 +14,7 @@ interface StreamReport {
 }
 
 const token = new Token("admin");
+const thumbnails = new Thumbnails(() => token.value);
 const list = part("streams", HTMLUListElement);
 const note = part("note", HTMLParagraphElement);
 const tokenForm = part("token-form", HTMLFormElement);
@@ -50,6 +52,7 @@ function askForToken(): void {
   token.value = "";
   tokenForm.hidden = false;
   list.replaceChildren();
+  thumbnails.keepOnly(new Set());
   say("");
 }
 
@@ -67,6 +70,12 @@ function show(streams: StreamReport[]): void {
   const before = [...list.children];
   const isSame = rows.length === before.length && rows.every((row, i) => row === before[i]);
   if (!isSame) list.replaceChildren(...rows);
+  thumbnails.keepOnly(new Set(sorted.map(({ name }) => name)));
+  for (const [index, { name, tracks }] of sorted.entries()) {
+    const hasPicture = tracks.some(({ kind }) => kind === "video");
+    const row = rows[index];
+    if (row !== undefined) thumbnails.update(row, name, hasPicture);
+  }
 }
 
 function makeRow(name: string): Element {

@@ -14,6 +14,7 @@ pub mod query;
 pub mod range;
 
 use crate::App;
+use crate::auth::Credentials;
 use crate::error::Problem;
 use crate::media_server::hls::{Directives, HlsAnswer, HlsRequest};
 use answer::Sharing;
@@ -78,6 +79,15 @@ async fn find(app: &App, parts: &Parts) -> Result<Response, Problem> {
         HlsAnswer::Media(bytes) => answer::media(parts, file, bytes, sharing),
         HlsAnswer::Growing(pieces) => answer::growing(parts, file, pieces, sharing),
     })
+}
+
+/// Lets in who has a token for a stream, in the header or in the URL, where one is needed.
+pub(crate) fn may_watch(
+    credentials: &Credentials,
+    parts: &Parts,
+    stream: &str,
+) -> Result<(), Problem> {
+    Pass::check(credentials, parts, stream).map(drop)
 }
 
 fn is_playlist(path: &str) -> bool {

@@ -5,21 +5,24 @@
 //!
 //! - `hls`: what is asked and given by LL-HLS
 //! - `layers`: which layers a viewer may choose from, and what it chooses
+//! - `thumbnail`: a JPEG of what a stream shows
 
 pub mod hls;
 pub mod layers;
+pub mod thumbnail;
 
 use futures_util::future::BoxFuture;
 use hls::{HlsAnswer, HlsError, HlsRequest};
 use layers::{LayerChoice, LayerReport, LayersNews, SelectedLayer};
 use std::sync::Arc;
 use std::time::Duration;
+use thumbnail::{Thumbnail, ThumbnailError};
 use tokio::sync::watch;
 
 /// What HTTP asks of the media server.
 ///
 /// Offers are answered at once: only [`MediaServer::streams`] and [`MediaServer::metrics`] wait for
-/// media threads, and [`MediaServer::hls`] for media.
+/// media threads, [`MediaServer::hls`] for media, and [`MediaServer::thumbnail`] for a picture.
 pub trait MediaServer: Send + Sync + 'static {
     /// Answers a WHIP offer (RFC 9725 §4.2).
     ///
@@ -77,6 +80,14 @@ pub trait MediaServer: Send + Sync + 'static {
     ///
     /// [`HlsError`] says why there is nothing.
     fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>>;
+
+    /// A JPEG of what a stream shows, a few seconds old at most; waits where it is made.
+    ///
+    /// # Errors
+    ///
+    /// [`ThumbnailError`] says why there is none.
+    fn thumbnail<'a>(&'a self, stream: &'a str)
+    -> BoxFuture<'a, Result<Thumbnail, ThumbnailError>>;
 
     /// Now on the clock by which media is dated: milliseconds since the Unix epoch.
     fn unix_ms(&self) -> f64;

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 use signaling::media_server::hls::{HlsAnswer, HlsError, HlsPlaylist, HlsRequest, Unfinished};
 use signaling::media_server::layers::LayerChoice;
+use signaling::media_server::thumbnail::{Thumbnail, ThumbnailError};
 use signaling::media_server::{
     Created, MediaServer, Metric, MetricKind, OfferError, OfferRequest, PublisherReport, Role,
     SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerNews, ViewerReport,
@@ -155,6 +156,26 @@ impl Fake {
     }
 }
 
+/// What a stream's thumbnail is, by its name.
+fn thumbnail(stream: &str) -> Result<Thumbnail, ThumbnailError> {
+    let name = stream.to_owned();
+    match stream {
+        "bad name" => Err(ThumbnailError::BadName(format!("{name:?} is no stream name"))),
+        "not-live" => Err(ThumbnailError::NotLive(name)),
+        "heard" => Err(ThumbnailError::NoPicture("it is sound only".into())),
+        "off" => Err(ThumbnailError::Unavailable("transcode.worker is \"off\"".into())),
+        "busy" => Err(ThumbnailError::Failed {
+            reason: "too many are asked for".into(),
+            retry_after: Duration::from_millis(4_200),
+        }),
+        _ => Ok(Thumbnail {
+            jpeg: Bytes::from_static(b"a picture"),
+            etag: "2a".into(),
+            max_age: Duration::from_millis(if stream == "old" { 300 } else { 3_700 }),
+        }),
+    }
+}
+
 fn playlist(line: &str, max_age_ms: u64) -> HlsAnswer {
     let text = format!("#EXTM3U\n{line}\n").into();
     HlsAnswer::Playlist(Arc::new(HlsPlaylist::new(text, Duration::from_millis(max_age_ms))))
@@ -218,6 +239,14 @@ impl MediaServer for Fake {
             ("full", _) => Err(SessionError::Busy),
             _ => Err(SessionError::Unknown),
         }
+    }
+
+    fn thumbnail<'a>(
+        &'a self,
+        stream: &'a str,
+    ) -> BoxFuture<'a, Result<Thumbnail, ThumbnailError>> {
+        self.note(format!("thumbnail {stream}"));
+        async move { thumbnail(stream) }.boxed()
     }
 
     fn hls<'a>(&'a self, request: HlsRequest<'a>) -> BoxFuture<'a, Result<HlsAnswer, HlsError>> {

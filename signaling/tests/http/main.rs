@@ -7,6 +7,7 @@
 //! - `hls`: LL-HLS: playlists, media, directives, tokens; `hls_sockets`: what only real connections
 //!   show of it
 //! - `operators`: API, metrics, health, pages, cross-origin access
+//! - `thumbnails`: pictures of what is live
 //! - `sockets`: what only real connections show
 //! - `certificates`: those that change while they are served with
 
@@ -18,6 +19,7 @@ mod hls_sockets;
 mod layers;
 mod operators;
 mod sockets;
+mod thumbnails;
 mod whip_whep;
 
 use axum::Router;

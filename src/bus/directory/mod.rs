@@ -441,6 +441,11 @@ impl Directory {
         self.streams.get(stream).is_some_and(|entry| entry.is_published())
     }
 
+    /// The publisher of a stream of which media flows.
+    pub fn publisher_of(&self, stream: &StreamName) -> Option<Term> {
+        self.streams.get(stream).filter(|entry| entry.is_published())?.term
+    }
+
     /// Whether somebody sends a stream, or did and may come back, whether or not WebRTC plays it.
     pub fn is_sent(&self, stream: &StreamName) -> bool {
         let is_sent = |it: &StreamEntry| !it.publishers.is_empty() || it.vacant_until.is_some();

@@ -13,6 +13,12 @@ impl Directory {
         viewers.map(|entry| *entry.key()).collect()
     }
 
+    /// Whether anybody watches a stream, or is about to.
+    pub fn is_watched(&self, stream: &StreamName) -> bool {
+        let has_sessions = self.streams.get(stream).is_some_and(|entry| entry.viewers > 0);
+        has_sessions || self.others.contains_key(stream)
+    }
+
     /// How many watch each of these streams: those who are connected by WHEP, and the others.
     pub fn count_viewers<'n>(
         &self,

@@ -145,6 +145,7 @@ impl<R: Clone + Send + Sync + 'static> Packager<R> {
             }
             // What is made of it can be packaged, and comes soon.
             Found::NotPlayable(_) if self.tools.bus.directory().is_made(&self.stream) => {}
+            Found::NeedsMade(_) => {}
             Found::NotPlayable(reason) => self.store.refuse(reason),
             Found::Left => self.vacant_until = Some(now + self.tools.grace),
         }

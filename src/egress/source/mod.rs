@@ -45,6 +45,8 @@ pub enum Found {
     /// Something is missing: what comes next of that layer of the picture begins with a keyframe.
     /// Again, where that is lost too.
     Gap(LayerId),
+    /// Whether viewers by WebRTC can have only what is made of its picture.
+    NeedsMade(bool),
     /// What the layers of its picture carry.
     Layers(Vec<LayerState>),
     /// It sends a picture that cannot be packaged, for this reason.
@@ -109,6 +111,7 @@ impl Source {
             }
             Tapped::Layers(layers) => emit(Found::Layers(publisher.playable(layers))),
             Tapped::Frame(frame, wall) => publisher.take_frame(frame, wall, emit),
+            Tapped::NeedsMade(needs_made) => emit(Found::NeedsMade(needs_made)),
             Tapped::Lost => publisher.lose(emit),
             Tapped::Left(term) if term == publisher.term => {
                 publisher.leave(emit);

@@ -4,8 +4,8 @@
 
 mod tapped;
 
-use super::b_frames::{ADVICE, Policy};
-use super::{Entrance, Feed, FeedSettings, FeedTools, Gate, Refusal, Request};
+use super::b_frames::ADVICE;
+use super::{Entrance, Feed, FeedTools, Gate, Refusal, Request};
 use crate::bus::directory::{Directory, DirectoryError, DirectoryLimits};
 use crate::bus::{Bus, ShardLink, ShardWay};
 use crate::clock::HandClock;
@@ -76,14 +76,19 @@ fn rig() -> Rig {
 
 /// The same with this program to transcode sound.
 fn rig_with(worker: WorkerProgram) -> Rig {
+    let mut config = Config::default();
+    config.transcode.worker = worker;
+    rig_of(config)
+}
+
+/// The same with this configuration.
+fn rig_of(config: Config) -> Rig {
     let limits = DirectoryLimits { streams: 2, ..DirectoryLimits::roomy() };
     let directory = Arc::new(Directory::new(limits));
     let notes = Arc::new(Notes::default());
     let shard: ShardLink = notes.clone();
     let bus = Arc::new(Bus::new(Arc::clone(&directory), vec![shard]));
     let clock = HandClock::starting_at(WallTime::since_unix_epoch(Duration::from_secs(1_000)));
-    let mut config = Config::default();
-    config.transcode.worker = worker;
     let transcoder = Transcoder::new(&config, clock.clock());
     let notes_refused = Arc::clone(&notes);
     let gate = Gate {
@@ -94,11 +99,9 @@ fn rig_with(worker: WorkerProgram) -> Rig {
         }),
         refused: Box::new(move |why| notes_refused.refused.lock().expect("fine").push(why)),
     };
-    let late_max = Duration::from_secs(2);
-    let settings = FeedSettings { payload_max: 1_200, late_max, b_frames: Policy::Auto };
     let epoch = clock.clock().epoch();
     let own = Arc::clone(&bus);
-    let tools = FeedTools { settings, epoch, transcoder: transcoder.clone() };
+    let tools = FeedTools { settings: config.ingest, epoch, transcoder: transcoder.clone() };
     let entrance = Entrance::new(own, clock.clock(), gate, tools);
     Rig { notes, directory, bus, clock, entrance, transcoder }
 }

@@ -1,8 +1,11 @@
 //! From the entrance to those who read the stream.
 
-use super::{OPUS, VP8, name, recorded, rig, vp8};
+use super::{OPUS, VP8, name, recorded, rig, rig_of, vp8};
 use crate::bus::tap::Tap;
 use crate::codec::packetizer::nal_units;
+use crate::config::Config;
+use crate::config::ingest::BFramePolicy;
+use crate::config::transcode::{Ladder, WorkerProgram};
 use crate::engine::tap::Tapped;
 use crate::ingest::Feed;
 use crate::media::codec::Kind;
@@ -22,6 +25,8 @@ async fn tapped(tap: &mut Tap) -> (Vec<&'static str>, Vec<(Frame, WallTime)>) {
                 told.push("began");
             }
             Tapped::Left(_) => told.push("left"),
+            Tapped::NeedsMade(true) => told.push("needs made"),
+            Tapped::NeedsMade(false) => told.push("needs nothing made"),
             Tapped::Frame(frame, wall) => frames.push((frame, wall)),
             _ => told.push("what is said of WebRTC only"),
         }
@@ -66,6 +71,34 @@ async fn who_reads_a_stream_gets_its_b_frames_and_its_sound_as_they_came() {
     assert!(video.windows(2).any(|pair| pair[1].0.present_ticks < pair[0].0.present_ticks));
     drop(feed);
     assert_eq!(tapped(&mut tap).await.0, ["left"]);
+}
+
+#[tokio::test]
+async fn who_makes_layers_hears_at_once_that_viewers_can_have_nothing_else_if_that_is_the_policy() {
+    let policies = [
+        (BFramePolicy::Transcode, &["began", "needs made"][..]),
+        (BFramePolicy::Drop, &["began"]),
+        (BFramePolicy::Reject, &["began"]),
+    ];
+    for (policy, expected) in policies {
+        let mut config = Config::default();
+        config.ingest.b_frames = policy;
+        // One that has not answered yet what it can do.
+        config.transcode.worker = WorkerProgram::At("/nowhere".into());
+        config.transcode.ladder = Ladder::parse("on").expect("a ladder");
+        let rig = rig_of(config);
+        let mut early = rig.bus.tap(&name("lot-42"));
+        let mut feed = rig.admit("lot-42");
+        let recorded = recorded(&rig, "h264-b-pyramid");
+        for frame in recorded.iter().take(8) {
+            feed.write(frame.clone());
+        }
+        assert_eq!(tapped(&mut early).await.0, expected, "{policy:?}");
+        let mut late = rig.bus.tap(&name("lot-42"));
+        feed.write(recorded[8].clone());
+        let (told, frames) = tapped(&mut late).await;
+        assert_eq!((told.as_slice(), frames.len()), (expected, 9), "{policy:?}: with the past");
+    }
 }
 
 #[tokio::test]

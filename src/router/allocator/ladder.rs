@@ -19,6 +19,8 @@ pub(super) struct Rung {
     pub(super) needs: u64,
     /// What the layer carries of it.
     carries: u64,
+    /// Nothing of it flows before somebody wants it.
+    pub(super) is_idle: bool,
     dimensions: Option<(u16, u16)>,
 }
 
@@ -114,7 +116,8 @@ impl Ladder {
                 let carries = layer.rate(selected).as_bps();
                 let needs = (carries as f64 * Self::OVERHEAD) as u64;
                 let dimensions = Self::dimensions(layer, spatial);
-                rungs.push(Rung { selected, needs, carries, dimensions });
+                let is_idle = layer.is_idle;
+                rungs.push(Rung { selected, needs, carries, is_idle, dimensions });
             }
         }
         rungs

@@ -65,9 +65,8 @@ pub struct Allocator {
     choice: LayerChoice,
     /// The layer that was wished for by name could flow.
     is_granted: bool,
-    /// The link is taken to carry a layer though its estimate says less: until that falls below
-    /// this, or says as much.
-    trial: Option<Bitrate>,
+    /// The link is taken to carry a layer though its estimate says less.
+    trial: Option<Trial>,
     /// Since when the estimate has been a little below what flows.
     short_since: Option<Instant>,
     /// Since when the estimate has had room for the next layer, and the least that it was since.
@@ -81,6 +80,14 @@ pub struct Allocator {
     changes: [Option<Instant>; 2],
     /// When it was moved down last.
     lowered: Option<Instant>,
+}
+
+/// A layer is tried: until the estimate falls below a floor, or says as much as that needs.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    floor: Bitrate,
+    /// By then the estimate says what the link carries, if nothing was known of it before.
+    until: Option<Instant>,
 }
 
 /// Where a viewer is.
@@ -156,6 +163,9 @@ impl Allocator {
     /// A trial is over where the estimate has come down to this share of what it was: more was
     /// sent, and less arrived.
     const TRIAL_FLOOR: f64 = 0.9;
+    /// So long a link of which nothing is known may take to show that it carries what flows: its
+    /// feedback comes a round trip and 100 ms after the first packets, and again and again.
+    const FIRST_TRIAL: Duration = Duration::from_secs(1);
     /// So long after the picture was taken away it is tried again whatever the estimate: of sound
     /// alone there is little to estimate from.
     const RETRY_AFTER: Duration = Duration::from_secs(4);
@@ -235,12 +245,12 @@ impl Allocator {
         let tried = if ladder.is_granted() && self.failures.are_over(now) {
             Some(top)
         } else if budget.is_start {
-            fitting.or(Some(0))
+            budget.begins_with(rungs)
         } else {
             fitting
         };
         if tried > fitting {
-            self.begin_trial(budget);
+            self.begin_trial(budget, now);
         }
         if was_on {
             self.note_failure(now);
@@ -260,8 +270,10 @@ impl Allocator {
             self.short_since = None;
             return false;
         }
-        if let Some(floor) = self.trial {
-            return budget.estimate < floor.as_bps();
+        if let Some(trial) = self.trial
+            && trial.until.is_none_or(|until| now < until)
+        {
+            return budget.estimate < trial.floor.as_bps();
         }
         if needs * least > budget.bps as f64 {
             return true;
@@ -330,7 +342,7 @@ impl Allocator {
             return;
         }
         if is_fresh && ladder.is_granted() && self.failures.are_over(now) {
-            self.begin_trial(budget);
+            self.begin_trial(budget, now);
             self.go_up(rungs, rungs.len() - 1, now);
             return;
         }
@@ -338,7 +350,7 @@ impl Allocator {
         if !has_room {
             self.room = None;
             if at.is_none() && self.may_come_back(now) {
-                self.begin_trial(budget);
+                self.begin_trial(budget, now);
                 self.changed(now);
                 self.go_up(rungs, 0, now);
             }
@@ -362,9 +374,10 @@ impl Allocator {
         }
     }
 
-    fn begin_trial(&mut self, budget: Budget) {
+    fn begin_trial(&mut self, budget: Budget, now: Instant) {
         let floor = Bitrate::bps(budget.estimate).scaled(Self::TRIAL_FLOOR);
-        self.trial = Some(floor).filter(|_| !budget.is_all());
+        let until = budget.is_start.then(|| now + Self::FIRST_TRIAL);
+        self.trial = Some(Trial { floor, until }).filter(|_| !budget.is_all());
     }
 
     fn go_up(&mut self, rungs: &[Rung], to: usize, now: Instant) {
@@ -433,6 +446,15 @@ impl Budget {
 
     fn scaled(self, share: f64) -> Self {
         Self { bps: (self.bps as f64 * share) as u64, ..self }
+    }
+
+    /// Where somebody begins of whose link nothing is known: with the best that fits of what flows,
+    /// or the smallest of that. What is made only then is waited for where there is nothing else.
+    fn begins_with(&self, rungs: &[Rung]) -> Option<usize> {
+        let flows = |rung: &Rung| !rung.is_idle;
+        let fitting = rungs.iter().rposition(|rung| flows(rung) && rung.needs <= self.bps);
+        let smallest = || rungs.iter().position(flows);
+        fitting.or_else(smallest).or_else(|| self.place(rungs)).or(Some(0))
     }
 
     /// The best rung that fits.

@@ -9,6 +9,8 @@ use super::{Wire, fault_text, write_fault};
 
 /// What a worker is started with that is to transcode pictures.
 pub const ARGUMENT: &str = "--picture";
+/// The same for one that is to make a single JPEG, and ends then.
+pub const STILL_ARGUMENT: &str = "--still";
 /// Layers have numbers below this.
 pub const LAYERS_MAX: usize = 8;
 /// Twice what one frame of RTMP may have: a keyframe of 4K has some megabytes.
@@ -70,7 +72,9 @@ pub enum Order {
     Stop(u8),
     /// Make the next picture an IDR in all layers that run.
     Keyframe,
-    /// Make a JPEG of the next picture, so high at most; width follows.
+    /// Nothing more comes: make a JPEG of the newest picture of what came, so high at most; width
+    /// follows. To a worker with [`STILL_ARGUMENT`], which gets codec and frames before that, and
+    /// nothing else.
     Still(u16),
     /// A frame of the source, in the order of decoding.
     Frame {

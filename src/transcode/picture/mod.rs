@@ -1,18 +1,25 @@
 //! The picture of one stream, on its way through a worker that makes layers of it.
 //!
 //! - `past`: frames that wait for it, and those with which another one begins
+//! - `places`: how many processes there may be
+//! - `still`: one picture of it, by a worker of its own
 //! - `supervisor`: keeps it running
 //! - `tests`: short shell scripts in its place
 //! - `watchdog`: whether it hangs
 
 mod past;
+mod places;
+mod still;
 mod supervisor;
 mod watchdog;
 
 pub use super::ipc::picture::{Layer, Load};
 pub use past::SourceFrame;
+pub(super) use places::Places;
+pub(super) use still::still;
 pub(super) use supervisor::Supervisor;
 
+use super::Unavailable;
 use past::Past;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +56,25 @@ pub enum Told {
     },
     /// The first one after that which works.
     Well,
+    /// As many run as may, for this reason: nothing is made until another one ends.
+    Full(Unavailable),
+    /// There is room for it now, or it is not needed any more.
+    Room,
+    /// None runs, as none is needed.
+    Rests,
+}
+
+/// Whether a worker runs that has no layer to make: the next one would have to decode first what
+/// has come since the last keyframe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standby {
+    /// It ends, after a while.
+    #[default]
+    No,
+    /// As long as no other stream needs its place.
+    IfThereIsRoom,
+    /// Always.
+    Yes,
 }
 
 /// A frame of a made layer: H.264, NAL units after their lengths in 4 bytes.
@@ -87,7 +113,15 @@ struct State {
     layers: BTreeMap<u8, Layer>,
     /// All of them are to give a keyframe.
     wants_keyframe: bool,
+    standby: Standby,
     is_closed: bool,
+}
+
+impl State {
+    /// Whether a process must run, whoever has to give way to it.
+    fn must_run(&self) -> bool {
+        !self.layers.is_empty() || self.standby == Standby::Yes
+    }
 }
 
 impl Orders {
@@ -125,6 +159,11 @@ impl PictureWorker {
     /// Makes a layer no longer.
     pub fn stop(&self, number: u8) {
         self.orders.change(|state| drop(state.layers.remove(&number)));
+    }
+
+    /// Whether it runs while it has no layer to make, from now on.
+    pub fn stand_by(&self, standby: Standby) {
+        self.orders.change(|state| state.standby = standby);
     }
 
     /// All layers that are made give a keyframe, of the same picture.

@@ -37,6 +37,8 @@ pub(super) struct Past {
     is_broken: bool,
     /// The worker has had all that there was.
     is_caught_up: bool,
+    /// There is one, or will be soon.
+    has_worker: bool,
     dropped: u64,
 }
 
@@ -49,6 +51,7 @@ impl Default for Past {
             keyframe: None,
             is_broken: true,
             is_caught_up: false,
+            has_worker: false,
             dropped: 0,
         }
     }
@@ -67,9 +70,12 @@ impl Past {
     pub(super) fn push(&mut self, frame: SourceFrame) {
         if frame.starts {
             self.is_broken = false;
+            if !self.has_worker {
+                self.clear_frames();
+            }
             self.keyframe = Some(self.frames.len());
         } else if self.is_broken {
-            self.dropped += 1;
+            self.drop_frames(1);
             return;
         }
         self.bytes += frame.data.len();
@@ -104,13 +110,18 @@ impl Past {
 
     /// Another worker begins: at the newest keyframe, as far as that is kept.
     pub(super) fn rewind(&mut self) {
-        self.is_caught_up = false;
+        (self.is_caught_up, self.has_worker) = (false, true);
         if self.keyframe.is_some() {
             self.skip_to_keyframe();
             self.next = 0;
         } else {
             self.clear();
         }
+    }
+
+    /// No worker needs anything: what one would begin with is kept, and nothing counts as left out.
+    pub(super) const fn rest(&mut self) {
+        self.has_worker = false;
     }
 
     /// Whether the worker has had all that there was, since it began.
@@ -153,16 +164,27 @@ impl Past {
         self.bytes -= frame.data.len();
         match self.next.checked_sub(1) {
             Some(next) => self.next = next,
-            None => self.dropped += 1,
+            None => self.drop_frames(1),
         }
         self.keyframe = self.keyframe.and_then(|keyframe| keyframe.checked_sub(1));
     }
 
     /// Keeps nothing; goes on with the next keyframe.
     fn clear(&mut self) {
-        self.dropped += self.waiting() as u64;
+        self.drop_frames(self.waiting() as u64);
+        self.clear_frames();
+        self.is_broken = true;
+    }
+
+    fn clear_frames(&mut self) {
         self.frames.clear();
-        (self.bytes, self.next, self.keyframe, self.is_broken) = (0, 0, None, true);
+        (self.bytes, self.next, self.keyframe) = (0, 0, None);
+    }
+
+    const fn drop_frames(&mut self, count: u64) {
+        if self.has_worker {
+            self.dropped += count;
+        }
     }
 }
 
@@ -180,7 +202,9 @@ mod tests {
 
     impl Feed {
         fn new(apart: u32) -> Self {
-            Self { past: Past::default(), start: Clock::system().now(), apart }
+            let mut past = Past::default();
+            past.rewind();
+            Self { past, start: Clock::system().now(), apart }
         }
 
         fn at(&self, tenths: u32) -> Instant {
@@ -235,6 +259,25 @@ mod tests {
         feed.push(26);
         assert_eq!(feed.pop_all(26), (20..=26).collect::<Vec<_>>(), "however old they are");
         assert!(feed.past.is_caught_up());
+        assert_eq!(feed.past.take_dropped(), 0);
+    }
+
+    #[test]
+    fn while_no_worker_runs_what_one_would_begin_with_is_kept() {
+        let mut feed = Feed::new(10);
+        feed.past.rest();
+        for tenths in 7..1_000 {
+            feed.push(tenths);
+            assert!(feed.past.frames.len() <= 10, "{} frames", feed.past.frames.len());
+        }
+        feed.push(1_000);
+        feed.past.rewind();
+        feed.push(1_001);
+        assert_eq!(feed.pop_all(1_001), [1_000, 1_001]);
+        feed.past.rest();
+        (1_002..1_007).for_each(|tenths| feed.push(tenths));
+        feed.past.rewind();
+        assert_eq!(feed.pop_all(1_006), (1_000..1_007).collect::<Vec<_>>());
         assert_eq!(feed.past.take_dropped(), 0);
     }
 

@@ -2,19 +2,20 @@
 //! makes, and starts another one where it dies, fails or hangs.
 
 use super::watchdog::Watchdog;
-use super::{Layer, MadeFrame, Orders, PictureWorker, SourceFrame, Told};
+use super::{Layer, MadeFrame, Orders, PictureWorker, Places, SourceFrame, Standby, Told};
 use crate::clock::Clock;
 use crate::media::codec;
 use crate::media::id::StreamName;
-use crate::transcode::Counts;
 use crate::transcode::backoff::Backoff;
 use crate::transcode::exchange::Exchange;
 use crate::transcode::ipc::picture::{ARGUMENT, Codec, Order, Report};
 use crate::transcode::process::{Launch, Process};
+use crate::transcode::{Counts, Unavailable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, info, warn};
 
 /// How often it is looked whether a worker hangs, where nothing else happens.
@@ -26,24 +27,33 @@ const BYTES_MAX: usize = 64 * 1024;
 const FAILURES_MAX: u32 = 5;
 /// How long it is not tried again then.
 const PAUSE: Duration = Duration::from_mins(1);
+/// One that nobody needs any more stays so long: viewers come and go.
+const STAYS: Duration = Duration::from_secs(30);
+/// How soon one that could stand by looks again whether there is room.
+const ROOM_AGAIN: Duration = Duration::from_secs(1);
 
 /// What keeps one worker running.
 pub(in crate::transcode) struct Supervisor<S> {
     stream: StreamName,
     launch: Launch,
     orders: Arc<Orders>,
+    places: Arc<Places>,
     counts: Arc<Counts>,
     clock: Clock,
     sink: S,
     /// A worker has failed since one was well.
     has_failed: bool,
+    /// Since when none is needed.
+    unneeded_since: Option<Instant>,
 }
 
 /// Why a worker has ended.
 #[derive(Debug)]
 enum End {
-    /// Nobody needs it any more.
+    /// Nobody needs the picture any more.
     Closed,
+    /// Nobody needs the worker for now.
+    Unneeded,
     /// Something went wrong.
     Fault(String),
 }
@@ -80,10 +90,9 @@ impl Talk {
             self.exchange.put(&Order::Source(codec));
             self.codec = Some(frame.codec);
         }
-        let SourceFrame { ticks, starts: is_keyframe, .. } = *frame;
         // What is longer than a message may be no decoder takes: it goes on with a keyframe.
-        if self.exchange.put(&Order::Frame { ticks, is_keyframe, data: frame.data.to_vec() }) {
-            self.watchdog.give(ticks);
+        if self.exchange.put(&order_of(frame)) {
+            self.watchdog.give(frame.ticks);
         }
     }
 
@@ -126,8 +135,14 @@ impl Talk {
     }
 }
 
+/// A frame, as the worker gets it.
+pub(super) fn order_of(frame: &SourceFrame) -> Order {
+    let SourceFrame { ticks, starts: is_keyframe, .. } = *frame;
+    Order::Frame { ticks, is_keyframe, data: frame.data.to_vec() }
+}
+
 /// A codec of the picture, as the worker is told.
-const fn named(codec: codec::Codec) -> Option<Codec> {
+pub(super) const fn named(codec: codec::Codec) -> Option<Codec> {
     match codec {
         codec::Codec::H264 => Some(Codec::H264),
         codec::Codec::H265 => Some(Codec::H265),
@@ -154,18 +169,91 @@ impl<S: FnMut(Told) + Send> Supervisor<S> {
     pub(in crate::transcode) fn new(
         stream: StreamName,
         launch: Launch,
-        counts: Arc<Counts>,
+        (places, counts): (Arc<Places>, Arc<Counts>),
         clock: Clock,
         sink: S,
     ) -> (Self, PictureWorker) {
         let orders = Arc::<Orders>::default();
         let worker = PictureWorker::new(Arc::clone(&orders));
-        (Self { stream, launch, orders, counts, clock, sink, has_failed: false }, worker)
+        let (has_failed, unneeded_since) = (false, None);
+        let supervisor = Self {
+            stream,
+            launch,
+            orders,
+            places,
+            counts,
+            clock,
+            sink,
+            has_failed,
+            unneeded_since,
+        };
+        (supervisor, worker)
     }
 
-    /// Runs workers, one after the other, until nobody needs them.
+    /// Runs workers, one after the other, whenever one is needed, until the picture is over.
     pub(in crate::transcode) async fn run(mut self) {
         let mut backoff = Backoff::default();
+        while let Some(place) = self.needed().await {
+            self.unneeded_since = None;
+            self.run_while_needed(&mut backoff).await;
+            self.count_dropped();
+            drop(place);
+            self.orders.state().past.rest();
+            (self.sink)(Told::Rests);
+        }
+        debug!(stream = %self.stream, "the picture is no longer transcoded");
+    }
+
+    /// Waits until a worker is needed and there is a place for it; none where the picture is over.
+    async fn needed(&mut self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            let (must_run, standby, is_closed) = {
+                let state = self.orders.state();
+                (state.must_run(), state.standby, state.is_closed)
+            };
+            if is_closed {
+                return None;
+            }
+            if must_run || standby != Standby::No {
+                if let Some(place) = self.places.try_take() {
+                    return Some(place);
+                }
+                if must_run {
+                    if let Some(place) = self.wait_for_place().await {
+                        return Some(place);
+                    }
+                    continue;
+                }
+                // Either is fine.
+                let _ = tokio::time::timeout(ROOM_AGAIN, self.orders.changed.notified()).await;
+            } else {
+                self.orders.changed.notified().await;
+            }
+        }
+    }
+
+    /// Waits for a place until none is needed any more.
+    async fn wait_for_place(&mut self) -> Option<OwnedSemaphorePermit> {
+        (self.sink)(Told::Full(Unavailable::PicturesFull(self.places.max())));
+        // What waits for it is not made meanwhile, so that it is not told either.
+        let needless = async {
+            loop {
+                self.orders.changed.notified().await;
+                let state = self.orders.state();
+                if state.is_closed || (!state.must_run() && state.standby == Standby::No) {
+                    break;
+                }
+            }
+        };
+        let place = tokio::select! {
+            place = self.places.take() => place.ok(),
+            () = needless => None,
+        };
+        (self.sink)(Told::Room);
+        place
+    }
+
+    async fn run_while_needed(&mut self, backoff: &mut Backoff) {
         while !self.orders.is_closed() {
             let began = self.clock.now();
             let End::Fault(fault) = self.run_one().await else { break };
@@ -186,8 +274,6 @@ impl<S: FnMut(Told) + Send> Supervisor<S> {
             (self.sink)(Told::Failed { fault, is_given_up });
             idle(&self.orders, wait).await;
         }
-        self.count_dropped();
-        debug!(stream = %self.stream, "the picture is no longer transcoded");
     }
 
     fn count_dropped(&self) {
@@ -233,8 +319,12 @@ impl<S: FnMut(Told) + Send> Supervisor<S> {
             return Some(End::Fault(String::new()));
         }
         let runs = !talk.layers.is_empty();
-        if let Some(fault) = talk.watchdog.fault(runs, self.clock.now()) {
+        let now = self.clock.now();
+        if let Some(fault) = talk.watchdog.fault(runs, now) {
             return Some(End::Fault(fault.to_owned()));
+        }
+        if self.is_unneeded(now) {
+            return Some(End::Unneeded);
         }
         self.fill(talk);
         let has_bytes = talk.exchange.waiting() > 0;
@@ -252,6 +342,23 @@ impl<S: FnMut(Told) + Send> Supervisor<S> {
             return self.take(talk).or(Some(End::Fault(String::new())));
         }
         None
+    }
+
+    /// Whether the worker is to end: it has nothing to make, and others need its place or nobody
+    /// has needed it for a while.
+    fn is_unneeded(&mut self, now: Instant) -> bool {
+        let (must_run, standby) = {
+            let state = self.orders.state();
+            (state.must_run(), state.standby)
+        };
+        if !must_run && self.places.are_waited_for() {
+            return true;
+        }
+        if must_run || standby == Standby::IfThereIsRoom {
+            self.unneeded_since = None;
+            return false;
+        }
+        now >= *self.unneeded_since.get_or_insert(now) + STAYS
     }
 
     /// Hands over frames as far as the worker takes them, and orders behind them.

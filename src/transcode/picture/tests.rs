@@ -2,12 +2,13 @@
 
 use super::super::ipc::Wire as _;
 use super::super::ipc::picture::{Codec as Named, Order};
+use super::supervisor::order_of;
 use super::*;
 use crate::clock::{Clock, HandClock};
 use crate::media::codec::Codec;
 use crate::media::time::WallTime;
 use crate::transcode::tests::{Fake, SOON, stream, until};
-use crate::transcode::{Transcoder, Unavailable};
+use crate::transcode::{StillError, Transcoder, Unavailable};
 use bytes::Bytes;
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +22,9 @@ const ONE_FRAME: &str = r"printf '\0\0\0\003C\003x\0\0\0\014F\003\0\0\0\0\0\001\
 fn start(transcoder: &Transcoder) -> (PictureWorker, Receiver<Told>) {
     let (out, told) = channel(1000);
     let sink = move |it| drop(out.try_send(it));
-    (transcoder.picture(&stream(), sink).expect("there is a worker"), told)
+    let worker = transcoder.picture(&stream(), sink).expect("there is a worker");
+    worker.stand_by(Standby::Yes);
+    (worker, told)
 }
 
 async fn next(told: &mut Receiver<Told>) -> Told {
@@ -54,11 +57,6 @@ fn frame(ticks: i64, starts: bool, clock: &Clock) -> SourceFrame {
 fn layer() -> Layer {
     let (number, width, height, encoder) = (3, 854, 480, String::new());
     Layer { number, width, height, frame_rate_mhz: 30_000, bitrate_bps: 1_000_000, encoder }
-}
-
-fn order_of(frame: &SourceFrame) -> Order {
-    let SourceFrame { ticks, starts: is_keyframe, .. } = *frame;
-    Order::Frame { ticks, is_keyframe, data: frame.data.to_vec() }
 }
 
 fn bytes_of(orders: &[Order]) -> Vec<u8> {
@@ -173,13 +171,102 @@ async fn a_worker_that_hangs_is_killed() {
 }
 
 #[tokio::test]
-async fn more_pictures_than_may_be_are_refused_with_the_option() {
+async fn more_pictures_than_may_be_wait_and_are_told_the_option() {
     let fake = Fake::new("exec cat >/dev/null");
     let transcoder = fake.transcoder(Clock::system());
     let running = [start(&transcoder), start(&transcoder)];
-    let refused = transcoder.picture(&stream(), drop).expect_err("two may run");
-    assert_eq!(refused, Unavailable::PicturesFull(2));
-    assert!(refused.to_string().contains("transcode.pictures_max"), "{refused}");
+    until("both run", || transcoder.counts().pictures == 2).await;
+    let (third, mut told) = start(&transcoder);
+    let Told::Full(reason) = next(&mut told).await else { unreachable!("two may run") };
+    assert_eq!(reason, Unavailable::PicturesFull(2));
+    assert!(reason.to_string().contains("transcode.pictures_max"), "{reason}");
     drop(running);
-    until("a place is free again", || transcoder.picture(&stream(), drop).is_ok()).await;
+    assert_eq!(next(&mut told).await, Told::Room);
+    until("only the third runs", || transcoder.counts().pictures == 1).await;
+    drop(third);
+    until("none runs", || transcoder.counts().pictures == 0).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_only_stands_by_gives_way_to_those_that_are_needed() {
+    let fake = Fake::new("exec cat >/dev/null");
+    let transcoder = fake.transcoder(Clock::system());
+    let standing = [start(&transcoder), start(&transcoder)];
+    for (worker, _) in &standing {
+        worker.stand_by(Standby::IfThereIsRoom);
+    }
+    until("both run", || transcoder.counts().pictures == 2).await;
+    let (third, mut told) = start(&transcoder);
+    assert!(matches!(next(&mut told).await, Told::Full(_)));
+    assert_eq!(next(&mut told).await, Told::Room);
+    // It takes its place back when that is free, not before.
+    let [(first, mut first_told), (second, mut second_told)] = standing;
+    let rests = async {
+        tokio::select! {
+            told = next(&mut first_told) => told,
+            told = next(&mut second_told) => told,
+        }
+    };
+    assert_eq!(rests.await, Told::Rests);
+    drop(third);
+    until("both run again", || transcoder.counts().pictures == 2).await;
+    drop((first, second));
+}
+
+#[tokio::test]
+async fn no_worker_runs_for_a_picture_of_which_nothing_is_wanted_and_it_ends_a_while_after() {
+    let fake = Fake::new(&format!(
+        "{READY}; : >\"$GST_REGISTRY.ready\"; while sleep 0.01; do {READY}; done"
+    ));
+    let hands = HandClock::starting_at(WallTime::since_unix_epoch(Duration::from_secs(1)));
+    let transcoder = fake.transcoder(hands.clock());
+    let (worker, mut told) = start(&transcoder);
+    worker.stand_by(Standby::No);
+    tokio::task::yield_now().await;
+    assert_eq!(transcoder.counts().pictures, 0, "nothing is wanted of it");
+    worker.start(layer());
+    until("it runs", || left_by(&fake, "ready").exists()).await;
+    worker.stop(layer().number);
+    let mut tenths = 0;
+    let has_ended = || {
+        hands.advance(Duration::from_millis(100));
+        tenths += 1;
+        matches!(told.try_recv(), Ok(Told::Rests))
+    };
+    until("it ends", has_ended).await;
+    assert!(tenths >= 300, "after {tenths} tenths of a second");
+}
+
+#[tokio::test]
+async fn a_worker_for_one_picture_gets_its_frames_and_gives_it() {
+    let clock = Clock::system();
+    let frames = [frame(0, true, &clock), frame(3_000, false, &clock)];
+    let [first, second] = frames.each_ref().map(order_of);
+    let wanted = bytes_of(&[Order::Source(Named::H264), first, second, Order::Still(270)]);
+    let fake = Fake::new(&format!(
+        "[ \"$1\" = --still ] || exit 9; {READY}; head -c {} >\"$GST_REGISTRY.got\"; \
+         printf '\\0\\0\\0\\003Jab' >&0; exec cat >/dev/null",
+        wanted.len()
+    ));
+    let made = fake.transcoder(clock).still(&frames, 270).await;
+    assert_eq!(made, Ok(b"ab".to_vec()));
+    assert_eq!(fs::read(left_by(&fake, "got")).expect("it is there"), wanted);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_worker_for_one_picture_is_told() {
+    let clock = Clock::system();
+    let frames = [frame(0, true, &clock)];
+    for (script, fault) in [
+        ("echo it hurts >&2; exit 3", "it hurts"),
+        (r"printf '\0\0\0\005Eugly' >&0; exec cat >/dev/null", "ugly"),
+        (r"printf '\0\0\0\001?' >&0; exec cat >/dev/null", "a message that makes no sense"),
+    ] {
+        let made = Fake::new(script).transcoder(clock.clone()).still(&frames, 270).await;
+        assert_eq!(made, Err(StillError::Fault(fault.to_owned())));
+    }
+    let mut of_vp8 = frame(0, true, &clock);
+    of_vp8.codec = Codec::Vp8;
+    let made = Fake::new("exit 3").transcoder(clock).still(&[of_vp8], 270).await;
+    assert!(matches!(made, Err(StillError::Unavailable(Unavailable::Lacks { .. }))), "{made:?}");
 }

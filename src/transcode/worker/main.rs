@@ -9,6 +9,7 @@
 //! - `picture`: the picture, where the server wants that; the others are the sound
 //! - `pipeline`: one chain of elements
 //! - `probe`: what can be decoded and encoded here
+//! - `still`: one picture as a JPEG, where the server wants only that
 //! - `sync_frame`: headers of MPEG audio and AC-3; the server's own file
 //! - `timeline`: samples -> pieces of 20 ms, without seams where there are none
 //!
@@ -26,6 +27,7 @@ mod packets;
 mod picture;
 mod pipeline;
 mod probe;
+mod still;
 #[path = "../../codec/sync_frame.rs"]
 #[expect(unreachable_pub, reason = "it is public in the server, for its way in")]
 mod sync_frame;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
     let done = match wanted.as_deref() {
         None => socket(MEMORY_MAX).and_then(work),
         Some(ipc::picture::ARGUMENT) => socket(PICTURE_MEMORY_MAX).and_then(picture::work),
+        Some(ipc::picture::STILL_ARGUMENT) => socket(PICTURE_MEMORY_MAX).and_then(still::work),
         Some("--probe") => probe::print(),
         Some(other) => Err(anyhow::anyhow!("{other}? Only --probe is understood")),
     };

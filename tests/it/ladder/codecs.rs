@@ -12,7 +12,7 @@ use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 /// ffmpeg with H.265 by SRT, in real time, until it is dropped.
-async fn publishes_h265(server: &Server, stream: &str) -> anyhow::Result<Child> {
+pub(crate) async fn publishes_h265(server: &Server, stream: &str) -> anyhow::Result<Child> {
     let arguments = "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=1280x720:rate=10 \
         -c:v libx265 -preset ultrafast -tune zerolatency -x265-params log-level=error -g 20 \
         -b:v 1500k -pix_fmt yuv420p -f mpegts";
@@ -54,8 +54,9 @@ async fn h265_is_watched_by_whoever_plays_only_h264() -> anyhow::Result<()> {
 async fn b_frames_are_watched_as_what_is_made_of_them() -> anyhow::Result<()> {
     let ladder = ("transcode.ladder", "720p:2000k 360p:400k");
     let server = Server::with(&[("transcode.worker", "auto"), ladder]).await?;
-    // Each B-frame refers to others that do the same.
-    let encoding = "-preset veryfast -x264-params bframes=3:b-pyramid=normal:b-adapt=0:scenecut=0";
+    // Each B-frame refers to others that do the same; and the first keyframe is the only one.
+    let encoding = "-preset veryfast -g 6000 \
+        -x264-params bframes=3:b-pyramid=normal:b-adapt=0:scenecut=0";
     let _encoder = rtmp(&server, "cam", encoding).await?;
     layers_become(&server, "cam", "its own size is made", |layers| {
         layer(layers, "720p").is_some_and(|it| it["height"] == 720)

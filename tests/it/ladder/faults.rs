@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The number of the process that makes layers: a child of the server.
 pub(super) fn worker(server: &Server) -> Option<Pid> {
@@ -72,23 +73,25 @@ async fn a_worker_that_hangs_is_followed_by_another_one() -> anyhow::Result<()> 
 }
 
 /// A program in the place of the worker; gone with the test.
-struct Program(PathBuf);
+pub(crate) struct Program(PathBuf);
 
 impl Program {
-    /// It can all, by its own account, and crashes when it is to make layers.
-    fn that_crashes() -> anyhow::Result<Self> {
-        let name = format!("crashes-{}", std::process::id());
+    /// It can all, by its own account, and does this when it is to do something.
+    pub(crate) fn that(does: &str) -> anyhow::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("program-{}-{number}", std::process::id());
         let program = Self(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name));
         let probe = "printf 'decode h264 a\\nencode h264 b\\n'";
         fs::write(
             &program.0,
-            format!("#!/bin/sh\n[ \"$1\" = --probe ] && {probe} && exit\nkill -SEGV $$\n"),
+            format!("#!/bin/sh\n[ \"$1\" = --probe ] && {probe} && exit\n{does}\n"),
         )?;
         fs::set_permissions(&program.0, fs::Permissions::from_mode(0o755))?;
         Ok(program)
     }
 
-    fn path(&self) -> anyhow::Result<&str> {
+    pub(crate) fn path(&self) -> anyhow::Result<&str> {
         self.0.to_str().context("a path")
     }
 }
@@ -101,16 +104,17 @@ impl Drop for Program {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_crashes_again_and_again_is_given_up() -> anyhow::Result<()> {
-    let program = Program::that_crashes()?;
+    let program = Program::that("kill -SEGV $$")?;
     let server = server(&[("transcode.worker", program.path()?)]).await?;
     let _encoder = ffmpeg(&server, "cam").await?;
+    can_be_had(&server, "cam").await?;
+    let viewer = view(&server, "cam").await?;
     server.said(&["again and again", "stream=cam", "signal: 11"]).await?;
     notice(&server, "cam", "again and again (signal: 11").await?;
     layers_become(&server, "cam", "no layer can be had", |layers| {
         ["480p", "360p"].iter().all(|rid| layer(layers, rid).is_none_or(|it| it["active"] == false))
     })
     .await?;
-    let viewer = view(&server, "cam").await?;
     sees(&viewer, SOURCE, FRAMES).await?;
     assert_whole(&viewer)?;
     server.assert_sound();
@@ -122,11 +126,18 @@ async fn more_pictures_than_may_be_are_told_with_the_option() -> anyhow::Result<
     let server = server(&[("transcode.pictures_max", "1")]).await?;
     let first = ffmpeg(&server, "first").await?;
     can_be_had(&server, "first").await?;
+    let viewer = view(&server, "first").await?;
+    choose(&viewer, "480p").await?;
+    sees(&viewer, LARGER, FRAMES).await?;
     let _second = ffmpeg(&server, "second").await?;
+    can_be_had(&server, "second").await?;
+    let other = view(&server, "second").await?;
+    choose(&other, "480p").await?;
     notice(&server, "second", "transcode.pictures_max").await?;
     server.said(&["no layers are made", "stream=second", "transcode.pictures_max"]).await?;
     drop(first);
     can_be_had(&server, "second").await.context("there is room now")?;
+    sees(&other, LARGER, FRAMES).await?;
     server.assert_sound();
     Ok(())
 }

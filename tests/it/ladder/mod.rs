@@ -4,8 +4,8 @@
 //! - `faults`: workers that die, hang, crash, or are too many; what they may take of the machine
 //! - `slow`: a worker that is too slow
 
-mod codecs;
-mod faults;
+pub(crate) mod codecs;
+pub(crate) mod faults;
 mod slow;
 
 use crate::harness::{PUBLISH_TOKEN, SOON, Server, until};
@@ -34,14 +34,14 @@ async fn server(options: &[(&str, &str)]) -> anyhow::Result<Server> {
 
 /// ffmpeg with a moving picture by RTMP, in real time, until it is dropped.
 async fn ffmpeg(server: &Server, stream: &str) -> anyhow::Result<Child> {
-    rtmp(server, stream, "-preset ultrafast -tune zerolatency").await
+    rtmp(server, stream, "-preset ultrafast -tune zerolatency -g 30").await
 }
 
 /// The same, encoded so.
 async fn rtmp(server: &Server, stream: &str, encoding: &str) -> anyhow::Result<Child> {
     let arguments = format!(
         "-hide_banner -loglevel error -re -f lavfi -i testsrc2=size=1280x720:rate=15 \
-         -c:v libx264 {encoding} -g 30 -b:v 2500k -pix_fmt yuv420p -f flv"
+         -c:v libx264 {encoding} -b:v 2500k -pix_fmt yuv420p -f flv"
     );
     let address = server.listens("\"RTMP\"").await?;
     let mut command = Command::new("ffmpeg");

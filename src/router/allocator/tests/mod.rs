@@ -23,6 +23,7 @@ fn layer(rid: &str, index: usize, height: u16, kbps: &[u64]) -> LayerState {
         frame_rate: 30.0,
         is_active: true,
         is_made: false,
+        is_idle: false,
         is_withdrawn: false,
         spatial: vec![SpatialState { dimensions: None, temporal }],
     }

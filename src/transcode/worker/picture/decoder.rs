@@ -95,6 +95,14 @@ impl Decoder {
         Ok(pictures)
     }
 
+    /// Nothing more comes: gives the pictures that were kept for what might.
+    pub(crate) fn finish(&mut self) -> anyhow::Result<Vec<Picture>> {
+        if let Some((_, driven)) = &self.running {
+            driven.send(gst::event::Eos::new());
+        }
+        self.pictures()
+    }
+
     /// How many frames came to nothing since this was asked last.
     pub(crate) fn take_broken(&mut self) -> u32 {
         self.flight.take_broken()

@@ -11,7 +11,6 @@
 //! - `scaler`: pictures of another size and format
 //! - `spread`: from each picture to all layers
 //! - `stamp`: ticks that go through elements untouched
-//! - `still`: one picture as a JPEG
 //! - `table`: which elements do it, and how they are set up
 //!
 //! Threads: this one reads what the server says, and waits for nobody; one decodes and scales; one
@@ -22,14 +21,13 @@ pub(crate) mod decoder;
 pub(crate) mod element;
 pub(crate) mod encoder;
 mod flight;
-mod input;
+pub(crate) mod input;
 pub(crate) mod lane;
 mod load;
-mod nal;
+pub(crate) mod nal;
 pub(crate) mod scaler;
 mod spread;
 mod stamp;
-mod still;
 pub(crate) mod table;
 
 use crate::ipc::picture::{Codec, Order, Report};
@@ -72,8 +70,6 @@ struct Asked {
     input: Input,
     lanes: Vec<Arc<Lane>>,
     wants_keyframe: bool,
-    /// A JPEG, so high at most.
-    still: Option<u16>,
 }
 
 /// Serves the server at the other end of the socket, until that closes.
@@ -150,7 +146,8 @@ impl Worker {
                 }
             }
             Order::Keyframe => lock(&self.shared.asked).wants_keyframe = true,
-            Order::Still(height) => lock(&self.shared.asked).still = Some(height),
+            // That is for a worker of its own.
+            Order::Still(_) => {}
             Order::Frame { ticks, is_keyframe, data } => {
                 let codec = self.codec.context("a frame before its codec")?;
                 let number = self.frames;
@@ -215,14 +212,10 @@ fn decode(shared: &Arc<Shared>, tell: &Tell) -> anyhow::Result<()> {
             let mut asked = lock(&shared.asked);
             let lanes = asked.lanes.clone();
             let mut wants_keyframe = std::mem::take(&mut asked.wants_keyframe);
-            let height = asked.still.take();
             drop(asked);
             spread.take(&picture, &lanes, &mut wants_keyframe)?;
             // Where it was not fulfilled, or another one came meanwhile, the next picture is it.
             lock(&shared.asked).wants_keyframe |= wants_keyframe;
-            if let Some(height) = height {
-                still::make(picture, height, Arc::clone(tell));
-            }
         }
     }
 }
@@ -239,7 +232,7 @@ fn next_frame(shared: &Shared) -> (Frame, bool) {
 }
 
 /// Writes reports to the server, from any thread, one after the other.
-fn tell(socket: UnixStream) -> Tell {
+pub(crate) fn tell(socket: UnixStream) -> Tell {
     let socket = Mutex::new((socket, Vec::new()));
     Arc::new(move |report| {
         let mut guard = lock(&socket);

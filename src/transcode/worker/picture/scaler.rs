@@ -26,16 +26,28 @@ impl Scaler {
     pub(crate) fn new(
         from: &VideoInfo,
         format: VideoFormat,
+        size: (u32, u32),
+    ) -> anyhow::Result<Self> {
+        Self::to_colors(from, format, size, &colorimetry(from))
+    }
+
+    /// The same with other colours than theirs.
+    pub(crate) fn to_colors(
+        from: &VideoInfo,
+        format: VideoFormat,
         (width, height): (u32, u32),
+        colors: &VideoColorimetry,
     ) -> anyhow::Result<Self> {
         let source = progressive(from, from.format(), (from.width(), from.height()))
             .colorimetry(&from.colorimetry())
             .build()?;
         let target = progressive(from, format, (width, height))
-            .colorimetry(&colorimetry(from))
+            .colorimetry(colors)
             .par(pixel_aspect(from, (width, height)))
             .build()?;
-        let is_same = format == from.format() && (width, height) == (from.width(), from.height());
+        let is_same = format == from.format()
+            && (width, height) == (from.width(), from.height())
+            && *colors == from.colorimetry();
         let converter =
             if is_same { None } else { Some((converter(&source, &target)?, pool(&target)?)) };
         Ok(Self { from: source, to: target, converter })

@@ -190,7 +190,7 @@ fn made(name: &str, properties: &[(&str, &str)]) -> Option<gst::Element> {
 
 /// Sets a property, if the element has it and takes the value: their names and words differ from
 /// one version to the next.
-fn set(element: &gst::Element, name: &str, value: &str) {
+pub(crate) fn set(element: &gst::Element, name: &str, value: &str) {
     let Some(property) = element.find_property(name) else { return };
     if let Ok(value) = glib::Value::deserialize_with_pspec(value, &property) {
         element.set_property_from_value(name, &value);

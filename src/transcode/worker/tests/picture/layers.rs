@@ -185,21 +185,6 @@ fn frames_that_come_too_fast_are_thinned_out_for_a_layer_that_wants_fewer() {
 }
 
 #[test]
-fn a_still_picture_is_a_jpeg_no_higher_than_asked_for() {
-    let source = frames(Codec::H264, X264, 3, (640, 360));
-    let mut talk = Talk::start(Codec::H264);
-    talk.say(&Order::Still(90));
-    talk.send_all(&source);
-    let jpeg = talk.wait(|report| match report {
-        Report::Still(jpeg) => Some(jpeg.clone()),
-        _ => None,
-    });
-    // SOI, and the start of a baseline frame with 8 bits: height and width (ITU-T T.81 §B.2.2).
-    assert!(jpeg.starts_with(&[0xff, 0xd8]) && jpeg.ends_with(&[0xff, 0xd9]));
-    assert!(jpeg.windows(9).any(|it| it[..2] == [0xff, 0xc0] && it[4..] == [8, 0, 90, 0, 160]));
-}
-
-#[test]
 fn an_encoder_that_is_not_there_is_named_and_costs_no_other_layer() {
     let source = frames(Codec::H264, X264, 10, (320, 180));
     let mut talk = Talk::start(Codec::H264);

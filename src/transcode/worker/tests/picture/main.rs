@@ -6,5 +6,6 @@
 mod ipc;
 mod layers;
 mod source;
+mod still;
 mod stress;
 mod talk;

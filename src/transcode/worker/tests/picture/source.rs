@@ -18,7 +18,14 @@ pub(crate) struct Frame {
 
 /// So many pictures of `size` at 30 per second, in the order of decoding. `encoder` is a piece of a
 /// pipeline.
-pub(crate) fn frames(
+pub(crate) fn frames(codec: Codec, encoder: &str, count: usize, size: (u32, u32)) -> Vec<Frame> {
+    // Moving rings: nobody encodes them for nothing.
+    frames_of("zone-plate kx2=6 ky2=6 kt=2 kxt=1", codec, encoder, count, size)
+}
+
+/// The same of another pattern.
+pub(crate) fn frames_of(
+    pattern: &str,
     codec: Codec,
     encoder: &str,
     count: usize,
@@ -32,8 +39,6 @@ pub(crate) fn frames(
         Codec::Vp9 => "video/x-vp9",
         Codec::Av1 => "video/x-av1,stream-format=obu-stream,alignment=tu",
     };
-    // Moving rings: nobody encodes them for nothing.
-    let pattern = "zone-plate kx2=6 ky2=6 kt=2 kxt=1";
     let line = format!(
         "videotestsrc num-buffers={count} pattern={pattern} ! \
          video/x-raw,format=I420,width={width},height={height},framerate=30/1 ! \

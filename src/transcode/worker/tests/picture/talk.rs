@@ -24,10 +24,15 @@ pub(crate) struct Talk {
 impl Talk {
     /// Starts one that is ready, for a source of this codec.
     pub(crate) fn start(codec: Codec) -> Self {
+        Self::start_with(ARGUMENT, codec)
+    }
+
+    /// The same of one that is started with this argument.
+    pub(crate) fn start_with(argument: &str, codec: Codec) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         ours.set_read_timeout(Some(NEVER)).expect("a timeout");
         let child = Command::new(env!("CARGO_BIN_EXE_millrace-transcode"))
-            .arg(ARGUMENT)
+            .arg(argument)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .expect("it was built");
