@@ -1,5 +1,5 @@
-//! A worker that is too slow: it leaves out pictures, a layer is given up, and who watches the source
-//! notices nothing. Which one is given up first, and who counts, has tests of its own.
+//! A worker that is too slow: it leaves out pictures, a layer is given up, and who watches the
+//! source notices nothing. Which one is given up first, and who counts, has tests of its own.
 
 use super::faults::{assert_whole, worker};
 use super::{FRAMES, LARGER, SMALLER, SOURCE, choose, ffmpeg, layer, layers_become, notice};
@@ -17,8 +17,10 @@ const STANDS: Duration = Duration::from_millis(290);
 
 /// Slows the worker down for as long as this is waited for, whichever process it is.
 async fn slow_down(server: &Server) -> Infallible {
-    // One that has ended hears nothing, and is followed by another one.
-    let signal = |signal| drop(worker(server).map(|worker| kill(worker, signal)));
+    let signal = |signal| {
+        // One that has ended hears nothing, and is followed by another one.
+        let _ = worker(server).map(|worker| kill(worker, signal));
+    };
     loop {
         signal(Signal::SIGCONT);
         tokio::time::sleep(RUNS).await;
@@ -30,7 +32,15 @@ async fn slow_down(server: &Server) -> Infallible {
 /// Waits until a layer is given up, and is told of. Which one depends on who has left those that
 /// hardly come.
 async fn gives_up(server: &Server) -> anyhow::Result<()> {
-    let line = server.said(&["too slow", "this one is not made"]).await?;
+    let told = || server.said(&["too slow", "this one is not made"]);
+    let mut line = told().await;
+    // It takes three bad seconds in a row, and a worker that is stopped and started has good ones.
+    for _ in 0..3 {
+        if line.is_err() {
+            line = told().await;
+        }
+    }
+    let line = line?;
     assert!(!line.contains("240p"), "others run that are larger: {line}");
     notice(server, "cam", "made for now. Fewer layers (transcode.ladder)").await?;
     let skips = async || {
@@ -62,8 +72,11 @@ async fn a_worker_that_is_too_slow_gives_up_layers_and_the_source_loses_nothing(
         let told = server.samples(&format!("millrace_ladder_{name}")).await?;
         assert_eq!(told.len(), 1, "{name}");
     }
-    let told = server.samples("millrace_ladder_encode_seconds").await?;
-    assert_eq!(told.len(), 3, "that of each layer");
+    let each = async || {
+        let told = server.samples("millrace_ladder_encode_seconds").await.ok()?;
+        (told.len() == all.len() - 1).then_some(())
+    };
+    until("it is told what each layer takes", each).await?;
     // Viewers leave layers that hardly come; whoever watches by LL-HLS wants all of them.
     let hls = server.client(None).request(reqwest::Method::GET, &server.url("/hls/cam/index.m3u8"));
     assert!(hls.send().await?.status().is_success());
