@@ -31,7 +31,8 @@ scenario("AV1 and Opus by Enhanced RTMP are seen and heard, by LL-HLS too", asyn
   assert.deepEqual([...(await counters(viewer)).codecs].sort(), ["audio/opus", "video/AV1"]);
   assert.deepEqual(server.soundWorkers(), [], "Opus needs no transcoding");
   const levels = await shownByHls(world, chromium, server);
-  assert.ok(levels.every(({ videoCodec }) => videoCodec.startsWith("av01")), JSON.stringify(levels));
+  const isAv1 = ({ videoCodec }) => videoCodec.startsWith("av01");
+  assert.ok(levels.every(isAv1), JSON.stringify(levels));
 });
 
 /** The newer ffmpeg with HEVC. */
