@@ -36,7 +36,7 @@ for (const codec of ["VP8", "VP9"]) {
   });
 }
 
-scenario("B-frames are watched by WebRTC as what is made, by LL-HLS as they came", async (world) => {
+scenario("B-frames are seen by WebRTC as what is made, by LL-HLS as they came", async (world) => {
   const server = await world.server({ ...TAKES_ALL, ...PATIENT, TRANSCODE__LADDER: "on" });
   const chromium = await world.chromium();
   const choices = { video: withBFrames("normal"), size: "640x360", kbps: 800 };
