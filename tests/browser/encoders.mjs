@@ -21,6 +21,12 @@ export const PASSPHRASE = "known-to-both-sides";
 const LOW_DELAY = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency"];
 const AAC = ["-c:a", "aac", "-b:a", "96k", "-ar", `${SAMPLES_PER_SECOND}`, "-ac", "2"];
 
+/** With B-frames, of which others are made where there is a pyramid. */
+export function withBFrames(pyramid) {
+  const choices = `b-adapt=0:b-pyramid=${pyramid}:scenecut=0`;
+  return ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-x264-params", choices];
+}
+
 /** The options of a server that takes all of these in, at ports of the kernel's choice. */
 export const TAKES_ALL = {
   RTMP__LISTEN: "127.0.0.1:0",

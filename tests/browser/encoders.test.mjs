@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import * as encoders from "./encoders.mjs";
-import { ffmpeg, gstreamer, rtmp, rtmps, srt } from "./encoders.mjs";
+import { ffmpeg, gstreamer, rtmp, rtmps, srt, withBFrames } from "./encoders.mjs";
 import * as browser from "./harness.mjs";
 import { counters, plays, scenario, scenarioInParts, textOf, until } from "./harness.mjs";
 
@@ -117,12 +117,6 @@ scenario("a killed sound worker costs no picture, and the sound comes back", asy
   assert.equal(peers, 1, "all in one session");
   assert.ok(await browser.badge(viewer, "Live"));
 });
-
-/** With B-frames, of which others are made where there is a pyramid. */
-function withBFrames(pyramid) {
-  const choices = `b-adapt=0:b-pyramid=${pyramid}:scenecut=0`;
-  return ["-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-x264-params", choices];
-}
 
 scenario("B-frames that others need come by LL-HLS, later pictures by WebRTC", async (world) => {
   const server = await world.server(encoders.TAKES_ALL);

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { TAKES_ALL, ffmpeg, rtmp } from "../browser/encoders.mjs";
-import { counters, plays, scenario, sounds, textOf, until } from "../browser/harness.mjs";
+import { PATIENT, counters, plays, scenario, sounds, textOf, until } from "../browser/harness.mjs";
+import { shownByHls } from "../browser/wall.mjs";
 
 const OPUS = ["-c:a", "libopus", "-b:a", "64k", "-ar", "48000", "-ac", "2"];
 
@@ -17,7 +18,7 @@ const newer = (() => {
   return stdout.trim();
 })();
 
-scenario("AV1 and Opus by Enhanced RTMP are seen and heard in Chromium", async (world) => {
+scenario("AV1 and Opus by Enhanced RTMP are seen and heard, by LL-HLS too", async (world) => {
   const server = await world.server(TAKES_ALL);
   const chromium = await world.chromium();
   const fast = ["-usage", "realtime", "-cpu-used", "8", "-lag-in-frames", "0"];
@@ -29,15 +30,39 @@ scenario("AV1 and Opus by Enhanced RTMP are seen and heard in Chromium", async (
   await sounds(viewer);
   assert.deepEqual([...(await counters(viewer)).codecs].sort(), ["audio/opus", "video/AV1"]);
   assert.deepEqual(server.soundWorkers(), [], "Opus needs no transcoding");
+  const levels = await shownByHls(world, chromium, server);
+  const isAv1 = ({ videoCodec }) => videoCodec.startsWith("av01");
+  assert.ok(levels.every(isAv1), JSON.stringify(levels));
+});
+
+/** The newer ffmpeg with HEVC. */
+async function encodesHevc(world, server) {
+  const fast = ["-c:v", "libx265", "-preset", "ultrafast", "-tune", "zerolatency"];
+  const quiet = ["-x265-params", "log-level=none:bframes=0"];
+  const choices = { video: [...fast, ...quiet], audio: OPUS };
+  world.encode([newer, ffmpeg(rtmp(await server.ports(), "stage"), choices)]);
+}
+
+scenario("HEVC by Enhanced RTMP is seen as H.264 where a browser lacks it", async (world) => {
+  const server = await world.server({ ...TAKES_ALL, ...PATIENT, TRANSCODE__LADDER: "on" });
+  const chromium = await world.chromium();
+  await encodesHevc(world, server);
+  await until("H.264 can be had", async () => {
+    const video = (await server.report("stage"))?.tracks.find(({ kind }) => kind === "video");
+    return video?.layers?.some(({ made, active }) => made && active);
+  });
+  const viewer = await world.open(chromium, server.watchPage("stage"));
+  await plays(viewer);
+  await sounds(viewer);
+  assert.deepEqual([...(await counters(viewer)).codecs].sort(), ["audio/opus", "video/H264"]);
+  const levels = await shownByHls(world, chromium, server);
+  assert.ok(levels.some(({ videoCodec }) => videoCodec.startsWith("avc1")), JSON.stringify(levels));
 });
 
 scenario("HEVC by Enhanced RTMP comes in; a browser without it is told so", async (world) => {
   const server = await world.server(TAKES_ALL);
   const chromium = await world.chromium();
-  const fast = ["-c:v", "libx265", "-preset", "ultrafast", "-tune", "zerolatency"];
-  const quiet = ["-x265-params", "log-level=none:bframes=0"];
-  const choices = { video: [...fast, ...quiet], audio: OPUS };
-  world.encode([newer, ffmpeg(rtmp(await server.ports(), "stage"), choices)]);
+  await encodesHevc(world, server);
   await until("the API shows H265 and Opus, both flowing", async () => {
     const tracks = (await server.report("stage"))?.tracks ?? [];
     const flowing = tracks.filter(({ bitrate_bps: bps }) => bps > 0);
