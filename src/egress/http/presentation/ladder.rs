@@ -83,6 +83,8 @@ pub(super) struct Ladder {
     newest: i64,
     asked: Option<i64>,
     wants_keyframe: bool,
+    /// What is made is waited for, however long that takes: nobody has a list of the rungs yet.
+    waits_for_made: bool,
 }
 
 impl Ladder {
@@ -98,6 +100,11 @@ impl Ladder {
     /// Its clock has jumped.
     pub(super) fn jump(&mut self) {
         (self.flows, self.began, self.asked) = ([None; LAYERS_MAX], None, None);
+    }
+
+    /// Whether no other layer is to stand in for one that is made and has not begun.
+    pub(super) const fn wait_for_made(&mut self, waits: bool) {
+        self.waits_for_made = waits;
     }
 
     /// What the publisher's layers carry.
@@ -211,6 +218,7 @@ impl Ladder {
             (_, Some(shown)) => Some(shown),
             (Some(own), None) => Some(own),
             (None, None) if step.shown.is_none() && self.newest - began < BEGINNING => step.own,
+            (None, None) if step.shown.is_none() && self.waits_for(step) => step.own,
             (None, None) => self.stand_in(step),
         }
     }
@@ -251,7 +259,14 @@ impl Ladder {
 
     /// Whether a layer that is made for this rung has been told of: it begins soon.
     pub(super) fn awaits(&self, rung: Rung) -> bool {
-        let Some(step) = self.steps.get(rung.index()) else { return false };
+        self.steps.get(rung.index()).is_some_and(|step| self.is_made(step))
+    }
+
+    fn waits_for(&self, step: &Step) -> bool {
+        self.waits_for_made && self.is_made(step)
+    }
+
+    fn is_made(&self, step: &Step) -> bool {
         let of_it = |it: &&LayerState| step.own == Some(it.layer);
         let told = self.told.iter().find(of_it);
         told.is_some_and(|it| it.is_made && it.is_active && !it.is_withdrawn)

@@ -208,6 +208,7 @@ impl Presentation {
     /// Layers will be made of the picture, which are to be in the first playlist.
     pub const fn expect_made(&mut self) {
         self.expects_made = true;
+        self.ladder.wait_for_made(!self.is_ready);
         self.playlists.made = Made::Awaited;
     }
 
@@ -225,6 +226,7 @@ impl Presentation {
 
     /// What there is has to do for the first playlist, whatever else was to come.
     pub fn make_do(&mut self) {
+        self.ladder.wait_for_made(false);
         self.is_ready |= self.playlists.has_any();
     }
 

@@ -404,8 +404,9 @@ fn told_made() -> Vec<LayerState> {
     layers
 }
 
-#[test]
-fn layers_that_are_made_for_this_are_in_the_first_playlist() {
+/// A presentation that waits for layers that are made, which begin with a keyframe at this second;
+/// when it was ready, if it was by the ninth.
+fn begun_with_made(from: f64) -> (Presentation, Option<f64>) {
     let mut made = presentation([]);
     made.expect_made();
     // What its publisher has sent before comes at once; what is made begins behind it.
@@ -415,10 +416,10 @@ fn layers_that_are_made_for_this_are_in_the_first_playlist() {
     }
     assert!(!made.is_ready() && made.awaits_made(), "nothing was told of them");
     made.set_layers(&told_made());
-    let mut begun = mixed([live, layer(1, 4.52, 9.0), layer(2, 4.52, 9.0)]);
+    let mut begun = mixed([live, layer(1, from, 9.0), layer(2, from, 9.0)]);
+    let first = begun.iter().filter(|it| it.layer != id(0)).map(|it| it.decode_ticks).min();
     for sample in begun.iter_mut().filter(|it| it.layer != id(0)) {
-        // Each begins with a keyframe where somebody first wants it.
-        if (secs(4.52)..secs(4.58)).contains(&sample.decode_ticks) {
+        if Some(sample.decode_ticks) == first {
             let name = sample.layer.index();
             *sample = of_layer(name, sample.layer, sample.decode_ticks, true);
         }
@@ -431,15 +432,37 @@ fn layers_that_are_made_for_this_are_in_the_first_playlist() {
             ready_at.get_or_insert(at);
         }
     }
-    let ready_at = ready_at.expect("it is ready at last");
-    // Three parts of 200 ms, and what is waited for to know where they end.
-    assert!((5.1..5.6).contains(&ready_at), "{ready_at}");
-    assert!(!made.awaits_made());
-    assert_eq!(offered(&made), ["video.m3u8", "video-1.m3u8", "video-2.m3u8"]);
-    for index in 0..3 {
-        let read = playlist(&made, rung(index));
-        assert!(read.segments.iter().all(|it| it.discontinuity == 0), "no other stood in");
+    (made, ready_at)
+}
+
+#[test]
+fn layers_that_are_made_for_this_are_in_the_first_playlist() {
+    // Soon, and behind the next keyframe, with which another could stand in.
+    for from in [4.52, 6.32] {
+        let (made, ready_at) = begun_with_made(from);
+        let waited = ready_at.expect("it is ready at last") - from;
+        // Three parts of 200 ms, and what is waited for to know where they end.
+        assert!((0.58..1.08).contains(&waited), "{from}: {waited}");
+        assert!(!made.awaits_made());
+        assert_eq!(offered(&made), ["video.m3u8", "video-1.m3u8", "video-2.m3u8"]);
+        for index in 0..3 {
+            let read = playlist(&made, rung(index));
+            assert!(read.segments.iter().all(|it| it.discontinuity == 0), "no other stood in");
+        }
     }
+}
+
+#[test]
+fn what_is_not_made_in_time_has_another_in_its_place() {
+    let (mut made, ready_at) = begun_with_made(9.0);
+    assert_eq!(ready_at, None, "it is waited for");
+    made.make_do();
+    assert_eq!(offered(&made), ["video.m3u8"]);
+    for sample in layer(0, 9.0, 14.0) {
+        made.push(sample);
+    }
+    let [own, other] = [0, 1].map(|index| made.position(rung(index)).map(|it| it.msn));
+    assert!(own.is_some() && other >= own, "{own:?} {other:?}");
 }
 
 #[test]
