@@ -2,7 +2,7 @@
 
 use crate::App;
 use crate::error::Problem;
-use crate::media_server::{OfferError, Role, StreamReport};
+use crate::media_server::{NotReady, OfferError, Role, StreamReport};
 use crate::session::Name;
 use crate::thumbnail;
 use axum::Json;
@@ -98,10 +98,16 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: new sessions are taken.
+/// `GET /readyz`: new sessions are taken. Where they are not, the problem's type tells a server that
+/// is stopping from a busy one: whoever was sent away by the first is to come back.
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     match app.server.ready() {
         Ok(()) => Ok("ready\n"),
-        Err(reason) => Err(Problem::not_ready(reason, app.retry_after)),
+        Err(reason @ NotReady::Stopping) => {
+            Err(Problem::stopping(reason.to_string(), app.retry_after))
+        }
+        Err(reason @ NotReady::Busy(_)) => {
+            Err(Problem::not_ready(reason.to_string(), app.retry_after))
+        }
     }
 }

@@ -244,6 +244,12 @@ impl Problem {
             .retry_after(retry_after)
     }
 
+    /// A server that goes down.
+    pub(crate) fn stopping(reason: String, retry_after: Duration) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "Stopping", reason)
+            .retry_after(retry_after)
+    }
+
     /// A fault of ours.
     pub(crate) fn internal() -> Self {
         Self::new(

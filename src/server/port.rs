@@ -28,7 +28,7 @@ use signaling::media_server::hls::{HlsAnswer, HlsError, HlsRequest};
 use signaling::media_server::layers::LayerChoice;
 use signaling::media_server::thumbnail::{Thumbnail, ThumbnailError};
 use signaling::media_server::{
-    Created, FramesReport, LinkReport, MediaServer, Metric, OfferError, OfferRequest,
+    Created, FramesReport, LinkReport, MediaServer, Metric, NotReady, OfferError, OfferRequest,
     PublisherReport, Role, SessionError, StreamReport, TrackReport, Trickle, Trickled, ViewerEvent,
     ViewerNews, ViewerReport,
 };
@@ -362,14 +362,11 @@ impl MediaServer for Port {
         Box::pin(readings(&self.sessions, &self.shards, &self.ledger, &self.admission, beside))
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), NotReady> {
         if self.stopping.load(Ordering::Acquire) {
-            return Err("the server is stopping".to_owned());
+            return Err(NotReady::Stopping);
         }
-        if let Some(shortage) = self.look() {
-            return Err(format!("new viewers are refused: {shortage}"));
-        }
-        Ok(())
+        self.look().map_or(Ok(()), |shortage| Err(NotReady::Busy(shortage.to_string())))
     }
 }
 

@@ -308,7 +308,7 @@ async function lasts(session: Session, signal: AbortSignal): Promise<Fault> {
   showNumbers(stats.NOTHING);
   showLayers("");
   // To come back at once would take the stream away again from whoever has taken it over.
-  if (how === "ended" && !signal.aborted && (await serverIsReady())) {
+  if (how === "ended" && !signal.aborted && (await serverStays())) {
     const words =
       "The server ended this session: another publisher with the same token took the stream " +
       "over, or an operator ended it.";
@@ -317,10 +317,11 @@ async function lasts(session: Session, signal: AbortSignal): Promise<Fault> {
   return new Fault("lost", "The network was lost.");
 }
 
-/** Tells a session that was ended on purpose from a server that is going down. */
-async function serverIsReady(): Promise<boolean> {
+/** Tells a session that was ended on purpose from a server that is going down; a busy one stays. */
+async function serverStays(): Promise<boolean> {
   try {
-    return (await fetch("/readyz", { cache: "no-store" })).ok;
+    const answer = await fetch("/readyz", { cache: "no-store" });
+    return answer.ok || (await answer.text()).includes("urn:millrace:problem:not-ready");
   } catch {
     return false;
   }

@@ -103,7 +103,18 @@ pub trait MediaServer: Send + Sync + 'static {
     /// # Errors
     ///
     /// The reason, in plain words.
-    fn ready(&self) -> Result<(), String>;
+    fn ready(&self) -> Result<(), NotReady>;
+}
+
+/// Why no new sessions are taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// It goes down.
+    #[error("the server is stopping")]
+    Stopping,
+    /// It has something to do for all that it can serve.
+    #[error("new viewers are refused: {0}")]
+    Busy(String),
 }
 
 /// Which side of a stream a session is on.

@@ -8,8 +8,8 @@ use signaling::media_server::hls::{HlsAnswer, HlsError, HlsPlaylist, HlsRequest,
 use signaling::media_server::layers::LayerChoice;
 use signaling::media_server::thumbnail::{Thumbnail, ThumbnailError};
 use signaling::media_server::{
-    Created, MediaServer, Metric, MetricKind, OfferError, OfferRequest, PublisherReport, Role,
-    SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerNews, ViewerReport,
+    Created, MediaServer, Metric, MetricKind, NotReady, OfferError, OfferRequest, PublisherReport,
+    Role, SessionError, StreamReport, TokenId, Trickle, Trickled, ViewerNews, ViewerReport,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -31,6 +31,7 @@ pub(crate) struct Fake {
     pub(crate) events: watch::Sender<ViewerNews>,
     /// Whether new sessions are refused.
     pub(crate) stopping: AtomicBool,
+    pub(crate) busy: AtomicBool,
     /// Told when a report is asked for.
     pub(crate) report_begun: Notify,
     /// A report waits for one of these.
@@ -70,6 +71,7 @@ impl Default for Fake {
             tokens: Mutex::default(),
             events: watch::Sender::new(ViewerNews::default()),
             stopping: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             report_begun: Notify::new(),
             reports: Semaphore::new(Semaphore::MAX_PERMITS),
             wait_begun: Notify::new(),
@@ -307,9 +309,12 @@ impl MediaServer for Fake {
         async { vec![metric] }.boxed()
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), NotReady> {
         if self.stopping.load(Ordering::Relaxed) {
-            return Err("the server is stopping".into());
+            return Err(NotReady::Stopping);
+        }
+        if self.busy.load(Ordering::Relaxed) {
+            return Err(NotReady::Busy("media leaves late".into()));
         }
         Ok(())
     }

@@ -69,9 +69,18 @@ async fn health_and_readiness_differ_when_the_server_stops() {
     assert_eq!(served.send(Ask::new("GET", "/readyz")).await.status, 200);
     served.fake.stopping.store(true, Ordering::Relaxed);
     let answer = served.send(Ask::new("GET", "/readyz")).await;
-    assert_eq!(answer.problem(503, "not-ready"), "the server is stopping");
+    assert_eq!(answer.problem(503, "stopping"), "the server is stopping");
     assert_eq!(answer.header("retry-after"), "2");
     assert_eq!(served.send(Ask::new("GET", "/healthz")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_busy_server_is_told_from_one_that_stops() {
+    let served = Served::new();
+    served.fake.busy.store(true, Ordering::Relaxed);
+    let answer = served.send(Ask::new("GET", "/readyz")).await;
+    let reason = answer.problem(503, "not-ready");
+    assert_eq!(reason, "new viewers are refused: media leaves late");
 }
 
 #[tokio::test]
