@@ -98,8 +98,8 @@ pub(crate) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: new sessions are taken. Where they are not, the problem's type tells a server that
-/// is stopping from a busy one: whoever was sent away by the first is to come back.
+/// `GET /readyz`: new sessions are taken. Where not, the type of problem tells a server that stops
+/// from a busy one: whoever was sent away by the first is to come back.
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     match app.server.ready() {
         Ok(()) => Ok("ready\n"),
