@@ -1,6 +1,6 @@
 //! `[whip]` and `[ingest]`: what publishers may send, and how they are treated.
 
-use super::pattern::Pattern;
+use super::pattern::Row;
 use super::reader::Reader;
 use crate::media::codec::{Codec, Kind};
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub struct Ingest {
     /// What is done with B-frames.
     pub b_frames: BFramePolicy,
     /// The same for the streams of a pattern; the first that fits counts.
-    pub b_frames_of: Vec<StreamBFrames>,
+    pub b_frames_of: Vec<Row<BFramePolicy>>,
 }
 
 /// What is done with B-frames.
@@ -44,15 +44,6 @@ pub enum BFramePolicy {
     Drop,
     /// A stream with them is not for WebRTC.
     Reject,
-}
-
-/// What is done with B-frames in the streams whose names fit a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamBFrames {
-    /// Which.
-    pub pattern: Pattern,
-    /// What is done with theirs.
-    pub policy: BFramePolicy,
 }
 
 impl BFramePolicy {
@@ -80,24 +71,17 @@ impl Ingest {
                 BFramePolicy::TAKES,
                 BFramePolicy::parse,
             ),
-            b_frames_of: reader.table(
+            b_frames_of: reader.by_stream(
                 "ingest.b_frames_of",
-                &format!(
-                    "rows of a stream name, in which * is any text, = {}",
-                    BFramePolicy::TAKES
-                ),
-                |pattern, policy| {
-                    let policy = BFramePolicy::parse(policy)?;
-                    Some(StreamBFrames { pattern: Pattern::parse(pattern)?, policy })
-                },
+                BFramePolicy::TAKES,
+                BFramePolicy::parse,
             ),
         }
     }
 
     /// What is done with B-frames of a stream.
     pub fn b_frame_policy(&self, stream: &str) -> BFramePolicy {
-        let row = self.b_frames_of.iter().find(|row| row.pattern.fits(stream));
-        row.map_or(self.b_frames, |row| row.policy)
+        *Row::first(&self.b_frames_of, stream).unwrap_or(&self.b_frames)
     }
 }
 
@@ -147,10 +131,8 @@ mod tests {
     fn the_first_pattern_that_fits_tells_what_is_done_with_b_frames() {
         let mut ingest = Ingest::read(&mut Reader::default());
         assert_eq!(ingest.b_frame_policy("cam"), BFramePolicy::Transcode);
-        let row = |pattern, policy| StreamBFrames {
-            pattern: Pattern::parse(pattern).expect("a pattern"),
-            policy: BFramePolicy::parse(policy).expect("a policy"),
-        };
+        let row =
+            |pattern, policy| Row::parse(pattern, policy, BFramePolicy::parse).expect("a row");
         ingest.b_frames_of = vec![row("lot-*", "reject"), row("*-7", "drop")];
         let of = ["lot-7", "cam-7", "cam"].map(|name| ingest.b_frame_policy(name));
         assert_eq!(of, [BFramePolicy::Reject, BFramePolicy::Drop, BFramePolicy::Transcode]);

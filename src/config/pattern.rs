@@ -1,4 +1,4 @@
-//! The names of streams that an option is meant for.
+//! Options that differ from stream to stream, and the names of those that a row is meant for.
 
 /// A stream's name, in which `*` stands for any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,31 @@ impl Pattern {
         // Between the first and the last part each is looked for as far ahead as it can be.
         let after = parts.try_fold(rest, |rest, part| rest.split_once(part).map(|(_, rest)| rest));
         after.is_some_and(|rest| rest.ends_with(last))
+    }
+}
+
+/// What an option is for the streams of a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row<T> {
+    /// Which streams.
+    pub pattern: Pattern,
+    /// What it is for them.
+    pub value: T,
+}
+
+impl<T> Row<T> {
+    /// Reads one.
+    pub(super) fn parse(
+        pattern: &str,
+        value: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<Self> {
+        Some(Self { pattern: Pattern::parse(pattern)?, value: parse(value)? })
+    }
+
+    /// What the first of these rows says that fits a stream.
+    pub(super) fn first<'r>(rows: &'r [Self], stream: &str) -> Option<&'r T> {
+        rows.iter().find(|row| row.pattern.fits(stream)).map(|row| &row.value)
     }
 }
 

@@ -4,6 +4,7 @@
 //! caller takes the default where a value is bad, and throws the result away in the end.
 
 use super::error::{ConfigError, Problem};
+use super::pattern::Row;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -228,6 +229,17 @@ impl Reader {
                 .collect(),
         })
         .unwrap_or_default()
+    }
+
+    /// What something is for the streams of each pattern; [`Row::first`] finds that of a stream.
+    pub(super) fn by_stream<T>(
+        &mut self,
+        key: &'static str,
+        takes: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Vec<Row<T>> {
+        let takes = format!("rows of a stream name, in which * is any text, = {takes}");
+        self.table(key, &takes, |pattern, value| Row::parse(pattern, value, &parse))
     }
 
     /// The state directory: `auto` is systemd's, else one in the working directory.

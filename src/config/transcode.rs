@@ -1,6 +1,6 @@
 //! `[transcode]`: what viewers lack is made by worker processes.
 
-use super::pattern::Pattern;
+use super::pattern::Row;
 use super::reader::Reader;
 use crate::media::bitrate::Bitrate;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub struct Transcode {
     /// Which layers are made of a picture that comes in one.
     pub ladder: Ladder,
     /// The same for the streams of a pattern; the first that fits counts.
-    pub ladders: Vec<StreamLadder>,
+    pub ladders: Vec<Row<Ladder>>,
     /// Streams whose picture is transcoded, at once: each takes half a core and more. 0: two for
     /// each core that workers may run on.
     pub pictures_max: usize,
@@ -42,15 +42,6 @@ pub struct Step {
     pub lines: u16,
     /// What it is encoded with.
     pub bitrate: Bitrate,
-}
-
-/// A ladder for the streams whose names fit a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamLadder {
-    /// Which.
-    pub pattern: Pattern,
-    /// Their ladder.
-    pub ladder: Ladder,
 }
 
 /// What encodes pictures.
@@ -150,14 +141,7 @@ impl Transcode {
             // What opusenc takes.
             opus_bitrate_bps: reader.number("transcode.opus_bitrate_bps", 128_000, 6_000..=510_000),
             ladder: reader.text("transcode.ladder", "on", Ladder::TAKES, Ladder::parse),
-            ladders: reader.table(
-                "transcode.ladders",
-                &format!("rows of a stream name, in which * is any text, = {}", Ladder::TAKES),
-                |pattern, ladder| {
-                    let (pattern, ladder) = (Pattern::parse(pattern)?, Ladder::parse(ladder)?);
-                    Some(StreamLadder { pattern, ladder })
-                },
-            ),
+            ladders: reader.by_stream("transcode.ladders", Ladder::TAKES, Ladder::parse),
             pictures_max: reader.number("transcode.pictures_max", 0, 0..=1_000),
             cores: reader.number("transcode.cores", 0, 0..=1_024),
             encoder: reader.text(
@@ -172,13 +156,12 @@ impl Transcode {
 
     /// The ladder of a stream.
     pub fn ladder_of(&self, stream: &str) -> &Ladder {
-        let row = self.ladders.iter().find(|row| row.pattern.fits(stream));
-        row.map_or(&self.ladder, |row| &row.ladder)
+        Row::first(&self.ladders, stream).unwrap_or(&self.ladder)
     }
 
     /// Whether any stream has one.
     pub fn has_ladders(&self) -> bool {
-        let rows = self.ladders.iter().map(|row| &row.ladder);
+        let rows = self.ladders.iter().map(|row| &row.value);
         rows.chain([&self.ladder]).any(|ladder| !ladder.steps().is_empty())
     }
 }
@@ -215,10 +198,7 @@ mod tests {
         assert_eq!(transcode.ladder_of("stage").steps().len(), 4, "unless somebody wants none");
         transcode.ladder = Ladder::parse("off").expect("no ladder");
         assert!(!transcode.has_ladders());
-        let row = |pattern, ladder| StreamLadder {
-            pattern: Pattern::parse(pattern).expect("a pattern"),
-            ladder: Ladder::parse(ladder).expect("a ladder"),
-        };
+        let row = |pattern, ladder| Row::parse(pattern, ladder, Ladder::parse).expect("a row");
         transcode.ladders = vec![row("lot-*", "360p:400k"), row("*", "off")];
         transcode.ladder = Ladder::parse("on").expect("a ladder");
         assert_eq!(transcode.ladder_of("lot-7").steps().len(), 1);
